@@ -1,0 +1,1 @@
+"""Offline: trained networks from PyTorch to ONNX, each with a proof. The only user of torch."""

@@ -1,0 +1,151 @@
+"""One family of errors; each knows its stable code, its HTTP and its gRPC status.
+
+This file *is* the table of what can go wrong for a client. Transports translate, they add
+nothing: HTTP writes RFC 9457 ``application/problem+json``, gRPC the status of the same row.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class ZooError(Exception):
+    """Something the client must be told. ``detail`` is one sentence for a person."""
+
+    code: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Internal error"
+    http_status: ClassVar[int] = 500
+    grpc_status: ClassVar[str] = "INTERNAL"
+
+    def __init__(self, detail: str, *, retry_after: int | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after = retry_after
+        """Seconds after which a second try is sensible, or None."""
+
+
+class ClientError(ZooError):
+    """The request itself cannot be answered; the same request will fail again."""
+
+
+class ServerError(ZooError):
+    """The request was fine, but it cannot be answered now."""
+
+
+class BadParameter(ClientError):
+    """A query parameter, form field or header has a value that is not allowed."""
+
+    code = "bad_parameter"
+    title = "Bad parameter"
+    http_status = 400
+    grpc_status = "INVALID_ARGUMENT"
+
+
+class UnknownModel(ClientError):
+    """No model of that name and version is in the repository."""
+
+    code = "unknown_model"
+    title = "Unknown model"
+    http_status = 404
+    grpc_status = "NOT_FOUND"
+
+
+class NotFound(ClientError):
+    """No such route."""
+
+    code = "not_found"
+    title = "Not found"
+    http_status = 404
+    grpc_status = "UNIMPLEMENTED"
+
+
+class MethodNotAllowed(ClientError):
+    """The route exists, but not for this method."""
+
+    code = "method_not_allowed"
+    title = "Method not allowed"
+    http_status = 405
+    grpc_status = "UNIMPLEMENTED"
+
+
+class BodyTooLarge(ClientError):
+    """The request has more bytes, or more pictures, than the limit."""
+
+    code = "body_too_large"
+    title = "Body too large"
+    http_status = 413
+    grpc_status = "RESOURCE_EXHAUSTED"
+
+
+class PictureTooLarge(ClientError):
+    """The picture's header announces more pixels than the limit."""
+
+    code = "picture_too_large"
+    title = "Picture too large"
+    http_status = 413
+    grpc_status = "INVALID_ARGUMENT"
+
+
+class UnsupportedFormat(ClientError):
+    """The bytes are none of the picture formats that the service reads."""
+
+    code = "unsupported_format"
+    title = "Unsupported format"
+    http_status = 415
+    grpc_status = "INVALID_ARGUMENT"
+
+
+class UndecodablePicture(ClientError):
+    """The format is known, but the picture is empty, broken or truncated."""
+
+    code = "undecodable_picture"
+    title = "Undecodable picture"
+    http_status = 422
+    grpc_status = "INVALID_ARGUMENT"
+
+
+class Overloaded(ServerError):
+    """No permit: as many crops are waiting as the queue may hold."""
+
+    code = "overloaded"
+    title = "Overloaded"
+    http_status = 429
+    grpc_status = "RESOURCE_EXHAUSTED"
+
+
+class NotReady(ServerError):
+    """The model is in the repository but not loaded, or the service is starting or stopping."""
+
+    code = "not_ready"
+    title = "Not ready"
+    http_status = 503
+    grpc_status = "UNAVAILABLE"
+
+
+class DeadlineExceeded(ServerError):
+    """The request's deadline passed before it was answered."""
+
+    code = "deadline_exceeded"
+    title = "Deadline exceeded"
+    http_status = 504
+    grpc_status = "DEADLINE_EXCEEDED"
+
+
+class Internal(ServerError):
+    """A fault of ours; the log has the details under the request's id."""
+
+
+ALL: tuple[type[ZooError], ...] = (
+    BadParameter,
+    UnknownModel,
+    NotFound,
+    MethodNotAllowed,
+    BodyTooLarge,
+    PictureTooLarge,
+    UnsupportedFormat,
+    UndecodablePicture,
+    Overloaded,
+    NotReady,
+    DeadlineExceeded,
+    Internal,
+)

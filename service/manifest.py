@@ -1,0 +1,207 @@
+"""The manifest: the contract between `export`, which writes it, and `service`, which obeys it.
+
+``models/<name>/<version>/manifest.json`` says everything about one version of one model: where
+its weights come from, how a picture becomes crops, which files belong to it and what was proved
+about them. Numbers that act on pixels (mean, scale) are documentation here: they lie in the graph.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveInt,
+    StringConstraints,
+    model_validator,
+)
+
+SCHEMA_VERSION: Literal[1] = 1
+FILE_NAME = "manifest.json"
+
+ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+Version = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,8}$")]
+FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+ProtocolName = Literal["center", "ten_crop", "crops_144", "dense"]
+Color = Literal["RGB", "BGR", "L"]
+Percent = Annotated[float, Field(ge=0, le=100)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Weights(_Part):
+    """Where the trained numbers come from."""
+
+    source: Literal["package", "library", "checkpoint", "trained", "adopted", "random"]
+    origin: str
+    """The package and its version, the library and its tag, the file's name, or the command."""
+    url: str | None = None
+    sha256: Sha256
+    licence: str
+    """SPDX identifier, or the words of the source where it has none."""
+
+
+class Input(_Part):
+    """What the graph takes: uint8 crops [N, height, width, channels].
+
+    The graph computes ``(pixel * rescale - mean) / std`` per channel, in the order ``color``.
+    """
+
+    height: PositiveInt
+    width: PositiveInt
+    channels: Literal[1, 3]
+    color: Color
+    rescale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    mean_image: FileName | None = None
+    """A per-pixel mean of shape [height, width, channels] instead of ``mean``."""
+
+    @model_validator(mode="after")
+    def _channels_agree(self) -> Input:
+        if (self.color == "L") != (self.channels == 1):
+            raise ValueError(f"color {self.color} does not go with {self.channels} channels")
+        if len(self.mean) != self.channels or len(self.std) != self.channels:
+            raise ValueError("mean and std need one value per channel")
+        return self
+
+
+class Resize(_Part):
+    """How a picture is resized before it is cropped.
+
+    - ``shortest_side``: the shorter side becomes ``size``, the longer keeps the aspect and is
+      truncated to whole pixels, as torchvision's ``Resize(int)``.
+    - ``square``: the whole picture becomes ``size`` x ``size``.
+    - ``exact``: the whole picture becomes the crop's height and width; ``size`` is its height.
+    """
+
+    rule: Literal["shortest_side", "square", "exact"]
+    size: PositiveInt
+    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"]
+    antialias: Literal[True] = True
+    """Pillow widens its filter when it shrinks; the service has no other way."""
+
+
+class ProtocolSpec(_Part):
+    """A protocol this model supports, with the scales it means (see docs/protocols.md)."""
+
+    name: ProtocolName
+    scales: tuple[PositiveInt, ...] = ()
+
+
+class Protocols(_Part):
+    default: ProtocolName
+    supported: Annotated[tuple[ProtocolSpec, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _default_is_supported(self) -> Protocols:
+        if self.default not in self.names:
+            raise ValueError(f"the default protocol {self.default} is not among {self.names}")
+        return self
+
+    @property
+    def names(self) -> tuple[ProtocolName, ...]:
+        return tuple(spec.name for spec in self.supported)
+
+
+class ModelFile(_Part):
+    """A file beside the manifest, with what is needed to know it again."""
+
+    path: FileName
+    role: Literal["model", "dense", "labels", "licence", "external_data", "mean_image"]
+    precision: Literal["fp32", "fp16", "int8"] | None = None
+    opset: PositiveInt | None = None
+    bytes: NonNegativeInt
+    sha256: Sha256
+
+
+class Verification(_Part):
+    """The proof that the ONNX equals the network, as `python -m export verify` measured it."""
+
+    passed: bool
+    date: str
+    versions: dict[str, str]
+    pictures: PositiveInt
+    max_abs_probability_difference: NonNegativeFloat
+    max_logit_difference_in_std: NonNegativeFloat
+    """Largest |difference of logits|, in units of the standard deviation of that picture's."""
+    top5_agreement: Annotated[float, Field(ge=0, le=1)]
+    """Share of pictures with the same top-5 but for ties below the tolerance."""
+    distinct_top5: PositiveInt
+    """How many different top-5 sets the pictures gave; 1 would prove nothing."""
+
+
+class PublishedError(_Part):
+    """An error that the authors, or the keepers of the weights, state; in percent."""
+
+    dataset: str = "ImageNet-1k val"
+    top1: Percent | None = None
+    top5: Percent | None = None
+    protocol: str
+    source: str
+
+
+class Paper(_Part):
+    title: str
+    url: str
+
+
+class Manifest(_Part):
+    """One version of one network."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    kind: Literal["network"] = "network"
+    name: ModelName
+    version: Version
+    network: str
+    family: str
+    year: Annotated[int, Field(ge=1980, le=2100)]
+    paper: Paper
+    parameters: PositiveInt
+    weights: Weights
+    input: Input
+    resize: Resize
+    classes: PositiveInt
+    protocols: Protocols
+    labels: FileName
+    files: Annotated[tuple[ModelFile, ...], Field(min_length=1)]
+    verification: Verification | None = None
+    published: tuple[PublishedError, ...] = ()
+
+    @model_validator(mode="after")
+    def _files_are_complete(self) -> Manifest:
+        paths = [file.path for file in self.files]
+        if len(set(paths)) != len(paths):
+            raise ValueError("a file is listed twice")
+        if FILE_NAME in paths:
+            raise ValueError(f"{FILE_NAME} cannot list itself")
+        if not any(file.role == "model" for file in self.files):
+            raise ValueError("no file has the role model")
+        if self.labels not in paths:
+            raise ValueError(f"the labels file {self.labels} is not listed")
+        return self
+
+    def file(self, role: str, precision: str | None = None) -> ModelFile:
+        """The first file with this role (and precision). Raises KeyError when there is none."""
+        for file in self.files:
+            if file.role == role and precision in (None, file.precision):
+                return file
+        raise KeyError(f"{self.name} version {self.version} has no file for {role} {precision}")
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file as 64 hex digits, read in pieces of 1 MiB."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while piece := stream.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

@@ -1,0 +1,130 @@
+"""Resize and crop geometry: an upright picture -> uint8 crops, as torchvision cuts them.
+
+Only pixels are moved here; every number that acts on their values lies in the graph. The rules
+are those of torchvision.transforms.v2 on PIL images (`Resize`, `CenterCrop`, `TenCrop`), which
+timm and the ImageNet training scripts share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from service.manifest import Color, Resize
+
+Crops = npt.NDArray[np.uint8]
+"""uint8 [N, height, width, channels]."""
+
+_RESAMPLING = {
+    "nearest": Image.Resampling.NEAREST,
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+MAX_RESIZED_PIXELS = 16_000_000
+"""Above this a resized picture is never made whole; its crops are computed one by one.
+
+A 10,000x1 picture would be resized to 2,560,000x256 for a crop of 224x224.
+"""
+
+
+class Box(NamedTuple):
+    """A window of the resized picture, in whole pixels; it may reach beyond the edges."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
+
+def resized_size(width: int, height: int, resize: Resize, crop: tuple[int, int]) -> tuple[int, int]:
+    """(width, height) of the whole picture after ``resize``; ``crop`` is (height, width)."""
+    if resize.rule == "exact":
+        return crop[1], crop[0]
+    if resize.rule == "square":
+        return resize.size, resize.size
+    short, long = min(width, height), max(width, height)
+    stretched = int(resize.size * long / short)  # torchvision truncates, it does not round
+    return (resize.size, stretched) if width <= height else (stretched, resize.size)
+
+
+def center_box(size: tuple[int, int], crop: tuple[int, int]) -> Box:
+    """The centre window of a picture of ``size`` (width, height); ``crop`` is (height, width).
+
+    Where the picture is smaller than the crop, half of what is missing is padding before it
+    (torchvision's ``CenterCrop``: integer division there, Python's rounding otherwise).
+    """
+    (width, height), (crop_height, crop_width) = size, crop
+    left = _center_offset(width, crop_width)
+    top = _center_offset(height, crop_height)
+    return Box(left, top, crop_width, crop_height)
+
+
+def _center_offset(length: int, crop: int) -> int:
+    return -((crop - length) // 2) if crop > length else round((length - crop) / 2.0)
+
+
+def corner_boxes(size: tuple[int, int], crop: tuple[int, int]) -> list[Box]:
+    """Top left, top right, bottom left, bottom right window (torchvision's ``FiveCrop`` order)."""
+    (width, height), (crop_height, crop_width) = size, crop
+    right, bottom = width - crop_width, height - crop_height
+    corners = [(0, 0), (right, 0), (0, bottom), (right, bottom)]
+    return [Box(left, top, crop_width, crop_height) for left, top in corners]
+
+
+def cut(
+    picture: Image.Image,
+    size: tuple[int, int],
+    boxes: Sequence[Box],
+    resize: Resize,
+    color: Color,
+) -> Crops:
+    """Resize ``picture`` (mode RGB) to ``size`` (width, height) and cut ``boxes`` out of it.
+
+    Returns uint8 [len(boxes), height, width, channels], channels in RGB order (the graph swaps
+    them for BGR networks) or one luma channel (ITU-R 601) for gray ones. Pixels beyond the
+    picture are 0. All boxes have the same height and width.
+    """
+    resampling = _RESAMPLING[resize.interpolation]
+    if color == "L":
+        picture = picture.convert("L")
+    channels = 1 if color == "L" else 3
+    crops = np.zeros((len(boxes), boxes[0].height, boxes[0].width, channels), np.uint8)
+    whole = None
+    if size[0] * size[1] <= MAX_RESIZED_PIXELS:
+        resized = picture if size == picture.size else picture.resize(size, resampling)
+        whole = np.asarray(resized).reshape(size[1], size[0], channels)
+    for crop, box in zip(crops, boxes, strict=True):
+        left, top = max(box.left, 0), max(box.top, 0)
+        right, bottom = min(box.left + box.width, size[0]), min(box.top + box.height, size[1])
+        if whole is not None:
+            window = whole[top:bottom, left:right]
+        else:
+            window = _resized_window(picture, size, (left, top, right, bottom), resampling)
+            window = window.reshape(bottom - top, right - left, channels)
+        y, x = top - box.top, left - box.left
+        crop[y : y + bottom - top, x : x + right - left] = window
+    return crops
+
+
+def _resized_window(
+    picture: Image.Image,
+    size: tuple[int, int],
+    window: tuple[int, int, int, int],
+    resampling: Image.Resampling,
+) -> npt.NDArray[np.uint8]:
+    """The window (left, top, right, bottom) of the resized picture, without making the rest."""
+    left, top, right, bottom = window
+    x_scale, y_scale = picture.width / size[0], picture.height / size[1]
+    source = (
+        left * x_scale,
+        top * y_scale,
+        min(right * x_scale, picture.width),
+        min(bottom * y_scale, picture.height),
+    )
+    return np.asarray(picture.resize((right - left, bottom - top), resampling, box=source))
