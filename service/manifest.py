@@ -99,6 +99,8 @@ class ProtocolSpec(_Part):
 
 
 class Protocols(_Part):
+    """Which protocols a model supports, and which one answers when none is asked for."""
+
     default: ProtocolName
     supported: Annotated[tuple[ProtocolSpec, ...], Field(min_length=1)]
 
@@ -151,6 +153,8 @@ class PublishedError(_Part):
 
 
 class Paper(_Part):
+    """The paper that describes the network."""
+
     title: str
     url: str
 

@@ -58,12 +58,12 @@ def decode(
     if kind is None:
         raise UnsupportedFormat(f"the picture is none of {', '.join(FORMATS)}")
     if kind == "WEBP":  # Pillow allocates a whole canvas as soon as it opens a WebP
-        _check_size(*_webp_size(bytes(data[:30])), max_pixels)
+        _check_size(_webp_size(bytes(data[:30])), max_pixels)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=[kind]) as image:
-                _check_size(*image.size, max_pixels)
+                _check_size(image.size, max_pixels)
                 image.load()
                 _check_whole(kind, data)
                 rgb = _to_rgb(image)
@@ -72,8 +72,8 @@ def decode(
                 return rgb
     except (PictureTooLarge, UndecodablePicture):
         raise
-    except Exception as error:  # noqa: BLE001 - Pillow's plugins raise whatever comes to hand
-        # OSError, SyntaxError, ValueError, struct.error, EOFError, MemoryError and more
+    except Exception as error:
+        # Pillow's plugins raise whatever comes to hand: OSError, SyntaxError, struct.error, ...
         raise UndecodablePicture(f"the {kind} picture cannot be decoded: {error}") from error
 
 
@@ -91,7 +91,8 @@ def _format_of(head: bytes) -> str | None:
     return None
 
 
-def _check_size(width: int, height: int, max_pixels: int) -> None:
+def _check_size(size: tuple[int, int], max_pixels: int) -> None:
+    width, height = size
     if width < 1 or height < 1:
         raise UndecodablePicture(f"the picture has no pixels ({width}x{height})")
     if width * height > max_pixels:
@@ -137,7 +138,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def _upright(rgb: Image.Image, original: Image.Image) -> Image.Image:
     try:
         orientation = original.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # noqa: BLE001 - a broken EXIF block says nothing about the pixels
-        return rgb
+    except Exception:  # noqa: BLE001
+        return rgb  # a broken EXIF block says nothing about the pixels
     method = _ORIENTATIONS.get(orientation) if isinstance(orientation, int) else None
     return rgb if method is None else rgb.transpose(method)
