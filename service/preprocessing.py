@@ -7,6 +7,7 @@ timm and the ImageNet training scripts share.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -25,6 +26,9 @@ _RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
+_MAX_SUPPORT = 3
+"""Reach of the widest filter, Lanczos, in source pixels when it does not shrink."""
 
 MAX_RESIZED_PIXELS = 16_000_000
 """Above this a resized picture is never made whole; its crops are computed one by one.
@@ -118,13 +122,29 @@ def _resized_window(
     window: tuple[int, int, int, int],
     resampling: Image.Resampling,
 ) -> npt.NDArray[np.uint8]:
-    """The window (left, top, right, bottom) of the resized picture, without making the rest."""
+    """The window (left, top, right, bottom) of the resized picture, without making the rest.
+
+    Rows first, then columns, each in a pass of its own: Pillow rounds between its two passes, and
+    from version 13 on it swaps them where a picture shrinks much more in height than in width,
+    which a window of a picture may do although the whole does not.
+    """
     left, top, right, bottom = window
-    x_scale, y_scale = picture.width / size[0], picture.height / size[1]
-    source = (
-        left * x_scale,
-        top * y_scale,
-        min(right * x_scale, picture.width),
-        min(bottom * y_scale, picture.height),
+    columns, x_box = _source(left, right, picture.width, size[0])
+    rows, y_box = _source(top, bottom, picture.height, size[1])
+    part = picture.crop((columns[0], rows[0], columns[1], rows[1]))
+    part = part.resize(
+        (right - left, part.height), resampling, (x_box[0], 0, x_box[1], part.height)
     )
-    return np.asarray(picture.resize((right - left, bottom - top), resampling, box=source))
+    part = part.resize((part.width, bottom - top), resampling, (0, y_box[0], part.width, y_box[1]))
+    return np.asarray(part)
+
+
+def _source(
+    start: int, stop: int, length: int, resized: int
+) -> tuple[tuple[int, int], tuple[float, float]]:
+    """Which source pixels a resized interval needs, and where it lies within them."""
+    scale = length / resized
+    reach = math.ceil(_MAX_SUPPORT * max(1.0, scale)) + 1
+    first = max(0, math.floor(start * scale) - reach)
+    last = min(length, math.ceil(stop * scale) + reach)
+    return (first, last), (start * scale - first, min(stop * scale, length) - first)

@@ -1,0 +1,277 @@
+"""The HTTP routes: query and body in, JSON out. The data plane does the work between."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Coroutine
+from contextlib import suppress
+from time import perf_counter
+from typing import Any, cast
+
+from starlette.applications import Starlette
+from starlette.datastructures import Headers, QueryParams
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service import metrics
+from service.dataplane import DEFAULT_TOP_K, Classification, DataPlane, Query, Refusal
+from service.engine.model import Model
+from service.errors import BadParameter, ZooError
+from service.http.body import pictures, read_body
+from service.http.docs import PAGE, STATIC_FILES, STATIC_FOLDER
+from service.http.openapi import document
+from service.http.problems import problem
+from service.http.requests import RequestMiddleware
+from service.pictures import Exif
+
+PARAMETERS = ("model", "version", "protocol", "top_k", "exif")
+TIMEOUT_HEADER = "X-Request-Timeout-Ms"
+OWN_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
+"""Paths that BentoML would answer itself, and less well."""
+
+
+class OwnPaths:
+    """ASGI middleware for BentoML: it routes before mounted apps, so these paths go past it."""
+
+    def __init__(self, app: ASGIApp, own: ASGIApp) -> None:
+        self.app = app
+        self.own = own
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        ours = scope["type"] == "http" and scope["path"] in OWN_PATHS
+        await (self.own if ours else self.app)(scope, receive, send)
+
+
+def create_app(plane: DataPlane) -> ASGIApp:
+    """The app over one data plane, which is started and stopped by its owner.
+
+    What comes out is not a Starlette object but a plain ASGI app around one: BentoML hands every
+    path that is not its own to such an app, so unknown paths are answered here as well.
+    """
+    handlers = {HTTPException: _reraise, ZooError: _reraise}
+    return RequestMiddleware(Starlette(routes=Routes(plane).all(), exception_handlers=handlers))
+
+
+async def _reraise(_: Request, error: Exception) -> Response:
+    raise error  # to RequestMiddleware, which makes every error a problem
+
+
+def _json(content: object, status: int = 200) -> Response:
+    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    return Response(text.encode(), status, media_type="application/json")
+
+
+class Routes:
+    """One method per route."""
+
+    def __init__(self, plane: DataPlane) -> None:
+        self._plane = plane
+        self._openapi = json.dumps(document(plane.settings)).encode()
+
+    def all(self) -> list[BaseRoute]:
+        """The routing table."""
+        return [
+            Route("/classify", self.classify, methods=["POST"]),
+            Route("/models", self.models, methods=["GET"]),
+            Route("/models/{name}", self.model, methods=["GET"]),
+            Route("/livez", self.livez, methods=["GET"]),
+            Route("/healthz", self.livez, methods=["GET"]),
+            Route("/readyz", self.readyz, methods=["GET"]),
+            Route("/metrics", self.metrics, methods=["GET"]),
+            Route("/openapi.json", self.openapi, methods=["GET"]),
+            Route("/docs", self.docs, methods=["GET"]),
+            Route("/docs/static/{name}", self.static, methods=["GET"]),
+        ]
+
+    async def classify(self, request: Request) -> Response:
+        """POST /classify: one picture as the body, or a form of pictures."""
+        settings = self._plane.settings
+        query = _query(request.query_params)
+        deadline = perf_counter() + _timeout_s(request.headers, settings.deadline_ms)
+        body = await read_body(request.receive, request.headers, settings.max_body_bytes, deadline)
+        content_type = request.headers.get("content-type", "")
+        encoded, is_form = pictures(body, content_type, settings.max_pictures)
+        facts = cast(dict[str, Any], request.scope["zoo"])
+        facts["pictures"] = len(encoded)
+        work = self._plane.classify(encoded, query, transport="http", deadline=deadline)
+        answers = await _unless_gone(work, request.receive)
+        if is_form and len(answers) > 1:
+            failed = sum(isinstance(answer, ZooError) for answer in answers)
+            facts.update(code="ok", failed=failed, model=query.model, protocol=query.protocol)
+            return _json({"results": [_result(answer) for answer in answers]})
+        answer = answers[0]
+        if isinstance(answer, ZooError):
+            raise answer
+        facts.update(code="ok", model=answer.model, protocol=answer.protocol)
+        return _json(_result(answer))
+
+    async def models(self, request: Request) -> Response:
+        """GET /models: every version in the repository, served or refused."""
+        return _json(
+            {
+                "default": self._plane.settings.default_model,
+                "models": [_summary(model) for model in self._plane.models()],
+            }
+        )
+
+    async def model(self, request: Request) -> Response:
+        """GET /models/{name}: all about the version that answers, and which others there are."""
+        name = request.path_params["name"]
+        version = request.query_params.get("version")
+        versions = [_summary(model) for model in self._plane.versions(name)]
+        model = self._plane.model(name, version)
+        manifest = model.manifest.model_dump(mode="json")
+        return _json({**_summary(model), "manifest": manifest, "versions": versions})
+
+    async def livez(self, request: Request) -> Response:
+        """GET /livez: the process answers."""
+        return _json({"status": "alive"})
+
+    async def readyz(self, request: Request) -> Response:
+        """GET /readyz: 200 once the default model answers; names what was refused."""
+        models = self._plane.models()
+        refused = [_summary(model) for model in models if isinstance(model, Refusal)]
+        ready = self._plane.ready
+        status = ("degraded" if refused else "ready") if ready else "not_ready"
+        served = [_summary(model) for model in models if isinstance(model, Model)]
+        content = {
+            "status": status,
+            "models": [f"{model['name']}/{model['version']}" for model in served],
+            "refused": refused,
+        }
+        return _json(content, 200 if ready else 503)
+
+    async def metrics(self, request: Request) -> Response:
+        """GET /metrics: Prometheus' text format, of all workers."""
+        content = await asyncio.get_running_loop().run_in_executor(None, metrics.exposition)
+        return Response(content, headers={"Content-Type": metrics.CONTENT_TYPE})
+
+    async def openapi(self, request: Request) -> Response:
+        """GET /openapi.json."""
+        return Response(self._openapi, media_type="application/json")
+
+    async def docs(self, request: Request) -> Response:
+        """GET /docs: the OpenAPI document as a page that needs nothing from elsewhere."""
+        return Response(PAGE, media_type="text/html")
+
+    async def static(self, request: Request) -> Response:
+        """GET /docs/static/{name}: the few files that the page asks for."""
+        name = request.path_params["name"]
+        if name not in STATIC_FILES:
+            raise HTTPException(404)
+        return FileResponse(STATIC_FOLDER / name)
+
+
+async def _unless_gone(
+    work: Coroutine[Any, Any, list[Classification | ZooError]], receive: Receive
+) -> list[Classification | ZooError]:
+    """Await ``work``; cancel it when the client leaves. Raises ClientDisconnect then."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_left(receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            return working.result()
+        raise ClientDisconnect
+    finally:
+        for task in (working, leaving):
+            if not task.done():
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _query(given: QueryParams) -> Query:
+    for name in given:
+        if name not in PARAMETERS:
+            raise BadParameter(
+                f"there is no parameter {name[:64]!r}; there are: {', '.join(PARAMETERS)}"
+            )
+        if len(given.getlist(name)) > 1:
+            raise BadParameter(f"the parameter {name!r} is given more than once")
+    exif = given.get("exif", "apply")
+    if exif not in ("apply", "ignore"):
+        raise BadParameter(f"exif is {exif[:64]!r}, it can be 'apply' or 'ignore'")
+    return Query(
+        model=_short(given, "model"),
+        version=_short(given, "version"),
+        protocol=_short(given, "protocol"),
+        top_k=_integer("top_k", given.get("top_k", str(DEFAULT_TOP_K))),
+        exif=cast(Exif, exif),
+    )
+
+
+def _short(given: QueryParams, name: str) -> str | None:
+    value = given.get(name)
+    if value is not None and not 1 <= len(value) <= 64:
+        raise BadParameter(f"the parameter {name!r} must have 1 to 64 characters")
+    return value
+
+
+def _integer(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise BadParameter(f"{name} is {text[:64]!r}, it must be a whole number from 1 on")
+    return int(text)
+
+
+def _timeout_s(headers: Headers, default_ms: int) -> float:
+    text = headers.get(TIMEOUT_HEADER)
+    asked_ms = default_ms if text is None else _integer(TIMEOUT_HEADER, text)
+    if asked_ms < 1:
+        raise BadParameter(f"{TIMEOUT_HEADER} must be at least 1")
+    return min(asked_ms, default_ms) / 1e3
+
+
+def _result(answer: Classification | ZooError) -> dict[str, object]:
+    if isinstance(answer, ZooError):
+        return {"error": problem(answer)}
+    timing = answer.timing_ms
+    return {
+        "model": answer.model,
+        "version": answer.version,
+        "protocol": answer.protocol,
+        "predictions": [
+            {
+                "rank": prediction.rank,
+                "index": prediction.index,
+                "synset": prediction.label.synset,
+                "label": prediction.label.name,
+                "probability": prediction.probability,
+            }
+            for prediction in answer.predictions
+        ],
+        "timing_ms": {name: round(getattr(timing, name), 3) for name in timing.__slots__},
+    }
+
+
+def _summary(model: Model | Refusal) -> dict[str, object]:
+    if isinstance(model, Refusal):
+        return {
+            "name": model.name,
+            "version": model.version,
+            "state": "refused",
+            "reason": model.reason,
+        }
+    manifest = model.manifest
+    size = manifest.input
+    return {
+        "name": manifest.name,
+        "version": manifest.version,
+        "state": "ready",
+        "network": manifest.network,
+        "classes": manifest.classes,
+        "input": [size.height, size.width, size.channels],
+        "protocol": manifest.protocols.default,
+        "protocols": list(manifest.protocols.names),
+        "precision": model.precision,
+        "providers": model.session.providers,
+    }

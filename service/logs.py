@@ -1,0 +1,55 @@
+"""Logging: one line per event, for people (`console`) or for machines (`json`)."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+from pythonjsonlogger.json import JsonFormatter
+
+from service.settings import Settings
+
+ROOT = "zoo"
+
+_STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+
+
+class ConsoleFormatter(logging.Formatter):
+    """``time LEVEL logger message key=value …``; values are quoted, so nobody can forge a line."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S%z")
+
+    def format(self, record: logging.LogRecord) -> str:
+        extra = "".join(
+            f" {key}={_shown(value)}"
+            for key, value in record.__dict__.items()
+            if key not in _STANDARD and value is not None
+        )
+        return super().format(record) + extra
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return text if text.isascii() and text.isprintable() and " " not in text else ascii(text)
+
+
+def configure(settings: Settings) -> None:
+    """Send the loggers below `zoo` to standard output; BentoML's and uvicorn's stay theirs."""
+    handler = logging.StreamHandler(sys.stdout)
+    if settings.log_format == "json":
+        handler.setFormatter(
+            JsonFormatter(
+                "{asctime}{levelname}{name}{message}",
+                style="{",
+                datefmt="%Y-%m-%dT%H:%M:%S%z",
+                rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+            )
+        )
+    else:
+        handler.setFormatter(ConsoleFormatter())
+    logger = logging.getLogger(ROOT)
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    logger.setLevel(settings.log_level)

@@ -1,0 +1,128 @@
+"""Prometheus metrics, correct over several worker processes.
+
+BentoML gives its workers a common PROMETHEUS_MULTIPROC_DIR and empties it at start. Each worker
+writes there and any of them answers a scrape for all. Label values are bounded: models and
+protocols that exist, codes of our error family, `unknown` for what a client made up.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+UNKNOWN = "unknown"
+
+_SECONDS = (
+    *(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
+    *(0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
+)
+_CROPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+REQUESTS = Counter(
+    "zoo_requests",
+    "Requests for a classification, by the code they ended with (ok, or a code of docs/api.md).",
+    ["model", "protocol", "transport", "code"],
+)
+PICTURES = Counter(
+    "zoo_pictures",
+    "Pictures of these requests, by the code each ended with; a form may hold several.",
+    ["model", "protocol", "transport", "code"],
+)
+STAGE_SECONDS = Histogram(
+    "zoo_stage_seconds",
+    "Seconds that a picture spent in a stage: decode, preprocess, queue, inference, total.",
+    ["model", "stage"],
+    buckets=_SECONDS,
+)
+BATCH_CROPS = Histogram(
+    "zoo_batch_crops", "Crops in a batch that went to the device.", ["model"], buckets=_CROPS
+)
+QUEUE_CROPS = Gauge(
+    "zoo_queue_crops",
+    "Crops that wait for the device now, over all workers.",
+    ["model"],
+    multiprocess_mode="livesum",
+)
+ADMITTED_CROPS = Gauge(
+    "zoo_admitted_crops",
+    "Crops accepted and not yet answered, over all workers; ZOO_QUEUE_CROPS bounds each worker's.",
+    multiprocess_mode="livesum",
+)
+DROPPED = Counter(
+    "zoo_dropped_requests",
+    "Requests that left the queue before the device: the client had left (cancelled), or the "
+    "deadline had passed (expired).",
+    ["model", "reason"],
+)
+MODEL_READY = Gauge(
+    "zoo_model_ready",
+    "1 when this version is loaded and warmed up in every worker, 0 when it was refused.",
+    ["model", "version"],
+    multiprocess_mode="livemin",
+)
+
+
+class ModelObserver:
+    """Writes down what the batcher of one model does."""
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._batch = BATCH_CROPS.labels(model)
+        self._waiting = QUEUE_CROPS.labels(model)
+
+    def batch(self, crops: int) -> None:
+        """A batch of this many crops goes to the device."""
+        self._batch.observe(crops)
+
+    def dropped(self, reason: str) -> None:
+        """A request left the queue unanswered: `cancelled` or `expired`."""
+        DROPPED.labels(self._model, reason).inc()
+
+    def waiting(self, crops: int) -> None:
+        """This many crops wait now."""
+        self._waiting.set(crops)
+
+
+def exposition() -> bytes:
+    """All metrics of all workers in Prometheus' text format."""
+    folder = _shared_folder()
+    if folder is None:
+        return generate_latest(REGISTRY)
+    _forget_dead_workers(folder)
+    registry = CollectorRegistry()
+    # prometheus-client has no type hints here
+    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return generate_latest(registry)
+
+
+def forget_this_worker() -> None:
+    """Take this process' live gauges out, at its orderly end."""
+    if _shared_folder() is not None:
+        multiprocess.mark_process_dead(os.getpid())  # type: ignore[no-untyped-call]
+
+
+def _shared_folder() -> Path | None:
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
+    return Path(folder) if folder else None
+
+
+def _forget_dead_workers(folder: Path) -> None:
+    """Take out the live gauges of workers that were killed."""
+    for path in folder.glob("gauge_live*_*.db"):
+        pid = path.stem.rpartition("_")[2]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
+            with suppress(OSError):
+                path.unlink()

@@ -1,0 +1,118 @@
+"""Every knob of the service, read once from environment variables with the prefix ZOO_.
+
+A bad value stops the start with one line that names the variable; see `load`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+import models
+from service.engine.cores import available_cores
+
+PREFIX = "ZOO_"
+
+ProviderName = Literal["tensorrt", "cuda", "openvino", "cpu"]
+
+
+class InvalidSettingsError(Exception):
+    """A setting cannot be used; the message is one line that names it."""
+
+
+class Settings(BaseSettings):
+    """The settings, with defaults that serve the embedded models on every core at hand."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True)
+
+    models: Path = models.REPOSITORY
+    """The model repository: a folder of <name>/<version>/manifest.json."""
+    default_model: str = "efficientnet_lite0"
+    """The model that answers when a request names none."""
+    workers: Annotated[int, Field(ge=1, le=256)] = 1
+    """Processes that serve the port. Each holds its own copy of every model."""
+    threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Threads per worker that run the network, one batch each; 0: cores / workers."""
+    decode_threads: Annotated[int, Field(ge=0, le=1024)] = 0
+    """Threads per worker that decode and crop pictures; 0: as many as `threads`."""
+    providers: Annotated[tuple[ProviderName, ...], NoDecode] = ()
+    """`auto`, or an ordered list such as `cuda,cpu`; what is missing is passed over."""
+    max_batch: Annotated[int, Field(ge=0, le=4096)] = 0
+    """Most crops in one run of the network; 0: 1 on a CPU, 32 on a GPU."""
+    max_body_bytes: Annotated[int, Field(ge=1, le=1 << 32)] = 32 * 1024 * 1024
+    """Largest request body in bytes."""
+    max_pixels: Annotated[int, Field(ge=1, le=1 << 32)] = 50_000_000
+    """Most pixels a picture may announce."""
+    max_pictures: Annotated[int, Field(ge=1, le=4096)] = 32
+    """Most pictures in one multipart request."""
+    queue_crops: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
+    """Most crops per worker that are accepted and not yet answered; beyond that: 429."""
+    deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = 30_000
+    """A request's deadline where it does not ask for a shorter one."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_format: Literal["console", "json"] = "console"
+
+    @field_validator("providers", mode="before")
+    @classmethod
+    def _split_providers(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            names = [name.strip().lower() for name in value.split(",")]
+            return () if names == ["auto"] else tuple(names)
+        return value
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _upper(cls, value: Any) -> Any:
+        return value.upper() if isinstance(value, str) else value
+
+    @field_validator("models")
+    @classmethod
+    def _is_folder(cls, value: Path) -> Path:
+        if not value.is_dir():
+            raise ValueError(f"there is no folder {value}")
+        return value.resolve()
+
+    @property
+    def run_threads(self) -> int:
+        """How many batches run at once in one worker."""
+        return self.threads or max(1, available_cores() // self.workers)
+
+    @property
+    def picture_threads(self) -> int:
+        """How many pictures are decoded at once in one worker."""
+        return self.decode_threads or self.run_threads
+
+
+def load() -> Settings:
+    """Read the environment. Raises InvalidSettingsError naming the first bad variable."""
+    try:
+        settings = Settings()
+    except ValidationError as invalid:
+        error = invalid.errors()[0]
+        name = PREFIX + str(error["loc"][0]).upper()
+        reason = error["msg"].removeprefix("Value error, ")
+        raise InvalidSettingsError(f"{name}={os.environ.get(name, '')}: {reason}") from None
+    folder = settings.models / settings.default_model
+    if not settings.default_model or not folder.is_dir() or folder.parent != settings.models:
+        there = sorted(path.name for path in settings.models.iterdir() if _is_model(path))
+        raise InvalidSettingsError(
+            f"{PREFIX}DEFAULT_MODEL={settings.default_model}: there is no such model in "
+            f"{settings.models}; there are: {', '.join(there) or 'none'}"
+        )
+    return settings
+
+
+def unknown_variables() -> list[str]:
+    """Variables with our prefix that are no setting: most likely misspelt."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    return sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+
+
+def _is_model(path: Path) -> bool:
+    return path.is_dir() and any(
+        child.is_dir() and child.name.isdigit() for child in path.iterdir()
+    )

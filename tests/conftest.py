@@ -1,0 +1,19 @@
+"""What several tests need: pictures, and real servers that leave nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.server import Server, serving
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The service as `make serve` starts it, with the embedded models."""
+    with serving(tmp_path_factory.mktemp("server")) as running:
+        yield running

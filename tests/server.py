@@ -1,0 +1,128 @@
+"""Runs the real service in a process of its own, on a free loopback port."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 90
+"""Patience with a loaded machine; a healthy start takes two seconds."""
+
+
+class Server:
+    """A running service."""
+
+    def __init__(self, url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.url = url
+        self.process = process
+        self._log = log
+        self.client = httpx.Client(base_url=url, timeout=60)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def workers(self) -> list[psutil.Process]:
+        children = psutil.Process(self.process.pid).children(recursive=True)
+        return [p for p in children if "_bentoml_impl.worker.service" in p.cmdline()]
+
+    def memory(self) -> int:
+        """Resident bytes of all workers."""
+        return sum(worker.memory_info().rss for worker in self.workers())
+
+    def classify(self, picture: bytes | Path, **query: object) -> httpx.Response:
+        data = picture.read_bytes() if isinstance(picture, Path) else picture
+        return self.client.post(
+            "/classify", content=data, params={k: str(v) for k, v in query.items()}
+        )
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def environment(home: Path, **settings: object) -> dict[str, str]:
+    clean = {
+        k: v for k, v in os.environ.items() if not k.startswith(("ZOO_", "BENTOML_", "PROMETHEUS_"))
+    }
+    ours = {name.upper(): str(value) for name, value in settings.items()}
+    return {**clean, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", **ours}
+
+
+def command(
+    port: int, service: str = "service.app:ZooService", python: str = sys.executable
+) -> list[str]:
+    return [python, "-m", "bentoml", "serve", service, "--host", "127.0.0.1", "--port", str(port)]
+
+
+@contextlib.contextmanager
+def serving(
+    folder: Path,
+    *,
+    service: str = "service.app:ZooService",
+    python: str = sys.executable,
+    cwd: Path = ROOT,
+    ready: int = 200,
+    **settings: object,
+) -> Iterator[Server]:
+    """Start the service with these ZOO_ settings and wait until /readyz answers ``ready``."""
+    port = free_port()
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command(port, service, python),
+            cwd=cwd,
+            env=environment(folder / "bentoml", **settings),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    server = Server(f"http://127.0.0.1:{port}", process, log)
+    try:
+        _wait_until_ready(server, ready)
+        yield server
+    finally:
+        server.client.close()
+        stop(process)
+
+
+def _wait_until_ready(server: Server, status: int) -> None:
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        if server.process.poll() is not None:
+            raise RuntimeError(f"the server ended: {server.log}")
+        with contextlib.suppress(httpx.TransportError):
+            if server.client.get("/readyz", timeout=5).status_code == status:
+                return
+        time.sleep(0.05)
+    raise RuntimeError(f"the server was not ready in {START_SECONDS} s: {server.log}")
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """Stop the server and whatever it started; nothing may stay behind."""
+    family = (
+        [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        if process.poll() is None
+        else []
+    )
+    process.send_signal(signal.SIGTERM) if process.poll() is None else None
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(20)
+    for left in psutil.wait_procs(family, timeout=5)[1]:
+        left.kill()
+    process.wait(5)

@@ -1,0 +1,274 @@
+"""The batcher: everybody gets their own answer, once; nobody starves; nothing leaks."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.engine.batcher import Admission, Answer, Batcher
+from service.engine.session import Outputs
+from service.errors import DeadlineExceeded, Internal, NotReady, Overloaded, ZooError
+
+
+class Device:
+    """Stands for the network: its answer for a crop is the crop's own value."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.gate.set()
+        self.batches: list[list[int]] = []
+        self.poison: int | None = None
+
+    def __call__(self, crops: np.ndarray) -> Outputs:
+        self.gate.wait(10)
+        values = crops.reshape(len(crops), -1)[:, :1].astype(np.float32)
+        self.batches.append(values[:, 0].astype(int).tolist())
+        if self.poison in self.batches[-1]:
+            raise RuntimeError("the device fell over")
+        return Outputs(values, -values)
+
+
+class Log:
+    def __init__(self) -> None:
+        self.reasons: Counter[str] = Counter()
+        self.now = 0
+
+    def batch(self, crops: int) -> None:
+        pass
+
+    def dropped(self, reason: str) -> None:
+        self.reasons[reason] += 1
+
+    def waiting(self, crops: int) -> None:
+        assert crops >= 0
+        self.now = crops
+
+
+def crops(*values: int, side: int = 2) -> np.ndarray:
+    return np.stack([np.full((side, side, 1), value, np.uint8) for value in values])
+
+
+class Bench:
+    """A batcher on a device, with an admission of its own."""
+
+    def __init__(self, *, concurrency: int = 1, max_batch: int = 4, capacity: int = 10_000) -> None:
+        self.device, self.log = Device(), Log()
+        self.admitted = 0
+        self.admission = Admission(capacity, self._admitted)
+        self.pool = ThreadPoolExecutor(concurrency)
+        self.batcher = Batcher(
+            self.device,
+            executor=self.pool,
+            concurrency=concurrency,
+            max_batch=max_batch,
+            observer=self.log,
+        )
+
+    def _admitted(self, crops: int) -> None:
+        self.admitted = crops
+
+    async def infer(self, what: np.ndarray, seconds: float = 10) -> Answer:
+        with self.admission.acquire(len(what)) as permit:
+            return await self.batcher.infer(what, permit, perf_counter() + seconds)
+
+
+def values(answer: Answer) -> list[int]:
+    assert (answer.outputs.probabilities == -answer.outputs.logits).all()
+    return answer.outputs.probabilities[:, 0].astype(int).tolist()
+
+
+async def test_each_gets_its_own_in_order() -> None:
+    bench = Bench(concurrency=2)
+    sizes = [1, 10, 3, 1, 7, 1, 144]
+    work = [bench.infer(crops(*range(i, i + n))) for i, n in enumerate(sizes)]
+    for i, answer in enumerate(await asyncio.gather(*work)):
+        assert values(answer) == list(range(i, i + sizes[i]))
+    assert max(map(len, bench.device.batches)) <= 4
+    assert bench.admission.in_use == bench.admitted == bench.log.now == 0
+
+
+async def test_a_free_device_starts_at_once_and_a_busy_one_fills_its_batches() -> None:
+    bench = Bench(max_batch=4)
+    bench.device.gate.clear()
+    work = [asyncio.create_task(bench.infer(crops(i))) for i in range(9)]
+    await asyncio.sleep(0.05)
+    bench.device.gate.set()
+    await asyncio.gather(*work)
+    assert [len(batch) for batch in bench.device.batches] == [1, 4, 4]
+
+
+async def test_long_requests_do_not_starve_short_ones() -> None:
+    bench = Bench(max_batch=4)
+    bench.device.gate.clear()
+    long = asyncio.create_task(bench.infer(crops(*[200] * 144)))
+    await asyncio.sleep(0.01)
+    short = [asyncio.create_task(bench.infer(crops(i))) for i in range(3)]
+    await asyncio.sleep(0.01)
+    bench.device.gate.set()
+    await asyncio.gather(*short)
+    assert not long.done()
+    assert sum(map(len, bench.device.batches)) <= 16
+    assert values(await long) == [200] * 144
+
+
+async def test_crops_of_different_shapes_never_share_a_batch() -> None:
+    bench = Bench(max_batch=8)
+    bench.device.gate.clear()
+    work = [asyncio.create_task(bench.infer(crops(i, side=2 + i % 3))) for i in range(20)]
+    await asyncio.sleep(0.05)
+    bench.device.gate.set()
+    for i, answer in enumerate(await asyncio.gather(*work)):
+        assert values(answer) == [i]
+    assert all(len({value % 3 for value in batch}) == 1 for batch in bench.device.batches)
+
+
+async def test_a_client_that_left_is_dropped_before_the_device() -> None:
+    bench = Bench(max_batch=1)
+    bench.device.gate.clear()
+    first = asyncio.create_task(bench.infer(crops(1)))
+    gone = asyncio.create_task(bench.infer(crops(2, 3)))
+    last = asyncio.create_task(bench.infer(crops(4)))
+    await asyncio.sleep(0.05)
+    gone.cancel()
+    await asyncio.sleep(0.01)
+    assert bench.admission.in_use == 2
+    bench.device.gate.set()
+    assert values(await first) == [1]
+    assert values(await last) == [4]
+    assert bench.device.batches == [[1], [4]]
+    assert bench.log.reasons == {"cancelled": 1}
+
+
+async def test_a_deadline_is_kept_while_the_device_is_busy() -> None:
+    bench = Bench(max_batch=1)
+    bench.device.gate.clear()
+    first = asyncio.create_task(bench.infer(crops(1)))
+    await asyncio.sleep(0.01)
+    started = perf_counter()
+    with pytest.raises(DeadlineExceeded):
+        await bench.infer(crops(2), seconds=0.05)
+    assert 0.04 < perf_counter() - started < 5
+    bench.device.gate.set()
+    await first
+    assert bench.device.batches == [[1]]
+    assert bench.log.reasons == {"expired": 1}
+    assert bench.log.now == bench.admission.in_use == 0
+
+
+async def test_admission_just_below_at_and_above() -> None:
+    bench = Bench(capacity=10)
+    bench.device.gate.clear()
+    first = asyncio.create_task(bench.infer(crops(*range(9))))
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded) as refused:
+        await bench.infer(crops(1, 2))
+    assert refused.value.retry_after
+    tenth = asyncio.create_task(bench.infer(crops(9)))
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await bench.infer(crops(10))
+    bench.device.gate.set()
+    await asyncio.gather(first, tenth)
+    assert values(await bench.infer(crops(11))) == [11]
+
+
+async def test_a_request_larger_than_the_queue_is_served_alone() -> None:
+    bench = Bench(capacity=10)
+    assert len(values(await bench.infer(crops(*range(25))))) == 25
+    with bench.admission.acquire(1), pytest.raises(Overloaded):
+        bench.admission.acquire(25)
+
+
+async def test_a_permit_carries_no_more_than_it_says() -> None:
+    bench = Bench()
+    with bench.admission.acquire(1) as permit, pytest.raises(ValueError, match="permit"):
+        await bench.batcher.infer(crops(1, 2), permit, perf_counter() + 1)
+
+
+async def test_a_device_that_fails_fails_only_those_in_the_batch() -> None:
+    bench = Bench(max_batch=2)
+    bench.device.poison = 13
+    bad = asyncio.create_task(bench.infer(crops(13, 13, 13, 13)))
+    good = [asyncio.create_task(bench.infer(crops(i))) for i in range(3)]
+    with pytest.raises(Internal):
+        await bad
+    answers = await asyncio.gather(*good, return_exceptions=True)
+    assert sum(isinstance(answer, Internal) for answer in answers) <= 1
+    assert values(await bench.infer(crops(5))) == [5]
+    assert bench.log.now == bench.admission.in_use == 0
+
+
+async def test_close_finishes_what_was_accepted() -> None:
+    bench = Bench(max_batch=1)
+    bench.device.gate.clear()
+    work = [asyncio.create_task(bench.infer(crops(i))) for i in range(5)]
+    await asyncio.sleep(0.01)
+    closing = asyncio.create_task(bench.batcher.close())
+    await asyncio.sleep(0.01)
+    with pytest.raises(NotReady):
+        await bench.infer(crops(9))
+    bench.device.gate.set()
+    await closing
+    assert [values(await task) for task in work] == [[i] for i in range(5)]
+
+
+REQUESTS = st.lists(
+    st.tuples(
+        st.integers(1, 12),  # crops
+        st.sampled_from(["stay", "stay", "stay", "leave", "expire"]),
+        st.integers(0, 3),  # turns of the event loop before it arrives
+    ),
+    min_size=1,
+    max_size=25,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(REQUESTS, st.integers(1, 9), st.integers(1, 3), st.sets(st.integers(0, 24), max_size=2))
+def test_every_accepted_request_is_answered_once_with_its_own(
+    requests: list[tuple[int, str, int]], max_batch: int, concurrency: int, poisoned: set[int]
+) -> None:
+    async def scenario() -> None:
+        bench = Bench(concurrency=concurrency, max_batch=max_batch, capacity=60)
+        bench.device.poison = 255 if poisoned else None
+
+        async def one(number: int, count: int, fate: str) -> list[int] | ZooError:
+            last = 255 if number in poisoned else number
+            what = crops(*[number] * (count - 1), last)
+            try:
+                return values(await bench.infer(what, 0.001 if fate == "expire" else 10))
+            except ZooError as error:
+                return error
+
+        tasks = []
+        for number, (count, fate, turns) in enumerate(requests):
+            tasks.append(asyncio.create_task(one(number, count, fate)))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if fate == "leave":
+                tasks[-1].cancel()
+        answers = await asyncio.gather(*tasks, return_exceptions=True)
+        for number, (answer, (count, fate, _)) in enumerate(zip(answers, requests, strict=True)):
+            if isinstance(answer, list):
+                assert answer == [number] * count
+            elif isinstance(answer, Internal):
+                assert poisoned
+            elif isinstance(answer, DeadlineExceeded):
+                assert fate == "expire"
+            elif isinstance(answer, asyncio.CancelledError):
+                assert fate == "leave"
+            else:
+                assert isinstance(answer, Overloaded)
+        await bench.batcher.close()
+        bench.pool.shutdown()
+        assert bench.log.now == bench.admission.in_use == bench.admitted == 0
+
+    asyncio.run(scenario())

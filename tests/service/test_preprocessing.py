@@ -1,0 +1,122 @@
+"""Crops against torchvision's own transforms on PIL images: equal to the last bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms import v2 as transforms
+
+from service import preprocessing
+from service.manifest import Resize
+from service.preprocessing import center_box, corner_boxes, cut, resized_size
+from tests.photographs import PHOTOGRAPHS
+
+SIZES = [
+    *((500, 375), (375, 500), (256, 256), (224, 224), (1, 1), (1, 7), (9, 2), (255, 257)),
+    *((300, 301), (2000, 1333), (640, 427), (100, 100), (223, 225), (1000, 30), (30, 1000)),
+]
+RULES = [
+    (256, 224, "bilinear"),
+    (256, 224, "bicubic"),
+    (274, 240, "bicubic"),
+    (299, 260, "bicubic"),
+    (342, 299, "bilinear"),
+    (224, 224, "nearest"),
+]
+
+
+def noise(size: tuple[int, int], seed: int = 0) -> Image.Image:
+    generator = np.random.default_rng([seed, *size])
+    return Image.fromarray(generator.integers(0, 256, (size[1], size[0], 3), np.uint8))
+
+
+def crops(picture: Image.Image, resize: Resize, crop: int, *, ten: bool = False) -> np.ndarray:
+    size = resized_size(*picture.size, resize, (crop, crop))
+    boxes = [center_box(size, (crop, crop))]
+    if ten:
+        boxes = corner_boxes(size, (crop, crop)) + boxes
+    return cut(picture, size, boxes, resize, "RGB")
+
+
+def torchvision_resize(size: int | list[int], interpolation: str) -> transforms.Resize:
+    return transforms.Resize(size, InterpolationMode(interpolation), antialias=True)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=str)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_center_crop_of_noise(size: tuple[int, int], rule: tuple[int, int, str]) -> None:
+    short, crop, interpolation = rule
+    picture = noise(size)
+    reference = transforms.Compose(
+        [torchvision_resize(short, interpolation), transforms.CenterCrop(crop)]
+    )
+    ours = crops(
+        picture, Resize(rule="shortest_side", size=short, interpolation=interpolation), crop
+    )
+    np.testing.assert_array_equal(ours[0], np.asarray(reference(picture)))
+
+
+@pytest.mark.parametrize("path", PHOTOGRAPHS, ids=lambda path: path.name)
+def test_ten_crop_of_photographs(path: object) -> None:
+    picture = Image.open(path).convert("RGB")
+    reference = transforms.Compose([torchvision_resize(256, "bicubic"), transforms.FiveCrop(224)])(
+        picture
+    )
+    resize = Resize(rule="shortest_side", size=256, interpolation="bicubic")
+    ours = crops(picture, resize, 224, ten=True)
+    np.testing.assert_array_equal(ours, np.stack([np.asarray(crop) for crop in reference]))
+
+
+@pytest.mark.parametrize("size", [(500, 375), (3, 800), (32, 32)], ids=str)
+def test_square_and_exact(size: tuple[int, int]) -> None:
+    picture = noise(size)
+    exact = crops(picture, Resize(rule="exact", size=96, interpolation="bilinear"), 96)
+    reference = torchvision_resize([96, 96], "bilinear")(picture)
+    np.testing.assert_array_equal(exact[0], np.asarray(reference))
+    square = crops(picture, Resize(rule="square", size=128, interpolation="bicubic"), 96)
+    reference = transforms.CenterCrop(96)(torchvision_resize([128, 128], "bicubic")(picture))
+    np.testing.assert_array_equal(square[0], np.asarray(reference))
+
+
+@pytest.mark.parametrize("size", [(10, 20), (31, 12), (8, 8), (9, 40)], ids=str)
+def test_a_picture_smaller_than_the_crop_is_padded(size: tuple[int, int]) -> None:
+    picture = noise(size)
+    box = center_box(size, (21, 16))
+    resize = Resize(rule="square", size=8, interpolation="bilinear")
+    ours = cut(picture, size, [box], resize, "RGB")
+    np.testing.assert_array_equal(ours[0], np.asarray(transforms.CenterCrop((21, 16))(picture)))
+
+
+def test_gray_is_luma() -> None:
+    picture = noise((60, 60))
+    resize = Resize(rule="exact", size=32, interpolation="bilinear")
+    ours = cut(picture, (32, 32), [center_box((32, 32), (32, 32))], resize, "L")
+    assert ours.shape == (1, 32, 32, 1)
+    reference = torchvision_resize([32, 32], "bilinear")(transforms.Grayscale()(picture))
+    np.testing.assert_array_equal(ours[0, ..., 0], np.asarray(reference))
+
+
+@pytest.mark.parametrize("ten", [False, True])
+@pytest.mark.parametrize("size", [(1500, 20), (21, 1900)], ids=str)
+def test_a_long_strip_without_making_it_whole(
+    size: tuple[int, int], ten: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture = noise(size)
+    resize = Resize(rule="shortest_side", size=256, interpolation="bicubic")
+    whole = crops(picture, resize, 224, ten=ten)
+    monkeypatch.setattr(preprocessing, "MAX_RESIZED_PIXELS", 1)
+    windows = crops(picture, resize, 224, ten=ten)
+    difference = np.abs(whole.astype(int) - windows)
+    assert difference.max() <= 1
+    assert (difference > 0).mean() <= 1e-3
+
+
+@pytest.mark.parametrize("size", [(1, 5_000_000), (5_000_000, 1)], ids=str)
+def test_an_extreme_strip_costs_little(size: tuple[int, int]) -> None:
+    picture = Image.new("RGB", size, (10, 200, 30))
+    resize = Resize(rule="shortest_side", size=256, interpolation="bicubic")
+    ours = crops(picture, resize, 224, ten=True)  # whole, this would be 256 x 1,280,000,000
+    assert ours.shape == (5, 224, 224, 3)
+    assert (ours == [10, 200, 30]).all()
