@@ -119,10 +119,14 @@ def _webp_size(head: bytes) -> tuple[int, int]:
     raise UndecodablePicture("the WEBP picture's header is broken or truncated")
 
 
+_PNG_END = b"IEND\xaeB`\x82"
+"""PNG's last chunk, which is always empty, with its CRC."""
+
+
 def _check_whole(kind: str, data: bytes | bytearray | memoryview) -> None:
     """Refuse what Pillow lets pass: all pixels there, but the end of the file missing."""
-    tail = bytes(data[-512:])
-    if (kind == "PNG" and b"IEND" not in tail and b"IEND" not in bytes(data)) or (
+    tail = bytes(data[-512:])  # junk behind the end is common and harmless
+    if (kind == "PNG" and _PNG_END not in tail and _PNG_END not in bytes(data)) or (
         kind == "GIF" and b"\x00;" not in tail
     ):
         raise UndecodablePicture(f"the {kind} picture is truncated: its end is missing")

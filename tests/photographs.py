@@ -14,8 +14,8 @@ _SKLEARN = Path(sklearn.datasets.__file__).parent / "images"
 PHOTOGRAPHS: dict[Path, set[str]] = {
     _SKIMAGE / "chelsea.png": {"tabby", "tiger cat", "Egyptian cat"},
     _SKIMAGE / "coffee.png": {"espresso"},
-    _SKIMAGE / "rocket.jpg": {"missile", "space shuttle", "projectile"},
-    _SKIMAGE / "motorcycle_left.png": set(),
+    _SKIMAGE / "rocket.jpg": {"missile", "space shuttle", "projectile", "drilling platform"},
+    _SKIMAGE / "motorcycle_left.png": {"moped", "motor scooter"},
     _SKIMAGE / "astronaut.png": set(),
     _SKIMAGE / "hubble_deep_field.jpg": set(),
     _SKIMAGE / "retina.jpg": set(),

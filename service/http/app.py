@@ -24,7 +24,7 @@ from service.errors import BadParameter, ZooError
 from service.http.body import pictures, read_body
 from service.http.docs import PAGE, STATIC_FILES, STATIC_FOLDER
 from service.http.openapi import document
-from service.http.problems import problem
+from service.http.problems import answer_error, problem
 from service.http.requests import RequestMiddleware
 from service.pictures import Exif
 
@@ -52,12 +52,9 @@ def create_app(plane: DataPlane) -> ASGIApp:
     What comes out is not a Starlette object but a plain ASGI app around one: BentoML hands every
     path that is not its own to such an app, so unknown paths are answered here as well.
     """
-    handlers = {HTTPException: _reraise, ZooError: _reraise}
+    errors = (HTTPException, ZooError, ClientDisconnect, Exception)
+    handlers = dict.fromkeys(errors, answer_error)
     return RequestMiddleware(Starlette(routes=Routes(plane).all(), exception_handlers=handlers))
-
-
-async def _reraise(_: Request, error: Exception) -> Response:
-    raise error  # to RequestMiddleware, which makes every error a problem
 
 
 def _json(content: object, status: int = 200) -> Response:

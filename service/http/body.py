@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -10,7 +11,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
-from starlette.types import Message, Receive
+from starlette.types import Receive
 
 from service.errors import BadParameter, BodyTooLarge, DeadlineExceeded
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 PART_NAME = "image"
 
-LINGER_SECONDS = 2.0
+LINGER_SECONDS = 0.8
 """How long an upload that is too large is read and thrown away, so that a client which reads the
 answer only after sending everything still gets it."""
 
@@ -33,10 +34,17 @@ async def read_body(receive: Receive, headers: Headers, limit: int, deadline: fl
     announced = headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
         raise BodyTooLarge(f"the body has {announced} bytes, the limit is {limit}")
+    try:
+        return await asyncio.wait_for(_collect(receive, limit), max(0.0, deadline - perf_counter()))
+    except asyncio.TimeoutError:  # an alias of TimeoutError from Python 3.11 on
+        raise DeadlineExceeded("the deadline passed before the body had arrived") from None
+
+
+async def _collect(receive: Receive, limit: int) -> bytes:
     pieces: list[bytes] = []
     size = 0
     while True:
-        message = await _receive(receive, deadline)
+        message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         piece = message.get("body", b"")
@@ -48,23 +56,17 @@ async def read_body(receive: Receive, headers: Headers, limit: int, deadline: fl
             return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
-async def _receive(receive: Receive, deadline: float) -> Message:
-    try:
-        return await asyncio.wait_for(receive(), max(0.0, deadline - perf_counter()))
-    except asyncio.TimeoutError:  # an alias of TimeoutError from Python 3.11 on
-        raise DeadlineExceeded("the deadline passed before the body had arrived") from None
-
-
 async def linger(receive: Receive) -> None:
     """Throw away what is still being sent, for `LINGER_SECONDS` at most."""
-    end = perf_counter() + LINGER_SECONDS
-    while perf_counter() < end:
-        try:
-            message = await _receive(receive, end)
-        except DeadlineExceeded:
-            return
-        if message["type"] == "http.disconnect" or not message.get("more_body", False):
-            return
+    with suppress(asyncio.TimeoutError):
+        await asyncio.wait_for(_discard(receive), LINGER_SECONDS)
+
+
+async def _discard(receive: Receive) -> None:
+    more = True
+    while more:
+        message = await receive()
+        more = message["type"] != "http.disconnect" and message.get("more_body", False)
 
 
 def pictures(body: bytes, content_type: str, limit: int) -> tuple[list[bytes | memoryview], bool]:
