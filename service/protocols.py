@@ -60,7 +60,8 @@ class Center(Protocol):
 class TenCrop(Protocol):
     """Four corners and the centre, each and its mirror; the mean of ten softmax vectors.
 
-    Krizhevsky et al. 2012, section 4.1. The order is torchvision's ``TenCrop``.
+    Krizhevsky et al. 2012, section 4.1. As torchvision's ``TenCrop``: five crops of the picture,
+    then the same five of its mirror image.
     """
 
     name = "ten_crop"
@@ -72,8 +73,11 @@ class TenCrop(Protocol):
         crop = (manifest.input.height, manifest.input.width)
         size = resized_size(*picture.size, manifest.resize, crop)
         boxes = [*corner_boxes(size, crop), center_box(size, crop)]
-        five = cut(picture, size, boxes, manifest.resize, manifest.input.color)
-        return [np.concatenate([five, five[:, :, ::-1]])]
+        # the same windows of the mirrored picture: its centre may lie one pixel beside the mirror
+        # of this one's, and its left corners are the mirrors of the right ones
+        mirrored = [box._replace(left=size[0] - box.left - box.width) for box in boxes]
+        ten = cut(picture, size, boxes + mirrored, manifest.resize, manifest.input.color)
+        return [np.concatenate([ten[:5], ten[5:, :, ::-1]])]
 
 
 PROTOCOLS: dict[str, Protocol] = {protocol.name: protocol for protocol in (Center(), TenCrop())}

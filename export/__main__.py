@@ -1,0 +1,143 @@
+"""The command line: python -m export list | build | verify | train."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from export import registry
+from export.errors import ExportError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Trained networks from PyTorch to ONNX, each with a proof that it stayed the same.",
+)
+
+Name = Annotated[str, typer.Argument(help="Name of the model, as `list` shows it.")]
+Models = Annotated[Path, typer.Option("--models", help="Folder of the built models.")]
+WeightsFile = Annotated[
+    Path | None,
+    typer.Option("--weights", help="A state dict: .pth (tensors only) or .safetensors."),
+]
+
+_MODELS = Path("models")
+
+
+@app.command("list")
+def list_command(
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
+    models: Models = _MODELS,
+) -> None:
+    """Show the networks of the registry, and which of them are built."""
+    from export import built, terminal
+
+    rows = [
+        terminal.row(spec, built=bool(built.versions(models, spec.name)))
+        for spec in registry.specs()
+    ]
+    if as_json:
+        terminal.print_json(rows)
+    else:
+        terminal.print_table(rows, models)
+
+
+@app.command()
+def build(
+    name: Name,
+    weights: WeightsFile = None,
+    output: Annotated[Path, typer.Option(help="Folder to put the model into.")] = _MODELS,
+    version: Annotated[str, typer.Option(help="Version to build, a whole number.")] = "1",
+    force: Annotated[bool, typer.Option(help="Replace the version if it is there.")] = False,
+) -> None:
+    """Export a network to ONNX with its pixels, labels and licence, and prove it."""
+    from export import terminal
+
+    spec = registry.get(name)
+    with terminal.progress(f"building {name}") as report:
+        report("loading PyTorch")
+        from export.build import build as run
+
+        manifest = run(
+            spec,
+            output=output,
+            weights_file=weights,
+            version=version,
+            force=force,
+            report=report,
+        )
+    terminal.print_built(manifest, output)
+
+
+@app.command()
+def verify(
+    name: Name,
+    weights: WeightsFile = None,
+    models: Models = _MODELS,
+    version: Annotated[
+        str | None, typer.Option(help="Version to verify; the latest by default.")
+    ] = None,
+) -> None:
+    """Prove a built model again, against a freshly built network; exit 1 when it fails."""
+    from export import terminal
+
+    spec = registry.get(name)
+    with terminal.progress(f"verifying {name}") as report:
+        report("loading PyTorch")
+        from export import proof
+        from export.verify import verify as run
+
+        parities = run(spec, models=models, weights_file=weights, version=version, report=report)
+    terminal.print_parity(name, parities)
+    proof.demand(name, parities)
+
+
+@app.command()
+def train(
+    name: Name,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the digits.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Where to write the weights; beside the zoo by default.")
+    ] = None,
+) -> None:
+    """Train the one network that is trained here, lenet5, and report its accuracy."""
+    from export import terminal
+
+    spec = registry.get(name)
+    if name != "lenet5":
+        raise ExportError(f"{name} is not trained here: its weights are {spec.weights.words}")
+    with terminal.progress(f"training {name}") as report:
+        from export import train_lenet5
+
+        training = train_lenet5.train(epochs=epochs or train_lenet5.EPOCHS, report=report)
+        file = train_lenet5.save(training.network, output)
+    print(
+        f"accuracy {training.train_accuracy:.2%} on {training.trained_on} digits trained on, "
+        f"{training.held_out_accuracy:.2%} on {training.held_out} held out; weights in {file}"
+    )
+
+
+def main() -> int:
+    """Run the command line; the exit code. An error is one line on stderr, never a traceback."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        app(standalone_mode=False)
+    except ExportError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _terminated(_number: int, _frame: FrameType | None) -> None:
+    """SIGTERM unwinds the stack as Ctrl-C does, so that nothing is left behind."""
+    sys.exit(128 + signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

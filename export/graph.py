@@ -1,0 +1,120 @@
+"""From a PyTorch network to a tidy ONNX graph that starts at pixels and ends at probabilities."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from service.manifest import Input
+
+OPSET = 20
+_CHANNEL_AXES = (1, -1, 1, 1)
+
+
+class Normalise(nn.Module):
+    """Crops -> what the network was trained on: uint8 [N, H, W, C] -> float32 [N, C, H, W].
+
+    Computes ``(pixel * rescale - mean) / std`` per channel, in the order ``input.color``, as one
+    multiplication and one addition. The pixels are transposed while they are still bytes: on a
+    CPU that saves a millisecond of 6.6 for EfficientNet-Lite0.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self, input: Input) -> None:  # noqa: A002
+        super().__init__()
+        mean = torch.tensor(input.mean, dtype=torch.float64)
+        std = torch.tensor(input.std, dtype=torch.float64)
+        self.swap = input.color == "BGR"
+        self.register_buffer("scale", (input.rescale / std).float().reshape(_CHANNEL_AXES))
+        self.register_buffer("shift", (-mean / std).float().reshape(_CHANNEL_AXES))
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        if self.swap:
+            pixels = pixels.flip(3)
+        # contiguous(): else every later pooling keeps its channels last, by a chain of Gathers
+        planes = pixels.permute(0, 3, 1, 2).contiguous()
+        return planes.to(torch.float32) * self.scale + self.shift
+
+
+class Classifier(nn.Module):
+    """Crops -> (probabilities, logits): uint8 [N, H, W, C] -> two float32 [N, classes]."""
+
+    def __init__(self, network: nn.Module, input: Input) -> None:  # noqa: A002
+        super().__init__()
+        self.normalise = Normalise(input)
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.network(self.normalise(pixels))
+        return torch.softmax(logits, dim=1), logits
+
+
+def to_onnx(network: nn.Module, input: Input, name: str) -> onnx.ModelProto:  # noqa: A002
+    """Trace ``network`` with pixels and softmax folded in, for any batch size N.
+
+    The graph takes ``pixels`` uint8 [N, H, W, C] and yields ``probabilities`` and ``logits``,
+    float32 [N, classes]. Weights are inside, batch normalisation is folded, and nothing tells
+    where or when it was made: the same network gives the same bytes.
+    """
+    classifier = Classifier(network, input).eval()
+    example = torch.zeros(2, input.height, input.width, input.channels, dtype=torch.uint8)
+    with _quiet():
+        program = torch.onnx.export(
+            classifier,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=["pixels"],
+            output_names=["probabilities", "logits"],
+            dynamic_shapes={"pixels": {0: torch.export.Dim("N", min=1)}},
+            optimize=True,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    model = program.model_proto
+    _tidy(model, name)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _tidy(model: onnx.ModelProto, name: str) -> None:
+    """Drop what is not computed: traces, scopes and signatures, which carry local paths."""
+    graph = model.graph
+    graph.name = name
+    model.producer_version = torch.__version__.split("+")[0]  # not which CUDA it was built for
+    del model.metadata_props[:]
+    del graph.metadata_props[:]
+    del graph.value_info[:]
+    model.doc_string = graph.doc_string = ""
+    for item in (*graph.node, *graph.initializer, *graph.input, *graph.output):
+        del item.metadata_props[:]
+        item.doc_string = ""
+    for index, node in enumerate(graph.node):
+        node.name = f"{node.op_type}_{index}"
+    if model.functions:
+        raise RuntimeError("the graph still calls local functions; they were to be inlined")
+    if any(tensor.external_data for tensor in graph.initializer):
+        raise RuntimeError("the graph keeps weights outside of the file")
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the tracer's notes about itself from the terminal."""
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        log.setLevel(level)

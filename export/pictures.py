@@ -1,0 +1,70 @@
+"""Pictures to prove with: real photographs that packages ship, and random ones."""
+
+from __future__ import annotations
+
+import io
+from importlib import resources
+
+import numpy as np
+from PIL import Image
+
+_PHOTOGRAPHS = {
+    "skimage.data": (
+        "astronaut.png",
+        "camera.png",
+        "chelsea.png",
+        "coffee.png",
+        "hubble_deep_field.jpg",
+        "motorcycle_left.png",
+        "rocket.jpg",
+    ),
+    "sklearn.datasets.images": ("china.jpg", "flower.jpg"),
+}
+"""Photographs inside the wheels of scikit-image and scikit-learn (camera is gray)."""
+
+_RANDOM_SIZES = (
+    (640, 480),
+    (333, 501),  # portrait, odd
+    (257, 255),
+    (225, 224),
+    (97, 61),  # smaller than any crop
+    (45, 300),  # far from square
+    (1023, 411),
+)
+"""(width, height)."""
+
+
+def photographs() -> dict[str, bytes]:
+    """Encoded photographs (JPEG, PNG) by file name, as the packages ship them."""
+    return {
+        name: resources.files(package).joinpath(name).read_bytes()
+        for package, names in _PHOTOGRAPHS.items()
+        for name in names
+    }
+
+
+def random_pictures(seed: int = 0) -> dict[str, bytes]:
+    """Seeded random pictures as PNG, by name: coloured blotches under noise, of several sizes."""
+    generator = np.random.default_rng(seed)
+    pictures = {}
+    for width, height in _RANDOM_SIZES:
+        coarse = generator.integers(0, 256, (5, 5, 3), dtype=np.uint8)
+        blotches = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
+        noise = generator.normal(0, 25, (height, width, 3))
+        pixels = np.clip(np.asarray(blotches) + noise, 0, 255).astype(np.uint8)
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, "PNG", compress_level=1)
+        pictures[f"random_{width}x{height}.png"] = stream.getvalue()
+    return pictures
+
+
+def digit_pictures() -> dict[str, bytes]:
+    """Two handwritten digits of each class from the held-out ones, as PNG, by name."""
+    from export.digits import split
+
+    _, held_out = split()
+    pictures = {}
+    for digit in range(10):
+        for copy, index in enumerate(np.flatnonzero(held_out.labels == digit)[:2]):
+            pictures[f"digit_{digit}_{copy}.png"] = held_out.pictures[index]
+    return pictures

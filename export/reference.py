@@ -1,0 +1,92 @@
+"""The other side of the proof: torchvision's own transforms and the PyTorch network.
+
+Nothing of the service is used here: pictures are opened as the training loaders do
+(``Image.open(...).convert("RGB")``) and every rule is torchvision.transforms.v2's own.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torchvision.transforms import v2
+
+from export.registry import Spec
+from service.manifest import Input, ProtocolName, Resize
+
+Array = npt.NDArray[np.float32]
+
+
+class Reference:
+    """The PyTorch network of ``spec`` behind torchvision's transforms, eager, on the CPU."""
+
+    def __init__(self, spec: Spec, network: nn.Module) -> None:
+        self.spec = spec
+        self.network = network.eval()
+
+    def logits(self, picture: bytes, protocol: ProtocolName) -> Array:
+        """float32 [crops, classes] for one encoded picture."""
+        with Image.open(io.BytesIO(picture)) as opened:
+            image = opened.convert("RGB")
+        crops: Tensor = transform(self.spec.input, self.spec.resize, protocol)(image)
+        with torch.inference_mode():
+            answer: Array = self.network(crops).numpy()
+        return answer
+
+
+def transform(
+    input: Input,  # noqa: A002
+    resize: Resize,
+    protocol: ProtocolName,
+) -> Callable[[Image.Image], Tensor]:
+    """PIL image of mode RGB -> float32 [crops, C, H, W], normalised.
+
+    Raises ValueError for a protocol that torchvision has no transform for.
+    """
+    crop = (input.height, input.width)
+    size: Any = {
+        "shortest_side": resize.size,
+        "square": (resize.size, resize.size),
+        "exact": crop,
+    }[resize.rule]
+    cut: v2.Transform
+    if protocol == "center":
+        cut = v2.CenterCrop(crop)
+    elif protocol == "ten_crop":
+        cut = v2.TenCrop(crop)
+    else:
+        raise ValueError(f"torchvision has no transform for the protocol {protocol}")
+    before = v2.Compose(
+        [
+            *([v2.Grayscale(1)] if input.color == "L" else []),
+            v2.Resize(size, v2.InterpolationMode(resize.interpolation), antialias=True),
+            cut,
+        ]
+    )
+    after = v2.Compose(
+        [
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            *([v2.Lambda(_bgr)] if input.color == "BGR" else []),
+            # ToDtype has divided by 255; networks of Caffe want 0 to 255
+            v2.Lambda(lambda image: image * (255 * input.rescale)),
+            v2.Normalize(list(input.mean), list(input.std)),
+        ]
+    )
+
+    def crops(image: Image.Image) -> Tensor:
+        cut_out = before(image)
+        images = cut_out if isinstance(cut_out, (tuple, list)) else [cut_out]
+        return torch.stack([torch.as_tensor(after(one)) for one in images])
+
+    return crops
+
+
+def _bgr(image: Tensor) -> Tensor:
+    return image.flip(-3)

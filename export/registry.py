@@ -1,0 +1,119 @@
+"""The registry of networks: a decorator puts a network next to what is known about it.
+
+Each file in ``export/zoo`` holds one family. Adding a network touches one such file alone: it
+declares the facts and a function that builds the PyTorch module. Nothing heavy is imported until
+that function is called, so ``python -m export list`` is quick.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from export.errors import UnknownNetwork
+from export.sources import WeightsSource
+from service.manifest import Input, Paper, Protocols, PublishedError, Resize
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Library = Literal["torchvision", "timm", "pytorchcv", "own"]
+LabelSet = Literal["imagenet", "digits"]
+Builder = Callable[[], "nn.Module"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What is known about one network of the zoo, and how to build it."""
+
+    name: str
+    """Name in our zoo: the folder in ``models`` and the name in requests."""
+    network: str
+    """Name of the architecture in its library; several names may share one."""
+    family: str
+    year: int
+    paper: Paper
+    source: Library
+    parameters: int
+    """Trainable parameters, as the built network has them (buffers do not count)."""
+    input: Input
+    resize: Resize
+    protocols: Protocols
+    classes: int
+    labels: LabelSet
+    weights: WeightsSource
+    published: tuple[PublishedError, ...]
+    build: Builder
+    """Builds the network, untrained: float32 [N, channels, height, width] -> [N, classes]."""
+
+
+_SPECS: dict[str, Spec] = {}
+
+
+def register(
+    *,
+    name: str,
+    network: str,
+    family: str,
+    year: int,
+    paper: Paper,
+    source: Library,
+    parameters: int,
+    input: Input,  # noqa: A002
+    resize: Resize,
+    protocols: Protocols,
+    weights: WeightsSource,
+    published: tuple[PublishedError, ...] = (),
+    classes: int = 1000,
+    labels: LabelSet = "imagenet",
+) -> Callable[[Builder], Builder]:
+    """Register the decorated function as the builder of network ``name``.
+
+    Raises ValueError when the name is taken.
+    """
+
+    def decorate(build: Builder) -> Builder:
+        if name in _SPECS:
+            raise ValueError(f"{name} is registered twice")
+        _SPECS[name] = Spec(
+            name=name,
+            network=network,
+            family=family,
+            year=year,
+            paper=paper,
+            source=source,
+            parameters=parameters,
+            input=input,
+            resize=resize,
+            protocols=protocols,
+            classes=classes,
+            labels=labels,
+            weights=weights,
+            published=published,
+            build=build,
+        )
+        return build
+
+    return decorate
+
+
+def specs() -> list[Spec]:
+    """Every registered network: by year, then by name."""
+    zoo = importlib.import_module("export.zoo")
+    for module in pkgutil.iter_modules(zoo.__path__):
+        importlib.import_module(f"{zoo.__name__}.{module.name}")
+    return sorted(_SPECS.values(), key=lambda spec: (spec.year, spec.name))
+
+
+def get(name: str) -> Spec:
+    """The network of this name. Raises UnknownNetwork, naming the nearest ones."""
+    known = {spec.name: spec for spec in specs()}
+    if name in known:
+        return known[name]
+    near = difflib.get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else "see python -m export list"
+    raise UnknownNetwork(f"unknown model {name!r}: {hint}")

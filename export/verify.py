@@ -1,0 +1,42 @@
+"""Prove a built model again, against a network that is built and loaded afresh."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from export import built, proof, weights
+from export.errors import NotBuilt, ProofFailed, WeightsMismatch
+from export.parity import Parity
+from export.registry import Spec
+from service.manifest import sha256_of
+
+
+def verify(
+    spec: Spec,
+    *,
+    models: Path,
+    weights_file: Path | None = None,
+    version: str | None = None,
+    report: Callable[[str], None] = lambda _: None,
+) -> dict[str, Parity]:
+    """Compare a built model with its network; returns the agreement by protocol, and ``batch``.
+
+    Raises NotBuilt when there is nothing to verify, WeightsMismatch when the weights at hand are
+    not those it was built from, ProofFailed when a file is not the one the manifest describes.
+    """
+    manifest = built.read_manifest(models, spec.name, version)
+    folder = models / manifest.name / manifest.version
+    for file in manifest.files:
+        if not (folder / file.path).is_file():
+            raise NotBuilt(f"{folder / file.path} is missing")
+        if sha256_of(folder / file.path) != file.sha256:
+            raise ProofFailed(f"{folder / file.path} is not the file that the manifest describes")
+    report("reading the weights")
+    loaded = weights.load(spec, weights_file)
+    if loaded.record.sha256 != manifest.weights.sha256:
+        raise WeightsMismatch(
+            f"{spec.name} was built from {manifest.weights.origin}, whose SHA-256 starts with "
+            f"{manifest.weights.sha256[:8]}: name that file with --weights"
+        )
+    return proof.run(spec, loaded.network, folder / manifest.file("model").path, manifest, report)

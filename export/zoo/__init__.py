@@ -1,0 +1,1 @@
+"""The zoo: one file per family, each network registered next to its facts."""
