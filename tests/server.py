@@ -33,6 +33,16 @@ class Server:
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 
+    def logged(self, text: str) -> str:
+        """The first line of the log with this text; an access line follows its answer."""
+        end = time.monotonic() + 10
+        while time.monotonic() < end:
+            for line in self.log.splitlines():
+                if text in line:
+                    return line
+            time.sleep(0.02)
+        raise AssertionError(f"{text!r} is not in the log: {self.log}")
+
     def workers(self) -> list[psutil.Process]:
         children = psutil.Process(self.process.pid).children(recursive=True)
         return [p for p in children if "_bentoml_impl.worker.service" in p.cmdline()]

@@ -260,8 +260,7 @@ def test_a_client_that_leaves_harms_nobody(limited: Server) -> None:
 
 def test_the_json_log_is_json(limited: Server) -> None:
     limited.client.get('/nothing"quoted', headers={"X-Request-ID": "find-me"})
-    lines = [line for line in limited.log.splitlines() if "find-me" in line]
-    entry = json.loads(lines[0])
+    entry = json.loads(limited.logged("find-me"))
     assert entry["logger"] == "zoo.access"
     assert entry["status"] == 404
     assert entry["code"] == "not_found"

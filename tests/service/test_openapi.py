@@ -1,0 +1,116 @@
+"""The OpenAPI document is true: what it describes is accepted, what comes back is as it says."""
+
+from __future__ import annotations
+
+import jsonschema
+import pytest
+
+from service.errors import ALL
+from tests.photographs import COFFEE
+from tests.server import Server
+
+
+@pytest.fixture(scope="module")
+def document(server: Server) -> dict:
+    reply = server.client.get("/openapi.json")
+    assert reply.status_code == 200
+    return reply.json()
+
+
+def nullable(schema: object) -> object:
+    """OpenAPI 3.0 writes `nullable`, JSON Schema a list of types."""
+    if isinstance(schema, dict):
+        changed = {key: nullable(value) for key, value in schema.items() if key != "nullable"}
+        if schema.get("nullable"):
+            changed["type"] = [changed["type"], "null"]
+        return changed
+    return [nullable(item) for item in schema] if isinstance(schema, list) else schema
+
+
+def check(document: dict, path: str, method: str, reply: object) -> None:
+    operation = document["paths"][path][method]
+    described = operation["responses"][str(reply.status_code)]
+    media_type = reply.headers["content-type"].split(";")[0]
+    assert media_type in described["content"], (path, reply.status_code, media_type)
+    for header in described.get("headers", {}):
+        assert header in reply.headers
+    schema = described["content"][media_type]["schema"]
+    if media_type.endswith("json"):
+        whole = nullable({**schema, "components": document["components"]})
+        jsonschema.validate(reply.json(), whole, jsonschema.Draft202012Validator)
+
+
+def test_every_get_route(server: Server, document: dict) -> None:
+    for path, item in document["paths"].items():
+        if "get" in item:
+            reply = server.client.get(path.replace("{name}", "lenet5"))
+            assert reply.status_code == 200
+            check(document, path, "get", reply)
+    check(document, "/models/{name}", "get", server.client.get("/models/nobody"))
+
+
+def test_every_body_of_classify(server: Server, document: dict) -> None:
+    described = document["paths"]["/classify"]["post"]["requestBody"]["content"]
+    data = COFFEE.read_bytes()
+    assert set(described) == {"image/*", "application/octet-stream", "multipart/form-data"}
+    for media_type in ("image/png", "application/octet-stream"):
+        headers = {"Content-Type": media_type}
+        reply = server.client.post("/classify", content=data, headers=headers)
+        assert reply.status_code == 200
+        check(document, "/classify", "post", reply)
+    for count in (
+        1,
+        2,
+        described["multipart/form-data"]["schema"]["properties"]["image"]["maxItems"],
+    ):
+        reply = server.client.post("/classify", files=[("image", data)] * count)
+        assert reply.status_code == 200
+        check(document, "/classify", "post", reply)
+    mixed = server.client.post("/classify", files=[("image", data), ("image", b"x")])
+    check(document, "/classify", "post", mixed)
+
+
+def test_every_parameter_of_classify(server: Server, document: dict) -> None:
+    values = {
+        "model": ["lenet5", "efficientnet_lite0"],
+        "version": ["1"],
+        "protocol": ["center"],
+        "top_k": [1, 5, 10],
+        "exif": ["apply", "ignore"],
+        "X-Request-Timeout-Ms": [30000],
+    }
+    parameters = document["paths"]["/classify"]["post"]["parameters"]
+    assert {parameter["name"] for parameter in parameters} == set(values)
+    for parameter in parameters:
+        name = parameter["name"]
+        for value in values[name]:
+            jsonschema.validate(value, parameter["schema"])
+            place = "params" if parameter["in"] == "query" else "headers"
+            reply = server.client.post(
+                "/classify", content=COFFEE.read_bytes(), **{place: {name: str(value)}}
+            )
+            assert reply.status_code == 200, reply.text
+            check(document, "/classify", "post", reply)
+
+
+def test_errors(server: Server, document: dict) -> None:
+    post = server.client.post
+    replies = [
+        post("/classify?top_k=0", content=b"x"),
+        post("/classify?model=x", content=b"x"),
+        post("/classify", content=bytes(40_000_000)),
+        post("/classify", content=b"x"),
+        post("/classify", content=b"GIF89a"),
+        post("/classify", content=COFFEE.read_bytes(), headers={"X-Request-Timeout-Ms": "1"}),
+    ]
+    assert [reply.status_code for reply in replies] == [400, 404, 413, 415, 422, 504]
+    for reply in replies:
+        check(document, "/classify", "post", reply)
+
+
+def test_every_code_is_described(document: dict) -> None:
+    codes = document["components"]["schemas"]["Problem"]["properties"]["code"]["enum"]
+    assert codes == [error.code for error in ALL]
+    assert len(set(codes)) == len(codes)
+    statuses = {str(error.http_status) for error in ALL} - {"405"}
+    assert statuses | {"200"} == set(document["paths"]["/classify"]["post"]["responses"])

@@ -1,0 +1,101 @@
+"""Settings: defaults serve, a bad value stops the start with one line that names it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from service import settings
+from service.engine.cores import available_cores
+from tests.server import ROOT, command, environment, free_port, serving
+
+BAD = {
+    "ZOO_DEFAULT_MODEL": ["vgg99", "../models/lenet5", "lenet5/1", "."],
+    "ZOO_MODELS": ["/nowhere", str(ROOT / "README.md")],
+    "ZOO_WORKERS": ["0", "-1", "two", "1.5", "100000"],
+    "ZOO_THREADS": ["-1", "many"],
+    "ZOO_MAX_BODY_BYTES": ["0", "1MB"],
+    "ZOO_MAX_PIXELS": ["0"],
+    "ZOO_MAX_PICTURES": ["0"],
+    "ZOO_QUEUE_CROPS": ["0"],
+    "ZOO_DEADLINE_MS": ["0"],
+    "ZOO_LOG_LEVEL": ["LOUD"],
+    "ZOO_LOG_FORMAT": ["xml"],
+    "ZOO_PROVIDERS": ["gpu", "cpu,,cuda", "cpu;cuda"],
+}
+
+
+@pytest.fixture(autouse=True)
+def clean(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in settings.Settings.model_fields:
+        monkeypatch.delenv(f"ZOO_{name.upper()}", raising=False)
+
+
+def test_the_defaults() -> None:
+    loaded = settings.load()
+    assert loaded.default_model == "efficientnet_lite0"
+    assert loaded.models == ROOT / "models"
+    assert loaded.run_threads == available_cores()
+    assert loaded.providers == ()
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, v) for n, values in BAD.items() for v in values])
+def test_a_bad_value_is_named(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(settings.InvalidSettingsError) as refused:
+        settings.load()
+    message = str(refused.value)
+    assert message.startswith(f"{name}={value}: ")
+    assert "\n" not in message
+
+
+def test_good_values(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "net" / "1").mkdir(parents=True)
+    monkeypatch.setenv("ZOO_MODELS", str(tmp_path))
+    monkeypatch.setenv("ZOO_DEFAULT_MODEL", "net")
+    monkeypatch.setenv("ZOO_PROVIDERS", "CUDA, cpu")
+    monkeypatch.setenv("ZOO_LOG_LEVEL", "debug")
+    monkeypatch.setenv("ZOO_WORKERS", str(10 * available_cores()))
+    loaded = settings.load()
+    assert loaded.providers == ("cuda", "cpu")
+    assert loaded.log_level == "DEBUG"
+    assert loaded.run_threads == 1
+    monkeypatch.setenv("ZOO_PROVIDERS", "auto")
+    monkeypatch.setenv("ZOO_THREADS", "3")
+    assert settings.load().providers == ()
+    assert settings.load().picture_threads == 3
+
+
+def test_unknown_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.unknown_variables() == []
+    monkeypatch.setenv("ZOO_DEFUALT_MODEL", "lenet5")
+    assert settings.unknown_variables() == ["ZOO_DEFUALT_MODEL"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("ZOO_WORKERS", "two"), ("ZOO_DEFAULT_MODEL", "vgg99")]
+)
+def test_the_start_stops_with_one_line(name: str, value: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        command(free_port()),
+        cwd=ROOT,
+        env=environment(tmp_path, **{name: value}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert done.stderr.startswith(f"bad setting {name}={value}: ")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def test_a_misspelt_variable_and_a_missing_provider_are_logged(tmp_path: Path) -> None:
+    odd = {"zoo_defualt_model": "x", "zoo_providers": "tensorrt,cpu", "zoo_default_model": "lenet5"}
+    with serving(tmp_path, **odd) as server:
+        assert server.client.get("/models").json()["default"] == "lenet5"
+        assert "ZOO_DEFUALT_MODEL is not a setting" in server.log
+        assert "execution provider tensorrt is not in this onnxruntime" in server.log
+        assert "Traceback" not in server.log
