@@ -15,10 +15,8 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-
 from service import metrics, repository
+from service.answers import Classification, Timing, top_predictions
 from service.engine.batcher import Admission, Permit
 from service.engine.model import Model
 from service.engine.session import BrokenModelError
@@ -34,44 +32,12 @@ from service.errors import (
 from service.pictures import Exif, decode
 from service.preprocessing import Crops
 from service.protocols import PROTOCOLS, Protocol
-from service.repository import Label, RefusedModelError, Version
+from service.repository import RefusedModelError, Version
 from service.settings import Settings
 
 logger = logging.getLogger("zoo.dataplane")
 
 DEFAULT_TOP_K = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """One class of an answer."""
-
-    rank: int
-    index: int
-    label: Label
-    probability: float
-
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """Milliseconds that a picture spent in each stage; `total` starts when the request is read."""
-
-    decode: float
-    preprocess: float
-    queue: float
-    inference: float
-    total: float
-
-
-@dataclass(frozen=True, slots=True)
-class Classification:
-    """The answer for one picture."""
-
-    model: str
-    version: str
-    protocol: str
-    predictions: list[Prediction]
-    timing_ms: Timing
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,16 +287,3 @@ def _check_top_k(top_k: int, model: Model) -> None:
         raise BadParameter(
             f"top_k is {top_k}, model {model.manifest.name!r} allows 1 to {model.manifest.classes}"
         )
-
-
-def top_predictions(
-    probabilities: npt.NDArray[np.float32], labels: Sequence[Label], top_k: int
-) -> list[Prediction]:
-    """The ``top_k`` classes of float32 [classes], most probable first, lower index on a tie."""
-    order = np.argsort(-probabilities, kind="stable")[:top_k]
-    return [
-        Prediction(rank, index, labels[index], probability)
-        for rank, (index, probability) in enumerate(
-            zip(order.tolist(), probabilities[order].tolist(), strict=True), start=1
-        )
-    ]

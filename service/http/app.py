@@ -18,7 +18,8 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import metrics
-from service.dataplane import DEFAULT_TOP_K, Classification, DataPlane, Query, Refusal
+from service.answers import Classification
+from service.dataplane import DEFAULT_TOP_K, DataPlane, Query, Refusal
 from service.engine.model import Model
 from service.errors import BadParameter, ZooError
 from service.http.body import pictures, read_body

@@ -1,0 +1,56 @@
+"""What the data plane answers for a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from service.repository import Label
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One class of an answer."""
+
+    rank: int
+    index: int
+    label: Label
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Milliseconds that a picture spent in each stage; `total` starts when the request is read."""
+
+    decode: float
+    preprocess: float
+    queue: float
+    inference: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """The answer for one picture."""
+
+    model: str
+    version: str
+    protocol: str
+    predictions: list[Prediction]
+    timing_ms: Timing
+
+
+def top_predictions(
+    probabilities: npt.NDArray[np.float32], labels: Sequence[Label], top_k: int
+) -> list[Prediction]:
+    """The ``top_k`` classes of float32 [classes], most probable first, lower index on a tie."""
+    order = np.argsort(-probabilities, kind="stable")[:top_k]
+    return [
+        Prediction(rank, index, labels[index], probability)
+        for rank, (index, probability) in enumerate(
+            zip(order.tolist(), probabilities[order].tolist(), strict=True), start=1
+        )
+    ]

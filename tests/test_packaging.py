@@ -1,0 +1,68 @@
+"""What is installed, built and promised agrees with itself."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_the_bento_asks_for_what_the_project_asks_for() -> None:
+    bento = yaml.safe_load((ROOT / "bentofile.yaml").read_text())
+    ours = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["cpu"]
+    assert sorted(bento["python"]["packages"]) == sorted(ours)
+
+
+def test_the_extras() -> None:
+    extras = PROJECT["optional-dependencies"]
+    assert set(extras) == {"cpu", "gpu", "export", "load", "dev"}
+    runtimes = [[r for r in extras[e] if r.startswith("onnxruntime")] for e in extras]
+    assert sum(map(len, runtimes)) == 2  # never both in one extra
+    for requirements in [PROJECT["dependencies"], *extras.values()]:
+        for requirement in requirements:
+            assert re.fullmatch(r"[a-z0-9-]+>=[0-9.]+", requirement), requirement
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("package", ["service", "models"])
+def test_the_service_never_imports_what_only_export_needs(package: str) -> None:
+    for path in (ROOT / package).rglob("*.py"):
+        heads = {name.partition(".")[0] for name in imports(path)}
+        assert not heads & {"torch", "torchvision", "timm", "onnx", "export", "sklearn"}, path
+
+
+def test_nothing_below_a_transport_imports_one() -> None:
+    for path in (ROOT / "service").rglob("*.py"):
+        if "http" in path.relative_to(ROOT).parts or path.name == "app.py":
+            continue
+        assert not any(n.startswith(("service.http", "starlette")) for n in imports(path)), path
+
+
+def test_a_running_service_has_not_loaded_torch() -> None:
+    code = "import service.app, sys; print([m for m in sys.modules if m.startswith('torch')])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"
