@@ -7,7 +7,7 @@ import pytest
 
 from service.errors import ALL
 from tests.photographs import COFFEE
-from tests.server import Server
+from tests.server import ROOT, Server
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +114,13 @@ def test_every_code_is_described(document: dict) -> None:
     assert len(set(codes)) == len(codes)
     statuses = {str(error.http_status) for error in ALL} - {"405"}
     assert statuses | {"200"} == set(document["paths"]["/classify"]["post"]["responses"])
+
+
+def test_the_written_api_has_every_code_and_route(document: dict) -> None:
+    text = (ROOT / "docs" / "api.md").read_text()
+    for error in ALL:
+        if error.http_status != 500:  # never by what a client sends
+            assert f"| {error.http_status} | `{error.code}` |" in text
+    for path, item in document["paths"].items():
+        for method in item:
+            assert f"{method.upper()} {path}" in text

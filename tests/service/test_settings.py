@@ -99,3 +99,16 @@ def test_a_misspelt_variable_and_a_missing_provider_are_logged(tmp_path: Path) -
         assert "ZOO_DEFUALT_MODEL is not a setting" in server.log
         assert "execution provider tensorrt is not in this onnxruntime" in server.log
         assert "Traceback" not in server.log
+
+
+def test_every_setting_is_documented_with_its_default() -> None:
+    rows = {}
+    for line in (ROOT / "docs" / "settings.md").read_text().splitlines():
+        cells = [cell.strip() for cell in line.split("|")]
+        if len(cells) == 5 and cells[1].startswith("`ZOO_"):
+            rows[cells[1].strip("`")] = cells[2].strip("`")
+    fields = settings.Settings.model_fields
+    assert set(rows) == {f"ZOO_{name.upper()}" for name in fields}
+    for name, field in fields.items():
+        if name not in ("models", "providers"):
+            assert rows[f"ZOO_{name.upper()}"] == str(field.default)
