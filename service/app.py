@@ -8,25 +8,69 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import bentoml
 
 from service import logs, settings
-from service.dataplane import DataPlane
-from service.http.app import OwnPaths, create_app
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+    from service.dataplane import DataPlane
 
 try:
     _settings = settings.load()
 except settings.InvalidSettingsError as invalid:
     sys.exit(f"bad setting {invalid}")
 
-logs.configure(_settings)
-_plane = DataPlane(_settings)
-_app = create_app(_plane)
-
 BENTOML_TIMEOUT_MARGIN_S = 10
 """BentoML's own time-out answers without a problem document, so ours must come first."""
+
+OWN_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
+"""Paths that BentoML would answer itself, and less well."""
+
+
+class _Worker:
+    """The ASGI app of a worker process.
+
+    The parent process imports this module as well, only to supervise: what serves is imported
+    when a worker starts.
+    """
+
+    app: ASGIApp
+    plane: DataPlane
+
+    async def start(self) -> None:
+        from service.dataplane import DataPlane
+        from service.http.app import create_app
+
+        logs.configure(_settings)
+        for name in settings.unknown_variables():
+            logging.getLogger("zoo").warning("%s is not a setting of this service", name)
+        self.plane = DataPlane(_settings)
+        await self.plane.start()
+        self.app = create_app(self.plane)
+
+    async def stop(self) -> None:
+        await self.plane.stop()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.app(scope, receive, send)
+
+
+_worker = _Worker()
+
+
+class OwnPaths:
+    """Middleware: BentoML routes before mounted apps, so `OWN_PATHS` go past its router."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        ours = scope["type"] == "http" and scope["path"] in OWN_PATHS
+        await (_worker if ours else self.app)(scope, receive, send)
 
 
 @bentoml.service(
@@ -36,21 +80,19 @@ BENTOML_TIMEOUT_MARGIN_S = 10
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},
 )
-@bentoml.asgi_app(_app, path="/")
+@bentoml.asgi_app(cast(Any, _worker), path="/")
 class ZooService:
     """ImageNet classification; the routes are in `service.http.app`."""
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def start(self) -> None:
         """Load the models before the worker accepts its first connection."""
-        for name in settings.unknown_variables():
-            logging.getLogger("zoo").warning("%s is not a setting of this service", name)
-        await _plane.start()
+        await _worker.start()
 
     @bentoml.on_shutdown  # type: ignore[untyped-decorator]
     async def stop(self) -> None:
         """Finish what was accepted."""
-        await _plane.stop()
+        await _worker.stop()
 
 
-cast(Any, ZooService).add_asgi_middleware(OwnPaths, own=_app)  # the decorator made it a Service
+cast(Any, ZooService).add_asgi_middleware(OwnPaths)  # the decorator made it a Service

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive
 
 from service import metrics
 from service.answers import Classification
@@ -31,20 +31,6 @@ from service.pictures import Exif
 
 PARAMETERS = ("model", "version", "protocol", "top_k", "exif")
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
-OWN_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
-"""Paths that BentoML would answer itself, and less well."""
-
-
-class OwnPaths:
-    """ASGI middleware for BentoML: it routes before mounted apps, so these paths go past it."""
-
-    def __init__(self, app: ASGIApp, own: ASGIApp) -> None:
-        self.app = app
-        self.own = own
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        ours = scope["type"] == "http" and scope["path"] in OWN_PATHS
-        await (self.own if ours else self.app)(scope, receive, send)
 
 
 def create_app(plane: DataPlane) -> ASGIApp:
