@@ -85,7 +85,8 @@ class Routes:
         answers = await _unless_gone(work, request.receive)
         if is_form and len(answers) > 1:
             failed = sum(isinstance(answer, ZooError) for answer in answers)
-            facts.update(code="ok", failed=failed, model=query.model, protocol=query.protocol)
+            model = query.model or settings.default_model
+            facts.update(code="ok", failed=failed, model=model, protocol=query.protocol)
             return _json({"results": [_result(answer) for answer in answers]})
         answer = answers[0]
         if isinstance(answer, ZooError):
