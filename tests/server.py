@@ -124,15 +124,18 @@ def _wait_until_ready(server: Server, status: int) -> None:
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
-    """Stop the server and whatever it started; nothing may stay behind."""
-    family = (
-        [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-        if process.poll() is None
-        else []
-    )
-    process.send_signal(signal.SIGTERM) if process.poll() is None else None
+    """Stop the server as a supervisor does. Nothing that it started may outlive it."""
+    family = []
+    if process.poll() is None:
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.send_signal(signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(20)
-    for left in psutil.wait_procs(family, timeout=5)[1]:
-        left.kill()
-    process.wait(5)
+    left = psutil.wait_procs(family, timeout=5)[1]
+    for survivor in left:
+        survivor.kill()
+    if process.poll() is None:
+        process.kill()
+        process.wait(5)
+        raise AssertionError("the server did not stop on SIGTERM")
+    assert not left, f"processes outlived the server: {left}"
