@@ -7,6 +7,7 @@ proves nothing; so the answers must also differ clearly between the pictures.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ MIN_SPREAD = 0.05
 Fifty times the tolerance: below it, an answer to another picture could pass for this one's.
 Trained networks have 0.5 to 1.
 """
+MIN_DISTINCT = 0.25
+"""Least number of different top-five sets, as a share of the pictures; never below two."""
 _BATCH = 8
 
 
@@ -84,8 +87,12 @@ class Parity:
                 f"the answers hardly differ between pictures (spread {self.spread:.3g}, "
                 f"needed are {MIN_SPREAD:g}): the comparison proves nothing"
             )
-        if self.distinct_top5 < 2:
-            found.append("all pictures have the same top five: the comparison proves nothing")
+        needed = max(2, math.ceil(MIN_DISTINCT * self.pictures))
+        if self.distinct_top5 < needed:
+            found.append(
+                f"{self.pictures} pictures have only {self.distinct_top5} different top fives, "
+                f"needed are {needed}: the comparison proves nothing"
+            )
         return found
 
     @property
