@@ -87,7 +87,8 @@ class Parity:
                 f"the answers hardly differ between pictures (spread {self.spread:.3g}, "
                 f"needed are {MIN_SPREAD:g}): the comparison proves nothing"
             )
-        needed = max(2, math.ceil(MIN_DISTINCT * self.pictures))
+        possible = math.comb(self.classes, depth(self.classes))
+        needed = max(2, min(math.ceil(MIN_DISTINCT * self.pictures), possible // 2))
         if self.distinct_top5 < needed:
             found.append(
                 f"{self.pictures} pictures have only {self.distinct_top5} different top fives, "
@@ -112,9 +113,14 @@ def compare(reference: Answers, measured: Answers) -> Parity:
     ):
         if ours.shape != theirs.shape:
             raise ValueError(f"answers of shapes {ours.shape} and {theirs.shape}")
-    pictures, classes = reference.probabilities.shape
-    if pictures < 2:
+    if len(reference.probabilities) < 2:
         raise ValueError("one picture proves nothing")
+    with np.errstate(invalid="ignore"):  # NaN and infinity are let through, and fail
+        return _compare(reference, measured)
+
+
+def _compare(reference: Answers, measured: Answers) -> Parity:
+    pictures, classes = reference.probabilities.shape
     same = [
         same_top(expected, got, depth(classes))
         for expected, got in zip(reference.probabilities, measured.probabilities, strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,7 +97,9 @@ def _read_safetensors(file: Path) -> object:
 
 
 def _read_pickle(file: Path) -> object:
-    return torch.load(file, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about old pickles: what is wrong with one is raised
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def fit(network: nn.Module, state: State, file: str, *, same_order: bool = False) -> None:
