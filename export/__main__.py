@@ -123,15 +123,14 @@ def train(
     )
 
 
-def main() -> int:
-    """Run the command line; the exit code. An error is one line on stderr, never a traceback."""
+def main() -> None:
+    """Run the command line and exit. An error is one line on stderr, never a traceback."""
     signal.signal(signal.SIGTERM, _terminated)
     try:
-        app(standalone_mode=False)
+        app()
     except ExportError as error:
         print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    return 0
+        sys.exit(error.exit_code)
 
 
 def _terminated(_number: int, _frame: FrameType | None) -> None:
@@ -140,4 +139,4 @@ def _terminated(_number: int, _frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

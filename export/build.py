@@ -41,11 +41,13 @@ def build(
     if not _VERSION.fullmatch(version):
         raise ExportError(f"version {version!r} is no whole number from 1 to 999999999")
     target = output / spec.name / version
+    if target.exists() and not target.is_dir():
+        raise OutputRefused(f"{target} is in the way: it is no folder")
     if target.exists() and not force:
         raise OutputRefused(f"{target} is already there; --force replaces it")
+    report("reading the weights")
+    loaded = weights.load(spec, weights_file)
     with _workshop(output) as folder:
-        report("reading the weights")
-        loaded = weights.load(spec, weights_file)
         report("tracing the network")
         model = graph.to_onnx(loaded.network, spec.input, spec.name)
         onnx.save(model, folder / MODEL)

@@ -30,6 +30,8 @@ class Normalise(nn.Module):
 
     def __init__(self, input: Input) -> None:  # noqa: A002
         super().__init__()
+        if input.mean_image is not None:
+            raise ValueError("a mean image of every pixel is not part of this graph")
         mean = torch.tensor(input.mean, dtype=torch.float64)
         std = torch.tensor(input.std, dtype=torch.float64)
         self.swap = input.color == "BGR"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
+from dataclasses import astuple, dataclass
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
 
 from export.registry import LabelSet
 
@@ -14,7 +14,8 @@ FILE_NAME = "labels.csv"
 HEADER = ("index", "synset", "label")
 
 
-class Label(NamedTuple):
+@dataclass(frozen=True)
+class Label:
     """One class: ``synset`` is a WordNet id such as n02130308, or empty."""
 
     index: int
@@ -55,7 +56,7 @@ def write(of: LabelSet, file: Path) -> None:
     with file.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(HEADER)
-        writer.writerows(labels(of))
+        writer.writerows(astuple(label) for label in labels(of))
 
 
 def _timm(name: str) -> str:

@@ -7,6 +7,7 @@ proves nothing; so the answers must also differ clearly between the pictures.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,8 @@ MIN_SPREAD = 0.05
 Fifty times the tolerance: below it, an answer to another picture could pass for this one's.
 Trained networks have 0.5 to 1.
 """
+MIN_DISTINCT = 0.25
+"""Least number of different top-five sets, as a share of the pictures; never below two."""
 _BATCH = 8
 
 
@@ -84,8 +87,13 @@ class Parity:
                 f"the answers hardly differ between pictures (spread {self.spread:.3g}, "
                 f"needed are {MIN_SPREAD:g}): the comparison proves nothing"
             )
-        if self.distinct_top5 < 2:
-            found.append("all pictures have the same top five: the comparison proves nothing")
+        possible = math.comb(self.classes, depth(self.classes))
+        needed = max(2, min(math.ceil(MIN_DISTINCT * self.pictures), possible // 2))
+        if self.distinct_top5 < needed:
+            found.append(
+                f"{self.pictures} pictures have only {self.distinct_top5} different top fives, "
+                f"needed are {needed}: the comparison proves nothing"
+            )
         return found
 
     @property
@@ -105,9 +113,14 @@ def compare(reference: Answers, measured: Answers) -> Parity:
     ):
         if ours.shape != theirs.shape:
             raise ValueError(f"answers of shapes {ours.shape} and {theirs.shape}")
-    pictures, classes = reference.probabilities.shape
-    if pictures < 2:
+    if len(reference.probabilities) < 2:
         raise ValueError("one picture proves nothing")
+    with np.errstate(invalid="ignore"):  # NaN and infinity are let through, and fail
+        return _compare(reference, measured)
+
+
+def _compare(reference: Answers, measured: Answers) -> Parity:
+    pictures, classes = reference.probabilities.shape
     same = [
         same_top(expected, got, depth(classes))
         for expected, got in zip(reference.probabilities, measured.probabilities, strict=True)

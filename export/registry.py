@@ -114,6 +114,6 @@ def get(name: str) -> Spec:
     known = {spec.name: spec for spec in specs()}
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name, known, n=3)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.7)
     hint = f"did you mean {' or '.join(near)}?" if near else "see python -m export list"
     raise UnknownNetwork(f"unknown model {name!r}: {hint}")

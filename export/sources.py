@@ -153,8 +153,8 @@ class LibraryDownload(WeightsSource):
     def locate(self, name: str) -> Path:
         file = self.url.rsplit("/", 1)[-1]
         raise WeightsUnavailable(
-            f"{name} has no packaged weights: fetch {self.url} ({self.tag}), "
-            f"then run python -m export build {name} --weights {file}"
+            f"{name} has no packaged weights: fetch {self.url} ({self.tag}) "
+            f"and pass it with --weights {file}"
         )
 
     def record(self, file: Path) -> Weights:

@@ -7,7 +7,7 @@ a second run gives the same accuracy.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,11 +70,11 @@ def _train(epochs: int, seed: int, report: Callable[[str], None]) -> Training:
     for epoch in range(1, epochs + 1):
         network.train()
         total = 0.0
-        for chosen in torch.randperm(len(learn[1]), generator=generator).split(BATCH):
+        for chosen in _batches(len(learn[1]), generator):
             pictures = _distorted(learn[0][chosen], generator)
             loss = functional.cross_entropy(network(pictures), learn[1][chosen])
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
             total += loss.item() * len(chosen)
@@ -88,6 +88,12 @@ def _train(epochs: int, seed: int, report: Callable[[str], None]) -> Training:
         held_out=len(held_out[1]),
         held_out_accuracy=_accuracy(network, *held_out),
     )
+
+
+def _batches(count: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Indices 0 to ``count`` - 1 in random order, ``BATCH`` at a time."""
+    order = torch.randperm(count, generator=generator)
+    return (order[start : start + BATCH] for start in range(0, count, BATCH))
 
 
 def _tensors(part: digits.Digits) -> tuple[Tensor, Tensor]:
@@ -118,7 +124,8 @@ def _distorted(pictures: Tensor, generator: torch.Generator) -> Tensor:
 
 def _accuracy(network: LeNet5, pictures: Tensor, labels: Tensor) -> float:
     with torch.inference_mode():
-        return (network(pictures).argmax(dim=1) == labels).double().mean().item()
+        right = network(pictures).argmax(dim=1) == labels
+    return float(right.double().mean())
 
 
 def save(network: LeNet5, file: Path | None = None) -> Path:

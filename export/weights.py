@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -22,13 +24,13 @@ _SHOWN = 3
 _UNKNOWN_LICENCE = "not stated: the weights were given with --weights"
 
 
+@dataclass(frozen=True)
 class LoadedWeights:
     """A network with its weights, in evaluation mode, and the record of where they came from."""
 
-    def __init__(self, network: nn.Module, record: Weights, licence: Licence) -> None:
-        self.network = network
-        self.record = record
-        self.licence = licence
+    network: nn.Module
+    record: Weights
+    licence: Licence
 
 
 def load(spec: Spec, file: Path | None) -> LoadedWeights:
@@ -43,7 +45,10 @@ def load(spec: Spec, file: Path | None) -> LoadedWeights:
         source = file
         if not file.is_file():
             raise WeightsUnavailable(f"no such weights file: {file}")
-        record, licence = _of_the_user(spec, file)
+        try:
+            record, licence = _of_the_user(spec, file)
+        except OSError as error:
+            raise UnreadableWeights(f"cannot read {file}: {error.strerror}") from error
     network = spec.build()
     state = read(source)
     fit(network, state, source.name, same_order=spec.weights.same_order)
@@ -92,7 +97,9 @@ def _read_safetensors(file: Path) -> object:
 
 
 def _read_pickle(file: Path) -> object:
-    return torch.load(file, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about old pickles: what is wrong with one is raised
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def fit(network: nn.Module, state: State, file: str, *, same_order: bool = False) -> None:

@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import io
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from export import pictures, registry
+from export.reference import transform
+from service.manifest import ProtocolName
+from service.pictures import decode
+from service.protocols import PROTOCOLS
+
+PICTURES = {**pictures.photographs(), **pictures.random_pictures()}
+CASES = [(spec.name, name) for spec in registry.specs() for name in spec.protocols.names]
+
+
+@pytest.mark.parametrize(("network", "protocol"), CASES)
+def test_the_service_cuts_what_torchvision_cuts(network: str, protocol: ProtocolName) -> None:
+    spec = registry.get(network)
+    rules: Any = SimpleNamespace(input=spec.input, resize=spec.resize)
+    mean, std = np.array(spec.input.mean), np.array(spec.input.std)
+    for name, picture in PICTURES.items():
+        (ours,) = PROTOCOLS[protocol].crops(decode(picture), rules)
+        image = Image.open(io.BytesIO(picture)).convert("RGB")
+        theirs = transform(spec.input, spec.resize, protocol)(image).numpy().transpose(0, 2, 3, 1)
+        levels = np.rint((theirs * std + mean) / spec.input.rescale)
+        difference = np.abs(ours - levels)
+        assert difference.max() <= 1, name
+        assert (difference > 0).mean() <= 1e-3, name
+
+
+def test_torchvision_knows_no_144_crops() -> None:
+    spec = registry.get("resnet50")
+    with pytest.raises(ValueError, match="crops_144"):
+        transform(spec.input, spec.resize, "crops_144")
+
+
+def test_random_pictures_are_seeded_and_odd() -> None:
+    first = pictures.random_pictures()
+    assert pictures.random_pictures() == first
+    assert pictures.random_pictures(seed=1) != first
+    sizes = [decode(picture).size for picture in first.values()]
+    assert any(width < 224 and height < 224 for width, height in sizes)
+    assert any(height > width for width, height in sizes)
+    assert any(width % 2 and height % 2 for width, height in sizes)
+
+
+def test_photographs_are_real_files_of_several_kinds() -> None:
+    kinds = {Image.open(io.BytesIO(data)).format for data in pictures.photographs().values()}
+    assert kinds == {"JPEG", "PNG"}

