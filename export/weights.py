@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -76,6 +77,11 @@ def read(file: Path) -> dict[str, Tensor]:
     """
     try:
         state = _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file)
+    except pickle.UnpicklingError as error:
+        raise UnreadableWeights(
+            f"{file} cannot be read as a state dict: torch.load(weights_only=True) refuses it, "
+            "so it is broken or holds more than tensors"
+        ) from error
     except Exception as error:
         # unpickling and unzipping raise whatever the bytes provoke
         reason = str(error).strip().split("\n")[0][:200] or type(error).__name__

