@@ -171,6 +171,8 @@ class Manifest(_Part):
     year: Annotated[int, Field(ge=1980, le=2100)]
     paper: Paper
     parameters: PositiveInt
+    multiply_adds: PositiveInt | None = None
+    """Multiplications followed by an addition, for one crop."""
     weights: Weights
     input: Input
     resize: Resize
@@ -200,6 +202,36 @@ class Manifest(_Part):
             if file.role == role and precision in (None, file.precision):
                 return file
         raise KeyError(f"{self.name} version {self.version} has no file for {role} {precision}")
+
+
+class Member(_Part):
+    """One network of an ensemble."""
+
+    model: ModelName
+    version: Version | None = None
+    """None: the newest that is served."""
+    protocol: ProtocolName | None = None
+    """None: the model's default."""
+    weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
+
+
+class EnsembleManifest(_Part):
+    """Several networks that answer as one: the weighted mean of their softmax vectors."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    kind: Literal["ensemble"]
+    name: ModelName
+    version: Version
+    description: str
+    year: Annotated[int, Field(ge=1980, le=2100)] | None = None
+    paper: Paper | None = None
+    classes: PositiveInt
+    members: Annotated[tuple[Member, ...], Field(min_length=2, max_length=64)]
+    published: tuple[PublishedError, ...] = ()
+
+
+AnyManifest = Annotated[Manifest | EnsembleManifest, Field(discriminator="kind")]
+"""What a manifest.json may hold."""
 
 
 def sha256_of(path: Path) -> str:
