@@ -12,6 +12,19 @@ from export.registry import LabelSet
 
 FILE_NAME = "labels.csv"
 HEADER = ("index", "synset", "label")
+FASHION_MNIST = (
+    "t-shirt",
+    "trouser",
+    "pullover",
+    "dress",
+    "coat",
+    "sandal",
+    "shirt",
+    "sneaker",
+    "bag",
+    "ankle boot",
+)
+"""The classes of Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, Table 2), named as d2l.ai does."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +37,11 @@ class Label:
 
 
 def labels(of: LabelSet) -> list[Label]:
-    """The classes of ImageNet-1k (1,000) or of the digits (10), in the order of the logits."""
+    """The classes of ImageNet-1k (1,000), or of a small set (10), in the order of the logits."""
     if of == "digits":
         return [Label(digit, "", str(digit)) for digit in range(10)]
+    if of == "fashion_mnist":
+        return [Label(index, "", name) for index, name in enumerate(FASHION_MNIST)]
     synsets = _timm("imagenet_synsets.txt").split()
     lines = _timm("imagenet_synset_to_lemma.txt").splitlines()
     lemmas = dict(line.split("\t", 1) for line in lines)

@@ -22,6 +22,9 @@ from service.manifest import Input, ProtocolName, Resize
 
 Array = npt.NDArray[np.float32]
 
+PROTOCOLS: frozenset[ProtocolName] = frozenset({"center", "ten_crop"})
+"""The protocols that torchvision has transforms for, and that are proven with them."""
+
 
 class Reference:
     """The PyTorch network of ``spec`` behind torchvision's transforms, eager, on the CPU."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 Library = Literal["torchvision", "timm", "pytorchcv", "own"]
-LabelSet = Literal["imagenet", "digits"]
+LabelSet = Literal["imagenet", "digits", "fashion_mnist"]
 Builder = Callable[[], "nn.Module"]
 
 
@@ -49,6 +49,8 @@ class Spec:
     published: tuple[PublishedError, ...]
     build: Builder
     """Builds the network, untrained: float32 [N, channels, height, width] -> [N, classes]."""
+    training_only: tuple[str, ...] = ()
+    """How keys of a state dict begin that the network needs in training alone: left out here."""
 
 
 _SPECS: dict[str, Spec] = {}
@@ -70,6 +72,7 @@ def register(
     published: tuple[PublishedError, ...] = (),
     classes: int = 1000,
     labels: LabelSet = "imagenet",
+    training_only: tuple[str, ...] = (),
 ) -> Callable[[Builder], Builder]:
     """Register the decorated function as the builder of network ``name``.
 
@@ -95,6 +98,7 @@ def register(
             weights=weights,
             published=published,
             build=build,
+            training_only=training_only,
         )
         return build
 

@@ -175,3 +175,32 @@ class LibraryDownload(WeightsSource):
         # PyTorch's hubs name a file by the first eight digits of its SHA-256
         digits = self.url.rsplit("-", 1)[-1].removesuffix(".pth")
         return self.record(file) if sha256_of(file).startswith(digits) else None
+
+
+@dataclass(frozen=True)
+class CheckpointOnly(WeightsSource):
+    """No trained weights are offered in this form: the user brings a state dict of their own."""
+
+    known: str
+    """What weights exist, for a person: where, and in which form."""
+    same_order: bool = True
+
+    @property
+    def words(self) -> str:
+        return "--weights FILE: none is packaged"
+
+    def locate(self, name: str) -> Path:
+        raise WeightsUnavailable(
+            f"{name} has no packaged weights: pass a state dict with --weights FILE ({self.known})"
+        )
+
+    def record(self, file: Path) -> Weights:
+        return Weights(
+            source="checkpoint",
+            origin=file.name,
+            sha256=sha256_of(file),
+            licence=self.licence().spdx,
+        )
+
+    def licence(self) -> Licence:
+        return Licence("not stated", ())

@@ -51,7 +51,9 @@ def load(spec: Spec, file: Path | None) -> LoadedWeights:
         except OSError as error:
             raise UnreadableWeights(f"cannot read {file}: {error.strerror}") from error
     network = spec.build()
-    state = read(source)
+    state = {
+        key: value for key, value in read(source).items() if not key.startswith(spec.training_only)
+    }
     fit(network, state, source.name, same_order=spec.weights.same_order)
     return LoadedWeights(network.eval(), record, licence)
 

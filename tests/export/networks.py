@@ -1,0 +1,47 @@
+"""What tests of untrained networks need: a seeded initialisation, and the shapes of layers."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+Shape = tuple[int, ...]
+
+
+def initialise(network: nn.Module, seed: int = 0) -> nn.Module:
+    """Seeded weights and biases under which answers differ clearly between pictures.
+
+    Convolutions keep the scale of their input (He et al. 2015); biases are random and, but for
+    the last layer's, lean to the negative, so that the ReLUs are sparse.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for layer in network.modules():
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                deviation = (2 / layer.weight[0].numel()) ** 0.5
+                layer.weight.normal_(0, deviation, generator=generator)
+                assert layer.bias is not None
+                layer.bias.normal_(-0.2, 0.2, generator=generator)
+    return network.eval()
+
+
+def shapes(network: nn.Module, pictures: Tensor, names: list[str]) -> dict[str, Shape]:
+    """The shapes [...], without the batch, that the named layers yield for ``pictures``."""
+    found: dict[str, Shape] = {}
+
+    def note(name: str) -> None:
+        def hook(_layer: nn.Module, _given: object, got: Tensor) -> None:
+            found[name] = tuple(got.shape[1:])
+
+        network.get_submodule(name).register_forward_hook(hook)
+
+    for name in names:
+        note(name)
+    with torch.inference_mode():
+        network(pictures)
+    return found
+
+
+def parameters(network: nn.Module) -> int:
+    """How many trainable numbers a network has."""
+    return sum(parameter.numel() for parameter in network.parameters())
