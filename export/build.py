@@ -13,11 +13,12 @@ from pathlib import Path
 import onnx
 
 from export import graph, labels, proof, weights
+from export.dense import Slide
 from export.errors import ExportError, OutputRefused
 from export.registry import Spec
 from service.manifest import FILE_NAME, Manifest, ModelFile, Weights, sha256_of
 
-MODEL = "model.onnx"
+MODEL, DENSE = "model.onnx", "dense.onnx"
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 Report = Callable[[str], None]
@@ -51,6 +52,10 @@ def build(
         report("tracing the network")
         model = graph.to_onnx(loaded.network, spec.input, spec.name)
         onnx.save(model, folder / MODEL)
+        if spec.dense is not None:
+            report("tracing its dense form")
+            slide = Slide(spec.dense(loaded.network))
+            onnx.save(graph.to_onnx(slide, spec.input, spec.name, any_size=True), folder / DENSE)
         labels.write(spec.labels, folder / labels.FILE_NAME)
         for name, text in loaded.licence.texts:
             (folder / name).write_text(text, encoding="utf-8")
@@ -92,10 +97,10 @@ def _model_first(path: Path) -> tuple[bool, str]:
 
 def _file(path: Path) -> ModelFile:
     size, digest = path.stat().st_size, sha256_of(path)
-    if path.name == MODEL:
+    if path.name in (MODEL, DENSE):
         return ModelFile(
             path=path.name,
-            role="model",
+            role="model" if path.name == MODEL else "dense",
             precision="fp32",
             opset=graph.OPSET,
             bytes=size,

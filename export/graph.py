@@ -59,15 +59,29 @@ class Classifier(nn.Module):
         return torch.softmax(logits, dim=1), logits
 
 
-def to_onnx(network: nn.Module, input: Input, name: str) -> onnx.ModelProto:  # noqa: A002
+def to_onnx(
+    network: nn.Module,
+    input: Input,  # noqa: A002
+    name: str,
+    *,
+    any_size: bool = False,
+) -> onnx.ModelProto:
     """Trace ``network`` with pixels and softmax folded in, for any batch size N.
 
     The graph takes ``pixels`` uint8 [N, H, W, C] and yields ``probabilities`` and ``logits``,
     float32 [N, classes]. Weights are inside, batch normalisation is folded, and nothing tells
-    where or when it was made: the same network gives the same bytes.
+    where or when it was made: the same network gives the same bytes. With ``any_size`` H and W
+    are free too, from the crop's size on.
     """
     classifier = Classifier(network, input).eval()
-    example = torch.zeros(2, input.height, input.width, input.channels, dtype=torch.uint8)
+    dimensions = {0: torch.export.Dim("N", min=1)}
+    height, width = input.height, input.width
+    if any_size:
+        dimensions[1] = torch.export.Dim("H", min=height)
+        dimensions[2] = torch.export.Dim("W", min=width)
+        # nothing may depend on the example: not square, and not the crop's size
+        height, width = height + 33, width + 76
+    example = torch.zeros(2, height, width, input.channels, dtype=torch.uint8)
     with _quiet():
         program = torch.onnx.export(
             classifier,
@@ -76,7 +90,7 @@ def to_onnx(network: nn.Module, input: Input, name: str) -> onnx.ModelProto:  # 
             opset_version=OPSET,
             input_names=["pixels"],
             output_names=["probabilities", "logits"],
-            dynamic_shapes={"pixels": {0: torch.export.Dim("N", min=1)}},
+            dynamic_shapes={"pixels": dimensions},
             optimize=True,
             verbose=False,
         )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Library = Literal["torchvision", "timm", "pytorchcv", "own"]
 LabelSet = Literal["imagenet", "digits", "fashion_mnist"]
 Builder = Callable[[], "nn.Module"]
+Conversion = Callable[["nn.Module"], "nn.Module"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,8 @@ class Spec:
     """Builds the network, untrained: float32 [N, channels, height, width] -> [N, classes]."""
     training_only: tuple[str, ...] = ()
     """How keys of a state dict begin that the network needs in training alone: left out here."""
+    dense: Conversion | None = None
+    """Makes the network fully convolutional, for the protocol ``dense``; see export/dense.py."""
 
 
 _SPECS: dict[str, Spec] = {}
@@ -73,11 +76,15 @@ def register(
     classes: int = 1000,
     labels: LabelSet = "imagenet",
     training_only: tuple[str, ...] = (),
+    dense: Conversion | None = None,
 ) -> Callable[[Builder], Builder]:
     """Register the decorated function as the builder of network ``name``.
 
-    Raises ValueError when the name is taken.
+    Raises ValueError when the name is taken, or when one of the protocol ``dense`` and the
+    conversion for it is there without the other.
     """
+    if ("dense" in protocols.names) != (dense is not None):
+        raise ValueError(f"{name} has the protocol dense without its conversion, or the reverse")
 
     def decorate(build: Builder) -> Builder:
         if name in _SPECS:
@@ -99,6 +106,7 @@ def register(
             published=published,
             build=build,
             training_only=training_only,
+            dense=dense,
         )
         return build
 

@@ -20,6 +20,12 @@ CAFFE_MEAN = (104.00699, 116.66877, 122.67892)
 """Blue, green, red: the means of Caffe's imagenet_mean.binaryproto."""
 
 
+def _dense(network: nn.Module) -> nn.Module:
+    from export.dense import classic
+
+    return classic(network)
+
+
 @register(
     name="alexnet_2012",
     network="alexnet_2012",
@@ -43,8 +49,13 @@ CAFFE_MEAN = (104.00699, 116.66877, 122.67892)
     resize=Resize(rule="shortest_side", size=256, interpolation="bilinear"),
     protocols=Protocols(
         default="center",
-        supported=(ProtocolSpec(name="center"), ProtocolSpec(name="ten_crop")),
+        supported=(
+            ProtocolSpec(name="center"),
+            ProtocolSpec(name="ten_crop"),
+            ProtocolSpec(name="dense", scales=(256, 384, 512)),
+        ),
     ),
+    dense=_dense,
     weights=CheckpointOnly(
         known="cuda-convnet's were never published; BVLC's were trained with Caffe's k = 1"
     ),

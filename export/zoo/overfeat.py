@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 MEAN, STD = 118.380948, 61.896913
 
 
+def _dense(network: nn.Module) -> nn.Module:
+    from export.dense import overfeat
+
+    return overfeat(network)
+
+
 @register(
     name="overfeat_fast",
     network="overfeat_fast",
@@ -42,8 +48,14 @@ MEAN, STD = 118.380948, 61.896913
     resize=Resize(rule="shortest_side", size=256, interpolation="bilinear"),
     protocols=Protocols(
         default="center",
-        supported=(ProtocolSpec(name="center"), ProtocolSpec(name="ten_crop")),
+        supported=(
+            ProtocolSpec(name="center"),
+            ProtocolSpec(name="ten_crop"),
+            # the shorter sides of the paper's six scales, Table 5
+            ProtocolSpec(name="dense", scales=(245, 281, 317, 389, 425, 461)),
+        ),
     ),
+    dense=_dense,
     weights=CheckpointOnly(
         known="the authors' net_weight_0 as a state dict: 16 tensors in order, layers 6 to 8 flat"
     ),

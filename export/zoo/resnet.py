@@ -22,6 +22,12 @@ non-commercial research and education.
 """
 
 
+def _dense(network: nn.Module) -> nn.Module:
+    from export.dense import resnet
+
+    return resnet(network)
+
+
 @register(
     name="resnet50",
     network="resnet50",
@@ -42,8 +48,14 @@ non-commercial research and education.
     resize=Resize(rule="shortest_side", size=256, interpolation="bilinear"),
     protocols=Protocols(
         default="center",
-        supported=(ProtocolSpec(name="center"), ProtocolSpec(name="ten_crop")),
+        supported=(
+            ProtocolSpec(name="center"),
+            ProtocolSpec(name="ten_crop"),
+            # He et al. 2015, section 4: "fully-convolutional form ... at multiple scales"
+            ProtocolSpec(name="dense", scales=(224, 256, 384, 480, 640)),
+        ),
     ),
+    dense=_dense,
     weights=LibraryDownload(
         tag="torchvision ResNet50_Weights.IMAGENET1K_V1",
         url="https://download.pytorch.org/models/resnet50-0676ba61.pth",

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+def _dense(network: nn.Module) -> nn.Module:
+    from export.dense import classic
+
+    return classic(network)
+
+
 @register(
     name="zfnet",
     network="zfnet",
@@ -39,8 +45,13 @@ if TYPE_CHECKING:
     resize=Resize(rule="shortest_side", size=256, interpolation="bilinear"),
     protocols=Protocols(
         default="center",
-        supported=(ProtocolSpec(name="center"), ProtocolSpec(name="ten_crop")),
+        supported=(
+            ProtocolSpec(name="center"),
+            ProtocolSpec(name="ten_crop"),
+            ProtocolSpec(name="dense", scales=(256, 384, 512)),
+        ),
     ),
+    dense=_dense,
     weights=CheckpointOnly(
         known="pytorchcv's zfnet fits but normalises contrast elsewhere, so its answers differ"
     ),

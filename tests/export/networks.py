@@ -8,18 +8,20 @@ from torch import Tensor, nn
 Shape = tuple[int, ...]
 
 
-def initialise(network: nn.Module, seed: int = 0) -> nn.Module:
+def initialise(network: nn.Module, seed: int = 0, level: float = 60) -> nn.Module:
     """Seeded weights and biases under which answers differ clearly between pictures.
 
     Convolutions keep the scale of their input (He et al. 2015); biases are random and, but for
-    the last layer's, lean to the negative, so that the ReLUs are sparse.
+    the last layer's, lean to the negative, so that the ReLUs are sparse. ``level`` is the
+    magnitude of the network's input, which the first layer brings down to 1.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for layer in network.modules():
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 deviation = (2 / layer.weight[0].numel()) ** 0.5
-                layer.weight.normal_(0, deviation, generator=generator)
+                layer.weight.normal_(0, deviation / level, generator=generator)
+                level = 1
                 assert layer.bias is not None
                 layer.bias.normal_(-0.2, 0.2, generator=generator)
     return network.eval()
