@@ -52,6 +52,10 @@ def list_command(
 def build(
     name: Name,
     weights: WeightsFile = None,
+    mean_image: Annotated[
+        Path | None,
+        typer.Option("--mean-image", help="A mean of every pixel, .npy, see mean-image."),
+    ] = None,
     output: Annotated[Path, typer.Option(help="Folder to put the model into.")] = _MODELS,
     version: Annotated[str, typer.Option(help="Version to build, a whole number.")] = "1",
     force: Annotated[bool, typer.Option(help="Replace the version if it is there.")] = False,
@@ -68,6 +72,7 @@ def build(
             spec,
             output=output,
             weights_file=weights,
+            mean_image_file=mean_image,
             version=version,
             force=force,
             report=report,
@@ -96,6 +101,20 @@ def verify(
         parities = run(spec, models=models, weights_file=weights, version=version, report=report)
     terminal.print_parity(name, parities)
     proof.demand(name, parities)
+
+
+@app.command("mean-image")
+def mean_image_command(
+    file: Annotated[Path, typer.Argument(help="Caffe's mean image, .binaryproto.")],
+    output: Annotated[Path, typer.Argument(help="Where to write it, .npy.")],
+) -> None:
+    """Convert a mean image of Caffe for `build --mean-image`."""
+    from export import caffe, mean_image
+
+    mean = caffe.read_mean(file)
+    mean_image.write(mean, output)
+    means = ", ".join(f"{value:.3f}" for value in mean.mean(axis=(0, 1)))
+    print(f"{output}: {'x'.join(map(str, mean.shape))}, mean per channel {means}")
 
 
 @app.command()

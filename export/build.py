@@ -9,16 +9,21 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import onnx
 
-from export import graph, labels, proof, weights
+from export import graph, labels, mean_image, proof, weights
 from export.dense import Slide
 from export.errors import ExportError, OutputRefused
 from export.registry import Spec
 from service.manifest import FILE_NAME, Manifest, ModelFile, Weights, sha256_of
 
 MODEL, DENSE = "model.onnx", "dense.onnx"
+_ROLES: dict[str, Literal["labels", "mean_image"]] = {
+    labels.FILE_NAME: "labels",
+    mean_image.FILE_NAME: "mean_image",
+}
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 Report = Callable[[str], None]
@@ -29,6 +34,7 @@ def build(
     *,
     output: Path,
     weights_file: Path | None = None,
+    mean_image_file: Path | None = None,
     version: str = "1",
     force: bool = False,
     report: Report = lambda _: None,
@@ -37,6 +43,7 @@ def build(
 
     The folder is made under a temporary name in ``output`` and renamed when it is complete; on
     any failure ``output`` is left as it was. An existing version is replaced only with ``force``.
+    ``mean_image_file`` is a .npy file, for networks that subtract a mean of every pixel.
     Raises ExportError of every kind; ProofFailed when the export is not faithful.
     """
     if not _VERSION.fullmatch(version):
@@ -46,16 +53,23 @@ def build(
         raise OutputRefused(f"{target} is in the way: it is no folder")
     if target.exists() and not force:
         raise OutputRefused(f"{target} is already there; --force replaces it")
+    mean = None
+    if mean_image_file is not None:
+        mean = mean_image.read(mean_image_file, spec)
+        spec = mean_image.with_mean(spec, mean)
     report("reading the weights")
     loaded = weights.load(spec, weights_file)
     with _workshop(output) as folder:
         report("tracing the network")
-        model = graph.to_onnx(loaded.network, spec.input, spec.name)
+        model = graph.to_onnx(loaded.network, spec.input, spec.name, mean_image=mean)
         onnx.save(model, folder / MODEL)
+        if mean is not None:
+            mean_image.write(mean, folder / mean_image.FILE_NAME)
         if spec.dense is not None:
             report("tracing its dense form")
             slide = Slide(spec.dense(loaded.network))
-            onnx.save(graph.to_onnx(slide, spec.input, spec.name, any_size=True), folder / DENSE)
+            rules = spec.input.model_copy(update={"mean_image": None})
+            onnx.save(graph.to_onnx(slide, rules, spec.name, any_size=True), folder / DENSE)
         labels.write(spec.labels, folder / labels.FILE_NAME)
         for name, text in loaded.licence.texts:
             (folder / name).write_text(text, encoding="utf-8")
@@ -106,7 +120,7 @@ def _file(path: Path) -> ModelFile:
             bytes=size,
             sha256=digest,
         )
-    role = "labels" if path.name == labels.FILE_NAME else "licence"
+    role = _ROLES.get(path.name, "licence")
     return ModelFile(path=path.name, role=role, bytes=size, sha256=digest)
 
 

@@ -47,7 +47,7 @@ def prove(
     if spec.dense is None:
         raise ValueError(f"{spec.name} has no dense form")
     # a mean image has one size; the dense form subtracts its mean per channel
-    rules = exported.manifest.input.model_copy(update={"mean_image": None})
+    rules = spec.input.model_copy(update={"mean_image": None})
     report("comparing the dense form with the network")
     found = {"dense": _compare(Classifier(network, rules), exported, list(crops.values()))}
     slide = Classifier(Slide(spec.dense(network)), rules)

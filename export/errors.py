@@ -30,6 +30,10 @@ class WeightsMismatch(ExportError):
     """The state dict belongs to another network: keys or shapes differ."""
 
 
+class UnreadableMeanImage(ExportError):
+    """The file holds no mean image, or one that does not fit the network."""
+
+
 class OutputRefused(ExportError):
     """The models folder cannot be written, or the version is already there."""
 

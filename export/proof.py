@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
-from export import dense_proof, pictures
+from export import dense_proof, mean_image, pictures
 from export.errors import NotBuilt, ProofFailed
 from export.parity import Exported, Parity, prove
 from export.reference import Reference
@@ -40,7 +40,11 @@ def run(
     """
     samples = sample(spec)
     exported = _open(model, manifest)
-    found = prove(Reference(spec, network), exported, samples, report)
+    mean = None
+    if manifest.input.mean_image is not None:
+        mean = mean_image.read(model.with_name(manifest.input.mean_image), spec)
+        spec = mean_image.with_mean(spec, mean)
+    found = prove(Reference(spec, network, mean), exported, samples, report)
     for file in manifest.files:
         if file.role == "dense":
             crops = {name: exported.crops(picture, "center") for name, picture in samples.items()}

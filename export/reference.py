@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.transforms import v2
 
+from export.mean_image import MeanImage
 from export.registry import Spec
 from service.manifest import Input, ProtocolName, Resize
 
@@ -29,15 +30,17 @@ PROTOCOLS: frozenset[ProtocolName] = frozenset({"center", "ten_crop"})
 class Reference:
     """The PyTorch network of ``spec`` behind torchvision's transforms, eager, on the CPU."""
 
-    def __init__(self, spec: Spec, network: nn.Module) -> None:
+    def __init__(self, spec: Spec, network: nn.Module, mean_image: MeanImage | None = None) -> None:
         self.spec = spec
+        self.mean_image = mean_image
         self.network = network.eval()
 
     def logits(self, picture: bytes, protocol: ProtocolName) -> Array:
         """float32 [crops, classes] for one encoded picture."""
         with Image.open(io.BytesIO(picture)) as opened:
             image = opened.convert("RGB")
-        crops: Tensor = transform(self.spec.input, self.spec.resize, protocol)(image)
+        rules = transform(self.spec.input, self.spec.resize, protocol, self.mean_image)
+        crops: Tensor = rules(image)
         with torch.inference_mode():
             answer: Array = self.network(crops).numpy()
         return answer
@@ -47,9 +50,11 @@ def transform(
     input: Input,  # noqa: A002
     resize: Resize,
     protocol: ProtocolName,
+    mean_image: MeanImage | None = None,
 ) -> Callable[[Image.Image], Tensor]:
     """PIL image of mode RGB -> float32 [crops, C, H, W], normalised.
 
+    ``mean_image`` [H, W, C] is subtracted instead of ``input.mean`` where it is given.
     Raises ValueError for a protocol that torchvision has no transform for.
     """
     crop = (input.height, input.width)
@@ -72,6 +77,8 @@ def transform(
             cut,
         ]
     )
+    subtracted = None if mean_image is None else torch.from_numpy(mean_image).permute(2, 0, 1)
+    no_mean = [0.0] * input.channels
     after = v2.Compose(
         [
             v2.ToImage(),
@@ -79,7 +86,8 @@ def transform(
             *([v2.Lambda(_bgr)] if input.color == "BGR" else []),
             # ToDtype has divided by 255; networks of Caffe want 0 to 255
             v2.Lambda(lambda image: image * (255 * input.rescale)),
-            v2.Normalize(list(input.mean), list(input.std)),
+            *([] if subtracted is None else [v2.Lambda(lambda image: image - subtracted)]),
+            v2.Normalize(list(input.mean) if subtracted is None else no_mean, list(input.std)),
         ]
     )
 

@@ -52,6 +52,8 @@ class Spec:
     """Builds the network, untrained: float32 [N, channels, height, width] -> [N, classes]."""
     training_only: tuple[str, ...] = ()
     """How keys of a state dict begin that the network needs in training alone: left out here."""
+    mean_image: bool = False
+    """Whether a mean image may be subtracted instead of one mean per channel."""
     dense: Conversion | None = None
     """Makes the network fully convolutional, for the protocol ``dense``; see export/dense.py."""
 
@@ -76,6 +78,7 @@ def register(
     classes: int = 1000,
     labels: LabelSet = "imagenet",
     training_only: tuple[str, ...] = (),
+    mean_image: bool = False,
     dense: Conversion | None = None,
 ) -> Callable[[Builder], Builder]:
     """Register the decorated function as the builder of network ``name``.
@@ -106,6 +109,7 @@ def register(
             published=published,
             build=build,
             training_only=training_only,
+            mean_image=mean_image,
             dense=dense,
         )
         return build

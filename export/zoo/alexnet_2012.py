@@ -56,6 +56,7 @@ def _dense(network: nn.Module) -> nn.Module:
         ),
     ),
     dense=_dense,
+    mean_image=True,
     weights=CheckpointOnly(
         known="cuda-convnet's were never published; BVLC's were trained with Caffe's k = 1"
     ),

@@ -41,6 +41,7 @@ _GIST = "https://gist.github.com/mavenlin/d802a5849de39225bcc6"
         default="center",
         supported=(ProtocolSpec(name="center"), ProtocolSpec(name="ten_crop")),
     ),
+    mean_image=True,
     weights=CheckpointOnly(known=f"nin_imagenet.caffemodel ({_GIST}) as a state dict, in order"),
     published=(
         PublishedError(

@@ -52,6 +52,7 @@ def _dense(network: nn.Module) -> nn.Module:
         ),
     ),
     dense=_dense,
+    mean_image=True,
     weights=CheckpointOnly(
         known="pytorchcv's zfnet fits but normalises contrast elsewhere, so its answers differ"
     ),

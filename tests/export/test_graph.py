@@ -91,7 +91,7 @@ def test_normalises_as_the_manifest_says() -> None:
     assert np.abs(planes.numpy() - expected).max() < 1e-6
 
 
-def test_a_mean_image_is_refused() -> None:
+def test_a_mean_image_must_be_there() -> None:
     rules = registry.get("lenet5").input.model_copy(update={"mean_image": "mean.npy"})
     with pytest.raises(ValueError, match="mean image"):
         graph.Normalise(rules)
