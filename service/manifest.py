@@ -196,6 +196,14 @@ class Manifest(_Part):
             raise ValueError(f"the labels file {self.labels} is not listed")
         return self
 
+    @model_validator(mode="after")
+    def _scales_hold_a_crop(self) -> Manifest:
+        crop = max(self.input.height, self.input.width)
+        for spec in self.protocols.supported:
+            if any(scale < crop for scale in spec.scales):
+                raise ValueError(f"{spec.name} has a scale below the crop of {crop}")
+        return self
+
     def file(self, role: str, precision: str | None = None) -> ModelFile:
         """The first file with this role (and precision). Raises KeyError when there is none."""
         for file in self.files:

@@ -116,6 +116,17 @@ def cut(
     return crops
 
 
+def resize_crop(crop: npt.NDArray[np.uint8], size: tuple[int, int], resize: Resize) -> Crops:
+    """A crop uint8 [H, W, channels] made ``size`` (height, width) with the rule's interpolation."""
+    height, width = size
+    if crop.shape[:2] == size:
+        return crop
+    gray = crop.shape[2] == 1
+    image = Image.fromarray(crop[:, :, 0] if gray else crop)
+    resized = np.asarray(image.resize((width, height), _RESAMPLING[resize.interpolation]))
+    return resized.reshape(height, width, crop.shape[2])
+
+
 def _resized_window(
     picture: Image.Image,
     size: tuple[int, int],

@@ -19,8 +19,9 @@ from starlette.types import ASGIApp, Receive
 
 from service import metrics
 from service.answers import Classification
-from service.dataplane import DEFAULT_TOP_K, DataPlane, Query, Refusal
-from service.engine.model import Model
+from service.catalogue import Answerer, Refusal
+from service.dataplane import DEFAULT_TOP_K, DataPlane, Query
+from service.ensemble import PROTOCOL_NAME, Ensemble
 from service.errors import BadParameter, ZooError
 from service.http.body import pictures, read_body
 from service.http.docs import PAGE, STATIC_FILES, STATIC_FOLDER
@@ -99,7 +100,7 @@ class Routes:
         return _json(
             {
                 "default": self._plane.settings.default_model,
-                "models": [_summary(model) for model in self._plane.models()],
+                "models": [_summary(model) for model in self._plane.catalogue.models()],
             }
         )
 
@@ -107,8 +108,8 @@ class Routes:
         """GET /models/{name}: all about the version that answers, and which others there are."""
         name = request.path_params["name"]
         version = request.query_params.get("version")
-        versions = [_summary(model) for model in self._plane.versions(name)]
-        model = self._plane.model(name, version)
+        versions = [_summary(model) for model in self._plane.catalogue.versions(name)]
+        model = self._plane.catalogue.model(name, version)
         manifest = model.manifest.model_dump(mode="json")
         return _json({**_summary(model), "manifest": manifest, "versions": versions})
 
@@ -118,11 +119,11 @@ class Routes:
 
     async def readyz(self, request: Request) -> Response:
         """GET /readyz: 200 once the default model answers; names what was refused."""
-        models = self._plane.models()
+        models = self._plane.catalogue.models()
         refused = [_summary(model) for model in models if isinstance(model, Refusal)]
         ready = self._plane.ready
         status = ("degraded" if refused else "ready") if ready else "not_ready"
-        served = [_summary(model) for model in models if isinstance(model, Model)]
+        served = [_summary(model) for model in models if not isinstance(model, Refusal)]
         content = {
             "status": status,
             "models": [f"{model['name']}/{model['version']}" for model in served],
@@ -224,6 +225,7 @@ def _result(answer: Classification | ZooError) -> dict[str, object]:
         "model": answer.model,
         "version": answer.version,
         "protocol": answer.protocol,
+        **({"weights": "random"} if answer.random else {}),
         "predictions": [
             {
                 "rank": prediction.rank,
@@ -238,25 +240,31 @@ def _result(answer: Classification | ZooError) -> dict[str, object]:
     }
 
 
-def _summary(model: Model | Refusal) -> dict[str, object]:
+def _summary(model: Answerer | Refusal) -> dict[str, object]:
+    common: dict[str, object] = {"name": model.name, "version": model.version}
     if isinstance(model, Refusal):
-        return {
-            "name": model.name,
-            "version": model.version,
-            "state": "refused",
-            "reason": model.reason,
-        }
+        return {**common, "state": "refused", "reason": model.reason}
+    common.update(state="ready", classes=len(model.labels), random_weights=model.random)
+    if isinstance(model, Ensemble):
+        members = [
+            {
+                "model": part.model.name,
+                "version": part.model.version,
+                "protocol": part.protocol.name,
+                "weight": part.weight,
+            }
+            for part in model.parts
+        ]
+        return {**common, "kind": "ensemble", "protocol": PROTOCOL_NAME, "members": members}
     manifest = model.manifest
     size = manifest.input
     return {
-        "name": manifest.name,
-        "version": manifest.version,
-        "state": "ready",
+        **common,
+        "kind": "network",
         "network": manifest.network,
-        "classes": manifest.classes,
         "input": [size.height, size.width, size.channels],
         "protocol": manifest.protocols.default,
         "protocols": list(manifest.protocols.names),
         "precision": model.precision,
-        "providers": model.session.providers,
+        "providers": model.providers,
     }

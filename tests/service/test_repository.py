@@ -177,6 +177,7 @@ def test_the_newest_version_answers_unless_another_is_named(tmp_path: Path) -> N
 def test_the_embedded_models_are_whole(name: str) -> None:
     found = Version(name, "1", ROOT / "models" / name / "1")
     manifest = repository.read(found)
+    repository.check_files(found.path, manifest)
     labels = repository.labels(found.path, manifest)
     assert len(labels) == manifest.classes
     listed = {file.path for file in manifest.files} | {"manifest.json"}
