@@ -1,4 +1,4 @@
-"""The command line: python -m export list | build | verify | train."""
+"""The command line: python -m export list | build | verify | train | ensemble."""
 
 from __future__ import annotations
 
@@ -121,6 +121,29 @@ def train(
         f"accuracy {training.train_accuracy:.2%} on {training.trained_on} digits trained on, "
         f"{training.held_out_accuracy:.2%} on {training.held_out} held out; weights in {file}"
     )
+
+
+@app.command()
+def ensemble(
+    name: Annotated[str | None, typer.Argument(help="Name of the ensemble, or recipe.")] = None,
+    member: Annotated[
+        list[str] | None,
+        typer.Option(help="MODEL[@VERSION][:PROTOCOL[:WEIGHT]]; repeat it for each member."),
+    ] = None,
+    models: Models = _MODELS,
+    version: Annotated[str, typer.Option(help="Version to write, a whole number.")] = "1",
+    force: Annotated[bool, typer.Option(help="Replace the version if it is there.")] = False,
+) -> None:
+    """Let several built networks answer as one; without a name, list the recipes."""
+    from export import ensemble as ensembles
+
+    if name is None:
+        for recipe in ensembles.recipes():
+            print(f"{recipe}: {ensembles.recipe(recipe)['description']}")
+        return
+    members = [ensembles.parse_member(text) for text in member or []]
+    manifest = ensembles.build(name, members, models=models, version=version, force=force)
+    print(f"built {name} version {version}: {len(manifest.members)} members in {models}")
 
 
 def main() -> None:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import onnx
 
 from export import graph, labels, proof, weights
-from export.errors import ExportError, OutputRefused
+from export.publish import destination, publish, workshop
 from export.registry import Spec
 from service.manifest import FILE_NAME, Manifest, ModelFile, Weights, sha256_of
 
 MODEL = "model.onnx"
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 Report = Callable[[str], None]
 
@@ -38,16 +32,10 @@ def build(
     any failure ``output`` is left as it was. An existing version is replaced only with ``force``.
     Raises ExportError of every kind; ProofFailed when the export is not faithful.
     """
-    if not _VERSION.fullmatch(version):
-        raise ExportError(f"version {version!r} is no whole number from 1 to 999999999")
-    target = output / spec.name / version
-    if target.exists() and not target.is_dir():
-        raise OutputRefused(f"{target} is in the way: it is no folder")
-    if target.exists() and not force:
-        raise OutputRefused(f"{target} is already there; --force replaces it")
+    target = destination(output, spec.name, version, force=force)
     report("reading the weights")
     loaded = weights.load(spec, weights_file)
-    with _workshop(output) as folder:
+    with workshop(output) as folder:
         report("tracing the network")
         model = graph.to_onnx(loaded.network, spec.input, spec.name)
         onnx.save(model, folder / MODEL)
@@ -61,7 +49,7 @@ def build(
         text = manifest.model_dump_json(indent=2) + "\n"
         (folder / FILE_NAME).write_text(text, encoding="utf-8")
         report("moving it into place")
-        _publish(folder, target)
+        publish(folder, target)
     return manifest
 
 
@@ -103,48 +91,3 @@ def _file(path: Path) -> ModelFile:
         )
     role = "labels" if path.name == labels.FILE_NAME else "licence"
     return ModelFile(path=path.name, role=role, bytes=size, sha256=digest)
-
-
-@contextlib.contextmanager
-def _workshop(output: Path) -> Iterator[Path]:
-    """A hidden folder inside ``output``; what is left of it goes, and so does a new ``output``.
-
-    Raises OutputRefused when ``output`` cannot be written, then or later.
-    """
-    new = [path for path in (output, *output.parents) if not path.exists()]
-    try:
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-            # the service ignores names that start with a dot
-            folder = Path(tempfile.mkdtemp(prefix=".building-", dir=output))
-            try:
-                folder.chmod(0o755)
-                yield folder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-        except OSError as error:
-            raise OutputRefused(f"cannot write to {output}: {error.strerror or error}") from error
-    except BaseException:
-        with contextlib.suppress(OSError):  # one with something in it stays
-            for path in new:  # deepest first
-                path.rmdir()
-        raise
-
-
-def _publish(folder: Path, target: Path) -> None:
-    """Rename ``folder`` to ``target``; a version that was there gives way, or stays on failure."""
-    parent_is_new = not target.parent.exists()
-    target.parent.mkdir(exist_ok=True)
-    old = folder.with_name(f"{folder.name}-old")
-    replaced = target.exists()
-    try:
-        if replaced:
-            os.rename(target, old)
-        os.rename(folder, target)
-    except BaseException:
-        if replaced and old.exists() and not target.exists():
-            os.rename(old, target)
-        if parent_is_new:
-            target.parent.rmdir()
-        raise
-    shutil.rmtree(old, ignore_errors=True)
