@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Container, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
@@ -71,11 +71,14 @@ class DataPlane:
         self.catalogue = Catalogue(settings)
         self._started = False
 
-    async def start(self) -> None:
-        """Load and warm up every model of the repository. What is broken is refused by name."""
+    async def start(self, only: Container[str] | None = None) -> None:
+        """Load and warm up every model of the repository, or those in ``only``.
+
+        What is broken is refused by name.
+        """
         self._pictures = ThreadPoolExecutor(self.settings.picture_threads, "picture")
         self._runs = ThreadPoolExecutor(self.settings.run_threads, "run")
-        await self.catalogue.load_all(self._runs)
+        await self.catalogue.load_all(self._runs, only)
         gc.collect()
         gc.freeze()  # what is alive now stays: the collector need not walk it again
         self._started = True

@@ -12,7 +12,7 @@ import warnings
 from typing import Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from service.errors import PictureTooLarge, UndecodablePicture, UnsupportedFormat
 
@@ -74,7 +74,9 @@ def decode(
         raise
     except Exception as error:
         # Pillow's plugins raise whatever comes to hand: OSError, SyntaxError, struct.error, ...
-        raise UndecodablePicture(f"the {kind} picture cannot be decoded: {error}") from error
+        known = not isinstance(error, UnidentifiedImageError)  # its text has our own addresses
+        reason = str(error) if known else "its header is broken"
+        raise UndecodablePicture(f"the {kind} picture cannot be decoded: {reason}") from error
 
 
 def _format_of(head: bytes) -> str | None:
