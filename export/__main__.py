@@ -184,7 +184,8 @@ def evaluate(
 
 def main() -> None:
     """Run the command line and exit. An error is one line on stderr, never a traceback."""
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminated)
     try:
         app()
     except ExportError as error:
@@ -192,9 +193,9 @@ def main() -> None:
         sys.exit(error.exit_code)
 
 
-def _terminated(_number: int, _frame: FrameType | None) -> None:
-    """SIGTERM unwinds the stack as Ctrl-C does, so that nothing is left behind."""
-    sys.exit(128 + signal.SIGTERM)
+def _terminated(number: int, _frame: FrameType | None) -> None:
+    """SIGTERM and SIGHUP unwind the stack as Ctrl-C does, so that nothing is left behind."""
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -63,6 +63,10 @@ class Catalogue:
             except (RefusedModelError, BrokenModelError) as error:
                 self._refuse(found, error)
                 continue
+            except Exception as error:  # one model must not keep the others from serving
+                logger.exception("%s version %s could not be loaded", found.name, found.version)
+                self._refuse(found, error)
+                continue
             threads = self._settings.run_threads
             model.open(executor, threads, metrics.ModelObserver(found.name))
             self._serve(model)
