@@ -1,4 +1,4 @@
-"""The command line: python -m export list | build | verify | train."""
+"""The command line: python -m export list | build | verify | train | ensemble | evaluate."""
 
 from __future__ import annotations
 
@@ -142,9 +142,69 @@ def train(
     )
 
 
+@app.command()
+def ensemble(
+    name: Annotated[str | None, typer.Argument(help="Name of the ensemble, or recipe.")] = None,
+    member: Annotated[
+        list[str] | None,
+        typer.Option(help="MODEL[@VERSION][:PROTOCOL[:WEIGHT]]; repeat it for each member."),
+    ] = None,
+    models: Models = _MODELS,
+    version: Annotated[str, typer.Option(help="Version to write, a whole number.")] = "1",
+    force: Annotated[bool, typer.Option(help="Replace the version if it is there.")] = False,
+) -> None:
+    """Let several built networks answer as one; without a name, list the recipes."""
+    from export import ensemble as ensembles
+
+    if name is None:
+        for recipe in ensembles.recipes():
+            print(f"{recipe}: {ensembles.recipe(recipe)['description']}")
+        return
+    members = [ensembles.parse_member(text) for text in member or []]
+    manifest = ensembles.build(name, members, models=models, version=version, force=force)
+    print(f"built {name} version {version}: {len(manifest.members)} members in {models}")
+
+
+@app.command()
+def evaluate(
+    name: Name,
+    data: Annotated[Path, typer.Option(help="Folder of pictures, in one folder per class.")],
+    label_list: Annotated[
+        Path | None, typer.Option("--list", help="`path label` lines, or the ILSVRC kit's ids.")
+    ] = None,
+    id_synsets: Annotated[
+        Path | None, typer.Option(help="The synsets of the ILSVRC kit's ids, one per line.")
+    ] = None,
+    protocol: Annotated[str | None, typer.Option(help="The model's own by default.")] = None,
+    server: Annotated[
+        str | None, typer.Option(help="URL of a running service; in process by default.")
+    ] = None,
+    models: Models = _MODELS,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the results; a second run resumes there.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Pictures at once.")] = 4,
+) -> None:
+    """Measure a model's top-1 and top-5 error on labelled pictures, beside the published one."""
+    from export import evaluate_command
+
+    evaluate_command.run(
+        name,
+        data=data,
+        label_list=label_list,
+        id_synsets=id_synsets,
+        protocol=protocol,
+        server=server,
+        models=models,
+        output=output,
+        concurrency=concurrency,
+    )
+
+
 def main() -> None:
     """Run the command line and exit. An error is one line on stderr, never a traceback."""
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminated)
     try:
         app()
     except ExportError as error:
@@ -152,9 +212,9 @@ def main() -> None:
         sys.exit(error.exit_code)
 
 
-def _terminated(_number: int, _frame: FrameType | None) -> None:
-    """SIGTERM unwinds the stack as Ctrl-C does, so that nothing is left behind."""
-    sys.exit(128 + signal.SIGTERM)
+def _terminated(number: int, _frame: FrameType | None) -> None:
+    """SIGTERM and SIGHUP unwind the stack as Ctrl-C does, so that nothing is left behind."""
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +10,7 @@ import onnx
 
 from export import graph, labels, mean_image, proof, weights
 from export.dense import Slide
-from export.errors import ExportError, OutputRefused
+from export.publish import destination, publish, workshop
 from export.registry import Spec
 from service.manifest import FILE_NAME, Manifest, ModelFile, Weights, sha256_of
 
@@ -24,7 +19,6 @@ _ROLES: dict[str, Literal["labels", "mean_image"]] = {
     labels.FILE_NAME: "labels",
     mean_image.FILE_NAME: "mean_image",
 }
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 Report = Callable[[str], None]
 
@@ -46,20 +40,14 @@ def build(
     ``mean_image_file`` is a .npy file, for networks that subtract a mean of every pixel.
     Raises ExportError of every kind; ProofFailed when the export is not faithful.
     """
-    if not _VERSION.fullmatch(version):
-        raise ExportError(f"version {version!r} is no whole number from 1 to 999999999")
-    target = output / spec.name / version
-    if target.exists() and not target.is_dir():
-        raise OutputRefused(f"{target} is in the way: it is no folder")
-    if target.exists() and not force:
-        raise OutputRefused(f"{target} is already there; --force replaces it")
+    target = destination(output, spec.name, version, force=force)
     mean = None
     if mean_image_file is not None:
         mean = mean_image.read(mean_image_file, spec)
         spec = mean_image.with_mean(spec, mean)
     report("reading the weights")
     loaded = weights.load(spec, weights_file)
-    with _workshop(output) as folder:
+    with workshop(output) as folder:
         report("tracing the network")
         model = graph.to_onnx(loaded.network, spec.input, spec.name, mean_image=mean)
         onnx.save(model, folder / MODEL)
@@ -80,7 +68,7 @@ def build(
         text = manifest.model_dump_json(indent=2) + "\n"
         (folder / FILE_NAME).write_text(text, encoding="utf-8")
         report("moving it into place")
-        _publish(folder, target)
+        publish(folder, target)
     return manifest
 
 
@@ -122,48 +110,3 @@ def _file(path: Path) -> ModelFile:
         )
     role = _ROLES.get(path.name, "licence")
     return ModelFile(path=path.name, role=role, bytes=size, sha256=digest)
-
-
-@contextlib.contextmanager
-def _workshop(output: Path) -> Iterator[Path]:
-    """A hidden folder inside ``output``; what is left of it goes, and so does a new ``output``.
-
-    Raises OutputRefused when ``output`` cannot be written, then or later.
-    """
-    new = [path for path in (output, *output.parents) if not path.exists()]
-    try:
-        try:
-            output.mkdir(parents=True, exist_ok=True)
-            # the service ignores names that start with a dot
-            folder = Path(tempfile.mkdtemp(prefix=".building-", dir=output))
-            try:
-                folder.chmod(0o755)
-                yield folder
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
-        except OSError as error:
-            raise OutputRefused(f"cannot write to {output}: {error.strerror or error}") from error
-    except BaseException:
-        with contextlib.suppress(OSError):  # one with something in it stays
-            for path in new:  # deepest first
-                path.rmdir()
-        raise
-
-
-def _publish(folder: Path, target: Path) -> None:
-    """Rename ``folder`` to ``target``; a version that was there gives way, or stays on failure."""
-    parent_is_new = not target.parent.exists()
-    target.parent.mkdir(exist_ok=True)
-    old = folder.with_name(f"{folder.name}-old")
-    replaced = target.exists()
-    try:
-        if replaced:
-            os.rename(target, old)
-        os.rename(folder, target)
-    except BaseException:
-        if replaced and old.exists() and not target.exists():
-            os.rename(old, target)
-        if parent_is_new:
-            target.parent.rmdir()
-        raise
-    shutil.rmtree(old, ignore_errors=True)

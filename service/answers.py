@@ -41,6 +41,8 @@ class Classification:
     protocol: str
     predictions: list[Prediction]
     timing_ms: Timing
+    random: bool
+    """Whether weights that were never trained took part: the answer means nothing."""
 
 
 def top_predictions(

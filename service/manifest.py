@@ -15,6 +15,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FiniteFloat,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
@@ -60,9 +61,9 @@ class Input(_Part):
     width: PositiveInt
     channels: Literal[1, 3]
     color: Color
-    rescale: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    rescale: FiniteFloat
+    mean: tuple[FiniteFloat, ...]
+    std: tuple[FiniteFloat, ...]
     mean_image: FileName | None = None
     """A per-pixel mean of shape [height, width, channels] instead of ``mean``."""
 
@@ -194,6 +195,14 @@ class Manifest(_Part):
             raise ValueError("no file has the role model")
         if self.labels not in paths:
             raise ValueError(f"the labels file {self.labels} is not listed")
+        return self
+
+    @model_validator(mode="after")
+    def _scales_hold_a_crop(self) -> Manifest:
+        crop = max(self.input.height, self.input.width)
+        for spec in self.protocols.supported:
+            if any(scale < crop for scale in spec.scales):
+                raise ValueError(f"{spec.name} has a scale below the crop of {crop}")
         return self
 
     def file(self, role: str, precision: str | None = None) -> ModelFile:

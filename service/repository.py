@@ -6,9 +6,17 @@ import csv
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
-from service.manifest import FILE_NAME, Manifest, ModelFile, sha256_of
+from service.manifest import (
+    FILE_NAME,
+    AnyManifest,
+    EnsembleManifest,
+    Manifest,
+    ModelFile,
+    sha256_of,
+)
+from service.settings import version_folders
 
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 
@@ -43,24 +51,21 @@ def find(folder: Path) -> list[Version]:
     versions = [
         Version(model.name, version.name, version)
         for model in folder.iterdir()
-        if model.is_dir() and not model.name.startswith((".", "_"))
-        for version in model.iterdir()
-        if version.is_dir() and version.name.isdigit()
+        for version in version_folders(model)
     ]
     return sorted(versions, key=lambda found: (found.name, int(found.version)))
 
 
-def read(found: Version) -> Manifest:
-    """The manifest of a version, after every file it lists was found whole.
+_ANY: TypeAdapter[Manifest | EnsembleManifest] = TypeAdapter(AnyManifest)
 
-    Raises RefusedModelError when the manifest is missing, broken or another model's, or when a
-    file is missing, lies outside the folder, or differs in size or SHA-256.
-    """
+
+def read(found: Version) -> Manifest | EnsembleManifest:
+    """The manifest of a version. Raises RefusedModelError when it is missing or not valid."""
     path = found.path / FILE_NAME
     try:
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             raise RefusedModelError(f"{FILE_NAME} is larger than {MAX_MANIFEST_BYTES} bytes")
-        manifest = Manifest.model_validate_json(path.read_bytes())
+        manifest = _ANY.validate_json(path.read_bytes())
     except OSError as error:
         raise RefusedModelError(f"{FILE_NAME} cannot be read: {error.strerror}") from error
     except ValidationError as invalid:
@@ -70,9 +75,19 @@ def read(found: Version) -> Manifest:
             f"{FILE_NAME} is that of {manifest.name} version {manifest.version}, "
             f"the folder is {found.name}/{found.version}"
         )
-    for file in manifest.files:
-        _check(found.path, file)
     return manifest
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Check the proof and every file that a manifest lists.
+
+    Raises RefusedModelError when the proof failed, or a file is missing, lies outside
+    ``folder``, or differs in size or SHA-256.
+    """
+    if manifest.verification is not None and not manifest.verification.passed:
+        raise RefusedModelError("its proof of equality with the network failed")
+    for file in manifest.files:
+        _check(folder, file)
 
 
 def labels(folder: Path, manifest: Manifest) -> list[Label]:
@@ -85,7 +100,7 @@ def labels(folder: Path, manifest: Manifest) -> list[Label]:
             rows = list(csv.DictReader(stream, strict=True))
         names = [Label(row["synset"] or None, row["label"]) for row in rows]
         indices = [int(row["index"]) for row in rows]
-    except (OSError, ValueError, KeyError, csv.Error) as error:
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise RefusedModelError(f"{manifest.labels} cannot be read: {error!r}") from error
     if indices != list(range(manifest.classes)):
         raise RefusedModelError(
@@ -115,5 +130,5 @@ def _check(folder: Path, file: ModelFile) -> None:
 
 def _first(invalid: ValidationError) -> str:
     error = invalid.errors()[0]
-    place = ".".join(str(part) for part in error["loc"])
+    place = ".".join(str(part) for part in error["loc"] if part not in ("network", "ensemble"))
     return f"{place}: {error['msg']}" if place else error["msg"]

@@ -13,6 +13,7 @@ import onnxruntime
 from service.engine.providers import short_names
 from service.manifest import Manifest
 from service.preprocessing import Crops
+from service.protocols import Graph
 
 
 class Outputs(NamedTuple):
@@ -36,8 +37,13 @@ class Session:
     weights.
     """
 
-    def __init__(self, path: Path, manifest: Manifest, providers: Sequence[str]) -> None:
-        """Load ``path``. Raises BrokenModelError when it is no ONNX or not the manifest's."""
+    def __init__(
+        self, path: Path, manifest: Manifest, providers: Sequence[str], graph: Graph = "model"
+    ) -> None:
+        """Load ``path``. Raises BrokenModelError when it is no ONNX or not the manifest's.
+
+        The graph ``dense`` takes crops of any height and width, ``model`` those of the manifest.
+        """
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -49,7 +55,7 @@ class Session:
         except Exception as error:  # ONNX Runtime raises its own family, without a common base
             raise BrokenModelError(f"{path.name}: {_first_line(error)}") from error
         self._manifest = manifest
-        self._check_signature(path.name)
+        self._check_signature(path.name, graph)
 
     @property
     def providers(self) -> list[str]:
@@ -80,23 +86,28 @@ class Session:
         if not np.allclose(outputs.probabilities.sum(axis=1), 1, atol=1e-3):
             raise BrokenModelError("probabilities of a gray picture do not add up to 1")
 
-    def _check_signature(self, name: str) -> None:
+    def _check_signature(self, name: str, graph: Graph) -> None:
         size = self._manifest.input
         inputs = [(i.name, i.type, list(i.shape)) for i in self._session.get_inputs()]
-        wanted = [size.height, size.width, size.channels]
+        wanted: list[object] = ["N", size.height, size.width, size.channels]
+        if graph == "dense":
+            wanted[1:3] = ["H", "W"]
         if (
             len(inputs) != 1
             or inputs[0][:2] != ("pixels", "tensor(uint8)")
-            or inputs[0][2][1:] != wanted
-            or isinstance(inputs[0][2][0], int)
+            or len(inputs[0][2]) != len(wanted)
+            or any(_differs(have, want) for have, want in zip(inputs[0][2], wanted, strict=True))
         ):
-            raise BrokenModelError(
-                f"{name} takes {inputs}, the manifest wants pixels uint8 ['N', {wanted}]"
-            )
+            raise BrokenModelError(f"{name} takes {inputs}, the manifest wants pixels {wanted}")
         outputs = {o.name: o.type for o in self._session.get_outputs()}
         for output in Outputs._fields:
             if outputs.get(output) != "tensor(float)":
                 raise BrokenModelError(f"{name} yields {outputs}, float {output} is missing")
+
+
+def _differs(have: object, want: object) -> bool:
+    """Whether a dimension of the graph is not as wanted; names stand for dynamic dimensions."""
+    return isinstance(have, int) if isinstance(want, str) else have != want
 
 
 def _first_line(error: Exception) -> str:

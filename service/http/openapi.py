@@ -204,8 +204,10 @@ def _schemas() -> Json:
         "name": text,
         "version": text,
         "state": {"type": "string", "enum": ["ready"]},
-        "network": text,
+        "kind": {"type": "string", "enum": ["network"]},
         "classes": count,
+        "random_weights": {"type": "boolean"},
+        "network": text,
         "input": {"type": "array", "items": count, "minItems": 3, "maxItems": 3},
         "protocol": text,
         "protocols": texts,
@@ -220,10 +222,21 @@ def _schemas() -> Json:
             "reason": text,
         }
     )
-    versions: Json = {
-        "type": "array",
-        "items": {"oneOf": [_ref("ServedVersion"), _ref("RefusedVersion")]},
+    ensemble: Json = {
+        **{name: served[name] for name in ("name", "version", "state", "classes")},
+        "kind": {"type": "string", "enum": ["ensemble"]},
+        "random_weights": {"type": "boolean"},
+        "protocol": {"type": "string", "enum": ["ensemble"]},
+        "members": {
+            "type": "array",
+            "items": _object(
+                {"model": text, "version": text, "protocol": text, "weight": {"type": "number"}}
+            ),
+        },
     }
+    kinds = ("ServedNetwork", "ServedEnsemble", "RefusedVersion")
+    versions: Json = {"type": "array", "items": {"oneOf": [_ref(kind) for kind in kinds]}}
+    details: Json = {"manifest": {"type": "object"}, "versions": versions}
     problem: Json = {
         "type": text,
         "title": text,
@@ -247,9 +260,16 @@ def _schemas() -> Json:
                 "model": text,
                 "version": text,
                 "protocol": text,
+                "weights": {
+                    "type": "string",
+                    "enum": ["random"],
+                    "description": "Only where weights were never trained: the answer means "
+                    "nothing.",
+                },
                 "predictions": {"type": "array", "minItems": 1, "items": _ref("Prediction")},
                 "timing_ms": _object(dict.fromkeys(stages, milliseconds)),
-            }
+            },
+            optional=("weights",),
         ),
         "Classifications": _object(
             {
@@ -263,10 +283,11 @@ def _schemas() -> Json:
             }
         ),
         "Problem": _object(problem, optional=("request_id",)),
-        "ServedVersion": _object(served),
+        "ServedNetwork": _object(served),
+        "ServedEnsemble": _object(ensemble),
         "RefusedVersion": refused,
         "ModelList": _object({"default": text, "models": versions}),
-        "Model": _object({**served, "manifest": {"type": "object"}, "versions": versions}),
+        "Model": {"oneOf": [_object({**served, **details}), _object({**ensemble, **details})]},
         "Liveness": _object({"status": {"type": "string", "enum": ["alive"]}}),
         "Readiness": _object(
             {
