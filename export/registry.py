@@ -40,6 +40,8 @@ class Spec:
     source: Library
     parameters: int
     """Trainable parameters, as the built network has them (buffers do not count)."""
+    multiply_adds: int
+    """Multiplications followed by an addition for one crop, as ``python -m export count`` says."""
     input: Input
     resize: Resize
     protocols: Protocols
@@ -49,6 +51,10 @@ class Spec:
     published: tuple[PublishedError, ...]
     build: Builder
     """Builds the network, untrained: float32 [N, channels, height, width] -> [N, classes]."""
+    training_only: tuple[str, ...] = ()
+    """Prefixes of tensors in checkpoints that only training needs: auxiliary heads."""
+    peers: tuple[str, ...] = ()
+    """The same network in other libraries, as ``library:network``: their keys are understood."""
 
 
 _SPECS: dict[str, Spec] = {}
@@ -63,6 +69,7 @@ def register(
     paper: Paper,
     source: Library,
     parameters: int,
+    multiply_adds: int,
     input: Input,  # noqa: A002
     resize: Resize,
     protocols: Protocols,
@@ -70,6 +77,8 @@ def register(
     published: tuple[PublishedError, ...] = (),
     classes: int = 1000,
     labels: LabelSet = "imagenet",
+    training_only: tuple[str, ...] = (),
+    peers: tuple[str, ...] = (),
 ) -> Callable[[Builder], Builder]:
     """Register the decorated function as the builder of network ``name``.
 
@@ -87,6 +96,7 @@ def register(
             paper=paper,
             source=source,
             parameters=parameters,
+            multiply_adds=multiply_adds,
             input=input,
             resize=resize,
             protocols=protocols,
@@ -95,6 +105,8 @@ def register(
             weights=weights,
             published=published,
             build=build,
+            training_only=training_only,
+            peers=peers,
         )
         return build
 
