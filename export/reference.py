@@ -22,6 +22,15 @@ from service.manifest import Input, ProtocolName, Resize
 
 Array = npt.NDArray[np.float32]
 
+PROTOCOLS: tuple[ProtocolName, ...] = ("center", "ten_crop")
+"""The protocols that torchvision has transforms for."""
+_PIXELS_AT_ONCE = 2_000_000
+
+
+def at_once(input: Input) -> int:  # noqa: A002
+    """How many crops go through a network together: fewer of large ones, for the memory's sake."""
+    return max(2, _PIXELS_AT_ONCE // (input.height * input.width))
+
 
 class Reference:
     """The PyTorch network of ``spec`` behind torchvision's transforms, eager, on the CPU."""
@@ -32,12 +41,18 @@ class Reference:
 
     def logits(self, picture: bytes, protocol: ProtocolName) -> Array:
         """float32 [crops, classes] for one encoded picture."""
+        crops = self.crops(self.spec, picture, protocol)
+        with torch.inference_mode():
+            parts = [self.network(part) for part in torch.split(crops, at_once(self.spec.input))]
+        answer: Array = torch.cat(parts).numpy()
+        return answer
+
+    @staticmethod
+    def crops(spec: Spec, picture: bytes, protocol: ProtocolName) -> Tensor:
+        """float32 [crops, C, H, W], normalised, of one encoded picture."""
         with Image.open(io.BytesIO(picture)) as opened:
             image = opened.convert("RGB")
-        crops: Tensor = transform(self.spec.input, self.spec.resize, protocol)(image)
-        with torch.inference_mode():
-            answer: Array = self.network(crops).numpy()
-        return answer
+        return transform(spec.input, spec.resize, protocol)(image)
 
 
 def transform(
