@@ -8,13 +8,14 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-
-import onnx
 
 from export import graph, labels, proof, weights
 from export.errors import ExportError, OutputRefused
+from export.parity import Parity
 from export.registry import Spec
+from export.weights import LoadedWeights
 from service.manifest import FILE_NAME, Manifest, ModelFile, Weights, sha256_of
 
 MODEL = "model.onnx"
@@ -28,6 +29,7 @@ def build(
     *,
     output: Path,
     weights_file: Path | None = None,
+    seed: int | None = None,
     version: str = "1",
     force: bool = False,
     report: Report = lambda _: None,
@@ -46,23 +48,46 @@ def build(
     if target.exists() and not force:
         raise OutputRefused(f"{target} is already there; --force replaces it")
     report("reading the weights")
-    loaded = weights.load(spec, weights_file)
+    loaded = weights.load(spec, weights_file, seed)
     with _workshop(output) as folder:
-        report("tracing the network")
-        model = graph.to_onnx(loaded.network, spec.input, spec.name)
-        onnx.save(model, folder / MODEL)
-        labels.write(spec.labels, folder / labels.FILE_NAME)
-        for name, text in loaded.licence.texts:
-            (folder / name).write_text(text, encoding="utf-8")
-        manifest = describe(spec, version, loaded.record, folder)
-        parities = proof.run(spec, loaded.network, folder / MODEL, manifest, report)
-        proof.demand(spec.name, parities)
-        manifest = manifest.model_copy(update={"verification": proof.record(parities)})
-        text = manifest.model_dump_json(indent=2) + "\n"
+        made = make(spec, loaded, folder, version=version, report=report)
+        proof.demand(spec.name, made.parities)
+        text = made.manifest.model_dump_json(indent=2) + "\n"
         (folder / FILE_NAME).write_text(text, encoding="utf-8")
         report("moving it into place")
         _publish(folder, target)
-    return manifest
+    return made.manifest
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model in a folder: what it is, and what was found when it was compared."""
+
+    manifest: Manifest
+    parities: dict[str, Parity]
+
+
+def make(
+    spec: Spec,
+    loaded: LoadedWeights,
+    folder: Path,
+    *,
+    version: str = "1",
+    report: Report = lambda _: None,
+    work: int = proof.WORK,
+) -> Made:
+    """Export a network into ``folder``, compare it, and describe it; write no manifest.
+
+    Whether the comparison holds is for the caller to ask.
+    """
+    report("tracing the network")
+    graph.save(graph.to_onnx(loaded.network, spec.input, spec.name), folder / MODEL)
+    labels.write(spec.labels, folder / labels.FILE_NAME)
+    for name, text in loaded.licence.texts:
+        (folder / name).write_text(text, encoding="utf-8")
+    manifest = describe(spec, version, loaded.record, folder)
+    parities = proof.run(spec, loaded.network, folder / MODEL, manifest, report, work)
+    return Made(manifest.model_copy(update={"verification": proof.record(parities)}), parities)
 
 
 def describe(spec: Spec, version: str, source: Weights, folder: Path) -> Manifest:
@@ -75,6 +100,7 @@ def describe(spec: Spec, version: str, source: Weights, folder: Path) -> Manifes
         year=spec.year,
         paper=spec.paper,
         parameters=spec.parameters,
+        multiply_adds=spec.multiply_adds,
         weights=source,
         input=spec.input,
         resize=spec.resize,
@@ -100,6 +126,10 @@ def _file(path: Path) -> ModelFile:
             opset=graph.OPSET,
             bytes=size,
             sha256=digest,
+        )
+    if path.name == graph.EXTERNAL_DATA:
+        return ModelFile(
+            path=path.name, role="external_data", precision="fp32", bytes=size, sha256=digest
         )
     role = "labels" if path.name == labels.FILE_NAME else "licence"
     return ModelFile(path=path.name, role=role, bytes=size, sha256=digest)
