@@ -1,6 +1,7 @@
 # make serve   serve the embedded models on http://localhost:3000 (PORT=, HOST= change it)
 # make test    lint, types and tests in an environment of their own
 # make lint    only the first two
+# make zoo     the slow tests that build networks from all over the zoo
 # make export  (re)build the embedded models
 PYTHON ?= python3
 HOST ?= 127.0.0.1
@@ -12,7 +13,7 @@ PIP := -m pip --disable-pip-version-check --no-input
 # each server has a BentoML home of its own: BentoML empties its metrics folder at start
 export BENTOML_DO_NOT_TRACK ?= True
 
-.PHONY: serve test lint format export clean
+.PHONY: serve test zoo lint format export clean
 
 serve: $(SERVE_ENV)/.installed
 	BENTOML_HOME="$${BENTOML_HOME:-$(CURDIR)/.bentoml/$(PORT)}" exec \
@@ -20,6 +21,9 @@ serve: $(SERVE_ENV)/.installed
 
 test: lint
 	$(TEST_ENV)/bin/python -m pytest
+
+zoo: $(TEST_ENV)/.installed
+	$(TEST_ENV)/bin/python -m pytest -m zoo
 
 lint: $(TEST_ENV)/.installed
 	$(TEST_ENV)/bin/ruff format --check .

@@ -1,4 +1,4 @@
-"""The command line: python -m export list | build | verify | train | ensemble | evaluate."""
+"""The command line: python -m export list | build | verify | count | ensemble | evaluate ..."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ Name = Annotated[str, typer.Argument(help="Name of the model, as `list` shows it
 Models = Annotated[Path, typer.Option("--models", help="Folder of the built models.")]
 WeightsFile = Annotated[
     Path | None,
-    typer.Option("--weights", help="A state dict: .pth (tensors only) or .safetensors."),
+    typer.Option(
+        "--weights",
+        help="A state dict: .pth (tensors only) or .safetensors; `random`: untrained.",
+    ),
 ]
 
 _MODELS = Path("models")
@@ -56,6 +59,7 @@ def build(
         Path | None,
         typer.Option("--mean-image", help="A mean of every pixel, .npy, see mean-image."),
     ] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of --weights random.")] = None,
     output: Annotated[Path, typer.Option(help="Folder to put the model into.")] = _MODELS,
     version: Annotated[str, typer.Option(help="Version to build, a whole number.")] = "1",
     force: Annotated[bool, typer.Option(help="Replace the version if it is there.")] = False,
@@ -73,6 +77,7 @@ def build(
             output=output,
             weights_file=weights,
             mean_image_file=mean_image,
+            seed=seed,
             version=version,
             force=force,
             report=report,
@@ -82,14 +87,31 @@ def build(
 
 @app.command()
 def verify(
-    name: Name,
+    name: Annotated[
+        str | None, typer.Argument(help="Name of the model, as `list` shows it.")
+    ] = None,
     weights: WeightsFile = None,
     models: Models = _MODELS,
     version: Annotated[
         str | None, typer.Option(help="Version to verify; the latest by default.")
     ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Every network; what is not built, for the occasion.")
+    ] = False,
+    only: Annotated[
+        list[str] | None, typer.Option(help="With --all: names, * and ? as in file names.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="With --all: the results as a table.")] = None,
 ) -> None:
     """Prove a built model again, against a freshly built network; exit 1 when it fails."""
+    if every:
+        if name or weights or version:
+            raise ExportError("--all goes with --models, --only and --csv alone")
+        from export.verify_all import verify_all
+
+        sys.exit(0 if verify_all(models=models, only=only or [], csv=csv) else 1)
+    if name is None or only or csv:
+        raise ExportError("name one model, or --all with --only and --csv")
     from export import terminal
 
     spec = registry.get(name)
@@ -115,6 +137,18 @@ def mean_image_command(
     mean_image.write(mean, output)
     means = ", ".join(f"{value:.3f}" for value in mean.mean(axis=(0, 1)))
     print(f"{output}: {'x'.join(map(str, mean.shape))}, mean per channel {means}")
+
+
+@app.command()
+def count(
+    names: Annotated[list[str], typer.Argument(help="Names of models, as `list` shows them.")],
+) -> None:
+    """Count the multiply-adds of networks for one crop, as the registry declares them."""
+    chosen = [registry.get(name) for name in names]
+    from export.counting import multiply_adds
+
+    for spec in chosen:
+        print(f"{spec.name}: {multiply_adds(spec):_} multiply-adds")
 
 
 @app.command()

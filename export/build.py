@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import onnx
-
 from export import graph, labels, mean_image, proof, weights
 from export.dense import Slide
+from export.mean_image import MeanImage
+from export.parity import Parity
 from export.publish import destination, publish, workshop
 from export.registry import Spec
+from export.weights import LoadedWeights
 from service.manifest import FILE_NAME, Manifest, ModelFile, Weights, sha256_of
 
 MODEL, DENSE = "model.onnx", "dense.onnx"
@@ -29,6 +31,7 @@ def build(
     output: Path,
     weights_file: Path | None = None,
     mean_image_file: Path | None = None,
+    seed: int | None = None,
     version: str = "1",
     force: bool = False,
     report: Report = lambda _: None,
@@ -46,30 +49,55 @@ def build(
         mean = mean_image.read(mean_image_file, spec)
         spec = mean_image.with_mean(spec, mean)
     report("reading the weights")
-    loaded = weights.load(spec, weights_file)
+    loaded = weights.load(spec, weights_file, seed)
     with workshop(output) as folder:
-        report("tracing the network")
-        model = graph.to_onnx(loaded.network, spec.input, spec.name, mean_image=mean)
-        onnx.save(model, folder / MODEL)
-        if mean is not None:
-            mean_image.write(mean, folder / mean_image.FILE_NAME)
-        if spec.dense is not None:
-            report("tracing its dense form")
-            slide = Slide(spec.dense(loaded.network))
-            rules = spec.input.model_copy(update={"mean_image": None})
-            onnx.save(graph.to_onnx(slide, rules, spec.name, any_size=True), folder / DENSE)
-        labels.write(spec.labels, folder / labels.FILE_NAME)
-        for name, text in loaded.licence.texts:
-            (folder / name).write_text(text, encoding="utf-8")
-        manifest = describe(spec, version, loaded.record, folder)
-        parities = proof.run(spec, loaded.network, folder / MODEL, manifest, report)
-        proof.demand(spec.name, parities)
-        manifest = manifest.model_copy(update={"verification": proof.record(parities)})
-        text = manifest.model_dump_json(indent=2) + "\n"
+        made = make(spec, loaded, folder, mean=mean, version=version, report=report)
+        proof.demand(spec.name, made.parities)
+        text = made.manifest.model_dump_json(indent=2) + "\n"
         (folder / FILE_NAME).write_text(text, encoding="utf-8")
         report("moving it into place")
         publish(folder, target)
-    return manifest
+    return made.manifest
+
+
+@dataclass(frozen=True)
+class Made:
+    """A model in a folder: what it is, and what was found when it was compared."""
+
+    manifest: Manifest
+    parities: dict[str, Parity]
+
+
+def make(
+    spec: Spec,
+    loaded: LoadedWeights,
+    folder: Path,
+    *,
+    mean: MeanImage | None = None,
+    version: str = "1",
+    report: Report = lambda _: None,
+    work: int = proof.WORK,
+) -> Made:
+    """Export a network into ``folder``, compare it, and describe it; write no manifest.
+
+    Whether the comparison holds is for the caller to ask.
+    """
+    report("tracing the network")
+    model = graph.to_onnx(loaded.network, spec.input, spec.name, mean_image=mean)
+    graph.save(model, folder / MODEL)
+    if mean is not None:
+        mean_image.write(mean, folder / mean_image.FILE_NAME)
+    if spec.dense is not None:
+        report("tracing its dense form")
+        slide = Slide(spec.dense(loaded.network))
+        rules = spec.input.model_copy(update={"mean_image": None})
+        graph.save(graph.to_onnx(slide, rules, spec.name, any_size=True), folder / DENSE)
+    labels.write(spec.labels, folder / labels.FILE_NAME)
+    for name, text in loaded.licence.texts:
+        (folder / name).write_text(text, encoding="utf-8")
+    manifest = describe(spec, version, loaded.record, folder)
+    parities = proof.run(spec, loaded.network, folder / MODEL, manifest, report, work)
+    return Made(manifest.model_copy(update={"verification": proof.record(parities)}), parities)
 
 
 def describe(spec: Spec, version: str, source: Weights, folder: Path) -> Manifest:
@@ -82,6 +110,7 @@ def describe(spec: Spec, version: str, source: Weights, folder: Path) -> Manifes
         year=spec.year,
         paper=spec.paper,
         parameters=spec.parameters,
+        multiply_adds=spec.multiply_adds,
         weights=source,
         input=spec.input,
         resize=spec.resize,
@@ -107,6 +136,10 @@ def _file(path: Path) -> ModelFile:
             opset=graph.OPSET,
             bytes=size,
             sha256=digest,
+        )
+    if path.name == graph.EXTERNAL_DATA:
+        return ModelFile(
+            path=path.name, role="external_data", precision="fp32", bytes=size, sha256=digest
         )
     role = _ROLES.get(path.name, "licence")
     return ModelFile(path=path.name, role=role, bytes=size, sha256=digest)

@@ -7,8 +7,7 @@ other sizes: they prove that the graph does not depend on the size it was traced
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from itertools import islice
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +27,6 @@ BEYOND = ((32, 96), (76, 32))
 _FEW = 5
 """Pictures of those sizes: a dense pass over all of them takes minutes for VGG."""
 
-Pictures = Mapping[str, bytes]
 Pair = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
 
@@ -36,28 +34,25 @@ def prove(
     spec: Spec,
     network: nn.Module,
     exported: Exported,
-    pictures: Pictures,
-    crops: Mapping[str, Crops],
+    pictures: Sequence[bytes],
+    crops: list[Crops],
     report: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Parity]:
     """Compare a dense graph, opened as ``exported``, with ``network``; by size, as ``dense ...``.
 
-    ``crops`` are the centre crops of all ``pictures``, uint8 [1, H, W, C].
+    ``crops`` are the centre crops of the ``pictures``, uint8 [1, H, W, C].
     """
     if spec.dense is None:
         raise ValueError(f"{spec.name} has no dense form")
     # a mean image has one size; the dense form subtracts its mean per channel
     rules = spec.input.model_copy(update={"mean_image": None})
     report("comparing the dense form with the network")
-    found = {"dense": _compare(Classifier(network, rules), exported, list(crops.values()))}
+    found = {"dense": _compare(Classifier(network, rules), exported, crops)}
     slide = Classifier(Slide(spec.dense(network)), rules)
     for down, right in BEYOND:
         height, width = rules.height + down, rules.width + right
         report(f"comparing the dense form at {height}x{width}")
-        wholes = [
-            _whole(picture, height, width, spec, rules)
-            for picture in islice(pictures.values(), _FEW)
-        ]
+        wholes = [_whole(picture, height, width, spec, rules) for picture in pictures[:_FEW]]
         found[f"dense {height}x{width}"] = _compare(slide, exported, wholes)
     return found
 

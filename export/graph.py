@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import onnx
 import torch
@@ -15,6 +16,9 @@ from export.mean_image import MeanImage
 from service.manifest import Input
 
 OPSET = 20
+EXTERNAL_DATA = "weights.bin"
+MAX_INLINE_BYTES = 1_500_000_000
+"""Weights beyond this go to a file of their own; protobuf cannot hold 2 GiB."""
 _CHANNEL_AXES = (1, -1, 1, 1)
 
 
@@ -108,8 +112,27 @@ def to_onnx(
         raise RuntimeError("torch.onnx.export returned no program")
     model = program.model_proto
     _tidy(model, name)
-    onnx.checker.check_model(model, full_check=True)
     return model
+
+
+def save(model: onnx.ModelProto, file: Path) -> None:
+    """Write ``model`` and check what was written.
+
+    A network near protobuf's limit of 2 GiB keeps its weights in one file beside it, called
+    ``EXTERNAL_DATA``.
+    """
+    large = sum(len(tensor.raw_data) for tensor in model.graph.initializer) > MAX_INLINE_BYTES
+    if large:
+        onnx.save_model(
+            model,
+            file,
+            save_as_external_data=True,
+            all_tensors_to_one_file=True,
+            location=EXTERNAL_DATA,
+        )
+    else:
+        onnx.save_model(model, file)
+    onnx.checker.check_model(str(file), full_check=True)
 
 
 def _tidy(model: onnx.ModelProto, name: str) -> None:

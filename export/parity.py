@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
-from export.reference import PROTOCOLS as PROVEN
-from export.reference import Reference
+from export.reference import Reference, at_once
 from service.manifest import Manifest, ProtocolName
 from service.pictures import decode
 from service.protocols import PROTOCOLS
@@ -198,7 +197,12 @@ class Exported:
 
     def run(self, crops: npt.NDArray[np.uint8]) -> tuple[Array, Array]:
         """(probabilities, logits) float32 [N, classes] of crops uint8 [N, H, W, C]."""
-        probabilities, logits = self.session.run(["probabilities", "logits"], {"pixels": crops})
+        step = at_once(self.manifest.input)
+        parts = [
+            self.session.run(["probabilities", "logits"], {"pixels": crops[start : start + step]})
+            for start in range(0, len(crops), step)
+        ]
+        probabilities, logits = (np.concatenate(side) for side in zip(*parts, strict=True))
         return probabilities, logits
 
     def crops(self, picture: bytes, protocol: ProtocolName) -> npt.NDArray[np.uint8]:
@@ -215,28 +219,26 @@ class Exported:
 def prove(
     reference: Reference,
     exported: Exported,
-    pictures: Mapping[str, bytes],
+    pictures: Mapping[ProtocolName, Mapping[str, bytes]],
     report: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Parity]:
-    """Compare both sides on every picture, for every protocol that torchvision has, and batches.
+    """Compare both sides under every protocol of ``pictures``, on its pictures; and batches.
 
     Returns the agreement by protocol, and under ``batch`` how far a batch of several pictures
     agrees with the same pictures one by one. ``report`` gets a line per part.
     """
     found: dict[str, Parity] = {}
-    for protocol in exported.manifest.protocols.names:
-        if protocol not in PROVEN:
-            continue
-        report(f"comparing {len(pictures)} pictures, protocol {protocol}")
-        expected = [reference.logits(picture, protocol) for picture in pictures.values()]
+    for protocol, samples in pictures.items():
+        report(f"comparing {len(samples)} pictures, protocol {protocol}")
+        expected = [reference.logits(picture, protocol) for picture in samples.values()]
         truth = np.stack([PROTOCOLS[protocol].answer([_softmax(rows)]) for rows in expected])
-        answers = [exported.answer(picture, protocol) for picture in pictures.values()]
+        answers = [exported.answer(picture, protocol) for picture in samples.values()]
         probabilities, logits = (np.stack(side) for side in zip(*answers, strict=True))
         found[protocol] = compare(
             Answers(truth, np.stack(expected)), Answers(probabilities, logits)
         )
     report("comparing a batch with its members")
-    found["batch"] = _batch(exported, list(pictures.values())[:_BATCH])
+    found["batch"] = _batch(exported, list(pictures["center"].values())[:_BATCH])
     return found
 
 
@@ -247,7 +249,8 @@ def _softmax(logits: Array) -> Array:
 
 
 def _batch(exported: Exported, pictures: list[bytes]) -> Parity:
-    crops = [exported.crops(picture, "center") for picture in pictures]
+    together = at_once(exported.manifest.input)
+    crops = [exported.crops(picture, "center") for picture in pictures[:together]]
     single = [exported.run(crop) for crop in crops]
     alone = Answers(
         np.concatenate([probabilities for probabilities, _ in single]),

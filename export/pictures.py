@@ -8,6 +8,8 @@ from importlib import resources
 import numpy as np
 from PIL import Image
 
+from export.registry import LabelSet
+
 _PHOTOGRAPHS = {
     "skimage.data": (
         "astronaut.png",
@@ -32,6 +34,12 @@ _RANDOM_SIZES = (
     (1023, 411),
 )
 """(width, height)."""
+
+
+def sample(labels: LabelSet) -> dict[str, bytes]:
+    """The pictures to prove with: digits where they belong, photographs, random ones."""
+    digits = digit_pictures() if labels == "digits" else {}
+    return {**digits, **photographs(), **random_pictures()}
 
 
 def photographs() -> dict[str, bytes]:

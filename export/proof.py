@@ -13,17 +13,34 @@ from torch import nn
 from export import dense_proof, mean_image, pictures
 from export.errors import NotBuilt, ProofFailed
 from export.parity import Exported, Parity, prove
-from export.reference import Reference
+from export.reference import PROTOCOLS, Reference
 from export.registry import Spec
-from service.manifest import Manifest, Verification
+from service.manifest import Manifest, ProtocolName, Verification
 
-_LIBRARIES = ("torch", "torchvision", "timm", "onnx", "onnxscript", "onnxruntime", "pillow")
+WORK = 600_000_000_000
+"""Multiply-adds that one side may spend on one protocol; 16 pictures of ten crops of ResNet-34."""
+_FEWEST = {"center": 4, "ten_crop": 2}
+
+_LIBRARIES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "pytorchcv",
+    "onnx",
+    "onnxscript",
+    "onnxruntime",
+    "pillow",
+)
 
 
-def sample(spec: Spec) -> dict[str, bytes]:
-    """The pictures to prove ``spec`` with: photographs, random ones, digits where they belong."""
-    digits = pictures.digit_pictures() if spec.labels == "digits" else {}
-    return {**digits, **pictures.photographs(), **pictures.random_pictures()}
+def enough(spec: Spec, protocol: ProtocolName, work: int = WORK) -> int:
+    """How many pictures prove ``spec`` under ``protocol`` for ``work`` multiply-adds a side.
+
+    Large networks are proved on fewer: what a picture more could show is in the crops, which are
+    cut the same for every network.
+    """
+    crops = {"center": 1, "ten_crop": 10}[protocol]
+    return max(_FEWEST[protocol], work // (crops * spec.multiply_adds))
 
 
 def run(
@@ -32,25 +49,35 @@ def run(
     model: Path,
     manifest: Manifest,
     report: Callable[[str], None] = lambda _: None,
+    work: int = WORK,
 ) -> dict[str, Parity]:
     """Compare ``network`` with the ONNX file ``model``; the agreement by protocol, and ``batch``.
 
-    The file with the role ``dense``, if there is one, lies beside ``model`` and is compared too.
+    Protocols that torchvision has no transform for are the service's own tests' business.
+    ``work`` bounds the multiply-adds of one protocol on one side. The file with the role
+    ``dense``, if there is one, lies beside ``model`` and is compared too.
+
     Raises NotBuilt when ONNX Runtime cannot open the file.
     """
-    samples = sample(spec)
     exported = _open(model, manifest)
     mean = None
     if manifest.input.mean_image is not None:
         mean = mean_image.read(model.with_name(manifest.input.mean_image), spec)
         spec = mean_image.with_mean(spec, mean)
-    found = prove(Reference(spec, network, mean), exported, samples, report)
+    samples = list(pictures.sample(spec.labels).items())
+    chosen = {
+        protocol: dict(samples[: enough(spec, protocol, work)])
+        for protocol in manifest.protocols.names
+        if protocol in PROTOCOLS
+    }
+    found = prove(Reference(spec, network, mean), exported, chosen, report)
     for file in manifest.files:
         if file.role == "dense":
-            crops = {name: exported.crops(picture, "center") for name, picture in samples.items()}
+            wholes = chosen["center"]
+            crops = [exported.crops(picture, "center") for picture in wholes.values()]
             del exported  # two copies of the weights are enough
             dense = _open(model.with_name(file.path), manifest)
-            found |= dense_proof.prove(spec, network, dense, samples, crops, report)
+            found |= dense_proof.prove(spec, network, dense, list(wholes.values()), crops, report)
             break
     return found
 

@@ -23,8 +23,14 @@ from service.manifest import Input, ProtocolName, Resize
 
 Array = npt.NDArray[np.float32]
 
-PROTOCOLS: frozenset[ProtocolName] = frozenset({"center", "ten_crop"})
-"""The protocols that torchvision has transforms for, and that are proven with them."""
+PROTOCOLS: tuple[ProtocolName, ...] = ("center", "ten_crop")
+"""The protocols that torchvision has transforms for."""
+_PIXELS_AT_ONCE = 2_000_000
+
+
+def at_once(input: Input) -> int:  # noqa: A002
+    """How many crops go through a network together: fewer of large ones, for the memory's sake."""
+    return max(2, _PIXELS_AT_ONCE // (input.height * input.width))
 
 
 class Reference:
@@ -37,13 +43,20 @@ class Reference:
 
     def logits(self, picture: bytes, protocol: ProtocolName) -> Array:
         """float32 [crops, classes] for one encoded picture."""
+        crops = self.crops(self.spec, picture, protocol, self.mean_image)
+        with torch.inference_mode():
+            parts = [self.network(part) for part in torch.split(crops, at_once(self.spec.input))]
+        answer: Array = torch.cat(parts).numpy()
+        return answer
+
+    @staticmethod
+    def crops(
+        spec: Spec, picture: bytes, protocol: ProtocolName, mean_image: MeanImage | None = None
+    ) -> Tensor:
+        """float32 [crops, C, H, W], normalised, of one encoded picture."""
         with Image.open(io.BytesIO(picture)) as opened:
             image = opened.convert("RGB")
-        rules = transform(self.spec.input, self.spec.resize, protocol, self.mean_image)
-        crops: Tensor = rules(image)
-        with torch.inference_mode():
-            answer: Array = self.network(crops).numpy()
-        return answer
+        return transform(spec.input, spec.resize, protocol, mean_image)(image)
 
 
 def transform(

@@ -41,6 +41,8 @@ class Spec:
     source: Library
     parameters: int
     """Trainable parameters, as the built network has them (buffers do not count)."""
+    multiply_adds: int
+    """Multiplications followed by an addition for one crop, as ``python -m export count`` says."""
     input: Input
     resize: Resize
     protocols: Protocols
@@ -51,7 +53,9 @@ class Spec:
     build: Builder
     """Builds the network, untrained: float32 [N, channels, height, width] -> [N, classes]."""
     training_only: tuple[str, ...] = ()
-    """How keys of a state dict begin that the network needs in training alone: left out here."""
+    """Prefixes of tensors in checkpoints that only training needs: auxiliary heads."""
+    peers: tuple[str, ...] = ()
+    """The same network in other libraries, as ``library:network``: their keys are understood."""
     mean_image: bool = False
     """Whether a mean image may be subtracted instead of one mean per channel."""
     dense: Conversion | None = None
@@ -70,6 +74,7 @@ def register(
     paper: Paper,
     source: Library,
     parameters: int,
+    multiply_adds: int,
     input: Input,  # noqa: A002
     resize: Resize,
     protocols: Protocols,
@@ -80,6 +85,7 @@ def register(
     training_only: tuple[str, ...] = (),
     mean_image: bool = False,
     dense: Conversion | None = None,
+    peers: tuple[str, ...] = (),
 ) -> Callable[[Builder], Builder]:
     """Register the decorated function as the builder of network ``name``.
 
@@ -100,6 +106,7 @@ def register(
             paper=paper,
             source=source,
             parameters=parameters,
+            multiply_adds=multiply_adds,
             input=input,
             resize=resize,
             protocols=protocols,
@@ -111,6 +118,7 @@ def register(
             training_only=training_only,
             mean_image=mean_image,
             dense=dense,
+            peers=peers,
         )
         return build
 

@@ -1,4 +1,6 @@
-"""Where trained weights come from: found on this machine, never downloaded.
+"""Where trained weights come from: what a package ships, and what was trained here.
+
+Downloads are in export/downloads.py.
 
 Light on purpose: the registry imports this, and nothing here imports torch.
 """
@@ -136,45 +138,6 @@ class TrainedHere(WeightsSource):
     def licence(self) -> Licence:
         texts = (("LICENSE", licence_text(self.spdx)), ("NOTICE", self.notice))
         return Licence(self.spdx, texts)
-
-
-@dataclass(frozen=True)
-class LibraryDownload(WeightsSource):
-    """Weights that a library offers for download; the user fetches them and names the file."""
-
-    tag: str
-    """The library and its name for the weights."""
-    url: str
-    spdx: str
-    notice: str
-
-    @property
-    def words(self) -> str:
-        return f"--weights FILE: {self.tag}"
-
-    def locate(self, name: str) -> Path:
-        file = self.url.rsplit("/", 1)[-1]
-        raise WeightsUnavailable(
-            f"{name} has no packaged weights: fetch {self.url} ({self.tag}) "
-            f"and pass it with --weights {file}"
-        )
-
-    def record(self, file: Path) -> Weights:
-        return Weights(
-            source="library",
-            origin=self.tag,
-            url=self.url,
-            sha256=sha256_of(file),
-            licence=self.spdx,
-        )
-
-    def licence(self) -> Licence:
-        return Licence(self.spdx, (("LICENSE", self.notice),))
-
-    def recognise(self, file: Path) -> Weights | None:
-        # PyTorch's hubs name a file by the first eight digits of its SHA-256
-        digits = self.url.rsplit("-", 1)[-1].removesuffix(".pth")
-        return self.record(file) if sha256_of(file).startswith(digits) else None
 
 
 @dataclass(frozen=True)

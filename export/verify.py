@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from export import built, proof, weights
+from export import built, proof, random_weights, weights
 from export.errors import NotBuilt, ProofFailed, WeightsMismatch
 from export.parity import Parity
 from export.registry import Spec
@@ -19,6 +19,7 @@ def verify(
     weights_file: Path | None = None,
     version: str | None = None,
     report: Callable[[str], None] = lambda _: None,
+    work: int = proof.WORK,
 ) -> dict[str, Parity]:
     """Compare a built model with its network; returns the agreement by protocol, and ``batch``.
 
@@ -33,10 +34,14 @@ def verify(
         if sha256_of(folder / file.path) != file.sha256:
             raise ProofFailed(f"{folder / file.path} is not the file that the manifest describes")
     report("reading the weights")
-    loaded = weights.load(spec, weights_file)
+    if weights_file is None and manifest.weights.source == "random":
+        loaded = weights.load(spec, weights.RANDOM, random_weights.seed_of(manifest.weights))
+    else:
+        loaded = weights.load(spec, weights_file)
     if loaded.record.sha256 != manifest.weights.sha256:
         raise WeightsMismatch(
             f"{spec.name} was built from {manifest.weights.origin}, whose SHA-256 starts with "
             f"{manifest.weights.sha256[:8]}: name that file with --weights"
         )
-    return proof.run(spec, loaded.network, folder / manifest.file("model").path, manifest, report)
+    model = folder / manifest.file("model").path
+    return proof.run(spec, loaded.network, model, manifest, report, work)

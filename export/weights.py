@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from export import peers, random_weights
 from export.errors import UnreadableWeights, WeightsMismatch, WeightsUnavailable
 from export.registry import Spec
 from export.sources import Licence
@@ -22,6 +23,13 @@ State = Mapping[str, Tensor]
 _COUNTER = "num_batches_tracked"
 """A counter of training steps: unused in evaluation and absent from old checkpoints."""
 _SHOWN = 3
+RANDOM = Path("random")
+_WRAPPINGS = ("state_dict", "model_state_dict", "model")
+"""Where training scripts put the state dict in a checkpoint."""
+_PARALLEL = "module."
+"""What ``DataParallel`` puts before every key."""
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
+"""``norm.1.weight`` is ``norm1.weight``: torchvision's checkpoints are older than its code."""
 _UNKNOWN_LICENCE = "not stated: the weights were given with --weights"
 
 
@@ -34,11 +42,20 @@ class LoadedWeights:
     licence: Licence
 
 
-def load(spec: Spec, file: Path | None) -> LoadedWeights:
+def load(spec: Spec, file: Path | None, seed: int | None = None) -> LoadedWeights:
     """Build the network of ``spec`` with the weights of ``file``, or of its own source.
 
-    Raises WeightsUnavailable, UnreadableWeights or WeightsMismatch.
+    The word ``random`` in the place of a file asks for untrained weights of ``seed`` (0 when
+    None). Raises WeightsUnavailable, UnreadableWeights or WeightsMismatch.
     """
+    if file == RANDOM:
+        network = spec.build()
+        chosen = seed or 0
+        random_weights.initialise(spec, network, chosen)
+        record, licence = random_weights.record(spec, chosen), random_weights.licence(chosen)
+        return LoadedWeights(network.eval(), record, licence)
+    if seed is not None:
+        raise WeightsUnavailable("--seed goes with --weights random")
     if file is None:
         source = spec.weights.locate(spec.name)
         record, licence = spec.weights.record(source), spec.weights.licence()
@@ -51,9 +68,7 @@ def load(spec: Spec, file: Path | None) -> LoadedWeights:
         except OSError as error:
             raise UnreadableWeights(f"cannot read {file}: {error.strerror}") from error
     network = spec.build()
-    state = {
-        key: value for key, value in read(source).items() if not key.startswith(spec.training_only)
-    }
+    state = peers.understood(spec, network, needed(spec, read(source)))
     fit(network, state, source.name, same_order=spec.weights.same_order)
     return LoadedWeights(network.eval(), record, licence)
 
@@ -88,14 +103,23 @@ def read(file: Path) -> dict[str, Tensor]:
         # unpickling and unzipping raise whatever the bytes provoke
         reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
         raise UnreadableWeights(f"{file} cannot be read as a state dict: {reason}") from error
-    if isinstance(state, Mapping) and isinstance(state.get("state_dict"), Mapping):
-        state = state["state_dict"]  # timm's training script wraps it
+    for wrapping in _WRAPPINGS:
+        if isinstance(state, Mapping) and isinstance(state.get(wrapping), Mapping):
+            state = state[wrapping]
     if not isinstance(state, Mapping) or not state:
         raise UnreadableWeights(f"{file} holds no state dict but {type(state).__name__}")
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise UnreadableWeights(f"{file} holds more than named tensors: see key {key!r}")
+    if all(key.startswith(_PARALLEL) for key in state):
+        return {key.removeprefix(_PARALLEL): value for key, value in state.items()}
     return dict(state)
+
+
+def needed(spec: Spec, state: State) -> dict[str, Tensor]:
+    """What of ``state`` answers pictures: no auxiliary heads; old names of DenseNet renewed."""
+    kept = {key: value for key, value in state.items() if not key.startswith(spec.training_only)}
+    return {_OLD_DENSENET.sub(r"\1\2", key): value for key, value in kept.items()}
 
 
 def _read_safetensors(file: Path) -> object:

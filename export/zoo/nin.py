@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from export.libraries import protocols
 from export.registry import register
 from export.sources import CheckpointOnly
 from export.zoo.alexnet_2012 import CAFFE_MEAN
-from service.manifest import Input, Paper, Protocols, ProtocolSpec, PublishedError, Resize
+from service.manifest import Input, Paper, PublishedError, Resize
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,6 +28,7 @@ _GIST = "https://gist.github.com/mavenlin/d802a5849de39225bcc6"
     paper=Paper(title="Network In Network", url="https://arxiv.org/abs/1312.4400"),
     source="own",
     parameters=7_595_176,
+    multiply_adds=1_100_188_800,
     input=Input(
         height=224,
         width=224,
@@ -37,10 +39,7 @@ _GIST = "https://gist.github.com/mavenlin/d802a5849de39225bcc6"
         std=(1.0, 1.0, 1.0),
     ),
     resize=Resize(rule="square", size=256, interpolation="bilinear"),
-    protocols=Protocols(
-        default="center",
-        supported=(ProtocolSpec(name="center"), ProtocolSpec(name="ten_crop")),
-    ),
+    protocols=protocols(256),
     mean_image=True,
     weights=CheckpointOnly(known=f"nin_imagenet.caffemodel ({_GIST}) as a state dict, in order"),
     published=(

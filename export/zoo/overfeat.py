@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from export.libraries import protocols
 from export.registry import register
 from export.sources import CheckpointOnly
-from service.manifest import Input, Paper, Protocols, ProtocolSpec, PublishedError, Resize
+from service.manifest import Input, Paper, PublishedError, Resize
 
 if TYPE_CHECKING:
     from torch import nn
@@ -36,6 +37,7 @@ def _dense(network: nn.Module) -> nn.Module:
     ),
     source="own",
     parameters=145_920_872,
+    multiply_adds=2_801_403_904,
     input=Input(
         height=231,
         width=231,
@@ -46,15 +48,8 @@ def _dense(network: nn.Module) -> nn.Module:
         std=(STD, STD, STD),
     ),
     resize=Resize(rule="shortest_side", size=256, interpolation="bilinear"),
-    protocols=Protocols(
-        default="center",
-        supported=(
-            ProtocolSpec(name="center"),
-            ProtocolSpec(name="ten_crop"),
-            # the shorter sides of the paper's six scales, Table 5
-            ProtocolSpec(name="dense", scales=(245, 281, 317, 389, 425, 461)),
-        ),
-    ),
+    # dense at the shorter sides of the paper's six scales, Table 5
+    protocols=protocols(256, dense=(245, 281, 317, 389, 425, 461)),
     dense=_dense,
     weights=CheckpointOnly(
         known="the authors' net_weight_0 as a state dict: 16 tensors in order, layers 6 to 8 flat"

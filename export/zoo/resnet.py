@@ -4,22 +4,48 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from export.registry import register
-from export.sources import LibraryDownload
-from service.manifest import Input, Paper, Protocols, ProtocolSpec, PublishedError, Resize
+from export.libraries import torchvision
+from service.manifest import Paper, PublishedError
 
 if TYPE_CHECKING:
     from torch import nn
 
 _PAPER = Paper(
-    title="Deep Residual Learning for Image Recognition", url="https://arxiv.org/abs/1512.03385"
+    title="Deep Residual Learning for Image Recognition",
+    url="https://arxiv.org/abs/1512.03385",
 )
-_NOTICE = """\
-The weights are those of torchvision (https://github.com/pytorch/vision), which is under the
-BSD 3-Clause License. torchvision warns that pre-trained models may have licences or terms of
-their own, derived from the data they were trained on: here ImageNet-1k, whose terms allow
-non-commercial research and education.
-"""
+_NETWORKS = (
+    # name, checkpoint, parameters, multiply-adds, accuracy top-1 and top-5 in percent
+    ("resnet18", "resnet18-f37072fd.pth", 11_689_512, 1_814_073_344, (69.758, 89.078)),
+    ("resnet34", "resnet34-b627a593.pth", 21_797_672, 3_663_761_408, (73.314, 91.42)),
+    ("resnet50", "resnet50-0676ba61.pth", 25_557_032, 4_089_184_256, (76.13, 92.862)),
+    ("resnet101", "resnet101-63fe2227.pth", 44_549_160, 7_801_405_440, (77.374, 93.546)),
+    ("resnet152", "resnet152-394f9c45.pth", 60_192_808, 11_513_626_624, (78.312, 94.046)),
+)
+_PYTORCHCV = {
+    "resnet18": "resnet18",
+    "resnet34": "resnet34",
+    "resnet50": "resnet50b",
+    "resnet101": "resnet101b",
+    "resnet152": "resnet152b",
+}
+"""pytorchcv's names; b means the stride in the 3x3 convolution."""
+_TEN_CROP = {"resnet50": (22.9, 6.7), "resnet101": (21.8, 6.1), "resnet152": (21.4, 5.7)}
+"""Errors of He et al. 2015, table 3: of the authors' form (v1), not of these weights."""
+
+
+def _paper(name: str) -> tuple[PublishedError, ...]:
+    if name not in _TEN_CROP:
+        return ()
+    top1, top5 = _TEN_CROP[name]
+    return (
+        PublishedError(
+            top1=top1,
+            top5=top5,
+            protocol="ten_crop; the authors' weights, stride in the first 1x1",
+            source="He et al. 2015, table 3",
+        ),
+    )
 
 
 def _dense(network: nn.Module) -> nn.Module:
@@ -28,52 +54,19 @@ def _dense(network: nn.Module) -> nn.Module:
     return resnet(network)
 
 
-@register(
-    name="resnet50",
-    network="resnet50",
-    family="resnet",
-    year=2015,
-    paper=_PAPER,
-    source="torchvision",
-    parameters=25_557_032,
-    input=Input(
-        height=224,
-        width=224,
-        channels=3,
-        color="RGB",
-        rescale=1 / 255,
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-    ),
-    resize=Resize(rule="shortest_side", size=256, interpolation="bilinear"),
-    protocols=Protocols(
-        default="center",
-        supported=(
-            ProtocolSpec(name="center"),
-            ProtocolSpec(name="ten_crop"),
-            # He et al. 2015, section 4: "fully-convolutional form ... at multiple scales"
-            ProtocolSpec(name="dense", scales=(224, 256, 384, 480, 640)),
-        ),
-    ),
-    dense=_dense,
-    weights=LibraryDownload(
-        tag="torchvision ResNet50_Weights.IMAGENET1K_V1",
-        url="https://download.pytorch.org/models/resnet50-0676ba61.pth",
-        spdx="BSD-3-Clause",
-        notice=_NOTICE,
-    ),
-    published=(
-        PublishedError(
-            top1=23.87,
-            top5=7.138,
-            protocol="center, bilinear 256 to 224",
-            source="torchvision ResNet50_Weights.IMAGENET1K_V1: acc@1 76.13, acc@5 92.862",
-        ),
-    ),
-)
-def resnet50() -> nn.Module:
-    """ResNet-50: bottlenecks 3, 4, 6, 3."""
-    from torchvision.models import resnet50 as create
-
-    module: nn.Module = create(weights=None)
-    return module
+for _name, _file, _parameters, _multiply_adds, _accuracy in _NETWORKS:
+    torchvision(
+        name=_name,
+        family="resnet",
+        year=2015,
+        paper=_PAPER,
+        parameters=_parameters,
+        multiply_adds=_multiply_adds,
+        weights=f"{_name.replace('resnet', 'ResNet')}_Weights.IMAGENET1K_V1",
+        file=_file,
+        accuracy=_accuracy,
+        published=_paper(_name),
+        peers=(f"timm:{_name}", f"pytorchcv:{_PYTORCHCV[_name]}"),
+        dense=_dense,
+        scales=(224, 256, 384, 480, 640),
+    )

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from export.libraries import protocols
 from export.registry import register
 from export.sources import CheckpointOnly
-from service.manifest import Input, Paper, Protocols, ProtocolSpec, PublishedError, Resize
+from service.manifest import Input, Paper, PublishedError, Resize
 
 if TYPE_CHECKING:
     from torch import nn
@@ -33,6 +34,7 @@ def _dense(network: nn.Module) -> nn.Module:
     ),
     source="own",
     parameters=62_357_608,
+    multiply_adds=1_168_032_896,
     input=Input(
         height=224,
         width=224,
@@ -43,14 +45,7 @@ def _dense(network: nn.Module) -> nn.Module:
         std=(1.0, 1.0, 1.0),
     ),
     resize=Resize(rule="shortest_side", size=256, interpolation="bilinear"),
-    protocols=Protocols(
-        default="center",
-        supported=(
-            ProtocolSpec(name="center"),
-            ProtocolSpec(name="ten_crop"),
-            ProtocolSpec(name="dense", scales=(256, 384, 512)),
-        ),
-    ),
+    protocols=protocols(256, dense=(256, 384, 512)),
     dense=_dense,
     mean_image=True,
     weights=CheckpointOnly(

@@ -6,11 +6,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import nn
 
 from export import pictures, registry
 from export.parity import Exported
@@ -214,43 +212,3 @@ def test_a_build_that_is_stopped_leaves_nothing_behind(
         assert process.wait(30) != 0
         assert "Traceback" not in process.stderr.read()
     assert snapshot(tmp_path) == {}
-
-
-def _random_state(network: nn.Module) -> dict[str, torch.Tensor]:
-    """A seeded initialisation, batch statistics and biases included.
-
-    Negative shifts make the ReLUs sparse and small last gains keep the blocks from drowning the
-    picture, so that the logits differ between pictures.
-    """
-    generator = torch.Generator().manual_seed(0)
-    for name, layer in network.named_modules():
-        if isinstance(layer, nn.Conv2d):
-            deviation = (2 / layer.weight[0].numel()) ** 0.5
-            nn.init.normal_(layer.weight, 0, deviation, generator=generator)
-        elif isinstance(layer, nn.BatchNorm2d):
-            gain = 0.3 if name.endswith("bn3") else 1.0
-            nn.init.uniform_(layer.weight, 0.5 * gain, 1.5 * gain, generator=generator)
-            nn.init.normal_(layer.bias, -0.3, 0.2, generator=generator)
-            assert layer.running_mean is not None
-            assert layer.running_var is not None
-            nn.init.normal_(layer.running_mean, 0, 0.2, generator=generator)
-            nn.init.uniform_(layer.running_var, 0.5, 1.5, generator=generator)
-        elif isinstance(layer, nn.Linear):
-            nn.init.normal_(layer.weight, 0, layer.in_features**-0.5, generator=generator)
-            nn.init.normal_(layer.bias, 0, 0.2, generator=generator)
-    return network.state_dict()
-
-
-def test_resnet50_with_random_weights_builds(export: Command, tmp_path: Path) -> None:
-    spec = registry.get("resnet50")
-    file = tmp_path / "random.safetensors"
-    save_file(_random_state(spec.build()), file)
-    outcome = export("build", "resnet50", "--weights", file, "--output", tmp_path)
-    assert (outcome.code, outcome.err) == (0, "")
-    folder = tmp_path / "resnet50" / "1"
-    operators = {node.op_type for node in onnx.load(folder / "model.onnx").graph.node}
-    assert "BatchNormalization" not in operators
-    verification = read_manifest(folder).verification
-    assert verification is not None
-    assert verification.passed
-    assert verification.distinct_top5 >= 4

@@ -227,6 +227,20 @@ def test_the_protocol_and_the_conversion_come_together(spec: Spec) -> None:
         registry.register(**{**fields, "protocols": center})
 
 
+def test_the_networks_of_the_dense_protocol() -> None:
+    families = {spec.family for spec in registry.specs() if spec.dense is not None}
+    assert families == {"alexnet", "overfeat", "zfnet", "vgg", "resnet"}
+    scales = {
+        spec.name: protocol.scales
+        for spec in registry.specs()
+        for protocol in spec.protocols.supported
+        if protocol.name == "dense"
+    }
+    assert scales["vgg16"] == scales["alexnet_2012"] == (256, 384, 512)
+    assert scales["resnet50"] == scales["resnet152"] == (224, 256, 384, 480, 640)
+    assert scales["overfeat_fast"] == (245, 281, 317, 389, 425, 461)
+
+
 def test_scales_are_no_smaller_than_the_crop() -> None:
     for spec in registry.specs():
         for protocol in spec.protocols.supported:

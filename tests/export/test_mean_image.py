@@ -3,6 +3,8 @@ from __future__ import annotations
 import struct
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -154,7 +156,8 @@ def test_the_graph_subtracts_each_pixels_own_mean(tmp_path: Path) -> None:
     model = graph.to_onnx(Echo(), rules, "echo", mean_image=image)
     onnx.save(model, tmp_path / "model.onnx")
     pixels = np.random.default_rng(0).integers(0, 256, (3, 2, 2, 3), dtype=np.uint8)
-    exported = Exported(tmp_path / "model.onnx", None)  # type: ignore[arg-type]
+    described: Any = SimpleNamespace(input=rules)
+    exported = Exported(tmp_path / "model.onnx", described)
     bgr = pixels[..., ::-1].astype(np.float32) - image
     assert np.array_equal(exported.run(pixels)[1], bgr.transpose(0, 3, 1, 2).reshape(3, 12))
 

@@ -101,7 +101,9 @@ LAYERS: dict[str, dict[str, tuple[int, ...]]] = {
 
 @pytest.fixture(scope="module", params=OWN)
 def network(request: pytest.FixtureRequest) -> tuple[str, nn.Module]:
-    return request.param, initialise(registry.get(request.param).build())
+    spec = registry.get(request.param)
+    level = 64 * spec.input.rescale / spec.input.std[0]
+    return spec.name, initialise(spec.build(), level=level)
 
 
 def test_layers_have_the_shapes_of_the_papers(network: tuple[str, nn.Module]) -> None:

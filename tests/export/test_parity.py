@@ -23,10 +23,9 @@ from export.parity import (
 )
 from export.reference import Reference
 from export.registry import Spec
-from service.manifest import Input, Protocols, ProtocolSpec
+from service.manifest import Input
 
 COLOURFUL = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "china.jpg")
-CENTER = Protocols(default="center", supported=(ProtocolSpec(name="center"),))
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -161,14 +160,10 @@ def test_answers_of_other_shapes_or_to_one_picture_cannot_be_compared() -> None:
 # --- prove(): networks -----------------------------------------------------------------------
 
 
-def _prove(reference: Reference, exported: Exported, protocols: Protocols) -> dict[str, Parity]:
-    manifest = exported.manifest.model_copy(update={"protocols": protocols})
-    exported.manifest, before = manifest, exported.manifest
-    try:
-        photographs = pictures.photographs()
-        return prove(reference, exported, {name: photographs[name] for name in COLOURFUL})
-    finally:
-        exported.manifest = before
+def _prove(reference: Reference, exported: Exported) -> dict[str, Parity]:
+    photographs = pictures.photographs()
+    samples = {name: photographs[name] for name in COLOURFUL}
+    return prove(reference, exported, {"center": samples})
 
 
 @pytest.fixture(scope="module")
@@ -177,7 +172,7 @@ def lite0_network() -> nn.Module:
 
 
 def test_the_true_network_passes(lite0: Exported, lite0_network: nn.Module) -> None:
-    found = _prove(Reference(registry.get("efficientnet_lite0"), lite0_network), lite0, CENTER)
+    found = _prove(Reference(registry.get("efficientnet_lite0"), lite0_network), lite0)
     assert set(found) == {"center", "batch"}
     for part, parity in found.items():
         assert parity.passed, (part, parity.failures)
@@ -198,7 +193,7 @@ def _wrong(**changes: object) -> Spec:
     ids=["mean", "std", "channels swapped"],
 )
 def test_wrong_preprocessing_fails(spec: Spec, lite0: Exported, lite0_network: nn.Module) -> None:
-    found = _prove(Reference(spec, lite0_network), lite0, CENTER)
+    found = _prove(Reference(spec, lite0_network), lite0)
     assert not found["center"].passed
     assert found["batch"].passed
 
@@ -206,7 +201,7 @@ def test_wrong_preprocessing_fails(spec: Spec, lite0: Exported, lite0_network: n
 def test_wrong_interpolation_fails(lite0: Exported, lite0_network: nn.Module) -> None:
     spec = registry.get("efficientnet_lite0")
     bilinear = spec.resize.model_copy(update={"interpolation": "bilinear"})
-    found = _prove(Reference(replace(spec, resize=bilinear), lite0_network), lite0, CENTER)
+    found = _prove(Reference(replace(spec, resize=bilinear), lite0_network), lite0)
     assert not found["center"].passed
 
 
@@ -233,7 +228,7 @@ def test_a_network_that_hardly_looks_at_the_picture_fails(
     onnx.save(graph.to_onnx(network, spec.input, "blend"), tmp_path / "model.onnx")
     exported = Exported(tmp_path / "model.onnx", lenet5.manifest)
     samples = {**pictures.digit_pictures(), **pictures.photographs()}
-    parity = prove(Reference(spec, network), exported, samples)["center"]
+    parity = prove(Reference(spec, network), exported, {"center": samples})["center"]
     assert parity.probability_difference < 1e-6
     assert parity.logit_difference < 1e-5
     assert parity.passed is passes, parity.failures
@@ -265,6 +260,6 @@ def test_bgr_and_caffe_scales_lie_in_the_graph(lite0: Exported, tmp_path: Path) 
     network = OddColours()
     onnx.save(graph.to_onnx(network, caffe, "odd"), tmp_path / "model.onnx")
     exported = Exported(tmp_path / "model.onnx", lite0.manifest.model_copy(update={"input": caffe}))
-    assert _prove(Reference(spec, network), exported, CENTER)["center"].passed
+    assert _prove(Reference(spec, network), exported)["center"].passed
     as_rgb = replace(spec, input=caffe.model_copy(update={"color": "RGB"}))
-    assert not _prove(Reference(as_rgb, network), exported, CENTER)["center"].passed
+    assert not _prove(Reference(as_rgb, network), exported)["center"].passed

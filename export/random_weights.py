@@ -1,0 +1,152 @@
+"""Untrained weights under which a network still tells pictures apart.
+
+A plain initialisation lets deep networks explode, collapse, or give every picture nearly the
+same answer, and leaves batch statistics at 0 and 1, so that a proof with it would miss swapped
+ones. Here each layer is drawn at random, then calibrated on real crops in the order of the
+forward pass, so that its outputs have unit scale (LSUV, Mishkin and Matas 2015,
+https://arxiv.org/abs/1511.06422), and the calibrated values are disturbed again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from export import pictures
+from export.reference import Reference
+from export.registry import Spec
+from export.sources import Licence
+from service.manifest import Weights
+
+_MAX_PIXELS = 2_000_000
+"""Pixels of all crops to calibrate on: 16 crops of 224, three of 800."""
+_MAX_CROPS = 16
+_TINY = 1e-6
+_BIAS = 0.3
+"""Deviation of random biases, in units of the layer's output."""
+
+_TEXT = """\
+The weights are random: drawn by this project's seeded initialisation (seed {seed}), trained on
+nothing. The answers mean nothing. The network's own code is under the licence of its library.
+"""
+
+
+def initialise(spec: Spec, network: nn.Module, seed: int) -> None:
+    """Give every tensor of ``network`` a random value, calibrated on the proof's pictures.
+
+    The same seed gives the same weights, up to the rounding of the machine.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    _draw(network, generator)
+    crops = _crops(spec)
+    network.eval()
+    hooks = []
+    for layer in network.modules():
+        if isinstance(layer, _BatchNorm):
+            hooks.append(layer.register_forward_pre_hook(_Normalise(generator)))
+        elif isinstance(layer, (nn.Conv2d, nn.Linear)):
+            hooks.append(layer.register_forward_hook(_Rescale(generator)))
+    try:
+        with torch.no_grad():
+            network(crops)
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def record(spec: Spec, seed: int) -> Weights:
+    """The manifest's record; there is no file, so the digest is that of the recipe's words."""
+    recipe = f"random weights, seed {seed}"
+    digest = hashlib.sha256(f"{recipe}: {spec.network}".encode()).hexdigest()
+    return Weights(source="random", origin=recipe, sha256=digest, licence="Apache-2.0")
+
+
+def seed_of(weights: Weights) -> int:
+    """The seed that ``record`` wrote down."""
+    return int(weights.origin.rsplit(" ", 1)[-1])
+
+
+def licence(seed: int) -> Licence:
+    """What the model's folder says about its weights."""
+    return Licence("Apache-2.0", (("LICENSE", _TEXT.format(seed=seed)),))
+
+
+def _draw(network: nn.Module, generator: torch.Generator) -> None:
+    for layer in network.modules():
+        for name, parameter in layer.named_parameters(recurse=False):
+            if parameter.dim() > 1:
+                fan_in = parameter[0].numel()
+                nn.init.normal_(parameter, 0, (2 / fan_in) ** 0.5, generator=generator)
+            elif name.endswith("bias"):
+                nn.init.normal_(parameter, 0, _BIAS, generator=generator)
+            else:  # gains, and whatever else has one value per channel
+                nn.init.uniform_(parameter, 0.5, 1.5, generator=generator)
+
+
+def _crops(spec: Spec) -> Tensor:
+    samples = pictures.sample(spec.labels)
+    size = spec.input
+    count = max(2, min(_MAX_CROPS, _MAX_PIXELS // (size.height * size.width)))
+    return torch.cat([Reference.crops(spec, data, "center") for data in _spread(samples, count)])
+
+
+def _spread(samples: dict[str, bytes], count: int) -> Iterable[bytes]:
+    """``count`` of the pictures, from all over the list."""
+    every = list(samples.values())
+    step = max(1, len(every) // count)
+    return every[::step][:count]
+
+
+class _Normalise:
+    """Before a batch normalisation: statistics of its input, disturbed."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator = generator
+        self.seen: set[int] = set()
+
+    def __call__(self, layer: _BatchNorm, inputs: tuple[Tensor, ...]) -> None:
+        if id(layer) in self.seen or layer.running_mean is None or layer.running_var is None:
+            return
+        self.seen.add(id(layer))
+        axes = [axis for axis in range(inputs[0].dim()) if axis != 1]
+        variance, mean = torch.var_mean(inputs[0].float(), axes, correction=0)
+        # a channel that is the same everywhere is left small instead of blown up
+        floor = variance.mean() * 1e-2 + _TINY
+        variance = torch.maximum(variance, floor)
+        shift = torch.empty_like(mean).normal_(0, 0.2, generator=self.generator)
+        stretch = torch.empty_like(mean).uniform_(0.7, 1.4, generator=self.generator)
+        layer.running_mean.copy_(mean + shift * variance.sqrt())
+        layer.running_var.copy_(variance * stretch)
+
+
+class _Rescale:
+    """After a convolution or a matrix: unit deviation, and centred where there is a bias."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator = generator
+        self.seen: set[int] = set()
+
+    def __call__(
+        self, layer: nn.Conv2d | nn.Linear, inputs: tuple[Tensor, ...], output: Tensor
+    ) -> Tensor | None:
+        if id(layer) in self.seen:
+            return None
+        self.seen.add(id(layer))
+        channel = 1 if isinstance(layer, nn.Conv2d) else output.dim() - 1
+        axes = [axis for axis in range(output.dim()) if axis != channel]
+        shape = [-1 if axis == channel else 1 for axis in range(output.dim())]
+        mean = output.mean(axes)
+        centred = output - mean.reshape(shape) if layer.bias is not None else output
+        scale = 1 / centred.std().clamp_min(_TINY)
+        layer.weight.mul_(scale)
+        if layer.bias is None:
+            return output * scale
+        # the bias takes most of the mean away, which is the same for every picture
+        noise = torch.empty_like(mean).normal_(0, _BIAS, generator=self.generator)
+        before = layer.bias.clone()
+        layer.bias.copy_(noise + (before - mean) * scale)
+        return centred * scale + noise.reshape(shape)

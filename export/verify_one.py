@@ -1,0 +1,73 @@
+"""One network of ``verify --all``, in a process of its own: ``verify_one NAME MODELS SCRATCH``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from export import built, proof, registry, weights
+from export.build import make
+from export.downloads import LibraryDownload
+from export.errors import ExportError, WeightsUnavailable
+from export.parity import Parity
+from export.registry import Spec
+from export.verify import verify
+from export.verify_all import Row
+
+WORK = 120_000_000_000
+"""Multiply-adds of one protocol on one side: a fifth of what a build spends."""
+
+
+def main(name: str, models: Path, scratch: Path) -> None:
+    """Write ``row.json`` into ``scratch``."""
+    spec = registry.get(name)
+    if built.versions(models, name):
+        manifest = built.read_manifest(models, name, None)
+        parities = verify(spec, models=models, work=WORK)
+        _write(spec, manifest.weights.source, parities, scratch)
+        return
+    made = make(spec, weights.load(spec, _weights(spec)), scratch, work=WORK)
+    _write(spec, made.manifest.weights.source, made.parities, scratch)
+
+
+def _weights(spec: Spec) -> Path | None:
+    """None for the spec's own weights where they are on this machine, else random ones."""
+    if isinstance(spec.weights, LibraryDownload):
+        return None if spec.weights.cached().is_file() else weights.RANDOM
+    try:
+        spec.weights.locate(spec.name)
+    except WeightsUnavailable:
+        return weights.RANDOM
+    return None
+
+
+def _write(spec: Spec, source: str, parities: dict[str, Parity], scratch: Path) -> None:
+    verification = proof.record(parities)
+    failures = [
+        f"{part}: {failure}" for part, parity in parities.items() for failure in parity.failures
+    ]
+    row = Row(
+        name=spec.name,
+        network=spec.network,
+        weights=source,
+        parameters=spec.parameters,
+        pictures=parities["center"].pictures,
+        ten_crop_pictures=parities["ten_crop"].pictures if "ten_crop" in parities else 0,
+        max_probability_difference=verification.max_abs_probability_difference,
+        max_logit_difference_in_std=verification.max_logit_difference_in_std,
+        top5_agreement=verification.top5_agreement,
+        distinct_top5=parities["center"].distinct_top5,
+        spread=min(parity.spread for part, parity in parities.items() if part != "batch"),
+        passed=not failures,
+        failure="; ".join(failures),
+    )
+    (scratch / "row.json").write_text(json.dumps(asdict(row)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
+    except ExportError as error:
+        sys.exit(f"error: {error}")
