@@ -235,6 +235,16 @@ def evaluate(
     )
 
 
+@app.command()
+def page(
+    output: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("docs"),
+) -> None:
+    """Write the page of the zoo and its plot, from the registry and the last proof of all."""
+    from export import zoo_page
+
+    print(f"wrote {zoo_page.write(output)}")
+
+
 def main() -> None:
     """Run the command line and exit. An error is one line on stderr, never a traceback."""
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -9,7 +9,7 @@ from export import built, proof, random_weights, weights
 from export.errors import NotBuilt, ProofFailed, WeightsMismatch
 from export.parity import Parity
 from export.registry import Spec
-from service.manifest import sha256_of
+from service.manifest import Manifest, sha256_of
 
 
 def verify(
@@ -33,6 +33,7 @@ def verify(
             raise NotBuilt(f"{folder / file.path} is missing")
         if sha256_of(folder / file.path) != file.sha256:
             raise ProofFailed(f"{folder / file.path} is not the file that the manifest describes")
+    _compare(manifest, spec)
     report("reading the weights")
     if weights_file is None and manifest.weights.source == "random":
         loaded = weights.load(spec, weights.RANDOM, random_weights.seed_of(manifest.weights))
@@ -45,3 +46,17 @@ def verify(
         )
     model = folder / manifest.file("model").path
     return proof.run(spec, loaded.network, model, manifest, report, work)
+
+
+def _compare(manifest: Manifest, spec: Spec) -> None:
+    """Raise ProofFailed when the manifest documents other numbers than the registry's."""
+    said: dict[str, tuple[object, object]] = {
+        "resize": (manifest.resize, spec.resize),
+        "classes": (manifest.classes, spec.classes),
+        "parameters": (manifest.parameters, spec.parameters),
+    }
+    if manifest.input.mean_image is None:
+        said["input"] = (manifest.input, spec.input)
+    for field, (have, want) in said.items():
+        if have != want:
+            raise ProofFailed(f"the manifest's {field} is {have}, the registry's {want}")

@@ -111,9 +111,23 @@ def read(file: Path) -> dict[str, Tensor]:
     for key, value in state.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise UnreadableWeights(f"{file} holds more than named tensors: see key {key!r}")
+        odd = _oddity(value)
+        if odd:
+            raise UnreadableWeights(f"{file} holds a tensor that is {odd}: see key {key!r}")
     if all(key.startswith(_PARALLEL) for key in state):
         return {key.removeprefix(_PARALLEL): value for key, value in state.items()}
     return dict(state)
+
+
+def _oddity(tensor: Tensor) -> str:
+    """Why a tensor cannot be a network's weight, or nothing."""
+    if tensor.is_meta:
+        return "only announced: it has no numbers"
+    if tensor.layout != torch.strided:
+        return f"sparse ({tensor.layout})"
+    if tensor.is_quantized:
+        return "quantised"
+    return "complex" if tensor.is_complex() else ""
 
 
 def needed(spec: Spec, state: State) -> dict[str, Tensor]:

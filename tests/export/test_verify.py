@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -99,3 +100,25 @@ def test_the_latest_version_is_verified_by_number(export: Command, copy: Path) -
     outcome = export("verify", "lenet5", "--models", copy)
     assert outcome.code == 2
     assert "10/labels.csv is missing" in outcome.error
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("input", {"rescale": 7.5}),
+        ("input", {"mean": [0.5]}),
+        ("resize", {"interpolation": "bicubic"}),
+        ("parameters", 60_851),
+    ],
+)
+def test_a_manifest_that_documents_other_numbers_fails(
+    field: str, value: object, export: Command, copy: Path
+) -> None:
+    path = copy / "lenet5" / "1" / FILE_NAME
+    manifest = json.loads(path.read_text())
+    manifest[field] = {**manifest[field], **value} if isinstance(value, dict) else value
+    path.write_text(json.dumps(manifest))
+    outcome = export("verify", "lenet5", "--models", copy)
+    assert outcome.code == 1
+    assert f"the manifest's {field}" in outcome.err
+    assert outcome.err.count("\n") == 1

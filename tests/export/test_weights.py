@@ -327,3 +327,26 @@ def test_random_weights_are_marked_and_verified_again(export: Command, tmp_path:
 def test_a_seed_goes_with_random_weights(export: Command, tmp_path: Path) -> None:
     outcome = export("build", "lenet5", "--seed", 5, "--output", tmp_path)
     assert (outcome.code, outcome.error) == (2, "--seed goes with --weights random")
+
+
+ODDITIES: dict[str, Callable[[Tensor], Tensor]] = {
+    "sparse": lambda tensor: tensor.to_sparse(),
+    "quantised": lambda tensor: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8),
+    "only announced": lambda tensor: tensor.to("meta"),
+    "complex": lambda tensor: tensor.to(torch.complex64),
+}
+
+
+@pytest.mark.parametrize("kind", ODDITIES)
+def test_tensors_that_are_no_weights_are_refused(
+    kind: str, state: State, export: Command, tmp_path: Path
+) -> None:
+    state["f6.weight"] = ODDITIES[kind](state["f6.weight"])
+    torch.save(state, tmp_path / "odd.pth")
+    outcome = export(
+        "build", "lenet5", "--weights", tmp_path / "odd.pth", "--output", tmp_path / "out"
+    )
+    assert outcome.code == 2
+    assert kind in outcome.err
+    assert outcome.err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
