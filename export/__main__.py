@@ -1,4 +1,4 @@
-"""The command line: python -m export list | build | verify | train | ensemble."""
+"""The command line: python -m export list | build | verify | train | ensemble | adopt."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from export import registry
+from export.adoption import command as adoption
 from export.errors import ExportError
 
 app = typer.Typer(
@@ -144,6 +145,9 @@ def ensemble(
     members = [ensembles.parse_member(text) for text in member or []]
     manifest = ensembles.build(name, members, models=models, version=version, force=force)
     print(f"built {name} version {version}: {len(manifest.members)} members in {models}")
+
+
+app.command("adopt")(adoption.adopt)
 
 
 def main() -> None:
