@@ -43,9 +43,10 @@ class Tolerance:
     """How far two sides may be apart. The defaults are for one network in single precision."""
 
     probability: float = MAX_PROBABILITY_DIFFERENCE
-    logit: float | None = MAX_LOGIT_DIFFERENCE
-    """In standard deviations; None where logits cannot be compared, and ties are judged by
-    probability instead."""
+    logit: float = MAX_LOGIT_DIFFERENCE
+    """In standard deviations."""
+    rounded: bool = False
+    """Whether the first side rounds its probabilities, so that ties are judged by them."""
     distinct: bool = True
     """Whether the pictures must have several top fives; not so for a handful of classes."""
 
@@ -92,7 +93,7 @@ class Parity:
                 f"probabilities differ by {self.probability_difference:.3g}, "
                 f"allowed are {allowed.probability:g}"
             )
-        if allowed.logit is not None and not self.logit_difference <= allowed.logit:
+        if not self.logit_difference <= allowed.logit:
             found.append(
                 f"logits differ by {self.logit_difference:.3g} standard deviations, "
                 f"allowed are {allowed.logit:g}"
@@ -171,11 +172,11 @@ def same_top(expected: Array, got: Array, count: int, allowed: Tolerance = STRIC
     A class may be in one set alone only where, by ``expected``, it lies within the tolerance of
     the place where the sets are cut. Distances are taken between logarithms, which are logits up
     to a constant, so that the tolerance means the same for flat and for sharp answers; where
-    logits cannot be compared, between probabilities.
+    probabilities are rounded, between them.
     """
     scores = expected.astype(np.float64)
     tolerance = allowed.probability
-    if allowed.logit is not None:
+    if not allowed.rounded:
         scores = np.log(np.maximum(scores, np.finfo(np.float32).tiny))
         tolerance = allowed.logit * scores.std()
     ours = top(expected, count)

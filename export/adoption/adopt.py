@@ -86,7 +86,7 @@ def adopt(
         report("finding its probabilities and logits")
         probes = _probes(input, resize)
         end = tail.find(found, original, original.pictures(probes))
-        truth = Truth(original, end, wanted.skip_first)
+        truth = Truth(original, end, skip_first=wanted.skip_first)
         fitted = fitting.fit(truth, probes, report)
         onnx.save(fitted.model, folder / MODEL)
         labels.write_rows(names, folder / labels.FILE_NAME)

@@ -96,8 +96,7 @@ class _Judge:
     def __init__(self, truth: Truth, crops: Pixels) -> None:
         self.truth = truth
         self.crops = crops
-        rows = truth.original.rows(truth.original.pictures(crops))
-        self.probabilities = truth.probabilities(rows)
+        self.probabilities, _ = truth.answers(crops)
         self.allowed: Tolerance = replace(tolerance(truth, crops), distinct=False)
 
     def complaint(self, model: ModelProto) -> str | None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +16,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from export.adoption.original import Original, Pixels, Rows
-from export.adoption.tail import Tail, softmax
+from export.adoption.tail import Tail, Tap, softmax
 from export.parity import Answers, Exported, Parity, Tolerance, compare
 from service.manifest import Input, ProtocolName, Resize
 from service.protocols import PROTOCOLS
@@ -45,43 +44,45 @@ _FEW_CLASSES = 10
 _BATCH = 8
 
 
-@dataclass(frozen=True)
 class Truth:
-    """What the foreign file means: its probabilities, and logits up to a constant."""
+    """What the foreign file says of pictures: its probabilities, and logits up to a constant."""
 
-    original: Original
-    tail: Tail
-    skip_first: bool
+    def __init__(self, original: Original, tail: Tail, *, skip_first: bool) -> None:
+        self.original = original
+        self.tail = tail
+        self.skip_first = skip_first
+        self.classes = original.classes - skip_first
+        # probabilities that are rounded have no logarithms worth comparing
+        self._tap = Tap(original.foreign, tail) if tail.kind == "rounded softmax" else None
 
-    def probabilities(self, rows: Rows) -> Wide:
-        """Probabilities [N, classes] of raw answers, without the class that is skipped."""
-        wide = rows.astype(np.float64)
-        wide = softmax(wide) if self.tail.kind == "logits" else wide
-        if not self.skip_first:
-            return wide
-        kept: Wide = wide[:, 1:] / wide[:, 1:].sum(axis=1, keepdims=True)
-        return kept
+    def answers(
+        self, crops: Pixels, tremor: np.random.Generator | None = None
+    ) -> tuple[Wide, Wide]:
+        """(probabilities, logits or log(p)) [N, classes] of crops uint8 [N, H, W, C].
 
-    def logits(self, rows: Rows) -> Wide:
-        """What is compared with the adopted model's ``logits``: they, or log(p)."""
+        Without the class that is skipped. See `Original.pictures` for ``tremor``.
+        """
+        pictures = self.original.pictures(crops, tremor)
+        rows = self.original.rows(pictures).astype(np.float64)
+        first = 1 if self.skip_first else 0
         if self.tail.kind == "logits":
-            wide: Wide = rows.astype(np.float64)[:, 1 if self.skip_first else 0 :]
-            return wide
-        return self.logarithms(self.probabilities(rows))
+            return softmax(rows[:, first:]), rows[:, first:]
+        probabilities: Wide = rows[:, first:]
+        if self.skip_first:
+            probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
+        if self._tap is not None:
+            return probabilities, self._tap.rows(pictures)[:, first:]
+        return probabilities, self._logarithms(probabilities)
 
     def comparable(self, logits: Rows) -> Wide:
-        """The adopted model's logits as ``logits`` gives the file's."""
-        if self.tail.kind == "logits":
+        """The adopted model's logits in the form that ``answers`` has."""
+        if self.tail.kind == "logits" or self._tap is not None:
             return logits.astype(np.float64)
-        return self.logarithms(softmax(logits))
+        return self._logarithms(softmax(logits))
 
-    def logarithms(self, probabilities: Wide) -> Wide:
+    def _logarithms(self, probabilities: Wide) -> Wide:
         """log(p), down to what the file's precision can tell from 0."""
-        floor = _FLOOR
-        if self.original.foreign.precision == "fp16":
-            floor = _HALF_FLOOR
-        if self.tail.step:
-            floor = self.tail.step
+        floor = _HALF_FLOOR if self.original.foreign.precision == "fp16" else _FLOOR
         logarithms: Wide = np.log(np.maximum(probabilities, floor))
         return logarithms
 
@@ -92,25 +93,24 @@ def tolerance(truth: Truth, crops: Pixels) -> Tolerance:
     In single precision as far as any export. A network that rounds (to bytes, to halves) may
     round the other way when its input moves by a rounding error: so the file is run on ``crops``
     as they are and moved by two ulps, and twice its own unrest is allowed. Where the file rounds
-    its probabilities themselves, one step of them is allowed, and logits are not compared.
+    its probabilities themselves, one step of them is allowed.
     """
-    original = truth.original
-    precision = original.foreign.precision
-    strict = Tolerance(distinct=original.classes - truth.skip_first >= _FEW_CLASSES)
+    precision = truth.original.foreign.precision
+    strict = Tolerance(distinct=truth.classes >= _FEW_CLASSES)
     if precision == "fp32":
         return strict
-    still = _answers(truth, original.rows(original.pictures(crops)))
-    probability, logit = strict.probability, strict.logit or 0.0
+    still = _rows(*truth.answers(crops))
+    probability, logit = strict.probability, strict.logit
     if precision == "fp16" and truth.tail.kind != "logits":
         logit = _HALF_LOGIT
     for seed in range(_TREMORS):
-        moved = original.pictures(crops, np.random.default_rng(seed))
-        unrest = compare(still, _answers(truth, original.rows(moved)))
+        unrest = compare(still, _rows(*truth.answers(crops, np.random.default_rng(seed))))
         probability = max(probability, _MARGIN * unrest.probability_difference)
         logit = max(logit, _MARGIN * unrest.logit_difference)
     return Tolerance(
         probability=min(probability + truth.tail.step, _MOST_PROBABILITY),
-        logit=None if truth.tail.step else min(logit, _MOST_LOGIT),
+        logit=min(logit, _MOST_LOGIT),
+        rounded=truth.tail.step > 0,
         distinct=strict.distinct,
     )
 
@@ -126,7 +126,6 @@ def prove(
     Returns the agreement under the names of the protocols and ``batch``.
     """
     manifest = exported.manifest
-    original = truth.original
     found: dict[str, Parity] = {}
     centres = [crops_of(p, manifest.input, manifest.resize, "center") for p in pictures.values()]
     allowed = tolerance(truth, np.concatenate(centres))
@@ -137,8 +136,8 @@ def prove(
         expected, measured = [], []
         for picture in pictures.values():
             crops = crops_of(picture, manifest.input, manifest.resize, protocol)
-            rows = original.rows(original.pictures(crops))
-            expected.append((truth.probabilities(rows).mean(axis=0), truth.logits(rows)))
+            said, because = truth.answers(crops)
+            expected.append((said.mean(axis=0), because))
             probabilities, logits = exported.run(exported.crops(picture, protocol))
             answer = PROTOCOLS[protocol].answer([probabilities])
             measured.append((answer, truth.comparable(logits)))
@@ -159,8 +158,9 @@ def _batch(truth: Truth, exported: Exported, pictures: list[bytes], allowed: Tol
     )
 
 
-def _answers(truth: Truth, rows: Rows) -> Answers:
-    return _stacked([(truth.probabilities(row[None])[0], truth.logits(row[None])) for row in rows])
+def _rows(probabilities: Wide, logits: Wide) -> Answers:
+    """Answers to crops [N, classes], each taken for a picture."""
+    return _stacked(list(zip(probabilities, logits[:, None], strict=True)))
 
 
 def _stacked(pairs: Sequence[tuple[Floats, Floats]]) -> Answers:

@@ -128,7 +128,7 @@ def _number(constant: Constants, name: str) -> float | None:
 def _is_plain(foreign: Foreign, tail: Tail, pictures: Pictures, rows: Wide) -> bool:
     """Whether the softmax of the tapped logits is what the file says."""
     try:
-        logits = _tapped(foreign, tail, pictures)
+        logits = Tap(foreign, tail).rows(pictures)
     except RuntimeRefusal:
         return False
     if logits.shape != rows.shape:
@@ -137,20 +137,26 @@ def _is_plain(foreign: Foreign, tail: Tail, pictures: Pictures, rows: Wide) -> b
     return bool(np.abs(softmax(logits) - rows).max() <= same + tail.step)
 
 
-def _tapped(foreign: Foreign, tail: Tail, pictures: Pictures) -> Wide:
-    """The logits [N, classes] of pictures, read inside of the graph, one by one."""
-    name = tail.logits or ""
-    model = ModelProto()
-    model.CopyFrom(foreign.model)
-    del model.graph.output[:]
-    model.graph.output.add().name = name
-    opened = session(model)
-    signature = foreign.signature
-    rows = []
-    for picture in pictures:
-        batch = np.repeat(picture[None], signature.batch or 1, axis=0)
-        (values,) = opened.run([name], {signature.input: batch})
-        rows.append(np.asarray(values)[:1].reshape(1, -1).astype(np.float64))
-    scale, zero = tail.quantised or (1.0, 0)
-    logits: Wide = (np.concatenate(rows) - zero) * scale
-    return logits
+class Tap:
+    """The foreign graph as it came, but for its output: the tensor with the logits."""
+
+    def __init__(self, foreign: Foreign, tail: Tail) -> None:
+        """Open it. Raises RuntimeRefusal."""
+        self._tail = tail
+        self._signature = foreign.signature
+        model = ModelProto()
+        model.CopyFrom(foreign.model)
+        del model.graph.output[:]
+        model.graph.output.add().name = tail.logits or ""
+        self._session = session(model)
+
+    def rows(self, pictures: Pictures) -> Wide:
+        """The logits [N, classes] of pictures [N, ...], each computed by itself."""
+        rows = []
+        for picture in pictures:
+            batch = np.repeat(picture[None], self._signature.batch or 1, axis=0)
+            (values,) = self._session.run(None, {self._signature.input: batch})
+            rows.append(np.asarray(values)[:1].reshape(1, -1).astype(np.float64))
+        scale, zero = self._tail.quantised or (1.0, 0)
+        logits: Wide = (np.concatenate(rows) - zero) * scale
+        return logits
