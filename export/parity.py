@@ -45,8 +45,6 @@ class Tolerance:
     probability: float = MAX_PROBABILITY_DIFFERENCE
     logit: float = MAX_LOGIT_DIFFERENCE
     """In standard deviations."""
-    rounded: bool = False
-    """Whether the first side rounds its probabilities, so that ties are judged by them."""
     distinct: bool = True
     """Whether the pictures must have several top fives; not so for a handful of classes."""
 
@@ -171,14 +169,10 @@ def same_top(expected: Array, got: Array, count: int, allowed: Tolerance = STRIC
 
     A class may be in one set alone only where, by ``expected``, it lies within the tolerance of
     the place where the sets are cut. Distances are taken between logarithms, which are logits up
-    to a constant, so that the tolerance means the same for flat and for sharp answers; where
-    probabilities are rounded, between them.
+    to a constant, so that the tolerance means the same for flat and for sharp answers.
     """
-    scores = expected.astype(np.float64)
-    tolerance = allowed.probability
-    if not allowed.rounded:
-        scores = np.log(np.maximum(scores, np.finfo(np.float32).tiny))
-        tolerance = allowed.logit * scores.std()
+    scores = np.log(np.maximum(expected.astype(np.float64), np.finfo(np.float32).tiny))
+    tolerance = allowed.logit * scores.std()
     ours = top(expected, count)
     cut = scores[ours[-1]]
     odd = set(ours) ^ set(top(got, count))

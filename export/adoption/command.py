@@ -70,7 +70,7 @@ def adopt(
     url: Annotated[str | None, typer.Option(help="Where the file came from.")] = None,
 ) -> None:
     """Adopt a foreign ONNX classifier: pixels in, probabilities out, proved against the file."""
-    from export import parity, terminal
+    from export import terminal
     from export.adoption.description import Facts
     from export.adoption.foreign import Wishes
 
@@ -118,9 +118,12 @@ def adopt(
     for remark in adopted.remarks:
         print(remark)
     terminal.print_parity(name, adopted.parities)
-    allowed = adopted.parities["center"].tolerance.probability
-    if allowed > parity.STRICT.probability:
-        print(f"{name} rounds, and is as unsure of itself: allowed was |dp| {allowed:.2e}")
+    if "network" in adopted.parities:
+        allowed = adopted.parities["center"].tolerance.probability
+        print(
+            f"{name} rounds: allowed was |dp| {allowed:.2e}, twice what the file's own answers "
+            "move by when its input moves by two ulps, 0.1 at most; network: the same input for both"
+        )
     terminal.print_built(adopted.manifest, output)
 
 

@@ -35,17 +35,16 @@ def fit(truth: Truth, crops: Pixels, report: Callable[[str], None] = lambda _: N
     batch to a loop over it. Raises ForeignModelRefused when nothing computes what the file does.
     """
     judge = _Judge(truth, crops)
-    reason = ""
+    complaint = why = ""
     for network, opset_words in _opsets(truth):
         for model, batch_words in _batches(truth, network, crops):
             report(f"trying opset {opset_of(model)}, batch {batch_words}")
             found = judge.complaint(model)
             if found is None:
-                return Fitted(model, opset_words + reason, batch_words)
-            reason = (
-                f" (converted, {found})" if network is not truth.original.foreign.model else found
-            )
-    raise ForeignModelRefused(f"no way to wrap it computes what it did: {reason}")
+                return Fitted(model, opset_words + why, batch_words)
+            complaint = found
+        why = f" (converted to {opset.OPSET}, {complaint})"
+    raise ForeignModelRefused(f"no way to wrap it computes what it did: {complaint}")
 
 
 def _opsets(truth: Truth) -> Iterator[tuple[ModelProto, str]]:

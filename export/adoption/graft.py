@@ -15,7 +15,7 @@ import numpy.typing as npt
 import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
-from export.adoption.foreign import Foreign, Signature
+from export.adoption.foreign import IR_VERSION, Foreign, Signature
 from export.adoption.tail import Tail
 from service.manifest import Input
 
@@ -101,6 +101,21 @@ def head(draft: Draft, signature: Signature, input: Input) -> str:  # noqa: A002
     if signature.type != TensorProto.FLOAT:
         name = draft.add("Cast", name, to=signature.type)
     return name
+
+
+def normalisation(foreign: Foreign, input: Input) -> ModelProto:  # noqa: A002
+    """The head alone: ``pixels`` uint8 [N, H, W, C] -> what the foreign graph is fed."""
+    draft = Draft()
+    output = head(draft, foreign.signature, input)
+    graph = helper.make_graph(
+        draft.nodes or [helper.make_node("Identity", ["pixels"], [output := "same"])],
+        "head",
+        [_pixels(input)],
+        [helper.make_tensor_value_info(output, foreign.signature.type, None)],
+        draft.constants,
+    )
+    opsets = [helper.make_opsetid("", foreign.opset)]
+    return helper.make_model(graph, ir_version=IR_VERSION, opset_imports=opsets)
 
 
 def rename(graph: GraphProto, names: Mapping[str, str]) -> None:
@@ -235,13 +250,12 @@ def _answers(
 
 def _model(draft: Draft, network: ModelProto, input: Input, classes: int) -> ModelProto:  # noqa: A002
     """A model of the draft's nodes, tidy: no traces of who made it, and every node with a name."""
-    sizes = [input.height, input.width, input.channels]
     answers = ["probabilities", "logits"]
     nodes, constants = pruned(draft.nodes, draft.constants, answers)
     graph = helper.make_graph(
         nodes,
         "adopted",
-        [helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", *sizes])],
+        [_pixels(input)],
         [_output(name, classes) for name in answers],
         constants,
     )
@@ -254,6 +268,11 @@ def _model(draft: Draft, network: ModelProto, input: Input, classes: int) -> Mod
         ir_version=network.ir_version,
         opset_imports=list(network.opset_import),
     )
+
+
+def _pixels(input: Input) -> onnx.ValueInfoProto:  # noqa: A002
+    sizes = [input.height, input.width, input.channels]
+    return helper.make_tensor_value_info("pixels", TensorProto.UINT8, ["N", *sizes])
 
 
 def _output(name: str, classes: int) -> onnx.ValueInfoProto:

@@ -19,7 +19,7 @@ Pixels = npt.NDArray[np.uint8]
 Pictures = npt.NDArray[np.generic]
 Rows = npt.NDArray[np.generic]
 
-_ROUNDING = 2.0**-22
+TREMOR = 2.0**-22
 """How far two correct normalisations may be apart, as a share of the largest input: two ulps."""
 _FLOATS = ("float16", "float32", "float64")
 
@@ -57,7 +57,7 @@ class Original:
         normalised = (ordered.astype(np.float64) * self.input.rescale - mean) / std
         if tremor is not None:
             signs = tremor.integers(0, 2, normalised.shape) * 2 - 1
-            normalised += signs * _ROUNDING * np.abs(normalised).max()
+            normalised += signs * TREMOR * np.abs(normalised).max()
         return np.ascontiguousarray(normalised.astype(np.float32).astype(signature.dtype))
 
     def rows(self, pictures: Pictures) -> Rows:

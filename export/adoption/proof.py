@@ -9,15 +9,26 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 from torchvision.transforms import v2
 
-from export.adoption.original import Original, Pixels, Rows
+from export.adoption import graft
+from export.adoption.original import TREMOR, Original, Pictures, Pixels, Rows
+from export.adoption.runtime import session
 from export.adoption.tail import Tail, Tap, softmax
-from export.parity import Answers, Exported, Parity, Tolerance, compare
+from export.errors import ProofFailed
+from export.parity import (
+    MAX_LOGIT_DIFFERENCE,
+    Answers,
+    Exported,
+    Parity,
+    Tolerance,
+    compare,
+)
 from service.manifest import Input, ProtocolName, Resize
 from service.protocols import PROTOCOLS
 
@@ -34,6 +45,7 @@ _HALF_FLOOR = 2.0**-14
 _HALF_LOGIT = 1e-2
 """Allowed between logits, in their standard deviations, where probabilities are halves: an ulp
 is up to 1e-3 of a value, and the deviation of flat answers is a tenth."""
+_HALF_ULP = 2.0**-10
 _TREMORS = 2
 _MARGIN = 2
 """The own unrest of a rounded network is measured on a few pictures; on others it is more."""
@@ -52,8 +64,13 @@ class Truth:
         self.tail = tail
         self.skip_first = skip_first
         self.classes = original.classes - skip_first
-        # probabilities that are rounded have no logarithms worth comparing
+        # what a quantised Softmax yields is too coarse to be compared; what it is fed is not
         self._tap = Tap(original.foreign, tail) if tail.kind == "rounded softmax" else None
+
+    @property
+    def rounds(self) -> bool:
+        """Whether the file computes in less than single precision."""
+        return self.original.foreign.precision != "fp32"
 
     def answers(
         self, crops: Pixels, tremor: np.random.Generator | None = None
@@ -62,21 +79,23 @@ class Truth:
 
         Without the class that is skipped. See `Original.pictures` for ``tremor``.
         """
-        pictures = self.original.pictures(crops, tremor)
-        rows = self.original.rows(pictures).astype(np.float64)
+        return self.answers_to(self.original.pictures(crops, tremor))
+
+    def answers_to(self, pictures: Pictures) -> tuple[Wide, Wide]:
+        """The same of what the file takes, [N, ...]."""
         first = 1 if self.skip_first else 0
-        if self.tail.kind == "logits":
+        source = self._tap or self.original
+        rows = source.rows(pictures).astype(np.float64)
+        if self.tail.kind in ("logits", "rounded softmax"):
             return softmax(rows[:, first:]), rows[:, first:]
         probabilities: Wide = rows[:, first:]
         if self.skip_first:
             probabilities = probabilities / probabilities.sum(axis=1, keepdims=True)
-        if self._tap is not None:
-            return probabilities, self._tap.rows(pictures)[:, first:]
         return probabilities, self._logarithms(probabilities)
 
     def comparable(self, logits: Rows) -> Wide:
         """The adopted model's logits in the form that ``answers`` has."""
-        if self.tail.kind == "logits" or self._tap is not None:
+        if self.tail.kind in ("logits", "rounded softmax"):
             return logits.astype(np.float64)
         return self._logarithms(softmax(logits))
 
@@ -92,26 +111,30 @@ def tolerance(truth: Truth, crops: Pixels) -> Tolerance:
 
     In single precision as far as any export. A network that rounds (to bytes, to halves) may
     round the other way when its input moves by a rounding error: so the file is run on ``crops``
-    as they are and moved by two ulps, and twice its own unrest is allowed. Where the file rounds
-    its probabilities themselves, one step of them is allowed.
+    as they are and moved by two ulps, and twice its own unrest is allowed.
     """
-    precision = truth.original.foreign.precision
-    strict = Tolerance(distinct=truth.classes >= _FEW_CLASSES)
-    if precision == "fp32":
+    strict = narrow(truth)
+    if not truth.rounds:
         return strict
     still = _rows(*truth.answers(crops))
     probability, logit = strict.probability, strict.logit
-    if precision == "fp16" and truth.tail.kind != "logits":
-        logit = _HALF_LOGIT
     for seed in range(_TREMORS):
         unrest = compare(still, _rows(*truth.answers(crops, np.random.default_rng(seed))))
         probability = max(probability, _MARGIN * unrest.probability_difference)
         logit = max(logit, _MARGIN * unrest.logit_difference)
-    return Tolerance(
-        probability=min(probability + truth.tail.step, _MOST_PROBABILITY),
+    return replace(
+        strict,
+        probability=min(probability, _MOST_PROBABILITY),
         logit=min(logit, _MOST_LOGIT),
-        rounded=truth.tail.step > 0,
-        distinct=strict.distinct,
+    )
+
+
+def narrow(truth: Truth) -> Tolerance:
+    """How far the adopted graph may be from the file when both are fed the same numbers."""
+    half = truth.original.foreign.precision == "fp16" and truth.tail.kind != "logits"
+    return Tolerance(
+        logit=_HALF_LOGIT if half else MAX_LOGIT_DIFFERENCE,
+        distinct=truth.classes >= _FEW_CLASSES,
     )
 
 
@@ -123,7 +146,9 @@ def prove(
 ) -> dict[str, Parity]:
     """Compare both sides on every picture by protocol, and batches with their members.
 
-    Returns the agreement under the names of the protocols and ``batch``.
+    Returns the agreement under the names of the protocols and ``batch``; where the file rounds,
+    also under ``network``: both sides fed the numbers that the adopted graph makes of the pixels.
+    Raises ProofFailed when those numbers are not the file's own input.
     """
     manifest = exported.manifest
     found: dict[str, Parity] = {}
@@ -142,9 +167,33 @@ def prove(
             answer = PROTOCOLS[protocol].answer([probabilities])
             measured.append((answer, truth.comparable(logits)))
         found[protocol] = compare(_stacked(expected), _stacked(measured), allowed)
+    if truth.rounds:
+        report("comparing the network alone")
+        found["network"] = _network(truth, exported, list(pictures.values()))
     report("comparing a batch with its members")
     found["batch"] = _batch(truth, exported, list(pictures.values())[:_BATCH], allowed)
     return found
+
+
+def _network(truth: Truth, exported: Exported, pictures: list[bytes]) -> Parity:
+    """Compare the adopted graph with the file fed what the adopted graph's own head makes."""
+    original = truth.original
+    head = session(graft.normalisation(original.foreign, original.input))
+    expected, measured = [], []
+    for picture in pictures:
+        crops = exported.crops(picture, "center")
+        (fed,) = head.run(None, {"pixels": crops})
+        own = original.pictures(crops).astype(np.float64)
+        gap = float(np.abs(fed - own).max() / max(np.abs(own).max(), 1))
+        if not gap <= (_HALF_ULP if fed.dtype == np.float16 else TREMOR):
+            raise ProofFailed(
+                f"pixels are normalised otherwise than for the file: off by {gap:.2g}"
+            )
+        said, because = truth.answers_to(fed)
+        expected.append((said[0], because))
+        probabilities, logits = exported.run(crops)
+        measured.append((probabilities[0], truth.comparable(logits)))
+    return compare(_stacked(expected), _stacked(measured), narrow(truth))
 
 
 def _batch(truth: Truth, exported: Exported, pictures: list[bytes], allowed: Tolerance) -> Parity:
