@@ -122,7 +122,8 @@ def adopt(
         allowed = adopted.parities["center"].tolerance.probability
         print(
             f"{name} rounds: allowed was |dp| {allowed:.2e}, twice what the file's own answers "
-            "move by when its input moves by two ulps, 0.1 at most; network: the same input for both"
+            "move by when its input moves by two ulps (0.1 at most); "
+            "network: both sides fed the same numbers"
         )
     terminal.print_built(adopted.manifest, output)
 

@@ -222,6 +222,7 @@ def test_quantised(form: QuantFormat, softmax: bool, export: Command, tmp_path: 
         same(file, torchvision, logits=False, tolerance=0.01)
     else:
         same(file, torchvision, logits=True)
+    assert "it network: passed" in outcome.out
     assert ("quantised in steps of 0.0039" in outcome.out) is softmax
     assert served(tmp_path / "models")[0].file("model").precision == "int8"
 
