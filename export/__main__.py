@@ -1,4 +1,4 @@
-"""The command line: python -m export list | build | verify | train | ensemble | adopt."""
+"""The command line: list, build, verify, train, ensemble, evaluate, adopt."""
 
 from __future__ import annotations
 
@@ -147,12 +147,49 @@ def ensemble(
     print(f"built {name} version {version}: {len(manifest.members)} members in {models}")
 
 
+@app.command()
+def evaluate(
+    name: Name,
+    data: Annotated[Path, typer.Option(help="Folder of pictures, in one folder per class.")],
+    label_list: Annotated[
+        Path | None, typer.Option("--list", help="`path label` lines, or the ILSVRC kit's ids.")
+    ] = None,
+    id_synsets: Annotated[
+        Path | None, typer.Option(help="The synsets of the ILSVRC kit's ids, one per line.")
+    ] = None,
+    protocol: Annotated[str | None, typer.Option(help="The model's own by default.")] = None,
+    server: Annotated[
+        str | None, typer.Option(help="URL of a running service; in process by default.")
+    ] = None,
+    models: Models = _MODELS,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the results; a second run resumes there.")
+    ] = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=256, help="Pictures at once.")] = 4,
+) -> None:
+    """Measure a model's top-1 and top-5 error on labelled pictures, beside the published one."""
+    from export import evaluate_command
+
+    evaluate_command.run(
+        name,
+        data=data,
+        label_list=label_list,
+        id_synsets=id_synsets,
+        protocol=protocol,
+        server=server,
+        models=models,
+        output=output,
+        concurrency=concurrency,
+    )
+
+
 app.command("adopt")(adoption.adopt)
 
 
 def main() -> None:
     """Run the command line and exit. An error is one line on stderr, never a traceback."""
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _terminated)
     try:
         app()
     except ExportError as error:
@@ -160,9 +197,9 @@ def main() -> None:
         sys.exit(error.exit_code)
 
 
-def _terminated(_number: int, _frame: FrameType | None) -> None:
-    """SIGTERM unwinds the stack as Ctrl-C does, so that nothing is left behind."""
-    sys.exit(128 + signal.SIGTERM)
+def _terminated(number: int, _frame: FrameType | None) -> None:
+    """SIGTERM and SIGHUP unwind the stack as Ctrl-C does, so that nothing is left behind."""
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -27,9 +27,6 @@ except settings.InvalidSettingsError as invalid:
 BENTOML_TIMEOUT_MARGIN_S = 10
 """BentoML's own time-out answers without a problem document, so ours must come first."""
 
-OWN_PATHS = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
-"""Paths that BentoML would answer itself, and less well."""
-
 
 class _Worker:
     """The ASGI app of a worker process.
@@ -44,8 +41,10 @@ class _Worker:
     async def start(self) -> None:
         from service.dataplane import DataPlane
         from service.http.app import create_app
+        from service.memory import return_large_blocks
 
         logs.configure(_settings)
+        return_large_blocks()
         for name in settings.unknown_variables():
             logging.getLogger("zoo").warning("%s is not a setting of this service", name)
         self.plane = DataPlane(_settings)
@@ -62,15 +61,14 @@ class _Worker:
 _worker = _Worker()
 
 
-class OwnPaths:
-    """Middleware: BentoML routes before mounted apps, so `OWN_PATHS` go past its router."""
+class Bypass:
+    """Middleware: every request goes past BentoML's router, which serves some paths itself."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        ours = scope["type"] == "http" and scope["path"] in OWN_PATHS
-        await (_worker if ours else self.app)(scope, receive, send)
+        await (_worker if scope["type"] == "http" else self.app)(scope, receive, send)
 
 
 @bentoml.service(
@@ -95,4 +93,4 @@ class ZooService:
         await _worker.stop()
 
 
-cast(Any, ZooService).add_asgi_middleware(OwnPaths)  # the decorator made it a Service
+cast(Any, ZooService).add_asgi_middleware(Bypass)  # the decorator made it a Service

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Container
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -41,10 +42,14 @@ class Catalogue:
     def __contains__(self, name: str) -> bool:
         return name in self._versions
 
-    async def load_all(self, executor: ThreadPoolExecutor) -> None:
-        """Load every version: networks first, then the ensembles of them."""
+    async def load_all(
+        self, executor: ThreadPoolExecutor, only: Container[str] | None = None
+    ) -> None:
+        """Load every version, or those of the models in ``only``: networks, then ensembles."""
         ensembles: list[tuple[Version, EnsembleManifest]] = []
         for found in repository.find(self._settings.models):
+            if only is not None and found.name not in only:
+                continue
             waiting = Refusal(found.name, found.version, "it is itself an ensemble")
             self._versions.setdefault(found.name, {})[found.version] = waiting
             try:
@@ -56,6 +61,10 @@ class Catalogue:
                     executor, Model, found, manifest, self._settings
                 )
             except (RefusedModelError, BrokenModelError) as error:
+                self._refuse(found, error)
+                continue
+            except Exception as error:  # one model must not keep the others from serving
+                logger.exception("%s version %s could not be loaded", found.name, found.version)
                 self._refuse(found, error)
                 continue
             threads = self._settings.run_threads

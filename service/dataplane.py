@@ -9,16 +9,19 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Container, Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from service import metrics
 from service.answers import Classification, Timing, top_predictions
 from service.catalogue import Answerer, Catalogue
-from service.engine.batcher import Admission, Permit
+from service.engine.batcher import Admission, Answer, Permit
 from service.ensemble import PROTOCOL_NAME, Ensemble, Part, parts_of, weighted_mean
 from service.errors import BadParameter, BodyTooLarge, DeadlineExceeded, Internal, ZooError
 from service.pictures import Exif, decode
@@ -71,11 +74,14 @@ class DataPlane:
         self.catalogue = Catalogue(settings)
         self._started = False
 
-    async def start(self) -> None:
-        """Load and warm up every model of the repository. What is broken is refused by name."""
+    async def start(self, only: Container[str] | None = None) -> None:
+        """Load and warm up every model of the repository, or those in ``only``.
+
+        What is broken is refused by name.
+        """
         self._pictures = ThreadPoolExecutor(self.settings.picture_threads, "picture")
         self._runs = ThreadPoolExecutor(self.settings.run_threads, "run")
-        await self.catalogue.load_all(self._runs)
+        await self.catalogue.load_all(self._runs, only)
         gc.collect()
         gc.freeze()  # what is alive now stays: the collector need not walk it again
         self._started = True
@@ -84,7 +90,8 @@ class DataPlane:
         """Finish accepted work, then close everything."""
         self._started = False
         await self.catalogue.close()
-        self._pictures.shutdown()
+        # a decode that nobody waits for any more is not waited for here either
+        self._pictures.shutdown(wait=False, cancel_futures=True)
         self._runs.shutdown()
         metrics.forget_this_worker()
 
@@ -92,6 +99,10 @@ class DataPlane:
     def ready(self) -> bool:
         """Whether the default model answers; other models may have been refused."""
         return self._started and self.catalogue.has_ready(self.settings.default_model)
+
+    def refused(self, transport: str, code: str) -> None:
+        """Count a request that ended before it could be read: `classify` counts the others."""
+        metrics.REQUESTS.labels(metrics.UNKNOWN, metrics.UNKNOWN, transport, code).inc()
 
     async def classify(
         self,
@@ -150,16 +161,12 @@ class DataPlane:
                 for group in groups
             ]
             done = await _all(runs)
+            probabilities = _combined(request.parts, prepared.groups, done)
         except ZooError as error:
             return error
         except Exception:
             logger.exception("a picture of %d bytes could not be classified", len(picture))
             return Internal("the picture could not be classified")
-        answers, rest = [], iter(done)
-        for part, groups in zip(request.parts, prepared.groups, strict=True):
-            outputs = [next(rest).outputs.probabilities for _ in groups]
-            answers.append(part.protocol.answer(outputs))
-        probabilities = weighted_mean(answers, [part.weight for part in request.parts])
         stages = {
             "decode": prepared.decode_s,
             "preprocess": prepared.preprocess_s,
@@ -200,6 +207,21 @@ class DataPlane:
         if future.cancelled():
             raise DeadlineExceeded("the deadline passed before the picture was decoded")
         return future.result()
+
+
+def _combined(
+    parts: Sequence[Part], groups: Sequence[Sequence[Crops]], done: Iterable[Answer]
+) -> npt.NDArray[np.float32]:
+    """The answer of all parts, float32 [classes]. Raises Internal when it is not finite."""
+    rest = iter(done)
+    answers = [
+        part.protocol.answer([next(rest).outputs.probabilities for _ in own])
+        for part, own in zip(parts, groups, strict=True)
+    ]
+    probabilities = weighted_mean(answers, [part.weight for part in parts])
+    if not np.isfinite(probabilities).all():
+        raise Internal("the network gave no finite probabilities for this picture")
+    return probabilities
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -15,6 +15,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FiniteFloat,
     NonNegativeFloat,
     NonNegativeInt,
     PositiveInt,
@@ -60,9 +61,9 @@ class Input(_Part):
     width: PositiveInt
     channels: Literal[1, 3]
     color: Color
-    rescale: float
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    rescale: FiniteFloat
+    mean: tuple[FiniteFloat, ...]
+    std: tuple[FiniteFloat, ...]
     mean_image: FileName | None = None
     """A per-pixel mean of shape [height, width, channels] instead of ``mean``."""
 

@@ -61,6 +61,12 @@ ADMITTED_CROPS = Gauge(
     "Crops accepted and not yet answered, over all workers; ZOO_QUEUE_CROPS bounds each worker's.",
     multiprocess_mode="livesum",
 )
+BODY_BYTES = Gauge(
+    "zoo_body_bytes",
+    "Bytes of request bodies that are held now, over all workers; ZOO_MAX_BODIES_BYTES bounds "
+    "each worker's.",
+    multiprocess_mode="livesum",
+)
 DROPPED = Counter(
     "zoo_dropped_requests",
     "Requests that left the queue before the device: the client had left (cancelled), or the "

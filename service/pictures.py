@@ -12,14 +12,17 @@ import warnings
 from typing import Literal
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
+from service.containers import FORMATS, check_structure, format_of, webp_size
 from service.errors import PictureTooLarge, UndecodablePicture, UnsupportedFormat
 
 Exif = Literal["apply", "ignore"]
 
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 DEFAULT_MAX_PIXELS = 50_000_000
+MAX_SIDE = 100_000
+"""Pillow keeps a pointer and some padding per row: 1 x 50,000,000 pixels would take 1.8 GB."""
+_STRIP_PIXELS = 1_000_000
 
 _ORIENTATION_TAG = 0x0112
 _ORIENTATIONS = {
@@ -54,89 +57,57 @@ def decode(
     """
     if len(data) == 0:
         raise UndecodablePicture("the picture is empty (0 bytes)")
-    kind = _format_of(bytes(data[:16]))
+    kind = format_of(data)
     if kind is None:
         raise UnsupportedFormat(f"the picture is none of {', '.join(FORMATS)}")
-    if kind == "WEBP":  # Pillow allocates a whole canvas as soon as it opens a WebP
-        _check_size(_webp_size(bytes(data[:30])), max_pixels)
+    data = bytes(data)
+    if kind == "WEBP":
+        _check_size(webp_size(data), max_pixels)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=[kind]) as image:
                 _check_size(image.size, max_pixels)
+                check_structure(kind, data)
                 image.load()
-                _check_whole(kind, data)
                 rgb = _to_rgb(image)
-                if exif == "apply":
-                    rgb = _upright(rgb, image)
-                return rgb
+                return _upright(rgb, image) if exif == "apply" else rgb
     except (PictureTooLarge, UndecodablePicture):
         raise
     except Exception as error:
         # Pillow's plugins raise whatever comes to hand: OSError, SyntaxError, struct.error, ...
-        raise UndecodablePicture(f"the {kind} picture cannot be decoded: {error}") from error
-
-
-def _format_of(head: bytes) -> str | None:
-    if head.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "WEBP"
-    if head.startswith((b"GIF87a", b"GIF89a")):
-        return "GIF"
-    if head.startswith(b"BM"):
-        return "BMP"
-    return None
+        known = not isinstance(error, UnidentifiedImageError)  # its text has our own addresses
+        reason = str(error) if known else "its header is broken"
+        raise UndecodablePicture(f"the {kind} picture cannot be decoded: {reason}") from error
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width < 1 or height < 1:
         raise UndecodablePicture(f"the picture has no pixels ({width}x{height})")
+    if max(width, height) > MAX_SIDE:
+        raise PictureTooLarge(
+            f"the picture has {width}x{height} pixels, the limit of a side is {MAX_SIDE}"
+        )
     if width * height > max_pixels:
         raise PictureTooLarge(
             f"the picture has {width}x{height} = {width * height} pixels, the limit is {max_pixels}"
         )
 
 
-def _webp_size(head: bytes) -> tuple[int, int]:
-    """Canvas size from the first chunk's header (RFC 9649, sections 2.5 to 2.7)."""
-    chunk, body = head[12:16], head[20:30]
-    if len(body) == 10:
-        if chunk == b"VP8X":
-            return 1 + int.from_bytes(body[4:7], "little"), 1 + int.from_bytes(body[7:10], "little")
-        if chunk == b"VP8L":
-            bits = int.from_bytes(body[1:5], "little")
-            return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
-        if chunk == b"VP8 ":
-            width, height = body[6:8], body[8:10]
-            return (
-                int.from_bytes(width, "little") & 0x3FFF,
-                int.from_bytes(height, "little") & 0x3FFF,
-            )
-    raise UndecodablePicture("the WEBP picture's header is broken or truncated")
-
-
-_PNG_END = b"IEND\xaeB`\x82"
-"""PNG's last chunk, which is always empty, with its CRC."""
-
-
-def _check_whole(kind: str, data: bytes | bytearray | memoryview) -> None:
-    """Refuse what Pillow lets pass: all pixels there, but the end of the file missing."""
-    tail = bytes(data[-512:])  # junk behind the end is common and harmless
-    if (kind == "PNG" and _PNG_END not in tail and _PNG_END not in bytes(data)) or (
-        kind == "GIF" and b"\x00;" not in tail
-    ):
-        raise UndecodablePicture(f"the {kind} picture is truncated: its end is missing")
-
-
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit gray: 65535 -> 255, rounded
-        wide = np.asarray(image).astype(np.int64).clip(0, 65535)
-        return Image.fromarray(((wide + 128) // 257).astype(np.uint8)).convert("RGB")
-    return image.convert("RGB")
+    if image.mode == "RGB":
+        return image
+    if not image.mode.startswith("I"):
+        return image.convert("RGB")
+    # 16-bit gray: 65535 -> 255, rounded; in strips, since every step needs wider numbers
+    wide = np.asarray(image)
+    gray = np.empty(wide.shape, np.uint8)
+    rows = max(1, _STRIP_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        strip = np.clip(wide[top : top + rows], 0, 65535).astype(np.uint32)
+        gray[top : top + rows] = (strip + 128) // 257
+    return Image.fromarray(gray).convert("RGB")
 
 
 def _upright(rgb: Image.Image, original: Image.Image) -> Image.Image:

@@ -7,7 +7,6 @@ timm and the ImageNet training scripts share.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from service.manifest import Color, Resize
+from service.resampling import resized_window
 
 Crops = npt.NDArray[np.uint8]
 """uint8 [N, height, width, channels]."""
@@ -27,11 +27,8 @@ _RESAMPLING = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 
-_MAX_SUPPORT = 3
-"""Reach of the widest filter, Lanczos, in source pixels when it does not shrink."""
-
 MAX_RESIZED_PIXELS = 16_000_000
-"""Above this a resized picture is never made whole; its crops are computed one by one.
+"""A picture that grows beyond this is never made whole; its crops are computed one by one.
 
 A 10,000x1 picture would be resized to 2,560,000x256 for a crop of 224x224.
 """
@@ -81,6 +78,11 @@ def corner_boxes(size: tuple[int, int], crop: tuple[int, int]) -> list[Box]:
     return [Box(left, top, crop_width, crop_height) for left, top in corners]
 
 
+def makes_whole(before: tuple[int, int], after: tuple[int, int]) -> bool:
+    """Whether a picture of this size is resized as a whole, which is what a reference does."""
+    return after[0] * after[1] <= max(MAX_RESIZED_PIXELS, before[0] * before[1])
+
+
 def cut(
     picture: Image.Image,
     size: tuple[int, int],
@@ -100,7 +102,7 @@ def cut(
     channels = 1 if color == "L" else 3
     crops = np.zeros((len(boxes), boxes[0].height, boxes[0].width, channels), np.uint8)
     whole = None
-    if size[0] * size[1] <= MAX_RESIZED_PIXELS:
+    if makes_whole(picture.size, size):
         resized = picture if size == picture.size else picture.resize(size, resampling)
         whole = np.asarray(resized).reshape(size[1], size[0], channels)
     for crop, box in zip(crops, boxes, strict=True):
@@ -109,8 +111,8 @@ def cut(
         if whole is not None:
             window = whole[top:bottom, left:right]
         else:
-            window = _resized_window(picture, size, (left, top, right, bottom), resampling)
-            window = window.reshape(bottom - top, right - left, channels)
+            place = (left, top, right, bottom)
+            window = resized_window(picture, size, place, resize.interpolation)
         y, x = top - box.top, left - box.left
         crop[y : y + bottom - top, x : x + right - left] = window
     return crops
@@ -125,37 +127,3 @@ def resize_crop(crop: npt.NDArray[np.uint8], size: tuple[int, int], resize: Resi
     image = Image.fromarray(crop[:, :, 0] if gray else crop)
     resized = np.asarray(image.resize((width, height), _RESAMPLING[resize.interpolation]))
     return resized.reshape(height, width, crop.shape[2])
-
-
-def _resized_window(
-    picture: Image.Image,
-    size: tuple[int, int],
-    window: tuple[int, int, int, int],
-    resampling: Image.Resampling,
-) -> npt.NDArray[np.uint8]:
-    """The window (left, top, right, bottom) of the resized picture, without making the rest.
-
-    Rows first, then columns, each in a pass of its own: Pillow rounds between its two passes, and
-    from version 13 on it swaps them where a picture shrinks much more in height than in width,
-    which a window of a picture may do although the whole does not.
-    """
-    left, top, right, bottom = window
-    columns, x_box = _source(left, right, picture.width, size[0])
-    rows, y_box = _source(top, bottom, picture.height, size[1])
-    part = picture.crop((columns[0], rows[0], columns[1], rows[1]))
-    part = part.resize(
-        (right - left, part.height), resampling, (x_box[0], 0, x_box[1], part.height)
-    )
-    part = part.resize((part.width, bottom - top), resampling, (0, y_box[0], part.width, y_box[1]))
-    return np.asarray(part)
-
-
-def _source(
-    start: int, stop: int, length: int, resized: int
-) -> tuple[tuple[int, int], tuple[float, float]]:
-    """Which source pixels a resized interval needs, and where it lies within them."""
-    scale = length / resized
-    reach = math.ceil(_MAX_SUPPORT * max(1.0, scale)) + 1
-    first = max(0, math.floor(start * scale) - reach)
-    last = min(length, math.ceil(stop * scale) + reach)
-    return (first, last), (start * scale - first, min(stop * scale, length) - first)

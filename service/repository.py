@@ -16,6 +16,7 @@ from service.manifest import (
     ModelFile,
     sha256_of,
 )
+from service.settings import version_folders
 
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
 
@@ -50,9 +51,7 @@ def find(folder: Path) -> list[Version]:
     versions = [
         Version(model.name, version.name, version)
         for model in folder.iterdir()
-        if model.is_dir() and not model.name.startswith((".", "_"))
-        for version in model.iterdir()
-        if version.is_dir() and version.name.isdigit()
+        for version in version_folders(model)
     ]
     return sorted(versions, key=lambda found: (found.name, int(found.version)))
 
@@ -80,11 +79,13 @@ def read(found: Version) -> Manifest | EnsembleManifest:
 
 
 def check_files(folder: Path, manifest: Manifest) -> None:
-    """Check every file that a manifest lists.
+    """Check the proof and every file that a manifest lists.
 
-    Raises RefusedModelError when one is missing, lies outside ``folder``, or differs in size or
-    SHA-256.
+    Raises RefusedModelError when the proof failed, or a file is missing, lies outside
+    ``folder``, or differs in size or SHA-256.
     """
+    if manifest.verification is not None and not manifest.verification.passed:
+        raise RefusedModelError("its proof of equality with the network failed")
     for file in manifest.files:
         _check(folder, file)
 
@@ -99,7 +100,7 @@ def labels(folder: Path, manifest: Manifest) -> list[Label]:
             rows = list(csv.DictReader(stream, strict=True))
         names = [Label(row["synset"] or None, row["label"]) for row in rows]
         indices = [int(row["index"]) for row in rows]
-    except (OSError, ValueError, KeyError, csv.Error) as error:
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise RefusedModelError(f"{manifest.labels} cannot be read: {error!r}") from error
     if indices != list(range(manifest.classes)):
         raise RefusedModelError(

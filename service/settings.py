@@ -6,6 +6,9 @@ A bad value stops the start with one line that names the variable; see `load`.
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,6 +19,8 @@ import models
 from service.engine.cores import available_cores
 
 PREFIX = "ZOO_"
+
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 ProviderName = Literal["tensorrt", "cuda", "openvino", "cpu"]
 
@@ -45,6 +50,8 @@ class Settings(BaseSettings):
     """Most crops in one run of the network; 0: 1 on a CPU, 32 on a GPU."""
     max_body_bytes: Annotated[int, Field(ge=1, le=1 << 32)] = 32 * 1024 * 1024
     """Largest request body in bytes."""
+    max_bodies_bytes: Annotated[int, Field(ge=1, le=1 << 40)] = 256 * 1024 * 1024
+    """Most bytes of all request bodies that a worker holds at a time; beyond that: 429."""
     max_pixels: Annotated[int, Field(ge=1, le=1 << 32)] = 50_000_000
     """Most pixels a picture may announce."""
     max_pictures: Annotated[int, Field(ge=1, le=4096)] = 32
@@ -94,25 +101,44 @@ def load() -> Settings:
     except ValidationError as invalid:
         error = invalid.errors()[0]
         name = PREFIX + str(error["loc"][0]).upper()
+        given = next((os.environ[key] for key in os.environ if key.upper() == name), "")
         reason = error["msg"].removeprefix("Value error, ")
-        raise InvalidSettingsError(f"{name}={os.environ.get(name, '')}: {reason}") from None
-    folder = settings.models / settings.default_model
-    if not settings.default_model or not folder.is_dir() or folder.parent != settings.models:
-        there = sorted(path.name for path in settings.models.iterdir() if _is_model(path))
+        raise InvalidSettingsError(f"{name}={_one_line(given)}: {reason}") from None
+    if settings.max_bodies_bytes < settings.max_body_bytes:
         raise InvalidSettingsError(
-            f"{PREFIX}DEFAULT_MODEL={settings.default_model}: there is no such model in "
-            f"{settings.models}; there are: {', '.join(there) or 'none'}"
+            f"{PREFIX}MAX_BODIES_BYTES={settings.max_bodies_bytes}: one body may already have "
+            f"{PREFIX}MAX_BODY_BYTES={settings.max_body_bytes}"
+        )
+    there = model_names(settings.models)
+    if settings.default_model not in there:
+        raise InvalidSettingsError(
+            f"{PREFIX}DEFAULT_MODEL={_one_line(settings.default_model)}: there is no such model "
+            f"in {settings.models}; there are: {', '.join(there) or 'none'}"
         )
     return settings
+
+
+def model_names(folder: Path) -> list[str]:
+    """The models in a repository: folders that hold a folder with a version's number."""
+    return sorted(path.name for path in folder.iterdir() if list(version_folders(path)))
+
+
+def version_folders(model: Path) -> Iterator[Path]:
+    """The version folders of a model's folder; none where it cannot be read or is hidden."""
+    if model.name.startswith((".", "_")):
+        return
+    with suppress(OSError):  # no folder, or not ours to read
+        for child in model.iterdir():
+            if _VERSION.fullmatch(child.name) and child.is_dir():
+                yield child
+
+
+def _one_line(text: str) -> str:
+    return text if text.isprintable() else ascii(text)
 
 
 def unknown_variables() -> list[str]:
     """Variables with our prefix that are no setting: most likely misspelt."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
-    return sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
-
-
-def _is_model(path: Path) -> bool:
-    return path.is_dir() and any(
-        child.is_dir() and child.name.isdigit() for child in path.iterdir()
-    )
+    names = (name for name in os.environ if name.upper().startswith(PREFIX))
+    return sorted(name for name in names if name.upper() not in known)

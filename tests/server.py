@@ -43,6 +43,13 @@ class Server:
             time.sleep(0.02)
         raise AssertionError(f"{text!r} is not in the log: {self.log}")
 
+    def metric(self, sample: str) -> float:
+        """The value of one sample of /metrics, by its name and labels as they are written."""
+        for line in self.client.get("/metrics").text.splitlines():
+            if line.startswith(f"{sample} "):
+                return float(line.rpartition(" ")[2])
+        return 0.0
+
     def workers(self) -> list[psutil.Process]:
         children = psutil.Process(self.process.pid).children(recursive=True)
         return [p for p in children if "_bentoml_impl.worker.service" in p.cmdline()]

@@ -207,24 +207,27 @@ class Batcher:
         self._fill()
 
     def _form(self) -> list[_Slice]:
-        """Take up to ``max_batch`` crops of one shape: a fair share of each request, in turn."""
+        """Take up to ``max_batch`` crops of one shape: a share of each request, in turn.
+
+        The turns go on until the batch is full or nothing of its shape waits.
+        """
         batch: list[_Slice] = []
         room = self.max_batch
-        for visits_left in range(len(self._queue), 0, -1):
-            if not room:
-                break
+        passed_over = 0
+        while room and passed_over < len(self._queue):
+            share = max(1, room // len(self._queue))
             request = self._queue.popleft()
             if request.deadline <= perf_counter():
                 _expire(request)
             if request.future.done():
                 self._forget(request)
                 continue
-            shape = request.crops.shape[1:]
-            if batch and shape != batch[0].request.crops.shape[1:]:
+            if batch and request.crops.shape[1:] != batch[0].request.crops.shape[1:]:
                 self._queue.append(request)
+                passed_over += 1
                 continue
-            share = max(1, room // visits_left)
-            stop = min(request.taken + share, len(request.crops))
+            passed_over = 0
+            stop = min(request.taken + min(share, room), len(request.crops))
             batch.append(_Slice(request, request.taken, stop))
             room -= stop - request.taken
             self._count(request.taken - stop)

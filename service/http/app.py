@@ -23,10 +23,10 @@ from service.catalogue import Answerer, Refusal
 from service.dataplane import DEFAULT_TOP_K, DataPlane, Query
 from service.ensemble import PROTOCOL_NAME, Ensemble
 from service.errors import BadParameter, ZooError
-from service.http.body import pictures, read_body
+from service.http.body import BodyBudget, pictures, received_body
 from service.http.docs import PAGE, STATIC_FILES, STATIC_FOLDER
 from service.http.openapi import document
-from service.http.problems import answer_error, problem
+from service.http.problems import UNREAD, answer_error, problem
 from service.http.requests import RequestMiddleware
 from service.pictures import Exif
 
@@ -42,7 +42,9 @@ def create_app(plane: DataPlane) -> ASGIApp:
     """
     errors = (HTTPException, ZooError, ClientDisconnect, Exception)
     handlers = dict.fromkeys(errors, answer_error)
-    return RequestMiddleware(Starlette(routes=Routes(plane).all(), exception_handlers=handlers))
+    app = Starlette(routes=Routes(plane).all(), exception_handlers=handlers)
+    app.router.redirect_slashes = False
+    return RequestMiddleware(app)
 
 
 def _json(content: object, status: int = 200) -> Response:
@@ -55,6 +57,7 @@ class Routes:
 
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
+        self._budget = BodyBudget(plane.settings.max_bodies_bytes)
         self._openapi = json.dumps(document(plane.settings)).encode()
 
     def all(self) -> list[BaseRoute]:
@@ -64,7 +67,6 @@ class Routes:
             Route("/models", self.models, methods=["GET"]),
             Route("/models/{name}", self.model, methods=["GET"]),
             Route("/livez", self.livez, methods=["GET"]),
-            Route("/healthz", self.livez, methods=["GET"]),
             Route("/readyz", self.readyz, methods=["GET"]),
             Route("/metrics", self.metrics, methods=["GET"]),
             Route("/openapi.json", self.openapi, methods=["GET"]),
@@ -75,19 +77,30 @@ class Routes:
     async def classify(self, request: Request) -> Response:
         """POST /classify: one picture as the body, or a form of pictures."""
         settings = self._plane.settings
-        query = _query(request.query_params)
-        deadline = perf_counter() + _timeout_s(request.headers, settings.deadline_ms)
-        body = await read_body(request.receive, request.headers, settings.max_body_bytes, deadline)
-        content_type = request.headers.get("content-type", "")
-        encoded, is_form = pictures(body, content_type, settings.max_pictures)
         facts = cast(dict[str, Any], request.scope["zoo"])
-        facts["pictures"] = len(encoded)
-        work = self._plane.classify(encoded, query, transport="http", deadline=deadline)
-        answers = await _unless_gone(work, request.receive)
+        body_read = False
+        try:
+            query = _query(request.query_params)
+            deadline = perf_counter() + _timeout_s(request.headers, settings.deadline_ms)
+            limit, budget = settings.max_body_bytes, self._budget
+            async with received_body(
+                request.receive, request.headers, limit, budget, deadline
+            ) as body:
+                content_type = request.headers.get("content-type", "")
+                encoded, is_form = pictures(body, content_type, settings.max_pictures)
+                facts["pictures"] = len(encoded)
+                body_read = True
+                work = self._plane.classify(encoded, query, transport="http", deadline=deadline)
+                answers = await _unless_gone(work, request.receive)
+        except (ZooError, ClientDisconnect) as error:
+            if not body_read:
+                request.scope[UNREAD] = True
+                code = error.code if isinstance(error, ZooError) else "cancelled"
+                self._plane.refused("http", code)
+            raise
         if is_form and len(answers) > 1:
             failed = sum(isinstance(answer, ZooError) for answer in answers)
-            model = query.model or settings.default_model
-            facts.update(code="ok", failed=failed, model=model, protocol=query.protocol)
+            facts.update(code="ok", failed=failed, model=query.model or settings.default_model)
             return _json({"results": [_result(answer) for answer in answers]})
         answer = answers[0]
         if isinstance(answer, ZooError):

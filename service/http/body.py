@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from service.errors import BadParameter, BodyTooLarge, DeadlineExceeded
+from service import metrics
+from service.errors import BadParameter, BodyTooLarge, DeadlineExceeded, Overloaded
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -25,23 +27,56 @@ LINGER_SECONDS = 0.8
 answer only after sending everything still gets it."""
 
 
-async def read_body(receive: Receive, headers: Headers, limit: int, deadline: float) -> bytes:
+class BodyBudget:
+    """The bytes of all bodies that one worker holds at a time."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.in_use = 0
+
+    def take(self, size: int) -> None:
+        """Count ``size`` bytes more. Raises Overloaded when they do not fit."""
+        if self.in_use + size > self.capacity:
+            raise Overloaded(
+                f"bodies of {self.in_use} bytes are being received or answered, {size} more do "
+                f"not fit into {self.capacity}",
+                retry_after=1,
+            )
+        self.in_use += size
+        metrics.BODY_BYTES.set(self.in_use)
+
+    def give(self, size: int) -> None:
+        """Count ``size`` bytes less."""
+        self.in_use -= size
+        metrics.BODY_BYTES.set(self.in_use)
+
+
+@asynccontextmanager
+async def received_body(
+    receive: Receive, headers: Headers, limit: int, budget: BodyBudget, deadline: float
+) -> AsyncIterator[bytes]:
     """The whole body, at most ``limit`` bytes, before ``deadline`` (``time.perf_counter``).
 
-    Raises BodyTooLarge by the announced length before anything is read, else by counting;
-    DeadlineExceeded when the client is too slow; ClientDisconnect when it has gone.
+    Its bytes stay in the budget for as long as the context is open. Raises BodyTooLarge by the
+    announced length before anything is read, else by counting; Overloaded when the budget is
+    used up; DeadlineExceeded when the client is too slow; ClientDisconnect when it has gone.
     """
     announced = headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
         raise BodyTooLarge(f"the body has {announced} bytes, the limit is {limit}")
-    try:
-        return await asyncio.wait_for(_collect(receive, limit), max(0.0, deadline - perf_counter()))
-    except asyncio.TimeoutError:  # an alias of TimeoutError from Python 3.11 on
-        raise DeadlineExceeded("the deadline passed before the body had arrived") from None
-
-
-async def _collect(receive: Receive, limit: int) -> bytes:
     pieces: list[bytes] = []
+    try:
+        try:
+            timeout = max(0.0, deadline - perf_counter())
+            await asyncio.wait_for(_collect(receive, limit, budget, pieces), timeout)
+        except asyncio.TimeoutError:  # an alias of TimeoutError from Python 3.11 on
+            raise DeadlineExceeded("the deadline passed before the body had arrived") from None
+        yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
+    finally:
+        budget.give(sum(map(len, pieces)))
+
+
+async def _collect(receive: Receive, limit: int, budget: BodyBudget, pieces: list[bytes]) -> None:
     size = 0
     while True:
         message = await receive()
@@ -51,9 +86,10 @@ async def _collect(receive: Receive, limit: int) -> bytes:
         size += len(piece)
         if size > limit:
             raise BodyTooLarge(f"the body has more than {limit} bytes, which is the limit")
+        budget.take(len(piece))
         pieces.append(piece)
         if not message.get("more_body", False):
-            return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+            return
 
 
 async def linger(receive: Receive) -> None:

@@ -11,12 +11,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.errors import BodyTooLarge, Internal, MethodNotAllowed, NotFound, ZooError
+from service.errors import Internal, MethodNotAllowed, NotFound, ZooError
 from service.http.body import linger
 
 logger = logging.getLogger("zoo.http")
 
 MEDIA_TYPE = "application/problem+json"
+UNREAD = "zoo.unread"
+"""Key of the ASGI scope: the error came before the whole body was read."""
 CLIENT_CLOSED_REQUEST = 499
 """nginx' status for the log; nobody is left to receive it."""
 
@@ -45,7 +47,7 @@ def answer_error(request: Request, error: Exception) -> Response:
     facts["code"] = failure.code
     content = {**problem(failure), "request_id": facts["request_id"]}
     text = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
-    response = LingeringResponse if isinstance(failure, BodyTooLarge) else Response
+    response = LingeringResponse if request.scope.get(UNREAD) else Response
     answer = response(text, failure.http_status, media_type=MEDIA_TYPE)
     if failure.retry_after is not None:
         answer.headers["Retry-After"] = str(failure.retry_after)

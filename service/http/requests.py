@@ -7,6 +7,7 @@ import re
 import uuid
 from time import perf_counter
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -14,7 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 access = logging.getLogger("zoo.access")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:+/=@-]{1,128}")
-_QUIET = frozenset({"/livez", "/readyz", "/healthz", "/metrics"})
+_QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 MAX_LOGGED_PATH = 256
 
 
@@ -29,6 +30,8 @@ class RequestMiddleware:
             await self.app(scope, receive, send)
             return
         started = perf_counter()
+        if not scope["path"].startswith("/"):  # RFC 9112, section 3.2.2: a whole URL is allowed
+            scope = {**scope, "path": urlsplit(scope["path"]).path or "/"}
         headers = Headers(scope=scope)
         request_id = _request_id(headers)
         facts: dict[str, Any] = {"request_id": request_id}

@@ -119,6 +119,22 @@ async def test_long_requests_do_not_starve_short_ones() -> None:
     assert values(await long) == [200] * 144
 
 
+async def test_a_batch_is_filled_by_whoever_has_more() -> None:
+    bench = Bench(max_batch=32)
+    bench.device.gate.clear()
+    first = asyncio.create_task(bench.infer(crops(9)))
+    await asyncio.sleep(0.01)
+    sizes = [144, 1, 1, 1]
+    work = [asyncio.create_task(bench.infer(crops(*[i] * n))) for i, n in enumerate(sizes)]
+    await asyncio.sleep(0.01)
+    bench.device.gate.set()
+    await first
+    for i, answer in enumerate(await asyncio.gather(*work)):
+        assert values(answer) == [i] * sizes[i]
+    assert [len(batch) for batch in bench.device.batches] == [1, 32, 32, 32, 32, 19]
+    assert {1, 2, 3} <= set(bench.device.batches[1])
+
+
 async def test_crops_of_different_shapes_never_share_a_batch() -> None:
     bench = Bench(max_batch=8)
     bench.device.gate.clear()

@@ -156,6 +156,27 @@ def test_other_routes_and_methods(server: Server) -> None:
         check(server.client.request(method, path), 405, "method_not_allowed")
 
 
+def exchange(server: Server, request: bytes) -> bytes:
+    host, port = server.url.removeprefix("http://").split(":")
+    with closing(socket.create_connection((host, int(port)), timeout=20)) as raw:
+        raw.sendall(request)
+        answer = b""
+        while b"}" not in answer and (piece := raw.recv(4096)):
+            answer += piece
+    return answer
+
+
+def test_every_path_is_answered_here(server: Server) -> None:
+    for path in ("/schema.json", "/docs.json", "/models/", "/classify/", "/metrics/", "/healthz"):
+        check(server.client.get(path), 404, "not_found")
+    for target in (b"/models/%0ax", b"*", b"/%00", b"//", b"/models/%2e%2e/x"):
+        answer = exchange(server, b"GET " + target + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert b"x-request-id" in answer.lower(), answer
+        assert b" 404 " in answer.splitlines()[0]
+    whole = exchange(server, b"GET http://x/livez HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert b"alive" in whole
+
+
 def test_timeouts(server: Server) -> None:
     data = COFFEE.read_bytes()
     for value in ("0", "-1", "soon", "1e3"):
@@ -178,7 +199,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         zoo_max_pictures=3,
         zoo_max_pixels=600 * 400,
         zoo_queue_crops=20,
-        zoo_deadline_ms=3000,
+        zoo_max_bodies_bytes=3 * len(COFFEE.read_bytes()),
         zoo_max_batch=4,
         zoo_log_format="json",
     ) as running:
@@ -234,13 +255,52 @@ def test_the_queue_limit(limited: Server) -> None:
 
 def test_a_slow_body_meets_the_deadline(limited: Server) -> None:
     host, port = limited.url.removeprefix("http://").split(":")
+    head = b"POST /classify HTTP/1.1\r\nHost: x\r\nX-Request-Timeout-Ms: 500\r\n"
     with closing(socket.create_connection((host, int(port)), timeout=20)) as slow:
-        slow.sendall(b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\nabc")
+        slow.sendall(head + b"Content-Length: 5000\r\n\r\nabc")
         answer = b""
         while b"}" not in answer and (piece := slow.recv(4096)):
             answer += piece
     assert b" 504 " in answer.splitlines()[0]
     assert b"deadline_exceeded" in answer
+
+
+def test_bodies_that_wait_are_bounded_together(limited: Server) -> None:
+    """Three bodies that are nearly there fill the budget; a fourth is refused, until they go."""
+    host, port = limited.url.removeprefix("http://").split(":")
+    data = COFFEE.read_bytes()
+    head = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(data)
+    waiting = [socket.create_connection((host, int(port)), timeout=20) for _ in range(3)]
+    try:
+        for connection in waiting:
+            connection.sendall(head + data[:-1])
+        end = time.monotonic() + 20
+        while limited.metric("zoo_body_bytes") != 3 * (len(data) - 1):
+            assert time.monotonic() < end
+        reply = limited.classify(data)
+        check(reply, 429, "overloaded")
+        assert int(reply.headers["Retry-After"]) >= 1
+    finally:
+        for connection in waiting:
+            connection.close()
+    end = time.monotonic() + 20
+    while limited.classify(data).status_code != 200:
+        assert time.monotonic() < end
+
+
+def test_memory_of_large_pictures_is_given_back(server: Server) -> None:
+    pictures = {}
+    for name, mode in (("rgb", "RGB"), ("gray16", "I;16"), ("rgba", "RGBA")):
+        buffer = io.BytesIO()
+        Image.new(mode, (5000, 5000)).save(buffer, "PNG", compress_level=9)
+        pictures[name] = buffer.getvalue()
+    server.classify(pictures["rgb"])
+    before = server.memory()
+    for picture in pictures.values():
+        assert server.classify(picture).status_code == 200
+        cut = server.classify(picture[: len(picture) // 2])
+        assert cut.json()["code"] == "undecodable_picture"
+    assert server.memory() - before < 40e6
 
 
 def test_a_client_that_leaves_harms_nobody(limited: Server) -> None:
@@ -251,7 +311,7 @@ def test_a_client_that_leaves_harms_nobody(limited: Server) -> None:
         with closing(socket.create_connection((host, int(port)), timeout=20)) as gone:
             gone.sendall(head % len(data) + data[:cut])
     end = time.monotonic() + 20
-    while "zoo_admitted_crops 0.0" not in limited.client.get("/metrics").text:
+    while limited.metric("zoo_admitted_crops") or limited.metric("zoo_body_bytes"):
         assert time.monotonic() < end, "permits leaked"
         time.sleep(0.1)
     assert limited.classify(COFFEE).status_code == 200

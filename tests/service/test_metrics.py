@@ -91,6 +91,19 @@ def test_labels_are_bounded(workers: Server) -> None:
     assert 'model="unknown"' in text
 
 
+def test_what_ends_before_it_is_read_is_counted(workers: Server) -> None:
+    unknown = {"model": "unknown", "protocol": "unknown", "transport": "http"}
+    before = scrape(workers)
+    httpx.post(f"{workers.url}/classify?top_k=x", content=b"a")
+    httpx.post(f"{workers.url}/classify", files={"x": b"1"})
+    httpx.post(f"{workers.url}/classify", content=bytes(40_000_000))
+    after = scrape(workers)
+    for code, count in (("bad_parameter", 2), ("body_too_large", 1)):
+        labels = {"code": code, **unknown}
+        grown = value(after, "zoo_requests_total", **labels)
+        assert grown - value(before, "zoo_requests_total", **labels) == count
+
+
 def test_every_metric_has_help(workers: Server) -> None:
     text = httpx.get(f"{workers.url}/metrics").text
     families = [f for f in text_string_to_metric_families(text) if f.name.startswith("zoo_")]

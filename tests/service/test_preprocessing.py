@@ -18,6 +18,7 @@ SIZES = [
     *((300, 301), (2000, 1333), (640, 427), (100, 100), (223, 225), (1000, 30), (30, 1000)),
     (6000, 4001),
 ]
+STRIPS = [(300, 75_100), (75_100, 300), (257, 70_000), (90_000, 260), (9_000, 21)]
 RULES = [
     (256, 224, "bilinear"),
     (256, 224, "bicubic"),
@@ -99,19 +100,34 @@ def test_gray_is_luma() -> None:
     np.testing.assert_array_equal(ours[0, ..., 0], np.asarray(reference))
 
 
-@pytest.mark.parametrize("ten", [False, True])
-@pytest.mark.parametrize("size", [(1500, 20), (21, 1900)], ids=str)
-def test_a_long_strip_without_making_it_whole(
-    size: tuple[int, int], ten: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("interpolation", ["nearest", "bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize(
+    "size", [(1500, 20), (21, 1900), (255, 200), (100, 97), (1, 1), (2, 300)], ids=str
+)
+def test_a_window_is_what_pillow_makes_of_the_whole(
+    size: tuple[int, int], interpolation: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     picture = noise(size)
-    resize = Resize(rule="shortest_side", size=256, interpolation="bicubic")
-    whole = crops(picture, resize, 224, ten=ten)
-    monkeypatch.setattr(preprocessing, "MAX_RESIZED_PIXELS", 1)
-    windows = crops(picture, resize, 224, ten=ten)
-    difference = np.abs(whole.astype(int) - windows)
-    assert difference.max() <= 1
-    assert (difference > 0).mean() <= 1e-3
+    resize = Resize(rule="shortest_side", size=256, interpolation=interpolation)
+    whole = crops(picture, resize, 224, ten=True)
+    monkeypatch.setattr(preprocessing, "makes_whole", lambda *_: False)
+    np.testing.assert_array_equal(crops(picture, resize, 224, ten=True), whole)
+
+
+# the reference makes the whole strip: up to 200,000 pixels long, not gigabytes
+REFERABLE = [
+    (size, rule) for size in STRIPS for rule in RULES[:-1] if rule[0] * max(size) / min(size) <= 2e5
+]
+
+
+@pytest.mark.parametrize(("size", "rule"), REFERABLE, ids=str)
+def test_long_strips_against_torchvision(size: tuple[int, int], rule: tuple[int, int, str]) -> None:
+    short, crop, interpolation = rule
+    picture = noise(size)
+    resize = Resize(rule="shortest_side", size=short, interpolation=interpolation)
+    ours = crops(picture, resize, crop)[0]
+    reference = transforms.CenterCrop(crop)(torchvision_resize(short, interpolation)(picture))
+    np.testing.assert_array_equal(ours, np.asarray(reference))
 
 
 @pytest.mark.parametrize("size", [(1, 5_000_000), (5_000_000, 1)], ids=str)

@@ -64,6 +64,11 @@ def same_labels(folder: Path) -> None:
     resign(folder, "labels.csv")
 
 
+def no_index(folder: Path) -> None:
+    (folder / "labels.csv").write_text("synset,label,index\n,zero\n")
+    resign(folder, "labels.csv")
+
+
 def outside(folder: Path) -> None:
     (folder / "model.onnx").unlink()
     (folder / "model.onnx").symlink_to(LENET / "model.onnx")
@@ -91,6 +96,11 @@ BREAKAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda f: edit(f, lambda m: m["files"][0].update(path="../../../etc/passwd")),
         "files.0.path",
     ),
+    "no_proof": (
+        lambda f: edit(f, lambda m: m["verification"].update(passed=False)),
+        "proof",
+    ),
+    "no_index": (no_index, "labels.csv"),
     "bad_classes": (lambda f: edit(f, lambda m: m.update(classes=11)), "0 to 10"),
 }
 
@@ -106,6 +116,8 @@ def build(folder: Path) -> None:
         breakage(copy)
     (folder / ".hidden" / "1").mkdir(parents=True)
     (folder / "notes" / "draft").mkdir(parents=True)
+    (folder / "lenet5" / "²").mkdir()
+    (folder / "lenet5" / "007").mkdir()
     (folder / "README").write_text("not a model")
 
 

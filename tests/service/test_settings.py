@@ -12,11 +12,12 @@ from service.engine.cores import available_cores
 from tests.server import ROOT, command, environment, free_port, serving
 
 BAD = {
-    "ZOO_DEFAULT_MODEL": ["vgg99", "../models/lenet5", "lenet5/1", "."],
+    "ZOO_DEFAULT_MODEL": ["vgg99", "../models/lenet5", "lenet5/1", ".", "..", "Lenet5"],
     "ZOO_MODELS": ["/nowhere", str(ROOT / "README.md")],
     "ZOO_WORKERS": ["0", "-1", "two", "1.5", "100000"],
     "ZOO_THREADS": ["-1", "many"],
     "ZOO_MAX_BODY_BYTES": ["0", "1MB"],
+    "ZOO_MAX_BODIES_BYTES": ["0", "1000"],
     "ZOO_MAX_PIXELS": ["0"],
     "ZOO_MAX_PICTURES": ["0"],
     "ZOO_QUEUE_CROPS": ["0"],

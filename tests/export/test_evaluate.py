@@ -1,0 +1,196 @@
+"""`export evaluate`: in process and over HTTP, resumed, with unreadable files, on real digits."""
+
+from __future__ import annotations
+
+import csv
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from export import dataset, evaluation_report
+from export.dataset import Classes, DatasetRefused
+from export.evaluation_report import Rate
+from service.repository import Label, Version, labels, read
+from tests.photographs import CHINA, COFFEE, FLOWER
+from tests.server import ROOT, Server
+
+IMAGENET = ROOT / "models" / "efficientnet_lite0" / "1"
+
+
+def png(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """100 digits in class folders; five of them in the wrong one, two that are no pictures."""
+    folder = tmp_path_factory.mktemp("digits")
+    data = load_digits()
+    for number in range(100):
+        target = int(data.target[number])
+        label = (target + 1) % 10 if number % 20 == 0 else target
+        (folder / str(label)).mkdir(exist_ok=True)
+        picture = Image.fromarray((data.images[number] * 255 / 16).round().astype(np.uint8))
+        (folder / str(label) / f"{number}.png").write_bytes(png(picture))
+    (folder / "3" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
+    (folder / "4" / "text.jpg").write_text("not a picture")
+    return folder
+
+
+def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "export", "evaluate", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.parametrize("way", ["in process", "over HTTP"])
+def test_digits(digits: Path, tmp_path: Path, server: Server, way: str) -> None:
+    where = ["--server", server.url] if way == "over HTTP" else []
+    done = run("lenet5", "--data", digits, "--output", tmp_path / "out", *where)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "published" in done.stdout
+    assert "2 pictures without an answer" in done.stdout
+    summary = rows(tmp_path / "out" / "summary.csv")
+    assert summary[0]["what"] == "measured, center, 100 pictures"
+    measured = float(summary[0]["top1_error"].split()[0])
+    assert 5 <= measured <= 8
+    per_class = rows(tmp_path / "out" / "per_class.csv")
+    assert sum(int(row["pictures"]) for row in per_class) == 102
+    assert [row["label"] for row in per_class] == [str(digit) for digit in range(10)]
+    unanswered = rows(tmp_path / "out" / "unanswered.csv")
+    assert [row["picture"] for row in unanswered] == ["3/broken.png", "4/text.jpg"]
+    plot = Image.open(tmp_path / "out" / "confusion.png")
+    assert min(plot.size) > 200
+
+
+def test_a_run_that_was_broken_off_goes_on(digits: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run("lenet5", "--data", digits, "--output", out).returncode == 0
+    whole = (out / "answers.csv").read_text()
+    lines = whole.splitlines(keepends=True)
+    (out / "answers.csv").write_text("".join(lines[:42]) + lines[42][:3])  # cut within a line
+    summary = (out / "summary.csv").read_text()
+    done = run("lenet5", "--data", digits, "--output", out)
+    assert "resuming after 40 of 102 pictures" in done.stdout
+    assert sorted((out / "answers.csv").read_text().splitlines()) == sorted(whole.splitlines())
+    assert (out / "summary.csv").read_text() == summary
+    other = run("efficientnet_lite0", "--data", digits, "--output", out)
+    assert other.returncode == 2
+    assert "another evaluation" in other.stderr
+
+
+def test_photographs_by_list(tmp_path: Path) -> None:
+    for number, path in enumerate((COFFEE, FLOWER, CHINA), start=1):
+        picture = Image.open(path).convert("RGB")
+        (tmp_path / f"{number}.png").write_bytes(png(picture))
+    (tmp_path / "val.txt").write_text("1.png 967\n2.png n11939491\n3.png volcano\n")
+    done = run(
+        *("efficientnet_lite0", "--data", tmp_path, "--list", tmp_path / "val.txt"),
+        *("--protocol", "ten_crop", "--output", tmp_path / "out"),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    (measured, *published) = rows(tmp_path / "out" / "summary.csv")
+    assert measured["what"] == "measured, ten_crop, 3 pictures"
+    assert measured["top1_error"].startswith("33.33 %")
+    assert measured["top5_error"].startswith("33.33 %")
+    assert published[0]["top1_error"] == "24.90 %"
+
+
+REFUSED = {
+    "no folder": (["lenet5", "--data", "nowhere"], "no folder"),
+    "no classes": (["lenet5", "--data", "service"], "no class"),
+    "no model": (["vgg99", "--data", "service"], "no model vgg99"),
+    "no service": (
+        ["lenet5", "--data", "service", "--server", "http://127.0.0.1:9"],
+        "does not answer",
+    ),
+    "no list": (["lenet5", "--data", "service", "--list", "nowhere"], "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_refusals_are_one_line(kind: str, tmp_path: Path) -> None:
+    arguments, words = REFUSED[kind]
+    done = run(*arguments, "--output", tmp_path / "out")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert words in done.stderr
+
+
+def test_a_protocol_the_model_cannot_do(digits: Path, tmp_path: Path) -> None:
+    done = run("lenet5", "--data", digits, "--protocol", "ten_crop", "--output", tmp_path / "out")
+    assert done.returncode == 2
+    assert "center" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def imagenet() -> Classes:
+    manifest = read(Version("efficientnet_lite0", "1", IMAGENET))
+    return Classes(labels(IMAGENET, manifest))
+
+
+@pytest.mark.parametrize(
+    ("text", "index"),
+    [
+        ("n02130308", 293),
+        ("293", 293),
+        ("cheetah", 293),
+        ("Cheetah", 293),
+        ("great_white_shark", 2),
+        ("Great White Shark", 2),
+        ("Cardigan", 264),  # the dog
+        ("cardigan", 474),  # the garment
+        ("CARDIGAN", None),
+        ("1000", None),
+        ("-1", None),
+        ("n00000000", None),
+        ("", None),
+    ],
+)
+def test_names_of_classes(imagenet: Classes, text: str, index: int | None) -> None:
+    assert imagenet.index(text) == index
+
+
+def test_the_ground_truth_of_the_kit(tmp_path: Path) -> None:
+    classes = Classes([Label("n1", "cat"), Label("n2", "dog"), Label("n3", "owl")])
+    for name in ("b.JPEG", "a.JPEG", "c.JPEG"):
+        (tmp_path / name).write_bytes(b"x")
+    truth, ids = tmp_path / "truth.txt", tmp_path / "ids.txt"
+    truth.write_text("3\n1\n2\n")
+    ids.write_text("n2 dog\nn3\nn1 cat\n")
+    with pytest.raises(DatasetRefused, match="--id-synsets"):
+        dataset.from_list(tmp_path, truth, classes)
+    samples = dataset.from_list(tmp_path, truth, classes, ids)
+    assert [(s.name, s.target) for s in samples] == [("a.JPEG", 0), ("b.JPEG", 1), ("c.JPEG", 2)]
+    truth.write_text("3\n1\n")
+    with pytest.raises(DatasetRefused, match="3 pictures"):
+        dataset.from_list(tmp_path, truth, classes, ids)
+    truth.write_text("3\n1\n4\n")
+    with pytest.raises(DatasetRefused, match="1 to 3"):
+        dataset.from_list(tmp_path, truth, classes, ids)
+
+
+def test_lists_stay_in_their_folder(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("../../etc/passwd 1\n")
+    with pytest.raises(DatasetRefused, match="outside"):
+        dataset.from_list(tmp_path, tmp_path / "list.txt", Classes([Label(None, "0")] * 2))
+
+
+def test_the_interval_is_wilsons() -> None:
+    # Brown, Cai and DasGupta 2001: exact values of the score interval
+    assert Rate(0, 10).interval == pytest.approx((0.0, 27.753), abs=1e-3)
+    assert Rate(5, 10).interval == pytest.approx((23.659, 76.341), abs=1e-3)
+    assert Rate(12450, 50000).interval == pytest.approx((24.523, 25.281), abs=2e-3)
+    assert str(Rate(1, 4)).startswith("25.00 % [")
+    assert evaluation_report.Rate(0, 0).percent != 0

@@ -1,0 +1,127 @@
+"""Files that ask for more work than their size says, and odd ones that are whole."""
+
+from __future__ import annotations
+
+import io
+import struct
+import time
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from service.containers import MAX_EXTENSION_BLOCKS, MAX_JPEG_SCANS
+from service.errors import PictureTooLarge, UndecodablePicture
+from service.pictures import MAX_SIDE, decode
+from tests.photographs import CHELSEA
+
+
+@pytest.fixture(scope="module")
+def cat() -> Image.Image:
+    return Image.open(CHELSEA).convert("RGB")
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def scans(data: bytes, count: int) -> bytes:
+    """A progressive JPEG with a scan that says nothing about any block, repeated."""
+    table = b"\xff\xc4" + struct.pack(">HB", 20, 0x10) + bytes([1] + [0] * 15) + b"\xe0"
+    scan = table + b"\xff\xda" + struct.pack(">HBBBBBB", 8, 1, 1, 0x00, 1, 63, 0) + b"\x7f" * 3
+    return data[:-2] + scan * count + b"\xff\xd9"
+
+
+def test_a_jpeg_of_many_scans_is_refused(cat: Image.Image) -> None:
+    data = encoded(cat, "JPEG", progressive=True)
+    own = data.count(b"\xff\xda")
+    with pytest.raises(UndecodablePicture, match="more than 100 scans"):
+        decode(scans(data, MAX_JPEG_SCANS - own + 1))
+    started = time.perf_counter()
+    with pytest.raises(UndecodablePicture, match="scans"):
+        decode(scans(data, 100_000))
+    assert time.perf_counter() - started < 5
+
+
+def test_what_follows_a_jpeg_is_not_looked_at(cat: Image.Image) -> None:
+    # phones append a video to a photograph, and cameras a preview
+    data = encoded(cat, "JPEG")
+    whole = decode(data + b"\xff\xda\0\x08" * 1000 + b"\xff\xd8\xff")
+    np.testing.assert_array_equal(np.asarray(whole), np.asarray(decode(data)))
+    assert decode(encoded(cat, "MPO", save_all=True, append_images=[cat])).size == cat.size
+
+
+@pytest.mark.parametrize("segment", [b"\xff\xfe\0\2", b"\xff\xe5\0\2", b"\xff\xe5\0\x03x"])
+def test_a_jpeg_of_many_segments_is_refused(cat: Image.Image, segment: bytes) -> None:
+    data = encoded(cat, "JPEG")
+    few = decode(data[:2] + segment * 100 + data[2:])
+    assert few.size == cat.size
+    with pytest.raises(UndecodablePicture, match="segments"):
+        decode(data[:2] + segment * (MAX_EXTENSION_BLOCKS + 1) + data[2:])
+
+
+def test_a_png_of_many_chunks_is_refused(cat: Image.Image) -> None:
+    data = encoded(cat, "PNG")
+    chunk = struct.pack(">I", 0) + b"abCd" + struct.pack(">I", zlib.crc32(b"abCd"))
+    assert decode(data[:33] + chunk * 100 + data[33:]).size == cat.size
+    for place in (33, len(data) - 12):
+        with pytest.raises(UndecodablePicture, match="chunks"):
+            decode(data[:place] + chunk * MAX_EXTENSION_BLOCKS + data[place:])
+
+
+def test_a_gif_of_many_blocks_is_refused(cat: Image.Image) -> None:
+    data = encoded(cat.quantize(), "GIF")
+    place = data.index(b",", 13 + 768)
+    comment = b"!\xfe" + b"\x01a" * 100 + b"\0"
+    assert decode(data[:place] + comment + data[place:]).size == cat.size
+    long = b"!\xfe" + b"\x01a" * (MAX_EXTENSION_BLOCKS + 1) + b"\0"
+    for bomb in (long, comment * (MAX_EXTENSION_BLOCKS // 100 + 1)):
+        with pytest.raises(UndecodablePicture, match="blocks"):
+            decode(data[:place] + bomb + data[place:])
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP"])
+@pytest.mark.parametrize("junk", [b"\r\n", bytes(5000), b"\xaa" * 5000], ids=["line", "0", "aa"])
+def test_junk_behind_the_end_is_harmless(cat: Image.Image, kind: str, junk: bytes) -> None:
+    data = encoded(cat, kind)
+    np.testing.assert_array_equal(np.asarray(decode(data + junk)), np.asarray(decode(data)))
+
+
+def rle_bmp(width: int, height: int) -> bytes:
+    """Black rows, each of runs of at most 255 pixels."""
+    runs, left = b"", width
+    while left:
+        runs += bytes([min(left, 255), 0])
+        left -= min(left, 255)
+    pixels = (runs + b"\0\0") * height + b"\0\1"
+    head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(pixels), 0, 0, 256, 0)
+    palette = bytes(1024)
+    offset = 14 + len(head) + len(palette)
+    file = b"BM" + struct.pack("<IHHI", offset + len(pixels), 0, 0, offset)
+    return file + head + palette + pixels
+
+
+def test_run_length_encoded_bmp() -> None:
+    assert decode(rle_bmp(300, 200)).size == (300, 200)
+    assert decode(rle_bmp(1000, 1000)).size == (1000, 1000)
+    for width, height in ((1000, 1001), (7000, 7000)):
+        with pytest.raises(PictureTooLarge, match="run-length"):
+            decode(rle_bmp(width, height))
+    with pytest.raises(PictureTooLarge, match="run-length"):
+        decode(rle_bmp(10, 10) + bytes(2_000_000))
+
+
+def test_the_limit_of_a_side() -> None:
+    assert decode(encoded(Image.new("L", (MAX_SIDE, 1)), "PNG")).size == (MAX_SIDE, 1)
+    for size in ((MAX_SIDE + 1, 1), (1, MAX_SIDE + 1)):
+        with pytest.raises(PictureTooLarge, match="side"):
+            decode(encoded(Image.new("L", size), "PNG"))
+
+
+def test_16_bit_gray_of_several_strips() -> None:
+    values = np.random.default_rng(0).integers(0, 65536, (1500, 1001), dtype=np.uint16)
+    seen = np.asarray(decode(encoded(Image.fromarray(values), "PNG")))[..., 0]
+    np.testing.assert_allclose(seen, values / 257.0, atol=0.5 + 1e-9)
