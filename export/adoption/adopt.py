@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from export import labels, pictures, proof
 from export.adoption import description, fitting, foreign, label_file, tail
 from export.adoption.description import LICENCE, MODEL, NOTICE, Facts
 from export.adoption.foreign import Wishes
-from export.adoption.original import Original
+from export.adoption.original import Original, Pixels
 from export.adoption.proof import Truth, crops_of, prove
 from export.errors import ExportError, ForeignModelRefused, NotBuilt
 from export.labels import Label
@@ -84,7 +84,8 @@ def adopt(
     names = _labels(given, original.classes, skip_first=wanted.skip_first)
     with workshop(output) as folder:
         report("finding its probabilities and logits")
-        probes = _probes(input, resize)
+        sample = {**pictures.photographs(), **pictures.random_pictures()}
+        probes = _probes(sample, input, resize)
         end = tail.find(found, original, original.pictures(probes))
         truth = Truth(original, end, skip_first=wanted.skip_first)
         fitted = fitting.fit(truth, probes, report)
@@ -106,7 +107,7 @@ def adopt(
             protocols=protocols,
             classes=len(names),
         )
-        parities = prove(truth, _open(folder / MODEL, manifest), _sample(), report)
+        parities = prove(truth, _open(folder / MODEL, manifest), sample, report)
         proof.demand(wanted.name, parities)
         manifest = manifest.model_copy(update={"verification": proof.record(parities)})
         text = manifest.model_dump_json(indent=2) + "\n"
@@ -137,14 +138,9 @@ def _labels(given: list[Label] | None, classes: int, *, skip_first: bool) -> lis
     raise ForeignModelRefused(f"it has {served} classes: --labels FILE must name them{hint}")
 
 
-def _sample() -> dict[str, bytes]:
-    return {**pictures.photographs(), **pictures.random_pictures()}
-
-
-def _probes(input: Input, resize: Resize) -> np.ndarray:  # noqa: A002
-    """Centre crops uint8 [5, H, W, C] of three photographs and two random pictures."""
-    photographs = list(pictures.photographs().values())[-3:]
-    chosen = photographs + list(pictures.random_pictures().values())[: _PROBES - 3]
+def _probes(sample: Mapping[str, bytes], input: Input, resize: Resize) -> Pixels:  # noqa: A002
+    """Centre crops uint8 [5, H, W, C] of five pictures, photographs and random ones."""
+    chosen = list(sample.values())[:: -max(1, len(sample) // _PROBES)][:_PROBES]
     return np.concatenate([crops_of(picture, input, resize, "center") for picture in chosen])
 
 

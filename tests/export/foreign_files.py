@@ -175,6 +175,7 @@ def reference(
     pixels = torch.from_numpy(np.array(cut(image))).permute(2, 0, 1)[None].float()
     options = ort.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = 1
     session = ort.InferenceSession(os.fspath(file), options, providers=["CPUExecutionProvider"])
     value = normalise(pixels).numpy()
     answer: Floats = session.run(None, {session.get_inputs()[0].name: value})[0]

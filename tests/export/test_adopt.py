@@ -34,7 +34,11 @@ from tests.export.foreign_files import (
 )
 
 Normalise = Callable[[Tensor], Tensor]
-PICTURES = {**pictures.photographs(), **pictures.random_pictures(7)}
+# every other photograph, and random pictures that the proof does not have
+PICTURES = {
+    **dict(list(pictures.photographs().items())[::2]),
+    **dict(list(pictures.random_pictures(7).items())[:3]),
+}
 
 
 def adopted(

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import pytest
 from onnx import numpy_helper
 from onnxruntime.quantization import quantize_static
 
@@ -39,23 +38,19 @@ def proof_after(file: Path, change: float) -> dict[str, Parity]:
     return prove(truth, Exported(folder / "model.onnx", manifest), some)
 
 
-@pytest.mark.parametrize(("change", "passes"), [(0, True), (0.01, False)])
-def test_another_mean_is_noticed(
-    change: float, passes: bool, export: Command, tmp_path: Path
-) -> None:
+def test_another_mean_is_noticed(export: Command, tmp_path: Path) -> None:
     file = torchscript(tmp_path / "net.onnx", Net())
     adopted(export, file)
-    parities = proof_after(file, change)
-    assert parities["center"].passed is passes
-    assert parities["batch"].passed
+    assert all(parity.passed for parity in proof_after(file, 0).values())
+    parities = proof_after(file, 0.01)
+    assert not parities["center"].passed
+    assert parities["batch"].passed  # wrong together as well as alone
 
 
-@pytest.mark.parametrize(("change", "passes"), [(0, True), (0.01, False)])
-def test_another_mean_is_noticed_behind_rounding(
-    change: float, passes: bool, export: Command, tmp_path: Path
-) -> None:
+def test_another_mean_is_noticed_behind_rounding(export: Command, tmp_path: Path) -> None:
     single = torchscript(tmp_path / "single.onnx", Net(), opset=17)
     file = tmp_path / "int8.onnx"
     quantize_static(single, file, Calibration(), per_channel=True)
     adopted(export, file)
-    assert proof_after(file, change)["network"].passed is passes
+    assert all(parity.passed for parity in proof_after(file, 0).values())
+    assert not proof_after(file, 0.01)["network"].passed
