@@ -1,4 +1,4 @@
-"""The command line: python -m export list | build | verify | count | ensemble | evaluate ..."""
+"""The command line: list, build, verify, count, train, ensemble, evaluate, adopt, page."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from export import registry
+from export.adoption import command as adoption
 from export.errors import ExportError
 
 app = typer.Typer(
@@ -243,6 +244,9 @@ def page(
     from export import zoo_page
 
     print(f"wrote {zoo_page.write(output)}")
+
+
+app.command("adopt")(adoption.adopt)
 
 
 def main() -> None:

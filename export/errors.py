@@ -42,6 +42,10 @@ class NotBuilt(ExportError):
     """The models folder has no such model, or what it has is not whole."""
 
 
+class ForeignModelRefused(ExportError):
+    """The ONNX file is no classifier that can be adopted."""
+
+
 class ProofFailed(ExportError):
     """The ONNX file does not compute what the network computes."""
 

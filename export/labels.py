@@ -67,11 +67,16 @@ def unique(names: list[str], lemmas: list[str]) -> list[str]:
 
 
 def write(of: LabelSet, file: Path) -> None:
+    """Write ``labels.csv`` of one of our own sets of classes."""
+    write_rows(labels(of), file)
+
+
+def write_rows(rows: list[Label], file: Path) -> None:
     """Write ``labels.csv``: UTF-8, one line per class, the header ``index,synset,label``."""
     with file.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(HEADER)
-        writer.writerows(astuple(label) for label in labels(of))
+        writer.writerows(astuple(label) for label in rows)
 
 
 def _timm(name: str) -> str:

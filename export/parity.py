@@ -39,6 +39,20 @@ _BATCH = 8
 
 
 @dataclass(frozen=True)
+class Tolerance:
+    """How far two sides may be apart. The defaults are for one network in single precision."""
+
+    probability: float = MAX_PROBABILITY_DIFFERENCE
+    logit: float = MAX_LOGIT_DIFFERENCE
+    """In standard deviations."""
+    distinct: bool = True
+    """Whether the pictures must have several top fives; not so for a handful of classes."""
+
+
+STRICT = Tolerance()
+
+
+@dataclass(frozen=True)
 class Answers:
     """What one side said to P pictures under one protocol.
 
@@ -64,21 +78,23 @@ class Parity:
     spread: float
     """Spread of the logits between pictures / spread over the classes."""
     classes: int
+    tolerance: Tolerance = STRICT
 
     @property
     def failures(self) -> list[str]:
         """What is wrong, in words; empty when the proof holds."""
         # written so that NaN fails
         found = []
-        if not self.probability_difference <= MAX_PROBABILITY_DIFFERENCE:
+        allowed = self.tolerance
+        if not self.probability_difference <= allowed.probability:
             found.append(
                 f"probabilities differ by {self.probability_difference:.3g}, "
-                f"allowed are {MAX_PROBABILITY_DIFFERENCE:g}"
+                f"allowed are {allowed.probability:g}"
             )
-        if not self.logit_difference <= MAX_LOGIT_DIFFERENCE:
+        if not self.logit_difference <= allowed.logit:
             found.append(
                 f"logits differ by {self.logit_difference:.3g} standard deviations, "
-                f"allowed are {MAX_LOGIT_DIFFERENCE:g}"
+                f"allowed are {allowed.logit:g}"
             )
         if self.top5_agreement != 1:
             found.append(f"only {self.top5_agreement:.1%} of the pictures have the same top five")
@@ -89,7 +105,7 @@ class Parity:
             )
         possible = math.comb(self.classes, depth(self.classes))
         needed = max(2, min(math.ceil(MIN_DISTINCT * self.pictures), possible // 2))
-        if self.distinct_top5 < needed:
+        if allowed.distinct and self.distinct_top5 < needed:
             found.append(
                 f"{self.pictures} pictures have only {self.distinct_top5} different top fives, "
                 f"needed are {needed}: the comparison proves nothing"
@@ -102,7 +118,7 @@ class Parity:
         return not self.failures
 
 
-def compare(reference: Answers, measured: Answers) -> Parity:
+def compare(reference: Answers, measured: Answers, tolerance: Tolerance = STRICT) -> Parity:
     """Compare two sides' answers to the same pictures; the first is taken for the truth.
 
     Raises ValueError when the shapes differ or there are fewer than two pictures.
@@ -116,13 +132,13 @@ def compare(reference: Answers, measured: Answers) -> Parity:
     if len(reference.probabilities) < 2:
         raise ValueError("one picture proves nothing")
     with np.errstate(invalid="ignore"):  # NaN and infinity are let through, and fail
-        return _compare(reference, measured)
+        return _compare(reference, measured, tolerance)
 
 
-def _compare(reference: Answers, measured: Answers) -> Parity:
+def _compare(reference: Answers, measured: Answers, tolerance: Tolerance) -> Parity:
     pictures, classes = reference.probabilities.shape
     same = [
-        same_top(expected, got, depth(classes))
+        same_top(expected, got, depth(classes), tolerance)
         for expected, got in zip(reference.probabilities, measured.probabilities, strict=True)
     ]
     sets = {frozenset(top(row, depth(classes))) for row in reference.probabilities}
@@ -134,6 +150,7 @@ def _compare(reference: Answers, measured: Answers) -> Parity:
         distinct_top5=len(sets),
         spread=spread(reference.logits),
         classes=classes,
+        tolerance=tolerance,
     )
 
 
@@ -147,7 +164,7 @@ def top(probabilities: npt.NDArray[np.floating], count: int) -> list[int]:
     return [int(index) for index in np.argsort(-probabilities, kind="stable")[:count]]
 
 
-def same_top(expected: Array, got: Array, count: int) -> bool:
+def same_top(expected: Array, got: Array, count: int, allowed: Tolerance = STRICT) -> bool:
     """Whether two answers [classes] have the same top set, but for ties below the tolerance.
 
     A class may be in one set alone only where, by ``expected``, it lies within the tolerance of
@@ -155,7 +172,7 @@ def same_top(expected: Array, got: Array, count: int) -> bool:
     to a constant, so that the tolerance means the same for flat and for sharp answers.
     """
     scores = np.log(np.maximum(expected.astype(np.float64), np.finfo(np.float32).tiny))
-    tolerance = MAX_LOGIT_DIFFERENCE * scores.std()
+    tolerance = allowed.logit * scores.std()
     ours = top(expected, count)
     cut = scores[ours[-1]]
     odd = set(ours) ^ set(top(got, count))

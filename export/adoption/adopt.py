@@ -1,0 +1,151 @@
+"""Adopt one foreign ONNX classifier: read, wrap, prove, and put it among the models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from export import labels, pictures, proof
+from export.adoption import description, fitting, foreign, label_file, tail
+from export.adoption.description import LICENCE, MODEL, NOTICE, Facts
+from export.adoption.foreign import Wishes
+from export.adoption.original import Original, Pixels
+from export.adoption.proof import Truth, crops_of, prove
+from export.errors import ExportError, ForeignModelRefused, NotBuilt
+from export.labels import Label
+from export.parity import Exported, Parity
+from export.presets import Preprocessing
+from export.publish import destination, publish, workshop
+from service.manifest import FILE_NAME, Input, Manifest, ProtocolName, Resize
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_IMAGENET = 1000
+_PROBES = 5
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adoption:
+    """What the user asks for."""
+
+    file: Path
+    name: str
+    version: str
+    preprocessing: Preprocessing
+    wishes: Wishes
+    facts: Facts
+    labels: Path | None = None
+    skip_first: bool = False
+    protocols: tuple[ProtocolName, ...] | None = None
+    """None: center, and ten_crop where the resize leaves room for it."""
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """What came of it."""
+
+    manifest: Manifest
+    parities: dict[str, Parity]
+    remarks: tuple[str, ...]
+    """What was done to the file, a line each."""
+
+
+def adopt(
+    wanted: Adoption, *, output: Path, force: bool = False, report: Report = lambda _: None
+) -> Adopted:
+    """Write ``output/<name>/<version>`` from a foreign file and prove it against that file.
+
+    ``output`` is left as it was on any failure. Raises ForeignModelRefused when the file is no
+    classifier that can be served, ProofFailed when the result does not compute what it did, and
+    every other ExportError.
+    """
+    if not _NAME.fullmatch(wanted.name):
+        raise ExportError(
+            f"name {wanted.name!r} is no model's: up to 64 of a-z, 0-9, _ and -, "
+            "the first of a-z and 0-9"
+        )
+    target = destination(output, wanted.name, wanted.version, force=force)
+    given = label_file.read(wanted.labels) if wanted.labels else None
+    report("reading the file")
+    found = foreign.read(wanted.file, wanted.wishes)
+    size = found.signature
+    input = wanted.preprocessing.input(size.height, size.width, size.channels)  # noqa: A001
+    if size.type == onnx.TensorProto.UINT8 and not _is_raw(input):
+        raise ForeignModelRefused("it takes bytes and normalises by itself: --preset raw fits")
+    resize = wanted.preprocessing.resizing(size.height, size.width)
+    protocols = description.protocols(wanted.protocols, input, resize)
+    original = Original(found, input)
+    names = _labels(given, original.classes, skip_first=wanted.skip_first)
+    with workshop(output) as folder:
+        report("finding its probabilities and logits")
+        sample = {**pictures.photographs(), **pictures.random_pictures()}
+        probes = _probes(sample, input, resize)
+        end = tail.find(found, original, original.pictures(probes))
+        truth = Truth(original, end, skip_first=wanted.skip_first)
+        fitted = fitting.fit(truth, probes, report)
+        onnx.save(fitted.model, folder / MODEL)
+        labels.write_rows(names, folder / labels.FILE_NAME)
+        remarks = description.remarks(truth, fitted)
+        licence, notice = description.texts(wanted.file, found, wanted.facts, remarks)
+        (folder / LICENCE).write_text(licence, encoding="utf-8")
+        (folder / NOTICE).write_text(notice, encoding="utf-8")
+        manifest = description.describe(
+            wanted.name,
+            wanted.version,
+            folder,
+            facts=wanted.facts,
+            foreign=found,
+            opset=foreign.opset_of(fitted.model),
+            input=input,
+            resize=resize,
+            protocols=protocols,
+            classes=len(names),
+        )
+        parities = prove(truth, _open(folder / MODEL, manifest), sample, report)
+        proof.demand(wanted.name, parities)
+        manifest = manifest.model_copy(update={"verification": proof.record(parities)})
+        text = manifest.model_dump_json(indent=2) + "\n"
+        (folder / FILE_NAME).write_text(text, encoding="utf-8")
+        report("moving it into place")
+        publish(folder, target)
+    return Adopted(manifest, parities, remarks)
+
+
+def _is_raw(input: Input) -> bool:  # noqa: A002
+    return input.rescale == 1 and not any(input.mean) and set(input.std) == {1.0}
+
+
+def _labels(given: list[Label] | None, classes: int, *, skip_first: bool) -> list[Label]:
+    """The labels of the classes that are served. Raises ForeignModelRefused when they disagree."""
+    served = classes - skip_first
+    if served < 2:
+        raise ForeignModelRefused("without its first class it has only one")
+    if given is not None and skip_first and len(given) == classes:
+        given = [Label(label.index - 1, label.synset, label.label) for label in given[1:]]
+    if given is not None:
+        if len(given) != served:
+            raise ForeignModelRefused(f"it has {served} classes, the labels file {len(given)}")
+        return given
+    if served == _IMAGENET:
+        return labels.labels("imagenet")
+    hint = " (or --skip-first, if the first is a background)" if served == _IMAGENET + 1 else ""
+    raise ForeignModelRefused(f"it has {served} classes: --labels FILE must name them{hint}")
+
+
+def _probes(sample: Mapping[str, bytes], input: Input, resize: Resize) -> Pixels:  # noqa: A002
+    """Centre crops uint8 [5, H, W, C] of five pictures, photographs and random ones."""
+    chosen = list(sample.values())[:: -max(1, len(sample) // _PROBES)][:_PROBES]
+    return np.concatenate([crops_of(picture, input, resize, "center") for picture in chosen])
+
+
+def _open(model: Path, manifest: Manifest) -> Exported:
+    try:
+        return Exported(model, manifest)
+    except Exception as error:  # ONNX Runtime's exceptions have no common base but Exception
+        raise NotBuilt(f"{model} cannot be opened: {error}") from error

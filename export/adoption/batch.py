@@ -1,0 +1,90 @@
+"""Make a graph that was exported for one picture (or for b) take any number of them.
+
+Exporters write the batch into the shapes that Reshape is given. Those are found by running the
+graph once, and loosened; whether the result is right is not argued here but measured by who asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+from onnx import GraphProto, ModelProto, NodeProto, numpy_helper
+
+from export.adoption.foreign import Foreign, constants
+from export.adoption.original import Pictures
+from export.adoption.runtime import session
+
+_FORGETS = {"Shape", "Size"}
+"""Operators whose answer has no pictures in it."""
+
+
+def loosened(foreign: Foreign, network: ModelProto, pictures: Pictures) -> ModelProto:
+    """A copy of ``network`` whose constant shapes no longer hold the number of pictures.
+
+    ``pictures`` is one batch of as many as it insists on. Raises RuntimeRefusal when the graph
+    does not run.
+    """
+    model = ModelProto()
+    model.CopyFrom(network)
+    graph = model.graph
+    batch = foreign.signature.batch or 1
+    carriers = _carriers(graph, foreign.signature.input)
+    constant = constants(graph)
+    # a shape that is computed has its batch from the pictures
+    reshapes = [
+        node
+        for node in graph.node
+        if node.op_type == "Reshape" and node.input[0] in carriers and node.input[1] in constant
+    ]
+    flattens = [
+        node
+        for node in graph.node
+        if node.op_type == "Flatten"
+        and node.input[0] in carriers
+        and any(a.name == "axis" and a.i == 0 for a in node.attribute)
+    ]
+    tensors = {name for node in reshapes + flattens for name in (node.input[0], node.output[0])}
+    shapes = _shapes(model, tensors, foreign.signature.input, pictures)
+    for node in reshapes:
+        _loosen(graph, node, shapes[node.output[0]], batch)
+    for node in flattens:
+        if batch == 1 and shapes[node.input[0]][:1] == (1,):
+            next(a for a in node.attribute if a.name == "axis").i = 1
+    del graph.value_info[:]
+    return model
+
+
+def _loosen(graph: GraphProto, node: NodeProto, shape: tuple[int, ...], batch: int) -> None:
+    """Give a Reshape the shape it made, with whatever fits as its first dimension."""
+    if not shape or shape[0] != batch or 0 in shape:
+        return
+    name = f"{node.output[0]}/any_batch"
+    graph.initializer.append(numpy_helper.from_array(np.asarray([-1, *shape[1:]], np.int64), name))
+    node.input[1] = name
+
+
+def _carriers(graph: GraphProto, picture: str) -> set[str]:
+    """The tensors that are computed from the pictures' pixels."""
+    carriers = {picture}
+    for node in graph.node:
+        if node.op_type not in _FORGETS and carriers.intersection(node.input):
+            carriers.update(node.output)
+    return carriers
+
+
+def _shapes(
+    model: ModelProto, names: Iterable[str], picture: str, pictures: Pictures
+) -> dict[str, tuple[int, ...]]:
+    """The shapes that tensors have when the graph is run on ``pictures``."""
+    wanted = sorted(set(names) - {picture})
+    spy = ModelProto()
+    spy.CopyFrom(model)
+    del spy.graph.output[:]
+    for name in wanted:
+        spy.graph.output.add().name = name
+    shapes = {picture: tuple(pictures.shape)}
+    if wanted:
+        values = session(spy).run(wanted, {picture: pictures})
+        shapes |= {name: np.shape(value) for name, value in zip(wanted, values, strict=True)}
+    return shapes

@@ -1,0 +1,167 @@
+"""What is written beside an adopted graph: manifest, licence and notice."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+
+from export import labels
+from export.adoption.fitting import Fitted
+from export.adoption.foreign import Foreign, parameters
+from export.adoption.proof import PROVEN, Truth
+from export.errors import ExportError
+from export.sources import licence_text
+from service.manifest import (
+    Input,
+    Manifest,
+    ModelFile,
+    Paper,
+    ProtocolName,
+    Protocols,
+    ProtocolSpec,
+    Resize,
+    Weights,
+    sha256_of,
+)
+
+LICENCE = "LICENSE"
+NOTICE = "NOTICE"
+NOT_STATED = "not stated"
+MODEL = "model.onnx"
+_GRAPHS = ("center", "ten_crop", "crops_144")
+"""The protocols that need no second graph."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What only the user can know about a file; what is not said is written down as not stated."""
+
+    network: str
+    family: str
+    year: int | None = None
+    paper_title: str | None = None
+    paper_url: str | None = None
+    licence: str | None = None
+    url: str | None = None
+
+
+def protocols(
+    wished: tuple[ProtocolName, ...] | None,
+    input: Input,  # noqa: A002
+    resize: Resize,
+) -> Protocols:
+    """The protocols of a model, the first being the default. Raises ExportError for others."""
+    room = resize.rule != "exact" and resize.size >= max(input.height, input.width)
+    names = wished or (PROVEN if room else PROVEN[:1])
+    for name in names:
+        if name not in _GRAPHS:
+            raise ExportError(f"protocol {name!r}: an adopted model can have {', '.join(_GRAPHS)}")
+        if name != "center" and not room:
+            raise ExportError(
+                f"{name} needs --resize {max(input.height, input.width)} or more, not "
+                f"{resize.rule} {resize.size}"
+            )
+    if len(set(names)) != len(names):
+        raise ExportError("a protocol is named twice")
+    return Protocols(default=names[0], supported=tuple(ProtocolSpec(name=name) for name in names))
+
+
+def describe(
+    name: str,
+    version: str,
+    folder: Path,
+    *,
+    facts: Facts,
+    foreign: Foreign,
+    opset: int,
+    input: Input,  # noqa: A002
+    resize: Resize,
+    protocols: Protocols,
+    classes: int,
+) -> Manifest:
+    """The manifest of the files in ``folder``, not yet verified."""
+    files = [MODEL, LICENCE, NOTICE, labels.FILE_NAME]
+    return Manifest(
+        name=name,
+        version=version,
+        network=facts.network,
+        family=facts.family,
+        year=facts.year or _year_of(foreign.file),
+        paper=Paper(title=facts.paper_title or NOT_STATED, url=facts.paper_url or ""),
+        parameters=max(1, parameters(foreign.model)),
+        weights=Weights(
+            source="adopted",
+            origin=foreign.file.name,
+            url=facts.url,
+            sha256=sha256_of(foreign.file),
+            licence=facts.licence or NOT_STATED,
+        ),
+        input=input,
+        resize=resize,
+        classes=classes,
+        protocols=protocols,
+        labels=labels.FILE_NAME,
+        files=tuple(_file(folder / file, foreign, opset) for file in files),
+    )
+
+
+def remarks(truth: Truth, fitted: Fitted) -> tuple[str, ...]:
+    """What was done to the file, a line each."""
+    lines = [
+        f"opset: {fitted.opset}",
+        f"batch: {fitted.batch}",
+        f"logits: {truth.tail.words}",
+    ]
+    if truth.skip_first:
+        lines.append("classes: the first was dropped, probabilities are those of the rest")
+    return tuple(lines)
+
+
+def texts(file: Path, foreign: Foreign, facts: Facts, lines: tuple[str, ...]) -> tuple[str, str]:
+    """The texts of LICENSE and NOTICE."""
+    licence = (
+        f"The network and its weights came as the file {file.name}.\n"
+        f"Licence, as the person who adopted it stated: {facts.licence or NOT_STATED}.\n"
+    )
+    full = _full_text(facts.licence)
+    if full:
+        licence += f"\n{'-' * 72}\n\n{full.strip()}\n"
+    source = f" from {facts.url}" if facts.url else ""
+    notice = (
+        f"model.onnx was made of {file.name}{source} (SHA-256 {sha256_of(file)}).\n"
+        "Preprocessing was put before its graph, probabilities and logits behind it; labels were\n"
+        "added. The weights were not trained further.\n\n"
+    )
+    notice += "".join(f"{line}\n" for line in lines)
+    for outside in foreign.external_data:
+        notice += f"weights read from {outside.name} (SHA-256 {sha256_of(outside)})\n"
+    return licence, notice
+
+
+def _full_text(licence: str | None) -> str | None:
+    """The text of a licence that this package carries, by SPDX identifier."""
+    if licence != "Apache-2.0":
+        return None
+    return licence_text(licence)
+
+
+def _year_of(file: Path) -> int:
+    """The year in which a file was last changed: the latest in which it was trained."""
+    moment = datetime.datetime.fromtimestamp(file.stat().st_mtime, datetime.timezone.utc)
+    return min(max(moment.year, 1980), 2100)
+
+
+def _file(path: Path, foreign: Foreign, opset: int) -> ModelFile:
+    size, digest = path.stat().st_size, sha256_of(path)
+    if path.name == MODEL:
+        return ModelFile(
+            path=path.name,
+            role="model",
+            precision=foreign.precision,
+            opset=opset,
+            bytes=size,
+            sha256=digest,
+        )
+    role = "labels" if path.name == labels.FILE_NAME else "licence"
+    return ModelFile(path=path.name, role=role, bytes=size, sha256=digest)

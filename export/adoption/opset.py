@@ -1,0 +1,26 @@
+"""Bring a foreign graph to the opset that our own exports have."""
+
+from __future__ import annotations
+
+from onnx import ModelProto, version_converter
+
+from export.adoption.foreign import opset_of
+
+OPSET = 20
+
+
+def converted(model: ModelProto) -> ModelProto:
+    """``model`` in opset 20, or itself where it has that or more. Raises ValueError if onnx cannot.
+
+    onnx's converter is a help, not an authority: compare what the result computes.
+    """
+    if opset_of(model) >= OPSET:
+        return model
+    try:
+        newer = version_converter.convert_version(model, OPSET)
+    except Exception as error:  # the C++ converter raises RuntimeError, ConvertError, IndexError, …
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise ValueError(reason[:200]) from error
+    if opset_of(newer) != OPSET:
+        raise ValueError(f"onnx left it at opset {opset_of(newer)}")
+    return newer

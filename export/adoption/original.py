@@ -1,0 +1,94 @@
+"""The foreign file as it came, in ONNX Runtime, fed through its own input.
+
+Its pictures are normalised here by numpy in double precision, apart from the graph that adoption
+writes: this side is what the other is compared with.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from onnx import TensorProto
+
+from export.adoption.foreign import Foreign
+from export.adoption.runtime import RuntimeRefusal, first_line, session
+from export.errors import ForeignModelRefused
+from service.manifest import Input
+
+Pixels = npt.NDArray[np.uint8]
+Pictures = npt.NDArray[np.generic]
+Rows = npt.NDArray[np.generic]
+
+TREMOR = 2.0**-22
+"""How far two correct normalisations may be apart, as a share of the largest input: two ulps."""
+_FLOATS = ("float16", "float32", "float64")
+
+
+class Original:
+    """The foreign file, untouched: pictures through its own input, one after the other."""
+
+    def __init__(self, foreign: Foreign, input: Input) -> None:  # noqa: A002
+        """Open the file and run one picture. Raises ForeignModelRefused."""
+        self.foreign = foreign
+        self.input = input
+        try:
+            self._session = session(foreign.file)
+        except RuntimeRefusal as refusal:
+            raise ForeignModelRefused(
+                f"ONNX Runtime cannot open {foreign.file.name}: {refusal}"
+            ) from refusal
+        gray = np.full((1, input.height, input.width, input.channels), 128, np.uint8)
+        self.classes = self._count_classes(self._answer(self.pictures(gray)[0]))
+
+    def pictures(self, crops: Pixels, tremor: np.random.Generator | None = None) -> Pictures:
+        """uint8 crops [N, H, W, C] in RGB -> what the foreign input takes, N at once.
+
+        With ``tremor`` every number is moved up or down by as much as two correct normalisations
+        may differ.
+        """
+        signature = self.foreign.signature
+        ordered = crops[..., ::-1] if self.input.color == "BGR" else crops
+        if signature.layout == "nchw":
+            ordered = np.moveaxis(ordered, -1, 1)
+        if signature.type == TensorProto.UINT8:
+            return np.ascontiguousarray(ordered)
+        shape = (-1, 1, 1) if signature.layout == "nchw" else (-1,)
+        mean, std = (np.asarray(v).reshape(shape) for v in (self.input.mean, self.input.std))
+        normalised = (ordered.astype(np.float64) * self.input.rescale - mean) / std
+        if tremor is not None:
+            signs = tremor.integers(0, 2, normalised.shape) * 2 - 1
+            normalised += signs * TREMOR * np.abs(normalised).max()
+        return np.ascontiguousarray(normalised.astype(np.float32).astype(signature.dtype))
+
+    def rows(self, pictures: Pictures) -> Rows:
+        """The raw answers [N, classes] to pictures [N, ...], each computed by itself."""
+        one_by_one = [self._answer(picture)[:1].reshape(1, -1) for picture in pictures]
+        return np.concatenate(one_by_one)
+
+    def _answer(self, picture: Pictures) -> Rows:
+        """What the file yields for one picture, repeated as often as it insists."""
+        signature = self.foreign.signature
+        batch = np.repeat(picture[None], signature.batch or 1, axis=0)
+        try:
+            (answer,) = self._session.run([signature.output], {signature.input: batch})
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
+            raise ForeignModelRefused(
+                f"ONNX Runtime cannot run {self.foreign.file.name}: {first_line(error)}"
+            ) from error
+        return np.asarray(answer)
+
+    def _count_classes(self, answer: Rows) -> int:
+        """How many classes the shape of an answer means. Raises ForeignModelRefused."""
+        batch = self.foreign.signature.batch or 1
+        name = self.foreign.signature.output
+        if str(answer.dtype) not in _FLOATS:
+            raise ForeignModelRefused(f"its output {name} is {answer.dtype}, not probabilities")
+        long = [length for length in answer.shape[1:] if length != 1]
+        if answer.ndim < 2 or answer.shape[0] != batch or len(long) > 1:
+            raise ForeignModelRefused(
+                f"its output {name} is {list(answer.shape)} for a batch of {batch}, not a row of "
+                "classes per picture: it is no classifier"
+            )
+        if not long:
+            raise ForeignModelRefused(f"its output {name} has one class: it is no classifier")
+        return int(long[0])
