@@ -53,7 +53,9 @@ def build(
     with workshop(output) as folder:
         made = make(spec, loaded, folder, mean=mean, version=version, report=report)
         proof.demand(spec.name, made.parities)
-        text = made.manifest.model_dump_json(indent=2) + "\n"
+        verification = proof.record(made.parities)
+        manifest = made.manifest.model_copy(update={"verification": verification})
+        text = manifest.model_dump_json(indent=2) + "\n"
         (folder / FILE_NAME).write_text(text, encoding="utf-8")
         report("moving it into place")
         publish(folder, target)
@@ -62,7 +64,7 @@ def build(
 
 @dataclass(frozen=True)
 class Made:
-    """A model in a folder: what it is, and what was found when it was compared."""
+    """A model in a folder: what it is, not yet verified, and how it compares."""
 
     manifest: Manifest
     parities: dict[str, Parity]
@@ -96,8 +98,7 @@ def make(
     for name, text in loaded.licence.texts:
         (folder / name).write_text(text, encoding="utf-8")
     manifest = describe(spec, version, loaded.record, folder)
-    parities = proof.run(spec, loaded.network, folder / MODEL, manifest, report, work)
-    return Made(manifest.model_copy(update={"verification": proof.record(parities)}), parities)
+    return Made(manifest, proof.run(spec, loaded.network, folder / MODEL, manifest, report, work))
 
 
 def describe(spec: Spec, version: str, source: Weights, folder: Path) -> Manifest:

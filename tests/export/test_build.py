@@ -189,7 +189,7 @@ def test_versions_are_whole_numbers(version: str, export: Command, tmp_path: Pat
 def test_an_unknown_name(export: Command, tmp_path: Path) -> None:
     outcome = export("build", "lenet", "--output", tmp_path)
     assert (outcome.code, snapshot(tmp_path)) == (2, {})
-    assert outcome.error == "unknown model 'lenet': did you mean lenet5?"
+    assert outcome.error.startswith("unknown model 'lenet': did you mean lenet5")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -246,3 +246,17 @@ def test_random_weights_are_known_by_their_recipe() -> None:
     assert "seed 7" in record.origin
     assert record.sha256 == hashlib.sha256(b"random weights, seed 7: resnet50").hexdigest()
     assert record.sha256 != random_weights.record(spec, 8).sha256
+
+
+def test_residual_branches_are_found_by_what_is_added() -> None:
+    network = registry.get("resnet18").build().eval()
+    names = {layer: name for name, layer in network.named_modules()}
+    ends = random_weights.branch_ends(network, torch.zeros(1, 3, 64, 64))
+    # where the stride changes, both paths end in a layer, and neither is a branch
+    assert sorted(names[layer] for layer in ends) == [
+        "layer1.0.bn2",
+        "layer1.1.bn2",
+        "layer2.1.bn2",
+        "layer3.1.bn2",
+        "layer4.1.bn2",
+    ]

@@ -155,7 +155,7 @@ def test_models(server: Server) -> None:
     one = server.client.get("/models/efficientnet_lite0").json()
     assert one["classes"] == 1000
     assert one["input"] == [224, 224, 3]
-    assert one["protocols"] == ["center", "ten_crop"]
+    assert one["protocols"] == ["center", "ten_crop", "crops_144"]
     assert one["providers"] == ["cpu"]
     assert one["manifest"]["weights"]["licence"] == "Apache-2.0"
     assert one["manifest"]["verification"]["passed"] is True
