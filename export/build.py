@@ -59,7 +59,7 @@ def build(
         (folder / FILE_NAME).write_text(text, encoding="utf-8")
         report("moving it into place")
         publish(folder, target)
-    return made.manifest
+    return manifest
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def _row(spec: Spec, proof: Mapping[str, str] | None) -> list[str]:
 def _proof(proof: Mapping[str, str] | None) -> str:
     if proof is None:
         return "not run"
-    if proof["passed"] != "True":
+    if proof["passed"] != "yes":
         return f"**failed**: {proof['failure']}"
     probability = float(proof["max_probability_difference"])
     logit = float(proof["max_logit_difference_in_std"])

@@ -81,7 +81,7 @@ PARAMETERS = {
     "top_k=٣": "top_k",
     "top_k=1&top_k=2": "more than once",
     "protocol=foo": "center, ten_crop",
-    "protocol=crops_144": "center, ten_crop",
+    "protocol=dense": "center, ten_crop, crops_144",
     "protocol=": "protocol",
     "model=lenet5&protocol=ten_crop": "center",
     "model=lenet5&top_k=11": "allows 1 to 10",
