@@ -16,8 +16,8 @@ from export.registry import Spec
 from export.verify import verify
 from export.verify_all import Row
 
-WORK = 120_000_000_000
-"""Multiply-adds of one protocol on one side: a fifth of what a build spends."""
+WORK = 60_000_000_000
+"""Multiply-adds of one protocol on one side: a tenth of what a build spends."""
 
 
 def main(name: str, models: Path, scratch: Path) -> None:

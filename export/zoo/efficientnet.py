@@ -55,7 +55,7 @@ _NETWORKS = (
         (84.122, 96.908),
     ),
 )
-_SAME_IN_TIMM = 5
+_SAME_ELSEWHERE = 5
 """From B5 on, torchvision's batch normalisation has another epsilon than timm's."""
 
 for _index, (_size, _resize, _file, _parameters, _multiply_adds, _accuracy) in enumerate(_NETWORKS):
@@ -73,8 +73,9 @@ for _index, (_size, _resize, _file, _parameters, _multiply_adds, _accuracy) in e
         file=_file,
         accuracy=_accuracy,
         peers=(
-            f"timm:{'' if _index < _SAME_IN_TIMM else 'tf_'}efficientnet_b{_index}",
-            f"pytorchcv:efficientnet_b{_index}",
+            (f"timm:efficientnet_b{_index}", f"pytorchcv:efficientnet_b{_index}")
+            if _index < _SAME_ELSEWHERE
+            else ()
         ),
     )
 

@@ -6,6 +6,7 @@ from export.libraries import pytorchcv, timm
 from service.manifest import Paper
 
 _PAPER = Paper(title="Squeeze-and-Excitation Networks", url="https://arxiv.org/abs/1709.01507")
+# no peers: the first pooling of these rounds up, that of the other libraries pads
 _RELEASES = "https://github.com/rwightman/pytorch-image-models/releases/download/"
 
 
@@ -22,7 +23,6 @@ timm(
     interpolation="bilinear",
     errors=(18.692, 4.508),
     url=_RELEASES + "v0.1-weights/legacy_senet154-e9eb9fe6.pth",
-    peers=("pytorchcv:senet154",),
 )
 
 timm(
@@ -38,7 +38,6 @@ timm(
     interpolation="bilinear",
     errors=(22.356, 6.242),
     url=_RELEASES + "v0.1-cadene/se_resnet50-ce0d4300.pth",
-    peers=("pytorchcv:seresnet50",),
 )
 
 pytorchcv(
