@@ -109,12 +109,12 @@ def serving(
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-    server = Server(f"http://127.0.0.1:{port}", process, log)
     try:
-        _wait_until_ready(server, ready)
-        yield server
+        server = Server(f"http://127.0.0.1:{port}", process, log)
+        with server.client:
+            _wait_until_ready(server, ready)
+            yield server
     finally:
-        server.client.close()
         stop(process)
 
 
