@@ -81,6 +81,8 @@ def expected(
 ) -> np.ndarray:
     """What the papers' words make of a picture."""
     crop, mode = spec.input.height, spec.resize.interpolation
+    if spec.input.color == "L":  # gray first, then resized: as lenet5 was trained
+        picture = picture.convert("L")
 
     def classify(one: Image.Image) -> Tensor:
         return network(normalised(spec, one)[None])[0].softmax(dim=0)
