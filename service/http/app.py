@@ -78,7 +78,8 @@ class Routes:
         """POST /classify: one picture as the body, or a form of pictures."""
         settings = self._plane.settings
         facts = cast(dict[str, Any], request.scope["zoo"])
-        body_read = False
+        request.scope[UNREAD] = True
+        handed_on = False
         try:
             query = _query(request.query_params)
             deadline = perf_counter() + _timeout_s(request.headers, settings.deadline_ms)
@@ -86,15 +87,15 @@ class Routes:
             async with received_body(
                 request.receive, request.headers, limit, budget, deadline
             ) as body:
+                request.scope[UNREAD] = False
                 content_type = request.headers.get("content-type", "")
                 encoded, is_form = pictures(body, content_type, settings.max_pictures)
                 facts["pictures"] = len(encoded)
-                body_read = True
+                handed_on = True
                 work = self._plane.classify(encoded, query, transport="http", deadline=deadline)
                 answers = await _unless_gone(work, request.receive)
         except (ZooError, ClientDisconnect) as error:
-            if not body_read:
-                request.scope[UNREAD] = True
+            if not handed_on:
                 code = error.code if isinstance(error, ZooError) else "cancelled"
                 self._plane.refused("http", code)
             raise
