@@ -87,6 +87,7 @@ def transform(
         [
             *([v2.Grayscale(1)] if input.color == "L" else []),
             v2.Resize(size, v2.InterpolationMode(resize.interpolation), antialias=True),
+            *([v2.CenterCrop(resize.size)] if resize.centre_square else []),
             cut,
         ]
     )

@@ -37,6 +37,8 @@ class WeightsSource(ABC):
 
     same_order: bool = False
     """The state dict has other names, but the same tensors in the same order."""
+    strangers: tuple[str, str] | None = None
+    """What keys begin with in checkpoints that fit but were trained as another network; and why."""
 
     @property
     @abstractmethod
@@ -147,6 +149,7 @@ class CheckpointOnly(WeightsSource):
     known: str
     """What weights exist, for a person: where, and in which form."""
     same_order: bool = True
+    strangers: tuple[str, str] | None = None
 
     @property
     def words(self) -> str:

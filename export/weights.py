@@ -68,7 +68,12 @@ def load(spec: Spec, file: Path | None, seed: int | None = None) -> LoadedWeight
         except OSError as error:
             raise UnreadableWeights(f"cannot read {file}: {error.strerror}") from error
     network = spec.build()
-    state = peers.understood(spec, network, needed(spec, read(source)))
+    tensors = read(source)
+    if spec.weights.strangers is not None:
+        prefix, reason = spec.weights.strangers
+        if any(key.startswith(prefix) for key in tensors):
+            raise WeightsMismatch(f"{source.name} is not for {spec.name}: {reason}")
+    state = peers.understood(spec, network, needed(spec, tensors))
     fit(network, state, source.name, same_order=spec.weights.same_order)
     return LoadedWeights(network.eval(), record, licence)
 

@@ -83,6 +83,9 @@ class Resize(_Part):
       truncated to whole pixels, as torchvision's ``Resize(int)``.
     - ``square``: the whole picture becomes ``size`` x ``size``.
     - ``exact``: the whole picture becomes the crop's height and width; ``size`` is its height.
+
+    With ``centre_square``, crops are cut from the centre ``size`` x ``size`` of the resized
+    picture alone (Krizhevsky et al. 2012, section 2).
     """
 
     rule: Literal["shortest_side", "square", "exact"]
@@ -90,6 +93,13 @@ class Resize(_Part):
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"]
     antialias: Literal[True] = True
     """Pillow widens its filter when it shrinks; the service has no other way."""
+    centre_square: bool = False
+
+    @model_validator(mode="after")
+    def _a_square_can_be_cut(self) -> Resize:
+        if self.centre_square and self.rule != "shortest_side":
+            raise ValueError(f"centre_square goes with shortest_side, not with {self.rule}")
+        return self
 
 
 class ProtocolSpec(_Part):
@@ -169,8 +179,9 @@ class Manifest(_Part):
     version: Version
     network: str
     family: str
-    year: Annotated[int, Field(ge=1980, le=2100)]
-    paper: Paper
+    year: Annotated[int, Field(ge=1980, le=2100)] | None = None
+    """Of the paper. None, as for ``paper``, where nobody stated it: adopted models."""
+    paper: Paper | None = None
     parameters: PositiveInt
     multiply_adds: PositiveInt | None = None
     """Multiplications followed by an addition, for one crop."""
@@ -203,6 +214,8 @@ class Manifest(_Part):
         for spec in self.protocols.supported:
             if any(scale < crop for scale in spec.scales):
                 raise ValueError(f"{spec.name} has a scale below the crop of {crop}")
+        if self.resize.centre_square and self.resize.size < crop:
+            raise ValueError(f"the centre square of {self.resize.size} is below the crop of {crop}")
         return self
 
     def file(self, role: str, precision: str | None = None) -> ModelFile:

@@ -42,6 +42,15 @@ class Box(NamedTuple):
     width: int
     height: int
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height)."""
+        return self.width, self.height
+
+    def place(self, inner: Box) -> Box:
+        """A window of this window, as one of the whole picture."""
+        return inner._replace(left=self.left + inner.left, top=self.top + inner.top)
+
 
 def resized_size(width: int, height: int, resize: Resize, crop: tuple[int, int]) -> tuple[int, int]:
     """(width, height) of the whole picture after ``resize``; ``crop`` is (height, width)."""
@@ -52,6 +61,13 @@ def resized_size(width: int, height: int, resize: Resize, crop: tuple[int, int])
     short, long = min(width, height), max(width, height)
     stretched = int(resize.size * long / short)  # torchvision truncates, it does not round
     return (resize.size, stretched) if width <= height else (stretched, resize.size)
+
+
+def cropped_frame(size: tuple[int, int], resize: Resize) -> Box:
+    """The part of a resized picture of ``size`` (width, height) that crops are cut from."""
+    if resize.centre_square:
+        return center_box(size, (resize.size, resize.size))
+    return Box(0, 0, *size)
 
 
 def center_box(size: tuple[int, int], crop: tuple[int, int]) -> Box:

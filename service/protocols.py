@@ -23,6 +23,7 @@ from service.preprocessing import (
     Crops,
     center_box,
     corner_boxes,
+    cropped_frame,
     cut,
     resize_crop,
     resized_size,
@@ -80,7 +81,8 @@ class Center(Protocol):
     def crops(self, picture: Image.Image, manifest: Manifest) -> list[Crops]:
         crop = (manifest.input.height, manifest.input.width)
         size = resized_size(*picture.size, manifest.resize, crop)
-        box = center_box(size, crop)
+        frame = cropped_frame(size, manifest.resize)
+        box = frame.place(center_box(frame.size, crop))
         return [cut(picture, size, [box], manifest.resize, manifest.input.color)]
 
 
@@ -99,11 +101,13 @@ class TenCrop(Protocol):
     def crops(self, picture: Image.Image, manifest: Manifest) -> list[Crops]:
         crop = (manifest.input.height, manifest.input.width)
         size = resized_size(*picture.size, manifest.resize, crop)
-        boxes = [*corner_boxes(size, crop), center_box(size, crop)]
+        frame = cropped_frame(size, manifest.resize)
+        five = [*corner_boxes(frame.size, crop), center_box(frame.size, crop)]
         # the same windows of the mirrored picture: its centre may lie one pixel beside the mirror
         # of this one's, and its left corners are the mirrors of the right ones
-        mirrored = [box._replace(left=size[0] - box.left - box.width) for box in boxes]
-        ten = cut(picture, size, boxes + mirrored, manifest.resize, manifest.input.color)
+        mirrored = [box._replace(left=frame.width - box.left - box.width) for box in five]
+        boxes = [frame.place(box) for box in five + mirrored]
+        ten = cut(picture, size, boxes, manifest.resize, manifest.input.color)
         return [np.concatenate([ten[:5], ten[5:, :, ::-1]])]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,8 +86,8 @@ def describe(
         version=version,
         network=facts.network,
         family=facts.family,
-        year=facts.year or _year_of(foreign.file),
-        paper=Paper(title=facts.paper_title or NOT_STATED, url=facts.paper_url or ""),
+        year=facts.year,
+        paper=_paper(facts),
         parameters=max(1, parameters(foreign.model)),
         weights=Weights(
             source="adopted",
@@ -146,10 +145,10 @@ def _full_text(licence: str | None) -> str | None:
     return licence_text(licence)
 
 
-def _year_of(file: Path) -> int:
-    """The year in which a file was last changed: the latest in which it was trained."""
-    moment = datetime.datetime.fromtimestamp(file.stat().st_mtime, datetime.timezone.utc)
-    return min(max(moment.year, 1980), 2100)
+def _paper(facts: Facts) -> Paper | None:
+    if facts.paper_title is None and facts.paper_url is None:
+        return None
+    return Paper(title=facts.paper_title or NOT_STATED, url=facts.paper_url or "")
 
 
 def _file(path: Path, foreign: Foreign, opset: int) -> ModelFile:

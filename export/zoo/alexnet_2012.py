@@ -48,7 +48,7 @@ def _dense(network: nn.Module) -> nn.Module:
         mean=CAFFE_MEAN,
         std=(1.0, 1.0, 1.0),
     ),
-    resize=Resize(rule="shortest_side", size=256, interpolation="bilinear"),
+    resize=Resize(rule="shortest_side", size=256, interpolation="bilinear", centre_square=True),
     protocols=protocols(256, dense=(256, 384, 512)),
     dense=_dense,
     mean_image=True,

@@ -16,6 +16,8 @@ from service.manifest import Input, Paper, PublishedError, Resize
 if TYPE_CHECKING:
     from torch import nn
 
+_PYTORCHCV = "pytorchcv's zfnet fits but normalises contrast elsewhere, so its answers differ"
+
 
 def _dense(network: nn.Module) -> nn.Module:
     from export.dense import classic
@@ -44,12 +46,13 @@ def _dense(network: nn.Module) -> nn.Module:
         mean=(122.67892, 116.66877, 104.00699),
         std=(1.0, 1.0, 1.0),
     ),
-    resize=Resize(rule="shortest_side", size=256, interpolation="bilinear"),
+    resize=Resize(rule="shortest_side", size=256, interpolation="bilinear", centre_square=True),
     protocols=protocols(256, dense=(256, 384, 512)),
     dense=_dense,
     mean_image=True,
     weights=CheckpointOnly(
-        known="pytorchcv's zfnet fits but normalises contrast elsewhere, so its answers differ"
+        known=_PYTORCHCV,
+        strangers=("features.stage1.unit1.", _PYTORCHCV),
     ),
     published=(
         PublishedError(

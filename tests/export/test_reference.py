@@ -65,3 +65,22 @@ def test_random_pictures_are_seeded_and_odd() -> None:
 def test_photographs_are_real_files_of_several_kinds() -> None:
     kinds = {Image.open(io.BytesIO(data)).format for data in pictures.photographs().values()}
     assert kinds == {"JPEG", "PNG"}
+
+
+@pytest.mark.parametrize("protocol", ["center", "ten_crop"])
+def test_alexnet_sees_the_centre_square_alone(protocol: ProtocolName) -> None:
+    spec = registry.get("alexnet_2012")
+    rules: Any = SimpleNamespace(input=spec.input, resize=spec.resize)
+    pixels = np.random.default_rng(0).integers(0, 256, (256, 600, 3), np.uint8)
+    sides = pixels.copy()
+    sides[:, :172] = sides[:, 428:] = 0
+    (whole,) = PROTOCOLS[protocol].crops(Image.fromarray(pixels), rules)
+    (alone,) = PROTOCOLS[protocol].crops(Image.fromarray(sides), rules)
+    np.testing.assert_array_equal(whole, alone)
+    (corners,) = PROTOCOLS[protocol].crops(Image.fromarray(pixels), _without_square(rules))
+    assert np.array_equal(whole, corners) == (protocol == "center")
+
+
+def _without_square(rules: Any) -> Any:
+    resize = rules.resize.model_copy(update={"centre_square": False})
+    return SimpleNamespace(input=rules.input, resize=resize)

@@ -158,6 +158,14 @@ def test_weights_of_a_sibling_do_not_fit_by_order() -> None:
             weights.fit(spec.build(), state, "sibling.pth", same_order=True)
 
 
+def test_weights_of_a_network_that_only_looks_the_same_are_refused(tmp_path: Path) -> None:
+    from pytorchcv.model_provider import get_model
+
+    torch.save(get_model("zfnet", pretrained=False).state_dict(), tmp_path / "zfnet.pth")
+    with pytest.raises(WeightsMismatch, match="normalises contrast elsewhere"):
+        weights.load(registry.get("zfnet"), tmp_path / "zfnet.pth")
+
+
 def test_tensors_in_another_order_are_refused() -> None:
     spec = registry.get("efficientnet_lite0")
     state = weights.read(spec.weights.locate(spec.name))
