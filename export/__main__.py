@@ -113,14 +113,13 @@ def verify(
         sys.exit(0 if verify_all(models=models, only=only or [], csv=csv) else 1)
     if name is None or only or csv:
         raise ExportError("name one model, or --all with --only and --csv")
-    from export import terminal
+    from export import proof, terminal
+    from export.verify import refuse_adopted
+    from export.verify import verify as run
 
+    refuse_adopted(models, name, version)
     spec = registry.get(name)
     with terminal.progress(f"verifying {name}") as report:
-        report("loading PyTorch")
-        from export import proof
-        from export.verify import verify as run
-
         parities = run(spec, models=models, weights_file=weights, version=version, report=report)
     terminal.print_parity(name, parities)
     proof.demand(name, parities)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from export import built, proof, random_weights, weights
-from export.errors import NotBuilt, ProofFailed, WeightsMismatch
+from export.errors import ExportError, NotBuilt, ProofFailed, WeightsMismatch
 from export.parity import Parity
 from export.registry import Spec
 from service.manifest import Manifest, sha256_of
@@ -46,6 +46,21 @@ def verify(
         )
     model = folder / manifest.file("model").path
     return proof.run(spec, loaded.network, model, manifest, report, work)
+
+
+def refuse_adopted(models: Path, name: str, version: str | None) -> None:
+    """Raise ExportError for a model that no network of the registry can be set against.
+
+    Adoption proves a model against the file that it came from, which is not kept.
+    """
+    if not built.versions(models, name):
+        return
+    manifest = built.read_manifest(models, name, version)
+    if manifest.weights.source == "adopted":
+        raise ExportError(
+            f"{name} was adopted from {manifest.weights.origin} and proved against it then: "
+            "to prove it again, adopt that file again with --force"
+        )
 
 
 def _compare(manifest: Manifest, spec: Spec) -> None:

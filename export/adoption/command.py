@@ -60,9 +60,9 @@ def adopt(
     network: Annotated[str | None, typer.Option(help="Architecture; else the name.")] = None,
     family: Annotated[str | None, typer.Option(help="Family; else the architecture.")] = None,
     year: Annotated[
-        int | None, typer.Option(min=1980, max=2100, help="Of the paper; else of the file.")
+        int | None, typer.Option(min=1980, max=2100, help="Of the paper; else: none.")
     ] = None,
-    paper_title: Annotated[str | None, typer.Option(help="Else: not stated.")] = None,
+    paper_title: Annotated[str | None, typer.Option(help="Else: none.")] = None,
     paper_url: Annotated[str | None, typer.Option(help="Else: none.")] = None,
     licence: Annotated[
         str | None, typer.Option("--licence", "--license", help="SPDX identifier or words.")

@@ -289,7 +289,11 @@ def test_the_manifest_says_what_is_known(export: Command, tmp_path: Path) -> Non
     adopted(export, file)
     manifest, _ = served(tmp_path / "models")
     assert (manifest.weights.source, manifest.weights.origin) == ("adopted", "net.onnx")
-    assert (manifest.weights.licence, manifest.paper.title) == ("not stated", "not stated")
+    assert manifest.weights.licence == "not stated"
+    assert (manifest.year, manifest.paper) == (None, None)
+    refused = export("verify", "it", "--models", tmp_path / "models")
+    assert refused.code == 1
+    assert "adopted from net.onnx" in refused.error
     # two convolutions (the batch norm is folded by the exporter) and the linear layer
     assert manifest.parameters == 3 * 16 * 25 + 16 + 16 * 32 * 9 + 32 + (FEATURES + 1) * CLASSES
     assert "not stated" in (tmp_path / "models/it/1/LICENSE").read_text("utf-8")
@@ -301,6 +305,7 @@ def test_the_manifest_says_what_is_known(export: Command, tmp_path: Path) -> Non
     )
     manifest, _ = served(tmp_path / "models")
     assert (manifest.network, manifest.family, manifest.year) == ("tiny", "small", 2014)
+    assert manifest.paper is not None
     assert (manifest.paper.title, manifest.weights.licence) == ("A paper", "Apache-2.0")
     assert manifest.weights.url == "https://example.org/net.onnx"
     assert (manifest.input.color, manifest.input.mean) == ("BGR", (0.5, 0.5, 0.5))
