@@ -292,7 +292,7 @@ def test_the_manifest_says_what_is_known(export: Command, tmp_path: Path) -> Non
     assert manifest.weights.licence == "not stated"
     assert (manifest.year, manifest.paper) == (None, None)
     refused = export("verify", "it", "--models", tmp_path / "models")
-    assert refused.code == 1
+    assert refused.code == 2
     assert "adopted from net.onnx" in refused.error
     # two convolutions (the batch norm is folded by the exporter) and the linear layer
     assert manifest.parameters == 3 * 16 * 25 + 16 + 16 * 32 * 9 + 32 + (FEATURES + 1) * CLASSES
