@@ -1,7 +1,7 @@
 # make serve   serve the embedded models on http://localhost:3000 (PORT=, HOST= change it)
 # make test    lint, types and tests in an environment of their own
 # make lint    only the first two
-# make zoo     the slow tests that build networks from all over the zoo
+# make zoo     the slow tests, then the proof of every network; two hours
 # make export  (re)build the embedded models
 PYTHON ?= python3
 HOST ?= 127.0.0.1
@@ -24,6 +24,7 @@ test: lint
 
 zoo: $(TEST_ENV)/.installed
 	$(TEST_ENV)/bin/python -m pytest -m zoo
+	$(TEST_ENV)/bin/python -m export verify --all
 
 lint: $(TEST_ENV)/.installed
 	$(TEST_ENV)/bin/ruff format --check .

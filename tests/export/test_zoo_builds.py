@@ -1,4 +1,4 @@
-"""Networks from all over the zoo, exported for real: `make zoo`."""
+"""Networks from all over the zoo, exported for real: `make zoo`, which then verifies each."""
 
 from __future__ import annotations
 
@@ -21,17 +21,9 @@ pytestmark = pytest.mark.zoo
     [
         "resnet50",
         "bninception",  # BGR, not scaled
-        "inception_v3",  # 299, pixels rescaled inside
-        "mobilenet_v2",
         "shufflenet_v1_g3",
-        "shufflenet_v2",
         "densenet121",
-        "preresnet50",
-        "seresnet50",
-        "cbam_resnet50",
-        "resnest50d",
         "efficientnet_b0",
-        "res2net50_26w_4s",
     ],
 )
 def test_builds_untrained_and_verifies(name: str, export: Command, tmp_path: Path) -> None:
@@ -45,7 +37,7 @@ def test_builds_untrained_and_verifies(name: str, export: Command, tmp_path: Pat
     assert manifest.verification is not None
     assert manifest.verification.distinct_top5 >= 4
     operators = {node.op_type for node in onnx.load(folder / "model.onnx").graph.node}
-    assert name in ("densenet121", "preresnet50") or "BatchNormalization" not in operators
+    assert name == "densenet121" or "BatchNormalization" not in operators
 
 
 @pytest.mark.parametrize(
