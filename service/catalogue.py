@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Container
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from service import metrics, repository
 from service.engine.model import Model
+from service.engine.pool import Pool
 from service.engine.session import BrokenModelError
 from service.ensemble import Ensemble
 from service.errors import NotReady, UnknownModel
@@ -42,9 +42,7 @@ class Catalogue:
     def __contains__(self, name: str) -> bool:
         return name in self._versions
 
-    async def load_all(
-        self, executor: ThreadPoolExecutor, only: Container[str] | None = None
-    ) -> None:
+    async def load_all(self, pool: Pool, only: Container[str] | None = None) -> None:
         """Load every version, or those of the models in ``only``: networks, then ensembles."""
         ensembles: list[tuple[Version, EnsembleManifest]] = []
         for found in repository.find(self._settings.models):
@@ -57,9 +55,7 @@ class Catalogue:
                 if isinstance(manifest, EnsembleManifest):
                     ensembles.append((found, manifest))
                     continue
-                model = await asyncio.get_running_loop().run_in_executor(
-                    executor, Model, found, manifest, self._settings
-                )
+                model = await pool.submit("run", partial(Model, found, manifest, self._settings))
             except (RefusedModelError, BrokenModelError) as error:
                 self._refuse(found, error)
                 continue
@@ -67,8 +63,7 @@ class Catalogue:
                 logger.exception("%s version %s could not be loaded", found.name, found.version)
                 self._refuse(found, error)
                 continue
-            threads = self._settings.run_threads
-            model.open(executor, threads, metrics.ModelObserver(found.name))
+            model.open(pool, metrics.ModelObserver(found.name))
             self._serve(model)
         for found, ensemble in ensembles:
             try:

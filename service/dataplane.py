@@ -10,7 +10,6 @@ import asyncio
 import gc
 import logging
 from collections.abc import Container, Coroutine, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
@@ -22,6 +21,7 @@ from service import metrics
 from service.answers import Classification, Timing, top_predictions
 from service.catalogue import Answerer, Catalogue
 from service.engine.batcher import Admission, Answer, Permit
+from service.engine.pool import Pool
 from service.ensemble import PROTOCOL_NAME, Ensemble, Part, parts_of, weighted_mean
 from service.errors import BadParameter, BodyTooLarge, DeadlineExceeded, Internal, ZooError
 from service.pictures import Exif, decode
@@ -31,6 +31,8 @@ from service.settings import Settings
 logger = logging.getLogger("zoo.dataplane")
 
 DEFAULT_TOP_K = 5
+GC_THRESHOLD = 20_000
+"""Containers made between two collections: some hundred requests; Python's own 700 are a few."""
 
 T = TypeVar("T")
 
@@ -79,20 +81,18 @@ class DataPlane:
 
         What is broken is refused by name.
         """
-        self._pictures = ThreadPoolExecutor(self.settings.picture_threads, "picture")
-        self._runs = ThreadPoolExecutor(self.settings.run_threads, "run")
-        await self.catalogue.load_all(self._runs, only)
+        self._pool = Pool(self.settings.pool_threads, "zoo")
+        await self.catalogue.load_all(self._pool, only)
         gc.collect()
         gc.freeze()  # what is alive now stays: the collector need not walk it again
+        gc.set_threshold(GC_THRESHOLD, 50, 100)
         self._started = True
 
     async def stop(self) -> None:
         """Finish accepted work, then close everything."""
         self._started = False
         await self.catalogue.close()
-        # a decode that nobody waits for any more is not waited for here either
-        self._pictures.shutdown(wait=False, cancel_futures=True)
-        self._runs.shutdown()
+        self._pool.close()
         metrics.forget_this_worker()
 
     @property
@@ -198,7 +198,7 @@ class DataPlane:
             groups = [part.protocol.crops(image, part.model.manifest) for part in request.parts]
             return _Prepared(groups, decoded - begun, perf_counter() - decoded)
 
-        future = asyncio.get_running_loop().run_in_executor(self._pictures, prepare)
+        future = self._pool.submit("prepare", prepare)
         try:
             await asyncio.wait({future}, timeout=max(0.0, request.deadline - perf_counter()))
         finally:

@@ -73,6 +73,11 @@ DROPPED = Counter(
     "deadline had passed (expired).",
     ["model", "reason"],
 )
+RETRIED = Counter(
+    "zoo_retried_batches",
+    "Batches that failed and whose parts were then run one by one.",
+    ["model"],
+)
 MODEL_READY = Gauge(
     "zoo_model_ready",
     "1 when this version is loaded and warmed up in every worker, 0 when it was refused.",
@@ -96,6 +101,10 @@ class ModelObserver:
     def dropped(self, reason: str) -> None:
         """A request left the queue unanswered: `cancelled` or `expired`."""
         DROPPED.labels(self._model, reason).inc()
+
+    def retried(self, requests: int) -> None:
+        """A batch failed; its parts, of this many requests, are run one by one."""
+        RETRIED.labels(self._model).inc()
 
     def waiting(self, crops: int) -> None:
         """This many crops wait now."""

@@ -41,13 +41,15 @@ class Settings(BaseSettings):
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that serve the port. Each holds its own copy of every model."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Threads per worker that run the network, one batch each; 0: cores / workers."""
-    decode_threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Threads per worker that decode and crop pictures; 0: as many as `threads`."""
+    """Threads per worker that decode pictures and run networks on the CPU; 0: one per core.
+
+    Not cores / workers: all connections may land on one worker.
+    """
     providers: Annotated[tuple[ProviderName, ...], NoDecode] = ()
     """`auto`, or an ordered list such as `cuda,cpu`; what is missing is passed over."""
     max_batch: Annotated[int, Field(ge=0, le=4096)] = 0
-    """Most crops in one run of the network; 0: 1 on a CPU, 32 on a GPU."""
+    """Most crops in one run of a network, which learns its best size up to here at warm-up; 0: 8
+    on a CPU, 64 on a GPU."""
     max_body_bytes: Annotated[int, Field(ge=1, le=1 << 32)] = 32 * 1024 * 1024
     """Largest request body in bytes."""
     max_bodies_bytes: Annotated[int, Field(ge=1, le=1 << 40)] = 256 * 1024 * 1024
@@ -84,14 +86,9 @@ class Settings(BaseSettings):
         return value.resolve()
 
     @property
-    def run_threads(self) -> int:
-        """How many batches run at once in one worker."""
-        return self.threads or max(1, available_cores() // self.workers)
-
-    @property
-    def picture_threads(self) -> int:
-        """How many pictures are decoded at once in one worker."""
-        return self.decode_threads or self.run_threads
+    def pool_threads(self) -> int:
+        """How many pictures and batches one worker computes at once."""
+        return self.threads or available_cores()
 
 
 def load() -> Settings:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
 from service import repository
+from service.engine import tuning
 from service.engine.batcher import Batcher, BatchObserver
+from service.engine.pool import Pool
 from service.engine.providers import choose
-from service.engine.session import Session
+from service.engine.session import Outputs, Session
 from service.manifest import Manifest
+from service.preprocessing import Crops
 from service.protocols import PROTOCOLS, Graph
 from service.repository import RefusedModelError, Version
 from service.settings import Settings
 
 logger = logging.getLogger("zoo.model")
 
-GPU_BATCH = 32
-"""Most crops in a batch on a GPU, until it is measured at warm-up."""
+GPU_BATCH = 64
+"""Most crops in a batch on a GPU where no setting says otherwise."""
+CPU_BATCH = 8
+"""The same on a CPU, where more than one rarely pays."""
+GPU_IN_FLIGHT = 2
+"""Batches on their way on a GPU: one computes while the next is copied."""
 
 
 class Model:
@@ -41,33 +47,45 @@ class Model:
             for graph in _graphs(manifest)
         }
         self.providers = self._sessions["model"].providers
-        on_cpu = self.providers[0] == "cpu"
-        self.max_batch = settings.max_batch or (1 if on_cpu else GPU_BATCH)
+        self._on_cpu = self.providers[0] == "cpu"
         for session in self._sessions.values():
             session.warm_up(1)
-        if self.max_batch > 1:
-            self._sessions["model"].warm_up(self.max_batch)
+        self.batch_costs = self._learn(settings.max_batch)
+        self.max_batch = tuning.best(self.batch_costs)
         self.batchers: dict[Graph, Batcher] = {}
         logger.info(
-            "loaded %s version %s on %s in %.0f ms",
+            "loaded %s version %s on %s in %.0f ms; batches of %d, ms per crop by size: %s",
             found.name,
             found.version,
             ",".join(self.providers),
             1e3 * (perf_counter() - started),
+            self.max_batch,
+            ", ".join(f"{size}: {1e3 * cost:.2f}" for size, cost in self.batch_costs.items()),
         )
+
+    def _learn(self, most: int) -> dict[int, float]:
+        """Seconds per crop by batch size; ``most`` is the setting's cap, 0 for none."""
+        session = self._sessions["model"]
+        if self._on_cpu:
+            return tuning.measure(session.warm_up, most or CPU_BATCH, patience=1, seconds=0.5)
+        return tuning.measure(session.warm_up, most or GPU_BATCH)
 
     @property
     def random(self) -> bool:
         """Whether the weights were never trained: its answers are for trying out."""
         return self.manifest.weights.source == "random"
 
-    def open(self, executor: ThreadPoolExecutor, concurrency: int, observer: BatchObserver) -> None:
+    def run(self, graph: Graph, crops: Crops) -> Outputs:
+        """Compute crops at once, in the caller's thread: what the batchers do, without a queue."""
+        return self._sessions[graph].run(crops)
+
+    def open(self, pool: Pool, observer: BatchObserver) -> None:
         """Start to accept crops, in the event loop that calls this."""
         self.batchers = {
             graph: Batcher(
                 session.run,
-                executor=executor,
-                concurrency=concurrency,
+                pool=pool,
+                concurrency=pool.threads if self._on_cpu else GPU_IN_FLIGHT,
                 max_batch=self.max_batch,
                 observer=observer,
             )

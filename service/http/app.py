@@ -281,4 +281,8 @@ def _summary(model: Answerer | Refusal) -> dict[str, object]:
         "protocols": list(manifest.protocols.names),
         "precision": model.precision,
         "providers": model.providers,
+        "max_batch": model.max_batch,
+        "batch_ms_per_crop": {
+            str(size): round(1e3 * cost, 3) for size, cost in model.batch_costs.items()
+        },
     }

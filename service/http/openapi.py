@@ -213,6 +213,12 @@ def _schemas() -> Json:
         "protocols": texts,
         "precision": {"type": "string", "nullable": True},
         "providers": texts,
+        "max_batch": count,
+        "batch_ms_per_crop": {
+            "description": "Milliseconds per crop by batch size, as measured at warm-up.",
+            "type": "object",
+            "additionalProperties": {"type": "number"},
+        },
     }
     refused = _object(
         {

@@ -38,7 +38,7 @@ def test_the_defaults() -> None:
     loaded = settings.load()
     assert loaded.default_model == "efficientnet_lite0"
     assert loaded.models == ROOT / "models"
-    assert loaded.run_threads == available_cores()
+    assert loaded.pool_threads == available_cores()
     assert loaded.providers == ()
 
 
@@ -62,11 +62,11 @@ def test_good_values(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     loaded = settings.load()
     assert loaded.providers == ("cuda", "cpu")
     assert loaded.log_level == "DEBUG"
-    assert loaded.run_threads == 1
+    assert loaded.pool_threads == available_cores()
     monkeypatch.setenv("ZOO_PROVIDERS", "auto")
     monkeypatch.setenv("ZOO_THREADS", "3")
     assert settings.load().providers == ()
-    assert settings.load().picture_threads == 3
+    assert settings.load().pool_threads == 3
 
 
 def test_unknown_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
