@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
+GET_LIVEZ = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 _HEAD_END = b"\r\n\r\n"
 _LENGTH = b"content-length:"
 
@@ -34,9 +35,9 @@ class Load:
         return self.statuses[200] / self.seconds
 
 
-def raw(picture: bytes, path: str = "/classify") -> bytes:
-    """A request whose body is the picture."""
-    return _request(path, "image/jpeg", picture)
+def raw(picture: bytes, path: str = "/classify", headers: str = "") -> bytes:
+    """A request whose body is the picture; ``headers`` are further lines, each with its CRLF."""
+    return _request(path, "image/jpeg", picture, headers)
 
 
 def multipart(picture: bytes, path: str = "/classify", field_name: str = "image") -> bytes:
@@ -50,10 +51,10 @@ def multipart(picture: bytes, path: str = "/classify", field_name: str = "image"
     return _request(path, f"multipart/form-data; boundary={boundary}", body)
 
 
-def _request(path: str, content_type: str, body: bytes) -> bytes:
+def _request(path: str, content_type: str, body: bytes, headers: str = "") -> bytes:
     head = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {content_type}\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n"
+        f"Content-Length: {len(body)}\r\n{headers}\r\n"
     )
     return head.encode() + body
 
@@ -105,6 +106,13 @@ class Connection(asyncio.Protocol):
         self._transport.write(request)
         return await self._answer
 
+    @property
+    def port(self) -> int:
+        """The client's own port."""
+        assert self._transport is not None  # noqa: S101
+        port: int = self._transport.get_extra_info("sockname")[1]
+        return port
+
     def close(self) -> None:
         """Hang up."""
         if self._transport is not None:
@@ -136,6 +144,46 @@ async def closed_loop(
 
     await asyncio.gather(*map(one, connections))
     load.seconds = perf_counter() - start
+    return load
+
+
+async def open_loop(
+    port: int, requests: Sequence[bytes], arrivals: Sequence[float], most: int = 512
+) -> Load:
+    """Requests at the given seconds from the start, whether or not earlier ones are answered.
+
+    Latencies count from the moment a request was due, not from when it could be sent. Raises
+    ConnectionError when more than ``most`` connections would be needed.
+    """
+    load = Load()
+    idle: list[Connection] = await connect(port, min(most, 16))
+    opened = len(idle)
+    start = perf_counter()
+
+    async def one(due: float, request: bytes) -> None:
+        nonlocal opened
+        if not idle:
+            if opened == most:
+                raise ConnectionError(f"more than {most} requests are unanswered")
+            opened += 1
+            idle.extend(await connect(port, 1))
+        connection = idle.pop()
+        status = await connection.send(request)
+        idle.append(connection)
+        load.statuses[status] += 1
+        taken = perf_counter() - start - due
+        (load.latencies_s if status == 200 else load.refusals_s).append(taken)
+
+    tasks = []
+    for due, request in zip(arrivals, itertools.cycle(requests), strict=False):
+        wait = due - (perf_counter() - start)
+        if wait > 0:
+            await asyncio.sleep(wait)
+        tasks.append(asyncio.ensure_future(one(due, request)))
+    await asyncio.gather(*tasks)
+    load.seconds = perf_counter() - start
+    for connection in idle:
+        connection.close()
     return load
 
 

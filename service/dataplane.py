@@ -72,7 +72,9 @@ class DataPlane:
     def __init__(self, settings: Settings) -> None:
         """Nothing is opened before `start`."""
         self.settings = settings
-        self.admission = Admission(settings.queue_crops, metrics.ADMITTED_CROPS.set)
+        self.admission = Admission(
+            settings.queue_crops, metrics.ADMITTED_CROPS.set, threads=settings.pool_threads
+        )
         self.catalogue = Catalogue(settings)
         self._started = False
 
@@ -132,7 +134,8 @@ class DataPlane:
                     "which is the limit"
                 )
             crops = sum(part.protocol.count(part.model.manifest) for part in parts)
-            with self.admission.acquire(crops * len(pictures)) as permit:
+            left = deadline - perf_counter()
+            with self.admission.acquire(crops * len(pictures), left) as permit:
                 request = _Request(model, parts, query, permit, started, deadline)
                 answers = await _all(self._classify(picture, request) for picture in pictures)
         except ZooError as error:

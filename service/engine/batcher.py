@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -27,6 +28,9 @@ from service.errors import DeadlineExceeded, Internal, NotReady, Overloaded
 from service.preprocessing import Crops
 
 logger = logging.getLogger("zoo.batcher")
+
+_MEMORY_CROPS = 64
+"""How many crops the pace of the engine is averaged over."""
 
 
 class Permit:
@@ -54,19 +58,35 @@ class Permit:
 
 
 class Admission:
-    """Counts the crops that are accepted and not yet answered, in one event loop."""
+    """Counts the crops that are accepted and not yet answered, in one event loop.
 
-    def __init__(self, capacity: int, changed: Callable[[int], None]) -> None:
+    It also learns how long a crop takes while all threads are busy, so that a request which could
+    only wait until its deadline has passed is refused at once instead.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        changed: Callable[[int], None],
+        *,
+        threads: int = 1,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
         """``changed`` is told how many crops are admitted whenever that changes."""
         self.capacity = capacity
         self.in_use = 0
         self._changed = changed
+        self._threads = threads
+        self._clock = clock
+        self._pace = 0.0
+        self._released = 0.0
 
-    def acquire(self, crops: int) -> Permit:
-        """Take a permit. Raises Overloaded when ``crops`` more do not fit.
+    def acquire(self, crops: int, seconds: float = math.inf) -> Permit:
+        """Take a permit for a request that has ``seconds`` until its deadline.
 
-        A request larger than the whole queue is let in when nothing else is there; otherwise it
-        could never be answered.
+        Raises Overloaded when ``crops`` more do not fit, or when what is there already takes
+        longer than ``seconds``. A request larger than the whole queue is let in when nothing
+        else is there; otherwise it could never be answered.
         """
         if self.in_use and self.in_use + crops > self.capacity:
             raise Overloaded(
@@ -74,12 +94,26 @@ class Admission:
                 f"{self.capacity}",
                 retry_after=1,
             )
+        wait = (self.in_use + crops) * self._pace
+        if self.in_use > self._threads and wait > seconds:
+            raise Overloaded(
+                f"{self.in_use} crops are waiting, which take about {wait:.1f} s; the deadline is "
+                f"in {seconds:.1f} s",
+                retry_after=math.ceil(wait - seconds),
+            )
+        if self.in_use <= self._threads:
+            self._released = self._clock()
         self.in_use += crops
         self._changed(self.in_use)
         return Permit(self, crops)
 
     def release(self, crops: int) -> None:
         """Give back the places of a permit; `Permit.release` calls this."""
+        if crops and self.in_use > self._threads:
+            now = self._clock()
+            share = 1 - math.exp(-crops / _MEMORY_CROPS)
+            self._pace += share * ((now - self._released) / crops - self._pace)
+            self._released = now
         self.in_use -= crops
         self._changed(self.in_use)
 

@@ -206,6 +206,46 @@ async def test_a_request_larger_than_the_queue_is_served_alone() -> None:
         bench.admission.acquire(25)
 
 
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_what_could_not_be_answered_in_time_is_refused_at_once() -> None:
+    clock = Clock()
+    admission = Admission(1000, lambda crops: None, threads=2, clock=clock)
+    permits = [admission.acquire(1, 0.001) for _ in range(3)]  # nothing is known yet
+    permits += [admission.acquire(1) for _ in range(397)]
+    for permit in permits[:300]:
+        clock.now += 0.01
+        permit.release()
+    with pytest.raises(Overloaded, match=r"1\.0 s") as refused:
+        admission.acquire(1, 0.5)
+    assert refused.value.retry_after == 1
+    admission.acquire(1, 1.5).release()
+    for permit in permits[300:398]:
+        permit.release()
+    assert admission.in_use == 2
+    admission.acquire(1, 0.001).release()  # a thread is free, or about to be
+
+
+def test_idle_time_does_not_count_as_slowness() -> None:
+    clock = Clock()
+    admission = Admission(1000, lambda crops: None, threads=1, clock=clock)
+    for _ in range(50):
+        clock.now += 100  # nobody comes
+        permits = [admission.acquire(1) for _ in range(3)]
+        for permit in permits:
+            clock.now += 0.01
+            permit.release()
+    many = [admission.acquire(1) for _ in range(90)]
+    admission.acquire(1, 1.0).release()
+    assert len(many) == admission.in_use
+
+
 async def test_a_permit_carries_no_more_than_it_says() -> None:
     bench = Bench()
     with bench.admission.acquire(1) as permit, pytest.raises(ValueError, match="permit"):
