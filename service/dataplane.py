@@ -202,14 +202,17 @@ class DataPlane:
             return _Prepared(groups, decoded - begun, perf_counter() - decoded)
 
         future = self._pool.submit("prepare", prepare)
+        left = max(0.0, request.deadline - perf_counter())
+        timer = asyncio.get_running_loop().call_later(left, _expire, future)
         try:
-            await asyncio.wait({future}, timeout=max(0.0, request.deadline - perf_counter()))
+            return await future
         finally:
-            if not future.done():
-                future.cancel()
-        if future.cancelled():
-            raise DeadlineExceeded("the deadline passed before the picture was decoded")
-        return future.result()
+            timer.cancel()
+
+
+def _expire(future: asyncio.Future[_Prepared]) -> None:
+    if not future.done():
+        future.set_exception(DeadlineExceeded("the deadline passed before the picture was decoded"))
 
 
 def _combined(

@@ -31,7 +31,7 @@ class _Task:
 
     def __call__(self) -> None:
         """Do the work in this thread, and settle the future in its own."""
-        if self.future.cancelled():  # a glance from another thread: too early only by a moment
+        if self.future.done():  # a glance from another thread: too early only by a moment
             return
         result, error = None, None
         try:
@@ -43,7 +43,7 @@ class _Task:
 
 
 def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
-    if future.done():  # it was cancelled
+    if future.done():  # its owner did not wait
         return
     if error is None:
         future.set_result(result)
@@ -70,7 +70,7 @@ class Pool:
     def submit(self, lane: Lane, work: Callable[[], T]) -> asyncio.Future[T]:
         """Have ``work`` done; its result or exception is the future's, in the running loop.
 
-        What has not begun when the future is cancelled never does.
+        What has not begun when the future is cancelled, or settled by its owner, never does.
         """
         task = _Task(work, asyncio.get_running_loop())
         with self._changed:
