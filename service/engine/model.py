@@ -6,9 +6,10 @@ import logging
 from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
-from service import repository
+from service import metrics, repository
 from service.engine.batcher import Batcher, BatchObserver
-from service.engine.providers import choose
+from service.engine.opening import providers_for
+from service.engine.providers import GPU
 from service.engine.session import Session
 from service.manifest import Manifest
 from service.protocols import PROTOCOLS, Graph
@@ -35,19 +36,28 @@ class Model:
         repository.check_files(found.path, manifest)
         self.labels = repository.labels(found.path, manifest)
         self.precision = manifest.file("model").precision
-        providers = choose(settings.providers)
+        wanted_batch = settings.of_model(found.name).max_batch
+        providers = providers_for(settings, found.name)
         self._sessions = {
-            graph: Session(found.path / manifest.file(graph).path, manifest, providers, graph)
+            graph: Session(
+                found.path / manifest.file(graph).path,
+                manifest,
+                providers,
+                graph,
+                settings=settings,
+                max_batch=wanted_batch or (GPU_BATCH if providers[0] in GPU else 1),
+                shrunk=self._shrunk,
+            )
             for graph in _graphs(manifest)
         }
         self.providers = self._sessions["model"].providers
-        on_cpu = self.providers[0] == "cpu"
-        self.max_batch = settings.max_batch or (1 if on_cpu else GPU_BATCH)
-        for session in self._sessions.values():
-            session.warm_up(1)
-        if self.max_batch > 1:
-            self._sessions["model"].warm_up(self.max_batch)
+        self.nodes = self._sessions["model"].nodes
+        self.max_batch = wanted_batch or (GPU_BATCH if self.providers[0] in GPU else 1)
+        """Most crops in one batch; a device short of memory lowers it."""
         self.batchers: dict[Graph, Batcher] = {}
+        for session in self._sessions.values():
+            for size in session.sizes:
+                session.warm_up(size)
         logger.info(
             "loaded %s version %s on %s in %.0f ms",
             found.name,
@@ -78,6 +88,15 @@ class Model:
         """Finish what was accepted."""
         for batcher in self.batchers.values():
             await batcher.close()
+        for session in self._sessions.values():
+            session.close()
+
+    def _shrunk(self, crops: int) -> None:
+        """The device has memory for this many crops only: form no larger batches any more."""
+        self.max_batch = min(self.max_batch, crops)
+        metrics.MODEL_MAX_BATCH.labels(self.name, self.version).set(self.max_batch)
+        for batcher in self.batchers.values():
+            batcher.max_batch = self.max_batch
 
 
 def _graphs(manifest: Manifest) -> list[Graph]:

@@ -281,4 +281,6 @@ def _summary(model: Answerer | Refusal) -> dict[str, object]:
         "protocols": list(manifest.protocols.names),
         "precision": model.precision,
         "providers": model.providers,
+        "nodes": model.nodes,
+        "max_batch": model.max_batch,
     }

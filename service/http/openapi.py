@@ -213,6 +213,8 @@ def _schemas() -> Json:
         "protocols": texts,
         "precision": {"type": "string", "nullable": True},
         "providers": texts,
+        "nodes": {"type": "object", "additionalProperties": count},
+        "max_batch": count,
     }
     refused = _object(
         {
