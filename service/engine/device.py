@@ -116,5 +116,5 @@ class Guard:
             if self.max_batch is not None and self.max_batch <= most:
                 return
             self.max_batch = most
+            self._shrunk(most)
         logger.warning("out of memory: batches have at most %d crops from now on: %s", most, error)
-        self._shrunk(most)

@@ -6,17 +6,23 @@ import json
 import logging
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import perf_counter
+from typing import Any
 
+import numpy as np
 import onnxruntime
 import pytest
 
 from service import repository, settings
 from service.engine import probe, providers
+from service.engine.batcher import Admission
 from service.engine.model import Model
 from service.engine.network import BrokenModelError
 from service.engine.opening import Way, open_session, provider_options, ways
 from service.engine.options import Wish
+from service.metrics import ModelObserver
 from tests.photographs import COFFEE
 from tests.server import ROOT, Server, command, environment, free_port, serving
 
@@ -151,6 +157,44 @@ def test_a_model_knows_where_its_nodes_run(monkeypatch: pytest.MonkeyPatch) -> N
     assert model.max_batch == 6
     assert set(model.nodes) == {"cpu"}
     assert model.nodes["cpu"] > 10
+
+
+class ShortOfMemory:
+    """The real session, on a device with room for two crops."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def run(self, names: list[str], feed: dict[str, np.ndarray]) -> Any:
+        if len(feed["pixels"]) > 2:
+            raise RuntimeError("Failed to allocate memory for requested buffer of size 939524096")
+        return self._real.run(names, feed)
+
+
+async def test_a_device_short_of_memory_lowers_the_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ZOO_MAX_BATCH", "8")
+    loaded = settings.load()
+    found = next(f for f in repository.find(loaded.models) if f.name == "lenet5")
+    model = Model(found, repository.read(found), loaded)
+    inner = model._sessions["model"]
+    crops = np.random.default_rng(0).integers(0, 256, (8, *inner_shape(model)), dtype=np.uint8)
+    wanted = inner.run(crops)
+    inner._session = ShortOfMemory(inner._session)
+    with ThreadPoolExecutor(1) as executor:
+        model.open(executor, 1, ModelObserver("lenet5"))
+        admission = Admission(8, lambda _: None)
+        with admission.acquire(8) as permit:
+            answer = await model.batchers["model"].infer(crops, permit, perf_counter() + 60)
+        np.testing.assert_allclose(answer.outputs.logits, wanted.logits, atol=1e-5)
+        assert model.max_batch == model.batchers["model"].max_batch == 2
+        await model.close()
+
+
+def inner_shape(model: Model) -> tuple[int, int, int]:
+    size = model.manifest.input
+    return size.height, size.width, size.channels
 
 
 def test_the_server_shows_what_really_runs(server: Server) -> None:
