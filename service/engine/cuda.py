@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from service.engine.device import STICKY_CODES
 from service.engine.options import Gpu, Shape
 
 _TO_DEVICE, _TO_HOST = 1, 2  # cudaMemcpyHostToDevice, cudaMemcpyDeviceToHost
@@ -78,7 +79,7 @@ class CudaMemory:
 def lost() -> bool:
     """Whether the device's context is beyond repair: such an error comes back at every call."""
     try:
-        return bool(runtime().cudaDeviceSynchronize())
+        return runtime().cudaDeviceSynchronize() in STICKY_CODES
     except OSError:
         return False
 

@@ -28,9 +28,9 @@ EXIT_CODE = 70
 # cudaError_t that leave the context unusable (CUDA Runtime API, section 6.41): ECC error,
 # illegal address, launch time-out, context destroyed, assert, hardware stack, illegal instruction,
 # misaligned address, invalid address space, invalid program counter, launch failure, unknown.
-_STICKY_CODES = (214, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 999)
+STICKY_CODES = (214, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 999)
 _STICKY = re.compile(
-    rf"\bCUDA (?:failure|error) (?:{'|'.join(map(str, _STICKY_CODES))})\b"
+    rf"\bCUDA (?:failure|error) (?:{'|'.join(map(str, STICKY_CODES))})\b"
     r"|illegal memory access|unspecified launch failure|device-side assert"
     r"|misaligned address|illegal instruction was encountered|uncorrectable ECC",
     re.IGNORECASE,

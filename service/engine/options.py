@@ -87,16 +87,16 @@ def tensorrt(wish: Wish, folder: Path | None, profile: Mapping[str, Shape]) -> O
     an empty one lets TensorRT learn its shapes from the warm-up.
     """
     options = {
-        "trt_fp16_enable": "1" if wish.fp16 or wish.precision == "fp16" else "0",
-        "trt_int8_enable": "1" if wish.precision == "int8" else "0",
+        "trt_fp16_enable": _python(wish.fp16 or wish.precision == "fp16"),
+        "trt_int8_enable": _python(wish.precision == "int8"),
         "trt_builder_optimization_level": "3",
     }
     if folder is not None:
         options |= {
-            "trt_engine_cache_enable": "1",
+            "trt_engine_cache_enable": _python(True),
             "trt_engine_cache_path": str(folder),
             "trt_engine_cache_prefix": wish.sha256[:16],
-            "trt_timing_cache_enable": "1",
+            "trt_timing_cache_enable": _python(True),
             "trt_timing_cache_path": str(folder.parent),
         }
     if wish.memory_bytes:
@@ -109,6 +109,11 @@ def tensorrt(wish: Wish, folder: Path | None, profile: Mapping[str, Shape]) -> O
             "trt_profile_max_shapes": shapes(profile, largest),
         }
     return options
+
+
+def _python(switch: bool) -> str:
+    """ONNX Runtime's Python module takes TensorRT's switches in Python's spelling alone."""
+    return str(switch)
 
 
 def shapes(profile: Mapping[str, Shape], batch: int) -> str:

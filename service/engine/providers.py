@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import io
 import logging
 import os
+import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from functools import lru_cache
 from pathlib import Path
 
@@ -39,6 +42,8 @@ _PROBE = (
     b"\n\x00\x10\x11"
 )
 """An ONNX file: y = Identity(x), float [1], opset 17."""
+_WHERE = re.compile(r"^/\S+:\d+ .*?(?=CUDA failure|\[ONNXRuntimeError\]|Please )")
+"""Where ONNX Runtime was, with the whole signature of a template, before it says what is wrong."""
 _TENSORRT_LIBRARIES = ("libnvinfer.so.10", "libnvinfer_plugin.so.10", "libnvonnxparser.so.10")
 
 
@@ -80,28 +85,39 @@ def missing(name: ProviderName) -> str | None:
 def _failure(name: ProviderName) -> str | None:
     """What happens when onnxruntime shall use a provider that it lists; None: it works."""
     if name in GPU:
-        preload(tensorrt=name == "tensorrt")
+        preload()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _quiet():
             session = onnxruntime.InferenceSession(
                 _PROBE, options, providers=[ORT_NAMES[name]], enable_fallback=0
             )
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's family has no common base
-        return f"failed: {first_line(error)}"
+        return f"cannot be used: {_missing_library(name) or first_line(error)}"
     if ORT_NAMES[name] in session.get_providers():
         return None
-    return f"cannot be loaded: {_missing_library(name) or 'no reason was given'}"
+    return f"cannot be used: {_missing_library(name) or 'onnxruntime does not say why'}"
 
 
-def preload(*, tensorrt: bool) -> None:
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """ONNX Runtime says in many lines, on both outputs, what one line of ours says."""
+    onnxruntime.set_default_logger_severity(4)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        onnxruntime.set_default_logger_severity(2)  # its default: warnings
+
+
+@lru_cache
+def preload() -> None:
     """Load CUDA's, cuDNN's and TensorRT's libraries where pip put them; no error without them."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _quiet():
         onnxruntime.preload_dlls()
-    spec = importlib.util.find_spec("tensorrt_libs") if tensorrt else None
+    spec = importlib.util.find_spec("tensorrt_libs")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         for name in _TENSORRT_LIBRARIES:
             _load(Path(folder) / name)
@@ -134,5 +150,6 @@ def short_names(ort_names: Sequence[str]) -> list[str]:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's text, or its kind where it has none."""
-    return next(iter(str(error).splitlines()), type(error).__name__)
+    """The first line of an error's text without the C++ places in it, or its kind."""
+    line = next(iter(str(error).splitlines()), type(error).__name__)
+    return line if not line.startswith("/") else _WHERE.sub("", line)

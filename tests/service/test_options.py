@@ -81,13 +81,13 @@ def test_what_cuda_takes_from_the_settings() -> None:
 def test_tensorrt_keeps_what_it_builds_and_knows_its_shapes() -> None:
     folder = Path("/cache/tensorrt-10.9.0/gpu/model")
     assert options.tensorrt(WISH, folder, {"pixels": WISH.crop}) == {
-        "trt_fp16_enable": "0",
-        "trt_int8_enable": "0",
+        "trt_fp16_enable": "False",
+        "trt_int8_enable": "False",
         "trt_builder_optimization_level": "3",
-        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_enable": "True",
         "trt_engine_cache_path": "/cache/tensorrt-10.9.0/gpu/model",
         "trt_engine_cache_prefix": "abababababababab",
-        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_enable": "True",
         "trt_timing_cache_path": "/cache/tensorrt-10.9.0/gpu",
         "trt_profile_min_shapes": "pixels:1x224x224x3",
         "trt_profile_opt_shapes": "pixels:32x224x224x3",
@@ -103,10 +103,10 @@ def test_tensorrt_precision_is_the_models_unless_it_may_be_halved() -> None:
         )
         return told["trt_fp16_enable"], told["trt_int8_enable"]
 
-    assert flags(WISH) == ("0", "0")
-    assert flags(replace(WISH, fp16=True)) == ("1", "0")
-    assert flags(replace(WISH, precision="fp16")) == ("1", "0")
-    assert flags(replace(WISH, precision="int8")) == ("0", "1")
+    assert flags(WISH) == ("False", "False")
+    assert flags(replace(WISH, fp16=True)) == ("True", "False")
+    assert flags(replace(WISH, precision="fp16")) == ("True", "False")
+    assert flags(replace(WISH, precision="int8")) == ("False", "True")
     limited = options.tensorrt(replace(WISH, memory_bytes=4096), None, {})
     assert limited["trt_max_workspace_size"] == "4096"
 

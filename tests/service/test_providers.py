@@ -64,9 +64,9 @@ def test_what_this_onnxruntime_lacks_is_logged_once(caplog: pytest.LogCaptureFix
 @pytest.mark.usefixtures("listed")
 def test_what_is_listed_and_does_not_work_is_noticed(caplog: pytest.LogCaptureFixture) -> None:
     assert providers.choose(()) == ["cpu"]
-    assert "execution provider cuda cannot be loaded: " in caplog.text
+    assert "execution provider cuda cannot be used: " in caplog.text
     assert "libonnxruntime_providers_cuda.so" in caplog.text
-    with pytest.raises(BrokenModelError, match="execution provider cuda cannot be loaded"):
+    with pytest.raises(BrokenModelError, match="execution provider cuda cannot be used"):
         providers.choose(("cuda", "cpu"), strict=True)
 
 
@@ -138,6 +138,28 @@ def test_a_refused_profile_is_asked_again_by_the_name_that_it_wants(
     assert opened.way == Way(("tensorrt", "cpu"), profile={"permute": (1, 28, 28)})
     engines = next(tmp_path.rglob(".lock")).parent
     assert "0" * 32 in engines.name
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_call.cc:154 void onnxruntime::"
+            "CudaCall(int) [with ERRTYPE = cudaError] /onnxruntime_src/cuda_call.cc:146 CUDA "
+            "failure 35: CUDA driver version is insufficient\nmore",
+            "CUDA failure 35: CUDA driver version is insufficient",
+        ),
+        (
+            "/onnxruntime_src/onnxruntime/core/a.cc:63 static a::B a::B::C(const D&) "
+            '[ONNXRuntimeError] : 1 : FAIL : Unknown provider option: "bogus".',
+            '[ONNXRuntimeError] : 1 : FAIL : Unknown provider option: "bogus".',
+        ),
+        ("/models/a/1/model.onnx is empty", "/models/a/1/model.onnx is empty"),
+        ("", "RuntimeError"),
+    ],
+)
+def test_errors_are_told_without_the_places_in_the_source(text: str, line: str) -> None:
+    assert providers.first_line(RuntimeError(text)) == line
 
 
 def test_a_broken_file_is_broken_with_every_provider(tmp_path: Path) -> None:
