@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from time import perf_counter
 
 from service import metrics, repository
@@ -46,7 +47,7 @@ class Model:
                 graph,
                 settings=settings,
                 max_batch=wanted_batch or (GPU_BATCH if providers[0] in GPU else 1),
-                shrunk=self._shrunk,
+                shrunk=partial(self._shrunk, graph),
             )
             for graph in _graphs(manifest)
         }
@@ -77,7 +78,7 @@ class Model:
             graph: Batcher(
                 session.run,
                 executor=executor,
-                concurrency=concurrency,
+                concurrency=min(concurrency, session.at_once or concurrency),
                 max_batch=self.max_batch,
                 observer=observer,
             )
@@ -91,12 +92,13 @@ class Model:
         for session in self._sessions.values():
             session.close()
 
-    def _shrunk(self, crops: int) -> None:
+    def _shrunk(self, graph: Graph, crops: int) -> None:
         """The device has memory for this many crops only: form no larger batches any more."""
-        self.max_batch = min(self.max_batch, crops)
-        metrics.MODEL_MAX_BATCH.labels(self.name, self.version).set(self.max_batch)
-        for batcher in self.batchers.values():
-            batcher.max_batch = self.max_batch
+        if graph == "model":
+            self.max_batch = min(self.max_batch, crops)
+            metrics.MODEL_MAX_BATCH.labels(self.name, self.version).set(self.max_batch)
+        if graph in self.batchers:
+            self.batchers[graph].max_batch = min(self.batchers[graph].max_batch, crops)
 
 
 def _graphs(manifest: Manifest) -> list[Graph]:

@@ -84,9 +84,12 @@ class Session:
                     count=lanes,
                 )
         self._guard = Guard(self._compute, shrunk=shrunk, lost=lost)
-        sizes = fixed if self._lanes else {1, max_batch} if graph == "model" else {1}
-        self.sizes: tuple[int, ...] = tuple(sorted(sizes, reverse=True))
-        """Batch sizes to warm up, the largest first: it takes the memory that all others fit in."""
+        sizes = fixed if self._lanes else (1, max_batch) if graph == "model" else (1,)
+        self.sizes: tuple[int, ...] = tuple(dict.fromkeys((sizes[-1], *sizes)))
+        """Batch sizes to warm up, the largest first: it takes the memory that all others fit in.
+        Then the smallest: where TensorRT learns its shapes, all others lie between."""
+        self.at_once: int | None = lanes if self._lanes else None
+        """How many runs compute at once; None: as many as there are threads that call."""
 
     @property
     def providers(self) -> list[str]:

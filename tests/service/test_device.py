@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
 from service.engine.device import EXIT_CODE, Failure, Guard, classify
 from service.engine.network import Outputs
 from service.preprocessing import Crops
-from tests.server import ROOT
+from tests.photographs import COFFEE
+from tests.server import ROOT, serving
 
 NODE = "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code returned while running "
 OUT_OF_MEMORY = [
@@ -157,6 +162,30 @@ def test_many_threads_out_of_memory_at_once() -> None:
     assert guard.max_batch is not None
     assert guard.max_batch <= 5
     assert told == sorted(told, reverse=True)
+
+
+def test_a_worker_that_lost_its_device_is_replaced(tmp_path: Path) -> None:
+    trigger = tmp_path / "lost"
+    with serving(
+        tmp_path,
+        service="tests.service.lost_device:ZooService",
+        zoo_default_model="lenet5",
+        lost_device=trigger,
+    ) as server:
+        assert server.classify(COFFEE).status_code == 200
+        before = server.workers()[0].pid
+        trigger.touch()
+        with pytest.raises(httpx.TransportError):
+            server.classify(COFFEE)
+        assert "CUDA failure 700" in server.logged("the device is lost, this process ends")
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            with contextlib.suppress(httpx.TransportError):
+                if server.client.get("/readyz", timeout=5).status_code == 200:
+                    break
+            time.sleep(0.1)
+        assert server.classify(COFFEE).status_code == 200
+        assert server.workers()[0].pid != before
 
 
 def test_the_process_really_ends() -> None:

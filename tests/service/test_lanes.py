@@ -128,7 +128,8 @@ def test_a_session_on_a_gpu_goes_through_lanes(
     monkeypatch.setattr(session, "open_session", as_if_on_cuda)
     monkeypatch.setattr(cuda, "CudaMemory", HostMemory)
     made = Session(FOLDER / "model.onnx", MANIFEST, ["cpu"], max_batch=6)
-    assert made.sizes == (6, 4, 2, 1)
+    assert made.sizes == (6, 1, 2, 4)
+    assert made.at_once == 2
     for size in made.sizes:
         made.warm_up(size)
     crops = random_crops(5, 5)
