@@ -98,8 +98,13 @@ class Session:
 
     @property
     def nodes(self) -> dict[str, int]:
-        """How many nodes of the graph each provider got, by our names, the largest share first."""
+        """How many nodes of the graph each provider got, by our names, the largest share first.
+
+        Empty with an ONNX Runtime before 1.24, which does not tell.
+        """
         count: Counter[str] = Counter()
+        if not hasattr(self._session, "get_provider_graph_assignment_info"):
+            return {}
         for part in self._session.get_provider_graph_assignment_info():
             count[short_names([part.ep_name])[0]] += len(part.get_nodes())
         return dict(count.most_common())
