@@ -55,21 +55,20 @@ def choose(wanted: Sequence[ProviderName], *, strict: bool = False) -> list[Prov
     """
     available = set(onnxruntime.get_available_providers())
     tried = [name for name in wanted or _AUTO if wanted or ORT_NAMES[name] in available]
-    reasons = {name: missing(name) for name in tried}
-    if strict and any(reasons[name] for name in wanted):
-        words = "; ".join(f"execution provider {n} {why}" for n, why in reasons.items() if why)
+    reasons = {name: why for name in tried if (why := missing(name))}
+    words = "; ".join(f"execution provider {name} {why}" for name, why in reasons.items())
+    if strict and any(name in reasons for name in wanted):
         raise BrokenModelError(words)
-    chosen: list[ProviderName] = [name for name in tried if name != "cpu" and not reasons[name]]
+    chosen: list[ProviderName] = [n for n in tried if n != "cpu" and n not in reasons]
     chosen.append("cpu")
-    for name, reason in reasons.items():
-        if reason:
-            _warn_once(name, reason, ",".join(chosen))
+    if words:
+        _warn_once(words, ",".join(chosen))
     return chosen
 
 
 @lru_cache
-def _warn_once(name: str, reason: str, instead: str) -> None:
-    logger.warning("execution provider %s %s; falling back to %s", name, reason, instead)
+def _warn_once(words: str, instead: str) -> None:
+    logger.warning("%s; falling back to %s", words, instead)
 
 
 def missing(name: ProviderName) -> str | None:
@@ -152,4 +151,4 @@ def short_names(ort_names: Sequence[str]) -> list[str]:
 def first_line(error: Exception) -> str:
     """The first line of an error's text without the C++ places in it, or its kind."""
     line = next(iter(str(error).splitlines()), type(error).__name__)
-    return line if not line.startswith("/") else _WHERE.sub("", line)
+    return _WHERE.sub("", line).partition(" ; GPU=")[0]

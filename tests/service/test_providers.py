@@ -61,6 +61,12 @@ def test_what_this_onnxruntime_lacks_is_logged_once(caplog: pytest.LogCaptureFix
     assert "falling back to cpu" in caplog.text
 
 
+def test_several_missing_providers_are_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    assert providers.choose(("tensorrt", "cuda", "openvino")) == ["cpu"]
+    assert len(caplog.records) == 1
+    assert caplog.text.count("is not in this onnxruntime") == 3
+
+
 @pytest.mark.usefixtures("listed")
 def test_what_is_listed_and_does_not_work_is_noticed(caplog: pytest.LogCaptureFixture) -> None:
     assert providers.choose(()) == ["cpu"]
@@ -146,7 +152,7 @@ def test_a_refused_profile_is_asked_again_by_the_name_that_it_wants(
         (
             "/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_call.cc:154 void onnxruntime::"
             "CudaCall(int) [with ERRTYPE = cudaError] /onnxruntime_src/cuda_call.cc:146 CUDA "
-            "failure 35: CUDA driver version is insufficient\nmore",
+            "failure 35: CUDA driver version is insufficient ; GPU=-1 ; hostname=a ; file=b\nmore",
             "CUDA failure 35: CUDA driver version is insufficient",
         ),
         (
