@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import bentoml
 
 from service import logs, settings
+from service.engine import probe
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 try:
     _settings = settings.load()
+    probe.demand(_settings)
 except settings.InvalidSettingsError as invalid:
     sys.exit(f"bad setting {invalid}")
 

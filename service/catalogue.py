@@ -80,6 +80,10 @@ class Catalogue:
     def _serve(self, model: Answerer) -> None:
         self._versions[model.name][model.version] = model
         metrics.MODEL_READY.labels(model.name, model.version).set(1)
+        if isinstance(model, Model):
+            metrics.MODEL_MAX_BATCH.labels(model.name, model.version).set(model.max_batch)
+            for provider, nodes in model.nodes.items():
+                metrics.MODEL_NODES.labels(model.name, model.version, provider).set(nodes)
 
     def _refuse(self, found: Version, error: Exception) -> None:
         logger.error("refused %s version %s: %s", found.name, found.version, error)

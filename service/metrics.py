@@ -84,6 +84,19 @@ MODEL_READY = Gauge(
     ["model", "version"],
     multiprocess_mode="livemin",
 )
+MODEL_NODES = Gauge(
+    "zoo_model_nodes",
+    "Nodes of the model's graph that an execution provider computes; cpu beside cuda is normal for "
+    "a few, all on cpu means that no GPU is used.",
+    ["model", "version", "provider"],
+    multiprocess_mode="livemax",
+)
+MODEL_MAX_BATCH = Gauge(
+    "zoo_model_max_batch",
+    "Most crops in one batch of this model; it falls when the device runs out of memory.",
+    ["model", "version"],
+    multiprocess_mode="livemin",
+)
 
 
 class ModelObserver:

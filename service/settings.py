@@ -5,14 +5,15 @@ A bad value stops the start with one line that names the variable; see `load`.
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import models
@@ -23,6 +24,35 @@ PREFIX = "ZOO_"
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 ProviderName = Literal["tensorrt", "cuda", "openvino", "cpu"]
+
+
+def _split_providers(value: Any) -> Any:
+    """`auto` or `cuda,cpu` -> a list of names; what is no text is left to pydantic."""
+    if isinstance(value, str):
+        names = [name.strip().lower() for name in value.split(",")]
+        return () if names == ["auto"] else tuple(names)
+    return value
+
+
+Providers = Annotated[tuple[ProviderName, ...], BeforeValidator(_split_providers)]
+"""An ordered list of execution providers; empty: `auto`."""
+MaxBatch = Annotated[int, Field(ge=0, le=4096)]
+
+
+def _default_cache() -> Path:
+    """Where programs of this user keep what they can make again (XDG base directories)."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    folder = Path(home) if Path(home).is_absolute() else Path("~/.cache")
+    return folder / "imagenet-zoo-server"
+
+
+class ModelSettings(BaseModel):
+    """What one model does otherwise than the others; None stands for the common setting."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    providers: Providers | None = None
+    max_batch: MaxBatch | None = None
 
 
 class InvalidSettingsError(Exception):
@@ -45,9 +75,23 @@ class Settings(BaseSettings):
 
     Not cores / workers: all connections may land on one worker.
     """
-    providers: Annotated[tuple[ProviderName, ...], NoDecode] = ()
+    providers: Annotated[Providers, NoDecode] = ()
     """`auto`, or an ordered list such as `cuda,cpu`; what is missing is passed over."""
-    max_batch: Annotated[int, Field(ge=0, le=4096)] = 0
+    providers_strict: bool = False
+    """Whether a provider that is named and missing stops the start."""
+    model_settings: Annotated[dict[str, ModelSettings], NoDecode] = {}
+    """Per model what it does otherwise, as JSON."""
+    cache: Path = Field(default_factory=_default_cache)
+    """Folder for what TensorRT builds: engines and timings."""
+    tensorrt_fp16: bool = False
+    """Whether TensorRT may compute fp32 models in half precision."""
+    tf32: bool = False
+    """Whether GPUs may round the factors of fp32 products to TensorFloat-32."""
+    cuda_graphs: bool = True
+    """Whether CUDA replays one recorded graph per batch size instead of launching kernels."""
+    gpu_memory_bytes: Annotated[int, Field(ge=0, le=1 << 50)] = 0
+    """Most bytes of the CUDA arena of one graph of a model, in one worker; 0: no limit."""
+    max_batch: MaxBatch = 0
     """Most crops in one run of a network, which learns its best size up to here at warm-up; 0: 8
     on a CPU, 64 on a GPU."""
     max_body_bytes: Annotated[int, Field(ge=1, le=1 << 32)] = 32 * 1024 * 1024
@@ -65,13 +109,20 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] = "console"
 
-    @field_validator("providers", mode="before")
+    @field_validator("model_settings", mode="before")
     @classmethod
-    def _split_providers(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            names = [name.strip().lower() for name in value.split(",")]
-            return () if names == ["auto"] else tuple(names)
-        return value
+    def _parse_model_settings(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"no JSON: {error}") from None
+
+    @field_validator("cache")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -84,6 +135,14 @@ class Settings(BaseSettings):
         if not value.is_dir():
             raise ValueError(f"there is no folder {value}")
         return value.resolve()
+
+    def of_model(self, name: str) -> ModelSettings:
+        """The settings of one model, the common ones filled in: nothing is None."""
+        own = self.model_settings.get(name, ModelSettings())
+        common: Mapping[str, Any] = {"providers": self.providers, "max_batch": self.max_batch}
+        return own.model_copy(
+            update={key: value for key, value in common.items() if getattr(own, key) is None}
+        )
 
     @property
     def pool_threads(self) -> int:
@@ -98,21 +157,51 @@ def load() -> Settings:
     except ValidationError as invalid:
         error = invalid.errors()[0]
         name = PREFIX + str(error["loc"][0]).upper()
-        given = next((os.environ[key] for key in os.environ if key.upper() == name), "")
+        given = _given(os.environ, name.removeprefix(PREFIX))
         reason = error["msg"].removeprefix("Value error, ")
+        if any(isinstance(part, str) for part in error["loc"][1:]):
+            reason = f"{'.'.join(map(str, error['loc'][1:]))}: {reason}"
         raise InvalidSettingsError(f"{name}={_one_line(given)}: {reason}") from None
     if settings.max_bodies_bytes < settings.max_body_bytes:
         raise InvalidSettingsError(
             f"{PREFIX}MAX_BODIES_BYTES={settings.max_bodies_bytes}: one body may already have "
             f"{PREFIX}MAX_BODY_BYTES={settings.max_body_bytes}"
         )
+    _check_names(settings)
+    return settings
+
+
+def _check_names(settings: Settings) -> None:
+    """Raise InvalidSettingsError where a model or a strictness is named that cannot be."""
     there = model_names(settings.models)
     if settings.default_model not in there:
         raise InvalidSettingsError(
             f"{PREFIX}DEFAULT_MODEL={_one_line(settings.default_model)}: there is no such model "
             f"in {settings.models}; there are: {', '.join(there) or 'none'}"
         )
-    return settings
+    given = _one_line(_given(os.environ, "MODEL_SETTINGS"))
+    for name in settings.model_settings:
+        if name not in there:
+            raise InvalidSettingsError(
+                f"{PREFIX}MODEL_SETTINGS={given}: there is no model {_one_line(name)} in "
+                f"{settings.models}"
+            )
+    if settings.providers_strict and not demanded(settings):
+        raise InvalidSettingsError(
+            f"{PREFIX}PROVIDERS_STRICT=true: {PREFIX}PROVIDERS=auto demands nothing; name the "
+            "providers"
+        )
+
+
+def demanded(settings: Settings) -> list[ProviderName]:
+    """Every provider that is named for all models or for one, in order, once."""
+    lists = [settings.providers, *(own.providers or () for own in settings.model_settings.values())]
+    return list(dict.fromkeys(name for names in lists for name in names))
+
+
+def _given(environment: Mapping[str, str], name: str) -> str:
+    """What the variable of this setting holds; its case does not matter."""
+    return next((environment[key] for key in environment if key.upper() == PREFIX + name), "")
 
 
 def model_names(folder: Path) -> list[str]:

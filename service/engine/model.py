@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from time import perf_counter
 
-from service import repository
+from service import metrics, repository
 from service.engine import tuning
 from service.engine.batcher import Batcher, BatchObserver
+from service.engine.opening import providers_for
 from service.engine.pool import Pool
-from service.engine.providers import choose
+from service.engine.providers import GPU
 from service.engine.session import Outputs, Session
 from service.manifest import Manifest
 from service.preprocessing import Crops
@@ -23,8 +25,6 @@ GPU_BATCH = 64
 """Most crops in a batch on a GPU where no setting says otherwise."""
 CPU_BATCH = 8
 """The same on a CPU, where more than one rarely pays."""
-GPU_IN_FLIGHT = 2
-"""Batches on their way on a GPU: one computes while the next is copied."""
 
 
 class Model:
@@ -41,18 +41,31 @@ class Model:
         repository.check_files(found.path, manifest)
         self.labels = repository.labels(found.path, manifest)
         self.precision = manifest.file("model").precision
-        providers = choose(settings.providers)
+        providers = providers_for(settings, found.name)
+        on_gpu = providers[0] in GPU
+        most = settings.of_model(found.name).max_batch or (GPU_BATCH if on_gpu else CPU_BATCH)
         self._sessions = {
-            graph: Session(found.path / manifest.file(graph).path, manifest, providers, graph)
+            graph: Session(
+                found.path / manifest.file(graph).path,
+                manifest,
+                providers,
+                graph,
+                settings=settings,
+                max_batch=most if on_gpu else 1,
+                shrunk=partial(self._shrunk, graph),
+            )
             for graph in _graphs(manifest)
         }
         self.providers = self._sessions["model"].providers
-        self._on_cpu = self.providers[0] == "cpu"
-        for session in self._sessions.values():
-            session.warm_up(1)
-        self.batch_costs = self._learn(settings.max_batch)
-        self.max_batch = tuning.best(self.batch_costs)
+        self.nodes = self._sessions["model"].nodes
+        self.max_batch = most
+        """Most crops in one batch: learnt here, and lowered by a device short of memory."""
         self.batchers: dict[Graph, Batcher] = {}
+        for session in self._sessions.values():
+            for size in session.sizes:
+                session.warm_up(size)
+        self.batch_costs = self._learn()
+        self.max_batch = min(self.max_batch, tuning.best(self.batch_costs))
         logger.info(
             "loaded %s version %s on %s in %.0f ms; batches of %d, ms per crop by size: %s",
             found.name,
@@ -63,12 +76,12 @@ class Model:
             ", ".join(f"{size}: {1e3 * cost:.2f}" for size, cost in self.batch_costs.items()),
         )
 
-    def _learn(self, most: int) -> dict[int, float]:
-        """Seconds per crop by batch size; ``most`` is the setting's cap, 0 for none."""
-        session = self._sessions["model"]
-        if self._on_cpu:
-            return tuning.measure(session.warm_up, most or CPU_BATCH, patience=1, seconds=0.5)
-        return tuning.measure(session.warm_up, most or GPU_BATCH)
+    def _learn(self) -> dict[int, float]:
+        """Seconds per crop by batch size, as far as it pays on this device."""
+        run = self._sessions["model"].run_gray
+        if self.providers[0] in GPU:
+            return tuning.measure(run, self.max_batch)
+        return tuning.measure(run, self.max_batch, patience=1, seconds=0.5)
 
     @property
     def random(self) -> bool:
@@ -85,7 +98,7 @@ class Model:
             graph: Batcher(
                 session.run,
                 pool=pool,
-                concurrency=pool.threads if self._on_cpu else GPU_IN_FLIGHT,
+                concurrency=min(pool.threads, session.at_once or pool.threads),
                 max_batch=self.max_batch,
                 observer=observer,
             )
@@ -96,6 +109,16 @@ class Model:
         """Finish what was accepted."""
         for batcher in self.batchers.values():
             await batcher.close()
+        for session in self._sessions.values():
+            session.close()
+
+    def _shrunk(self, graph: Graph, crops: int) -> None:
+        """The device has memory for this many crops only: form no larger batches any more."""
+        if graph == "model":
+            self.max_batch = min(self.max_batch, crops)
+            metrics.MODEL_MAX_BATCH.labels(self.name, self.version).set(self.max_batch)
+        if graph in self.batchers:
+            self.batchers[graph].max_batch = min(self.batchers[graph].max_batch, crops)
 
 
 def _graphs(manifest: Manifest) -> list[Graph]:

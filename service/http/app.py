@@ -281,6 +281,7 @@ def _summary(model: Answerer | Refusal) -> dict[str, object]:
         "protocols": list(manifest.protocols.names),
         "precision": model.precision,
         "providers": model.providers,
+        "nodes": model.nodes,
         "max_batch": model.max_batch,
         "batch_ms_per_crop": {
             str(size): round(1e3 * cost, 3) for size, cost in model.batch_costs.items()

@@ -213,6 +213,7 @@ def _schemas() -> Json:
         "protocols": texts,
         "precision": {"type": "string", "nullable": True},
         "providers": texts,
+        "nodes": {"type": "object", "additionalProperties": count},
         "max_batch": count,
         "batch_ms_per_crop": {
             "description": "Milliseconds per crop by batch size, as measured at warm-up.",

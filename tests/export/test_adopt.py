@@ -59,7 +59,7 @@ def served(models: Path) -> tuple[Manifest, Session]:
     assert isinstance(manifest, Manifest)
     repository.check_files(found.path, manifest)
     assert len(repository.labels(found.path, manifest)) == manifest.classes
-    session = Session(found.path / "model.onnx", manifest, ["CPUExecutionProvider"])
+    session = Session(found.path / "model.onnx", manifest, ["cpu"])
     session.warm_up(1)
     session.warm_up(3)
     return manifest, session

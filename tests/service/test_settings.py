@@ -25,6 +25,18 @@ BAD = {
     "ZOO_LOG_LEVEL": ["LOUD"],
     "ZOO_LOG_FORMAT": ["xml"],
     "ZOO_PROVIDERS": ["gpu", "cpu,,cuda", "cpu;cuda"],
+    "ZOO_PROVIDERS_STRICT": ["maybe", "true"],
+    "ZOO_CUDA_GRAPHS": ["2"],
+    "ZOO_GPU_MEMORY_BYTES": ["-1", "8GB"],
+    "ZOO_MODEL_SETTINGS": [
+        "lenet5",
+        "[]",
+        '{"lenet5": 1}',
+        '{"vgg99": {}}',
+        '{"lenet5": {"provider": "cpu"}}',
+        '{"lenet5": {"providers": ["gpu"]}}',
+        '{"lenet5": {"max_batch": -1}}',
+    ],
 }
 
 
@@ -69,6 +81,41 @@ def test_good_values(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert settings.load().pool_threads == 3
 
 
+def test_a_model_has_settings_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_PROVIDERS", "cuda,cpu")
+    monkeypatch.setenv("ZOO_MAX_BATCH", "8")
+    own = '{"lenet5": {"providers": "tensorrt, cuda"}, "efficientnet_lite0": {"max_batch": 4}}'
+    monkeypatch.setenv("ZOO_MODEL_SETTINGS", own)
+    loaded = settings.load()
+    lenet5, lite0, other = map(loaded.of_model, ("lenet5", "efficientnet_lite0", "other"))
+    assert (lenet5.providers, lenet5.max_batch) == (("tensorrt", "cuda"), 8)
+    assert (lite0.providers, lite0.max_batch) == (("cuda", "cpu"), 4)
+    assert (other.providers, other.max_batch) == (("cuda", "cpu"), 8)
+    assert settings.demanded(loaded) == ["cuda", "cpu", "tensorrt"]
+    monkeypatch.setenv("ZOO_MODEL_SETTINGS", '{"lenet5": {"providers": "auto"}}')
+    assert settings.load().of_model("lenet5").providers == ()
+
+
+def test_an_error_in_a_models_settings_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_MODEL_SETTINGS", '{"lenet5": {"providers": ["cpu", "gpu"]}}')
+    with pytest.raises(
+        settings.InvalidSettingsError, match=r"lenet5\.providers\.1: Input should be"
+    ):
+        settings.load()
+
+
+def test_the_cache_is_where_the_user_keeps_such_things(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert settings.load().cache == tmp_path / "imagenet-zoo-server"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, as the standard says
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert settings.load().cache == tmp_path / ".cache" / "imagenet-zoo-server"
+    monkeypatch.setenv("ZOO_CACHE", "~/engines")
+    assert settings.load().cache == tmp_path / "engines"
+
+
 def test_unknown_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.unknown_variables() == []
     monkeypatch.setenv("ZOO_DEFUALT_MODEL", "lenet5")
@@ -76,7 +123,12 @@ def test_unknown_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("ZOO_WORKERS", "two"), ("ZOO_DEFAULT_MODEL", "vgg99")]
+    ("name", "value"),
+    [
+        ("ZOO_WORKERS", "two"),
+        ("ZOO_DEFAULT_MODEL", "vgg99"),
+        ("ZOO_MODEL_SETTINGS", '{"lenet5": {"providers": 1}}'),
+    ],
 )
 def test_the_start_stops_with_one_line(name: str, value: str, tmp_path: Path) -> None:
     done = subprocess.run(
@@ -111,5 +163,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
     fields = settings.Settings.model_fields
     assert set(rows) == {f"ZOO_{name.upper()}" for name in fields}
     for name, field in fields.items():
-        if name not in ("models", "providers"):
-            assert rows[f"ZOO_{name.upper()}"] == str(field.default)
+        if name not in ("models", "providers", "cache"):
+            default = str(field.default)
+            written = default.lower() if isinstance(field.default, bool) else default
+            assert rows[f"ZOO_{name.upper()}"] == written
