@@ -97,6 +97,11 @@ class Model:
         for batcher in self.batchers.values():
             await batcher.close()
 
+    def release(self) -> None:
+        """Drop the sessions and their memory, after `close`; blocking, some ms."""
+        self.batchers.clear()
+        self._sessions.clear()
+
 
 def _graphs(manifest: Manifest) -> list[Graph]:
     """The graphs that the model's protocols need, each of which must have a file."""
