@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Container
-from contextlib import asynccontextmanager
+from collections.abc import Container
 from dataclasses import dataclass
 
 from service import metrics, repository
 from service.engine.pool import Pool
 from service.ensemble import Ensemble
 from service.errors import NotReady, UnknownModel
-from service.loader import Loader, Superseded, in_use
+from service.loader import Loader, Superseded, hold, let_go
 from service.manifest import EnsembleManifest
 from service.network import Network
 from service.repository import RefusedModelError, Version
@@ -30,6 +29,29 @@ class Refusal:
     name: str
     version: str
     reason: str
+
+
+class Used:
+    """What `Catalogue.use` gives; costs next to nothing where the networks are loaded."""
+
+    __slots__ = ("_answerer", "_deadline", "_loader")
+
+    def __init__(self, loader: Loader, answerer: Answerer, deadline: float) -> None:
+        self._loader = loader
+        self._answerer = answerer
+        self._deadline = deadline
+
+    async def __aenter__(self) -> None:
+        hold(self._answerer.networks)
+        if not self._answerer.ready:
+            try:
+                await self._loader.load(self._answerer, self._deadline)
+            except BaseException:
+                let_go(self._answerer.networks)
+                raise
+
+    async def __aexit__(self, *failure: object) -> None:
+        let_go(self._answerer.networks)
 
 
 class Catalogue:
@@ -58,17 +80,14 @@ class Catalogue:
         """Finish what every network has accepted."""
         await self._loader.close()
 
-    @asynccontextmanager
-    async def use(self, answerer: Answerer, deadline: float) -> AsyncIterator[None]:
-        """Load what answers unless it is, and keep it from being unloaded meanwhile.
+    def use(self, answerer: Answerer, deadline: float) -> Used:
+        """``async with`` this: load what answers unless it is, and keep it loaded meanwhile.
 
-        Raises DeadlineExceeded when that takes until ``deadline`` (``time.perf_counter``),
-        NotReady when there is no room, Superseded when this version turned out to be broken.
+        Entering raises DeadlineExceeded when that takes until ``deadline``
+        (``time.perf_counter``), NotReady when there is no room, Superseded when this version
+        turned out to be broken.
         """
-        with in_use(answerer.networks):
-            if not answerer.ready:
-                await self._loader.load(answerer, deadline)
-            yield
+        return Used(self._loader, answerer, deadline)
 
     def models(self) -> list[Answerer | Refusal]:
         """Every version in the repository, by name and version."""

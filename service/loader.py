@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from functools import partial
 from time import perf_counter
 
@@ -30,18 +29,18 @@ class Superseded(Exception):
     """Loading showed that this version must not be served; another one may answer instead."""
 
 
-@contextmanager
-def in_use(networks: Sequence[Network]) -> Iterator[None]:
-    """Keep the networks from being unloaded."""
+def hold(networks: Iterable[Network]) -> None:
+    """Keep these from being unloaded, until `let_go`."""
     for network in networks:
         network.uses += 1
-    try:
-        yield
-    finally:
-        now = perf_counter()
-        for network in networks:
-            network.uses -= 1
-            network.last_used = now
+
+
+def let_go(networks: Iterable[Network]) -> None:
+    """End what `hold` began."""
+    now = perf_counter()
+    for network in networks:
+        network.uses -= 1
+        network.last_used = now
 
 
 class Loader:
@@ -121,11 +120,13 @@ class Loader:
         return None
 
     async def _load_members(self, ensemble: Ensemble) -> None:
-        with in_use(ensemble.networks):
+        hold(ensemble.networks)
+        try:
             self._check_room(_missing(ensemble))
             for network in ensemble.networks:
-                if not network.ready:
-                    await self.load(network)
+                await self.load(network)
+        finally:
+            let_go(ensemble.networks)
 
     async def _load_network(self, network: Network) -> None:
         async with self._turn:
@@ -176,7 +177,7 @@ class Loader:
         )
 
     async def _unload(self, network: Network) -> None:
-        model = network.let_go()
+        model = network.unload()
         self._loaded.discard(network)
         metrics.MODEL_EVICTIONS.labels(network.name).inc()
         self._changed(network, None)

@@ -71,7 +71,7 @@ class Network:
         """Become ready by this model."""
         self._model = model
 
-    def let_go(self) -> Model:
+    def unload(self) -> Model:
         """Become unloaded; whoever takes the model finishes its work and releases it."""
         model = self.model
         self._model = None
