@@ -7,6 +7,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 
 from service import metrics, repository
+from service.engine.batcher import Permit
 from service.engine.pool import Pool
 from service.ensemble import Ensemble
 from service.errors import NotReady, UnknownModel
@@ -34,10 +35,13 @@ class Refusal:
 class Used:
     """What `Catalogue.use` gives; costs next to nothing where the networks are loaded."""
 
-    __slots__ = ("_answerer", "_deadline", "_loader")
+    __slots__ = ("_answerer", "_deadline", "_loader", "_permit")
 
-    def __init__(self, loader: Loader, answerer: Answerer, deadline: float) -> None:
+    def __init__(
+        self, loader: Loader, answerer: Answerer, deadline: float, permit: Permit | None
+    ) -> None:
         self._loader = loader
+        self._permit = permit
         self._answerer = answerer
         self._deadline = deadline
 
@@ -45,13 +49,20 @@ class Used:
         hold(self._answerer.networks)
         if not self._answerer.ready:
             try:
-                await self._loader.load(self._answerer, self._deadline)
+                await self._load()
             except BaseException:
                 let_go(self._answerer.networks)
                 raise
 
     async def __aexit__(self, *failure: object) -> None:
         let_go(self._answerer.networks)
+
+    async def _load(self) -> None:
+        if self._permit is not None:
+            self._permit.park()
+        await self._loader.load(self._answerer, self._deadline)
+        if self._permit is not None:
+            self._permit.resume()
 
 
 class Catalogue:
@@ -80,14 +91,16 @@ class Catalogue:
         """Finish what every network has accepted."""
         await self._loader.close()
 
-    def use(self, answerer: Answerer, deadline: float) -> Used:
+    def use(self, answerer: Answerer, deadline: float, permit: Permit | None = None) -> Used:
         """``async with`` this: load what answers unless it is, and keep it loaded meanwhile.
+
+        ``permit`` is parked during the load, so that nobody is told of an engine that is busy.
 
         Entering raises DeadlineExceeded when that takes until ``deadline``
         (``time.perf_counter``), NotReady when there is no room, Superseded when this version
         turned out to be broken.
         """
-        return Used(self._loader, answerer, deadline)
+        return Used(self._loader, answerer, deadline, permit)
 
     def models(self) -> list[Answerer | Refusal]:
         """Every version in the repository, by name and version."""

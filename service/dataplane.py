@@ -164,7 +164,7 @@ class DataPlane:
         crops = sum(part.protocol.count(part.network.manifest) for part in parts)
         left = deadline - perf_counter()
         with suppress(Superseded), self.admission.acquire(crops * len(pictures), left) as permit:
-            async with self.catalogue.use(model, deadline):
+            async with self.catalogue.use(model, deadline, permit):
                 request = _Request(model, parts, query, permit, started, deadline)
                 return await _all(self._classify(picture, request) for picture in pictures)
         # loading it showed that it is broken: an older version may answer

@@ -171,6 +171,15 @@ async def test_who_waits_for_a_load_is_admitted_first(folder: Path) -> None:
         assert [type(answer) for answer in answers] == [Classification] * 4 + [Overloaded] * 6
 
 
+async def test_who_waits_for_a_load_does_not_make_the_others_wait(folder: Path) -> None:
+    copy_of("efficientnet_lite0", folder, "large")
+    async with started(folder) as plane:
+        waiting = [asyncio.ensure_future(ask(plane, "large")) for _ in range(50)]
+        while states(plane)["large"] != "ready":
+            await ask(plane, deadline=perf_counter() + 60)
+        assert len(await asyncio.gather(*waiting)) == 50
+
+
 async def test_the_least_recently_used_goes_first(folder: Path) -> None:
     before = MODEL_EVICTIONS.labels("b")._value.get()
     async with started(folder, model_memory_mb=ROOM_FOR_THREE) as plane:
