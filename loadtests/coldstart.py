@@ -4,7 +4,8 @@ In turn, round after round, the service is started on a repository with one mode
 so that it loads each on its first use (ZOO_LOAD=used) or all of them at start. Taken are the
 seconds until /readyz answers 200, and the memory of the worker when it is idle. The models beside
 the default one are copies of an embedded model; of ZOO_LOAD=used one is then used, to see what it
-takes.
+takes. The default model learns its batch size at each start; what it keeps for that batch is most
+of the memory's spread.
 """
 
 from __future__ import annotations

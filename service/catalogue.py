@@ -195,7 +195,9 @@ class Catalogue:
     def _assemble(self, found: Version | Ensemble, manifest: EnsembleManifest) -> None:
         """Put an ensemble together from what is served now, or refuse it."""
         try:
-            self._know(Ensemble(manifest, self._network))
+            ensemble = Ensemble(manifest, self._network)
+            ensemble.compare_labels()
+            self._know(ensemble)
         except RefusedModelError as error:
             self._refuse(found, error)
 

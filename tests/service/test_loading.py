@@ -328,6 +328,18 @@ async def test_an_ensemble_follows_what_becomes_of_its_members(folder: Path) -> 
             assert states(plane)[name] == "refused"
 
 
+async def test_an_ensemble_whose_other_members_are_loaded_is_ready(folder: Path) -> None:
+    garble_onnx(copy_of("lenet5", folder, "a", "2"))
+    pair(folder, "pair", "a", "b")
+    async with started(folder) as plane:
+        await ask(plane, "a", version="1")
+        await ask(plane, "b")
+        assert states(plane)["pair"] == "unloaded"  # of which a version 2 would be a member
+        assert (await ask(plane, "a")).version == "1"
+        assert states(plane)["pair"] == "ready"
+        await ask(plane, "pair")
+
+
 @hypothesis_settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
