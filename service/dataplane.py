@@ -10,6 +10,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import Container, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
@@ -24,6 +25,7 @@ from service.engine.batcher import Admission, Answer, Permit
 from service.engine.pool import Pool
 from service.ensemble import PROTOCOL_NAME, Ensemble, Part, parts_of, weighted_mean
 from service.errors import BadParameter, BodyTooLarge, DeadlineExceeded, Internal, ZooError
+from service.loader import Superseded
 from service.pictures import Exif, decode
 from service.preprocessing import Crops
 from service.settings import Settings
@@ -79,12 +81,12 @@ class DataPlane:
         self._started = False
 
     async def start(self, only: Container[str] | None = None) -> None:
-        """Load and warm up every model of the repository, or those in ``only``.
+        """Read the manifests, or those of the models in ``only``, and load what is to be loaded.
 
         What is broken is refused by name.
         """
         self._pool = Pool(self.settings.pool_threads, "zoo")
-        await self.catalogue.load_all(self._pool, only)
+        await self.catalogue.start(self._pool, only)
         gc.collect()
         gc.freeze()  # what is alive now stays: the collector need not walk it again
         gc.set_threshold(GC_THRESHOLD, 50, 100)
@@ -118,26 +120,14 @@ class DataPlane:
 
         The answers come in the order of the pictures; one that fails is an error in its place
         and does not touch the others. Raises BadParameter, UnknownModel, NotReady, BodyTooLarge
-        (too many pictures) or Overloaded for the request as a whole.
+        (too many pictures), Overloaded or DeadlineExceeded (while the model was being loaded) for
+        the request as a whole.
         """
         started = perf_counter()
         name = query.model or self.settings.default_model
         names = [name if name in self.catalogue else metrics.UNKNOWN, metrics.UNKNOWN, transport]
         try:
-            model = self.catalogue.model(name, query.version)
-            parts = parts_of(model, query.protocol)
-            names[1] = _protocol_name(model, parts)
-            _check_top_k(query.top_k, model)
-            if len(pictures) > self.settings.max_pictures:
-                raise BodyTooLarge(
-                    f"the request holds more than {self.settings.max_pictures} pictures, "
-                    "which is the limit"
-                )
-            crops = sum(part.protocol.count(part.model.manifest) for part in parts)
-            left = deadline - perf_counter()
-            with self.admission.acquire(crops * len(pictures), left) as permit:
-                request = _Request(model, parts, query, permit, started, deadline)
-                answers = await _all(self._classify(picture, request) for picture in pictures)
+            answers = await self._answers(pictures, query, names, started, deadline)
         except ZooError as error:
             metrics.REQUESTS.labels(*names, error.code).inc()
             raise
@@ -150,6 +140,36 @@ class DataPlane:
         metrics.REQUESTS.labels(*names, codes[0] if len(codes) == 1 else "ok").inc()
         return answers
 
+    async def _answers(
+        self,
+        pictures: Sequence[bytes | memoryview],
+        query: Query,
+        names: list[str],
+        started: float,
+        deadline: float,
+    ) -> list[Classification | ZooError]:
+        """The answers of the version that serves ``query``; its protocol goes into ``names``.
+
+        What can be refused is refused, and the permit taken, before anything is loaded.
+        """
+        model = self.catalogue.model(query.model or self.settings.default_model, query.version)
+        parts = parts_of(model, query.protocol)
+        names[1] = _protocol_name(model, parts)
+        _check_top_k(query.top_k, model)
+        if len(pictures) > self.settings.max_pictures:
+            raise BodyTooLarge(
+                f"the request holds more than {self.settings.max_pictures} pictures, "
+                "which is the limit"
+            )
+        crops = sum(part.protocol.count(part.network.manifest) for part in parts)
+        left = deadline - perf_counter()
+        with suppress(Superseded), self.admission.acquire(crops * len(pictures), left) as permit:
+            async with self.catalogue.use(model, deadline, permit):
+                request = _Request(model, parts, query, permit, started, deadline)
+                return await _all(self._classify(picture, request) for picture in pictures)
+        # loading it showed that it is broken: an older version may answer
+        return await self._answers(pictures, query, names, started, deadline)
+
     async def _classify(
         self, picture: bytes | memoryview, request: _Request
     ) -> Classification | ZooError:
@@ -157,7 +177,7 @@ class DataPlane:
         try:
             prepared = await self._prepare(picture, request)
             runs = [
-                part.model.batchers[part.protocol.graph].infer(
+                part.network.model.batchers[part.protocol.graph].infer(
                     group, request.permit, request.deadline
                 )
                 for part, groups in zip(request.parts, prepared.groups, strict=True)
@@ -198,7 +218,7 @@ class DataPlane:
             limit, exif = self.settings.max_pixels, request.query.exif
             image = decode(picture, max_pixels=limit, exif=exif)
             decoded = perf_counter()
-            groups = [part.protocol.crops(image, part.model.manifest) for part in request.parts]
+            groups = [part.protocol.crops(image, part.network.manifest) for part in request.parts]
             return _Prepared(groups, decoded - begun, perf_counter() - decoded)
 
         future = self._pool.submit("prepare", prepare)
@@ -249,7 +269,5 @@ def _protocol_name(model: Answerer, parts: list[Part]) -> str:
 
 
 def _check_top_k(top_k: int, model: Answerer) -> None:
-    if not 1 <= top_k <= len(model.labels):
-        raise BadParameter(
-            f"top_k is {top_k}, model {model.name!r} allows 1 to {len(model.labels)}"
-        )
+    if not 1 <= top_k <= model.classes:
+        raise BadParameter(f"top_k is {top_k}, model {model.name!r} allows 1 to {model.classes}")

@@ -80,7 +80,8 @@ RETRIED = Counter(
 )
 MODEL_READY = Gauge(
     "zoo_model_ready",
-    "1 when this version is loaded and warmed up in every worker, 0 when it was refused.",
+    "1 when this version is loaded and warmed up in every worker, else 0: it was refused, or some "
+    "worker loads it on its first use.",
     ["model", "version"],
     multiprocess_mode="livemin",
 )
@@ -96,6 +97,24 @@ MODEL_MAX_BATCH = Gauge(
     "Most crops in one batch of this model; it falls when the device runs out of memory.",
     ["model", "version"],
     multiprocess_mode="livemin",
+)
+MODEL_BYTES = Gauge(
+    "zoo_model_bytes",
+    "Estimate of the memory that this version takes now, over all workers; ZOO_MODEL_MEMORY_MB "
+    "bounds each worker's sum.",
+    ["model", "version"],
+    multiprocess_mode="livesum",
+)
+MODEL_LOADS = Counter(
+    "zoo_model_loads",
+    "Loads of a model, by result: ok, refused (its files are broken), no_room "
+    "(ZOO_MODEL_MEMORY_MB).",
+    ["model", "result"],
+)
+MODEL_EVICTIONS = Counter(
+    "zoo_model_evictions",
+    "Idle models that were unloaded to make room for another.",
+    ["model"],
 )
 
 

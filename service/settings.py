@@ -20,6 +20,8 @@ import models
 from service.engine.cores import available_cores
 
 PREFIX = "ZOO_"
+MEGABYTE = 1_000_000
+"""What settings in MB count in, in bytes."""
 
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -68,6 +70,11 @@ class Settings(BaseSettings):
     """The model repository: a folder of <name>/<version>/manifest.json."""
     default_model: str = "efficientnet_lite0"
     """The model that answers when a request names none."""
+    load: str = "all"
+    """Which models are loaded at start: `all`, `used` (the default one) or names; the others are
+    loaded on their first use."""
+    model_memory_mb: Annotated[int, Field(ge=0, le=1 << 30)] = 0
+    """Most memory that a worker's models may take, by an estimate, in MB; 0: no limit."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that serve the port. Each holds its own copy of every model."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
@@ -124,6 +131,11 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
+    @field_validator("load")
+    @classmethod
+    def _split_load(cls, value: str) -> str:
+        return ",".join(name.strip().lower() for name in value.split(","))
+
     @field_validator("log_level", mode="before")
     @classmethod
     def _upper(cls, value: Any) -> Any:
@@ -143,6 +155,16 @@ class Settings(BaseSettings):
         return own.model_copy(
             update={key: value for key, value in common.items() if getattr(own, key) is None}
         )
+
+    @property
+    def load_all(self) -> bool:
+        """Whether every version of every model is loaded at start."""
+        return self.load == "all"
+
+    @property
+    def loaded_names(self) -> list[str]:
+        """The models that are loaded at start by name, besides the default one."""
+        return [] if self.load in ("all", "used") else self.load.split(",")
 
     @property
     def pool_threads(self) -> int:
@@ -179,6 +201,12 @@ def _check_names(settings: Settings) -> None:
             f"{PREFIX}DEFAULT_MODEL={_one_line(settings.default_model)}: there is no such model "
             f"in {settings.models}; there are: {', '.join(there) or 'none'}"
         )
+    for name in settings.loaded_names:
+        if name not in there:
+            raise InvalidSettingsError(
+                f"{PREFIX}LOAD={_one_line(settings.load)}: there is no model {_one_line(name)!r} "
+                f"in {settings.models}; it can be all, used or names of: {', '.join(there)}"
+            )
     given = _one_line(_given(os.environ, "MODEL_SETTINGS"))
     for name in settings.model_settings:
         if name not in there:

@@ -39,11 +39,22 @@ class Permit:
     def __init__(self, admission: Admission, crops: int) -> None:
         self._admission = admission
         self.crops = crops
+        self._parked = 0
+
+    def park(self) -> None:
+        """Keep the places, but not the engine busy: the model has yet to be loaded."""
+        self._parked = self.crops
+        self._admission.park(self.crops)
+
+    def resume(self) -> None:
+        """End what `park` began."""
+        self._admission.park(-self._parked)
+        self._parked = 0
 
     def release(self) -> None:
         """Give the places back; a second call does nothing."""
-        self._admission.release(self.crops)
-        self.crops = 0
+        self._admission.release(self.crops, self._parked)
+        self.crops = self._parked = 0
 
     def __enter__(self) -> Permit:
         return self
@@ -75,6 +86,7 @@ class Admission:
         """``changed`` is told how many crops are admitted whenever that changes."""
         self.capacity = capacity
         self.in_use = 0
+        self._parked = 0
         self._changed = changed
         self._threads = threads
         self._clock = clock
@@ -94,26 +106,34 @@ class Admission:
                 f"{self.capacity}",
                 retry_after=1,
             )
-        wait = (self.in_use + crops) * self._pace
-        if self.in_use > self._threads and wait > seconds:
+        busy = self.in_use - self._parked
+        wait = (busy + crops) * self._pace
+        if busy > self._threads and wait > seconds:
             raise Overloaded(
-                f"{self.in_use} crops are waiting, which take about {wait:.1f} s; the deadline is "
+                f"{busy} crops are waiting, which take about {wait:.1f} s; the deadline is "
                 f"in {seconds:.1f} s",
                 retry_after=math.ceil(wait - seconds),
             )
-        if self.in_use <= self._threads:
+        if busy <= self._threads:
             self._released = self._clock()
         self.in_use += crops
         self._changed(self.in_use)
         return Permit(self, crops)
 
-    def release(self, crops: int) -> None:
+    def park(self, crops: int) -> None:
+        """Count this many of the crops as waiting for their model; `Permit.park` calls this."""
+        if self.in_use - self._parked <= self._threads:
+            self._released = self._clock()
+        self._parked += crops
+
+    def release(self, crops: int, parked: int = 0) -> None:
         """Give back the places of a permit; `Permit.release` calls this."""
-        if crops and self.in_use > self._threads:
+        if crops and not parked and self.in_use - self._parked > self._threads:
             now = self._clock()
             share = 1 - math.exp(-crops / _MEMORY_CROPS)
             self._pace += share * ((now - self._released) / crops - self._pace)
             self._released = now
+        self._parked -= parked
         self.in_use -= crops
         self._changed(self.in_use)
 

@@ -120,6 +120,11 @@ class Model:
         if graph in self.batchers:
             self.batchers[graph].max_batch = min(self.batchers[graph].max_batch, crops)
 
+    def release(self) -> None:
+        """Drop the sessions and their memory, after `close`; blocking, some ms."""
+        self.batchers.clear()
+        self._sessions.clear()
+
 
 def _graphs(manifest: Manifest) -> list[Graph]:
     """The graphs that the model's protocols need, each of which must have a file."""

@@ -337,3 +337,26 @@ def test_every_accepted_request_is_answered_once_with_its_own(
         assert bench.log.now == bench.admission.in_use == bench.admitted == 0
 
     asyncio.run(scenario())
+
+
+def test_crops_that_wait_for_their_model_are_no_work_of_the_engine() -> None:
+    clock = Clock()
+    admission = Admission(100, lambda crops: None, threads=1, clock=clock)
+    permits = [admission.acquire(1) for _ in range(99)]
+    for permit in permits:
+        permit.park()
+    clock.now += 60  # so long does the load take
+    for permit in permits[:49]:
+        permit.release()
+    permits = permits[49:]
+    assert admission.in_use == 50
+    with pytest.raises(Overloaded):
+        admission.acquire(51)
+    for permit in permits:
+        permit.resume()
+    for permit in permits:
+        clock.now += 0.01
+        permit.release()
+    assert admission.in_use == 0
+    held = [admission.acquire(1, 1.0) for _ in range(60)]  # at 10 ms each, not at 60 s
+    assert len(held) == 60

@@ -6,7 +6,6 @@ import json
 import logging
 import subprocess
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -22,6 +21,7 @@ from service.engine.model import Model
 from service.engine.network import BrokenModelError
 from service.engine.opening import Way, open_session, provider_options, ways
 from service.engine.options import Wish
+from service.engine.pool import Pool
 from service.metrics import ModelObserver
 from tests.photographs import COFFEE
 from tests.server import ROOT, Server, command, environment, free_port, serving
@@ -182,7 +182,7 @@ def test_a_model_knows_where_its_nodes_run(monkeypatch: pytest.MonkeyPatch) -> N
     found = next(f for f in repository.find(loaded.models) if f.name == "lenet5")
     model = Model(found, repository.read(found), loaded)
     assert model.providers == ["cpu"]
-    assert model.max_batch == 6
+    assert model.max_batch <= 6
     assert set(model.nodes) == {"cpu"}
     assert model.nodes["cpu"] > 10
 
@@ -210,14 +210,16 @@ async def test_a_device_short_of_memory_lowers_the_batches(
     crops = np.random.default_rng(0).integers(0, 256, (8, *inner_shape(model)), dtype=np.uint8)
     wanted = inner.run(crops)
     inner._session = ShortOfMemory(inner._session)
-    with ThreadPoolExecutor(1) as executor:
-        model.open(executor, 1, ModelObserver("lenet5"))
-        admission = Admission(8, lambda _: None)
-        with admission.acquire(8) as permit:
-            answer = await model.batchers["model"].infer(crops, permit, perf_counter() + 60)
-        np.testing.assert_allclose(answer.outputs.logits, wanted.logits, atol=1e-5)
-        assert model.max_batch == model.batchers["model"].max_batch == 2
-        await model.close()
+    model.max_batch = 8  # whatever was learnt
+    pool = Pool(1, "test")
+    model.open(pool, ModelObserver("lenet5"))
+    admission = Admission(8, lambda _: None)
+    with admission.acquire(8) as permit:
+        answer = await model.batchers["model"].infer(crops, permit, perf_counter() + 60)
+    np.testing.assert_allclose(answer.outputs.logits, wanted.logits, atol=1e-5)
+    assert model.max_batch == model.batchers["model"].max_batch == 2
+    await model.close()
+    pool.close()
 
 
 def inner_shape(model: Model) -> tuple[int, int, int]:
@@ -231,13 +233,14 @@ def test_the_server_shows_what_really_runs(server: Server) -> None:
     for summary in listed:
         assert summary["providers"] == ["cpu"]
         assert set(summary["nodes"]) == {"cpu"}
-        assert summary["max_batch"] == 1
+        assert str(summary["max_batch"]) in summary["batch_ms_per_crop"]
         name = summary["name"]
         details = server.client.get(f"/models/{name}").json()
         assert details["nodes"] == summary["nodes"]
         labels = f'model="{name}",provider="cpu",version="1"'
         assert server.metric(f"zoo_model_nodes{{{labels}}}") == summary["nodes"]["cpu"] > 10
-        assert server.metric(f'zoo_model_max_batch{{model="{name}",version="1"}}') == 1
+        most = server.metric(f'zoo_model_max_batch{{model="{name}",version="1"}}')
+        assert most == summary["max_batch"]
 
 
 def test_a_demanded_provider_that_is_there(tmp_path: Path) -> None:
@@ -249,8 +252,7 @@ def test_a_demanded_provider_that_is_there(tmp_path: Path) -> None:
     }
     with serving(tmp_path, **strict) as server:
         assert server.classify(COFFEE).status_code == 200
-        assert server.client.get("/models/lenet5").json()["max_batch"] == 3
-        assert server.client.get("/models/efficientnet_lite0").json()["max_batch"] == 1
+        assert server.client.get("/models/lenet5").json()["max_batch"] <= 3
 
 
 @pytest.mark.parametrize("model", ["", '{"lenet5": {"providers": ["tensorrt", "cuda"]}}'])

@@ -14,6 +14,8 @@ from tests.server import ROOT, command, environment, free_port, serving
 BAD = {
     "ZOO_DEFAULT_MODEL": ["vgg99", "../models/lenet5", "lenet5/1", ".", "..", "Lenet5"],
     "ZOO_MODELS": ["/nowhere", str(ROOT / "README.md")],
+    "ZOO_LOAD": ["vgg99", "lenet5,", "lenet5;efficientnet_lite0", "all,lenet5", "../lenet5"],
+    "ZOO_MODEL_MEMORY_MB": ["-1", "1GB"],
     "ZOO_WORKERS": ["0", "-1", "two", "1.5", "100000"],
     "ZOO_THREADS": ["-1", "many"],
     "ZOO_MAX_BODY_BYTES": ["0", "1MB"],
@@ -114,6 +116,17 @@ def test_the_cache_is_where_the_user_keeps_such_things(
     assert settings.load().cache == tmp_path / ".cache" / "imagenet-zoo-server"
     monkeypatch.setenv("ZOO_CACHE", "~/engines")
     assert settings.load().cache == tmp_path / "engines"
+
+
+def test_what_is_loaded_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value, everything, names in [
+        ("all", True, []),
+        ("Used", False, []),
+        (" lenet5 ,efficientnet_lite0", False, ["lenet5", "efficientnet_lite0"]),
+    ]:
+        monkeypatch.setenv("ZOO_LOAD", value)
+        loaded = settings.load()
+        assert (loaded.load_all, loaded.loaded_names) == (everything, names)
 
 
 def test_unknown_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
