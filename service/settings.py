@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import models
 from service.engine.cores import available_cores
+from service.manifest import Precision
 
 PREFIX = "ZOO_"
 
@@ -46,6 +47,8 @@ class Settings(BaseSettings):
     """Threads per worker that decode and crop pictures; 0: as many as `threads`."""
     providers: Annotated[tuple[ProviderName, ...], NoDecode] = ()
     """`auto`, or an ordered list such as `cuda,cpu`; what is missing is passed over."""
+    precision: Precision | Literal["auto"] = "auto"
+    """The precision of every model; `auto`: the first file of each, fp32 where built here."""
     max_batch: Annotated[int, Field(ge=0, le=4096)] = 0
     """Most crops in one run of the network; 0: 1 on a CPU, 32 on a GPU."""
     max_body_bytes: Annotated[int, Field(ge=1, le=1 << 32)] = 32 * 1024 * 1024
@@ -82,6 +85,10 @@ class Settings(BaseSettings):
         if not value.is_dir():
             raise ValueError(f"there is no folder {value}")
         return value.resolve()
+
+    def precision_of(self, name: str) -> Precision | None:
+        """The precision that the model ``name`` must have; None: that of its first file."""
+        return None if self.precision == "auto" else self.precision
 
     @property
     def run_threads(self) -> int:

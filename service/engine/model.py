@@ -10,7 +10,7 @@ from service import repository
 from service.engine.batcher import Batcher, BatchObserver
 from service.engine.providers import choose
 from service.engine.session import Session
-from service.manifest import Manifest
+from service.manifest import Manifest, ModelFile, Precision
 from service.protocols import PROTOCOLS, Graph
 from service.repository import RefusedModelError, Version
 from service.settings import Settings
@@ -34,11 +34,15 @@ class Model:
         self.manifest = manifest
         repository.check_files(found.path, manifest)
         self.labels = repository.labels(found.path, manifest)
-        self.precision = manifest.file("model").precision
+        file = _file(manifest, settings.precision_of(manifest.name))
+        self.precision = file.precision
         providers = choose(settings.providers)
+        files = {graph: manifest.file(graph) for graph in _graphs(manifest)} | {"model": file}
+        self.precisions = {graph: file.precision for graph, file in files.items()}
+        """By graph; the dense graph is in single precision, whatever the other is."""
         self._sessions = {
-            graph: Session(found.path / manifest.file(graph).path, manifest, providers, graph)
-            for graph in _graphs(manifest)
+            graph: Session(found.path / file.path, manifest, providers, graph)
+            for graph, file in files.items()
         }
         self.providers = self._sessions["model"].providers
         on_cpu = self.providers[0] == "cpu"
@@ -78,6 +82,15 @@ class Model:
         """Finish what was accepted."""
         for batcher in self.batchers.values():
             await batcher.close()
+
+
+def _file(manifest: Manifest, precision: Precision | None) -> ModelFile:
+    """The network's file of that precision. Raises RefusedModelError: never another instead."""
+    try:
+        return manifest.file("model", precision)
+    except KeyError:
+        there = ", ".join(manifest.model_precisions) or "files of no stated precision"
+        raise RefusedModelError(f"the precision {precision} is asked for, it has {there}") from None
 
 
 def _graphs(manifest: Manifest) -> list[Graph]:

@@ -280,5 +280,6 @@ def _summary(model: Answerer | Refusal) -> dict[str, object]:
         "protocol": manifest.protocols.default,
         "protocols": list(manifest.protocols.names),
         "precision": model.precision,
+        "graphs": model.precisions,
         "providers": model.providers,
     }

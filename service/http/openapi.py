@@ -212,6 +212,11 @@ def _schemas() -> Json:
         "protocol": text,
         "protocols": texts,
         "precision": {"type": "string", "nullable": True},
+        "graphs": {
+            "type": "object",
+            "description": "The precision of each graph. `dense` is asked by that protocol alone.",
+            "additionalProperties": {"type": "string", "nullable": True},
+        },
         "providers": texts,
     }
     refused = _object(
