@@ -115,7 +115,7 @@ def rounds(
             figures = measure(load, held, copied, threads)
             taken[load, held].append(figures)
             shown = ", ".join(f"{name} {value:.2f}" for name, value in figures.items())
-            print(f"round {number + 1}, {load} with {held}: {shown}", flush=True)  # noqa: T201
+            print(f"round {number + 1}, {load} with {held}: {shown}", flush=True)
     return taken
 
 
@@ -164,7 +164,7 @@ def main() -> None:
     given = parser.parse_args()
     copied = given.copies_of
     rows = report(rounds(given.rounds, given.loads, copied, given.threads), copied)
-    print(bench.table(rows))  # noqa: T201
+    print(bench.table(rows))
     output = given.output or bench.RESULTS / f"coldstart_{copied}.csv"
     bench.write_csv(output, rows, bench.machine(*PACKAGES))
 

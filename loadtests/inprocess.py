@@ -75,10 +75,10 @@ def main() -> None:
     classify = pipeline(load(Path(models), name))
     for picture in pictures:
         classify(picture)
-    print("ready", flush=True)  # noqa: T201
+    print("ready", flush=True)
     for line in sys.stdin:
         threads, seconds = line.split()
-        print(rate(classify, pictures, int(threads), float(seconds)), flush=True)  # noqa: T201
+        print(rate(classify, pictures, int(threads), float(seconds)), flush=True)
 
 
 if __name__ == "__main__":

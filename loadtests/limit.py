@@ -157,7 +157,7 @@ def measure(models: Path, name: str, rounds: int, seconds: float) -> list[dict[s
                     raise RuntimeError(f"{contender}: {dict(load.statuses)}")
                 rates[contender].append(load.rate)
                 latencies[contender] += load.latencies_s
-            print(f"round {turn + 1} of {rounds}", flush=True)  # noqa: T201
+            print(f"round {turn + 1} of {rounds}", flush=True)
     best = [max(pair) for pair in zip(rates[THREADS], rates[PROCESSES], strict=True)]
     return [_row(each, rates[each], best, latencies.get(each, [])) for each in rates]
 
@@ -188,7 +188,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "limit.csv")
     asked = parser.parse_args()
     rows = measure(asked.models, asked.model, asked.rounds, asked.seconds)
-    print(bench.table(rows))  # noqa: T201
+    print(bench.table(rows))
     bench.write_csv(asked.output, rows, bench.machine("onnxruntime", "pillow", "bentoml"))
 
 

@@ -115,7 +115,7 @@ def main() -> None:
     asked = parser.parse_args()
     with server.serving() as running:
         found = rows(measure(running.port, asked.rounds, asked.seconds))
-    print(bench.table(found))  # noqa: T201
+    print(bench.table(found))
     bench.write_csv(asked.output, found, bench.machine("onnxruntime", "pillow", "bentoml"))
 
 

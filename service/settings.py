@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import models
 from service.engine.cores import available_cores
+from service.manifest import Precision
 
 PREFIX = "ZOO_"
 MEGABYTE = 1_000_000
@@ -48,6 +49,9 @@ def _default_cache() -> Path:
     return folder / "imagenet-zoo-server"
 
 
+PrecisionName = Precision | Literal["auto"]
+
+
 class ModelSettings(BaseModel):
     """What one model does otherwise than the others; None stands for the common setting."""
 
@@ -55,6 +59,7 @@ class ModelSettings(BaseModel):
 
     providers: Providers | None = None
     max_batch: MaxBatch | None = None
+    precision: PrecisionName | None = None
 
 
 class InvalidSettingsError(Exception):
@@ -98,6 +103,8 @@ class Settings(BaseSettings):
     """Whether CUDA replays one recorded graph per batch size instead of launching kernels."""
     gpu_memory_bytes: Annotated[int, Field(ge=0, le=1 << 50)] = 0
     """Most bytes of the CUDA arena of one graph of a model, in one worker; 0: no limit."""
+    precision: PrecisionName = "auto"
+    """The precision of every model; `auto`: the first file of each, fp32 where built here."""
     max_batch: MaxBatch = 0
     """Most crops in one run of a network, which learns its best size up to here at warm-up; 0: 8
     on a CPU, 64 on a GPU."""
@@ -151,7 +158,11 @@ class Settings(BaseSettings):
     def of_model(self, name: str) -> ModelSettings:
         """The settings of one model, the common ones filled in: nothing is None."""
         own = self.model_settings.get(name, ModelSettings())
-        common: Mapping[str, Any] = {"providers": self.providers, "max_batch": self.max_batch}
+        common: Mapping[str, Any] = {
+            "providers": self.providers,
+            "max_batch": self.max_batch,
+            "precision": self.precision,
+        }
         return own.model_copy(
             update={key: value for key, value in common.items() if getattr(own, key) is None}
         )

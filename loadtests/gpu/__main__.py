@@ -30,7 +30,7 @@ from loadtests.gpu.networks import WEIGHTS, Built, Precision
 from loadtests.gpu.report import Figures, Row, table, write_csv
 from loadtests.gpu.utilisation import Utilisation
 from service.engine.providers import missing
-from service.settings import ModelSettings, ProviderName
+from service.settings import ProviderName
 
 NO_GPU = 3
 BATCHES = (1, 8, 32, 128)
@@ -142,12 +142,7 @@ def on_device(run: Run, blank: Row, built: Built, provider: ProviderName) -> Ite
 
 def over_http(run: Run, blank: Row, built: Built, provider: ProviderName) -> Iterator[Row]:
     """JPEG to top-5, by number of workers."""
-    own = {}
-    if built.precision != "fp32":
-        if "precision" not in ModelSettings.model_fields:
-            yield replace(blank, note="skipped: this service has no setting of the precision")
-            return
-        own = {built.model: {"precision": built.precision}}
+    own = {built.model: {"precision": built.precision}}
     if built.file is None:
         yield replace(blank, note=f"skipped: {built.reason}")
         return

@@ -13,7 +13,7 @@ from service.engine.opening import providers_for
 from service.engine.pool import Pool
 from service.engine.providers import GPU
 from service.engine.session import Outputs, Session
-from service.manifest import Manifest
+from service.manifest import Manifest, ModelFile, Precision
 from service.preprocessing import Crops
 from service.protocols import PROTOCOLS, Graph
 from service.repository import RefusedModelError, Version
@@ -40,13 +40,18 @@ class Model:
         self.manifest = manifest
         repository.check_files(found.path, manifest)
         self.labels = repository.labels(found.path, manifest)
-        self.precision = manifest.file("model").precision
+        own = settings.of_model(found.name)
+        file = _file(manifest, None if own.precision == "auto" else own.precision)
+        self.precision = file.precision
+        files = {graph: manifest.file(graph) for graph in _graphs(manifest)} | {"model": file}
+        self.precisions = {graph: file.precision for graph, file in files.items()}
+        """By graph; the dense graph is in single precision, whatever the other is."""
         providers = providers_for(settings, found.name)
         on_gpu = providers[0] in GPU
-        most = settings.of_model(found.name).max_batch or (GPU_BATCH if on_gpu else CPU_BATCH)
+        most = own.max_batch or (GPU_BATCH if on_gpu else CPU_BATCH)
         self._sessions = {
             graph: Session(
-                found.path / manifest.file(graph).path,
+                found.path / file.path,
                 manifest,
                 providers,
                 graph,
@@ -54,7 +59,7 @@ class Model:
                 max_batch=most if on_gpu else 1,
                 shrunk=partial(self._shrunk, graph),
             )
-            for graph in _graphs(manifest)
+            for graph, file in files.items()
         }
         self.providers = self._sessions["model"].providers
         self.nodes = self._sessions["model"].nodes
@@ -124,6 +129,15 @@ class Model:
         """Drop the sessions and their memory, after `close`; blocking, some ms."""
         self.batchers.clear()
         self._sessions.clear()
+
+
+def _file(manifest: Manifest, precision: Precision | None) -> ModelFile:
+    """The network's file of that precision. Raises RefusedModelError: never another instead."""
+    try:
+        return manifest.file("model", precision)
+    except KeyError:
+        there = ", ".join(manifest.model_precisions) or "files of no stated precision"
+        raise RefusedModelError(f"the precision {precision} is asked for, it has {there}") from None
 
 
 def _graphs(manifest: Manifest) -> list[Graph]:

@@ -286,6 +286,7 @@ def _summary(model: Answerer | Refusal) -> dict[str, object]:
     return {
         **known,
         "precision": loaded.precision,
+        "graphs": loaded.precisions,
         "providers": loaded.providers,
         "nodes": loaded.nodes,
         "max_batch": loaded.max_batch,

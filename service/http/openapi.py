@@ -212,6 +212,11 @@ def _schemas() -> Json:
         "protocol": text,
         "protocols": texts,
         "precision": {"type": "string", "nullable": True},
+        "graphs": {
+            "type": "object",
+            "description": "The precision of each graph. `dense` is asked by that protocol alone.",
+            "additionalProperties": {"type": "string", "nullable": True},
+        },
         "providers": texts,
         "nodes": {"type": "object", "additionalProperties": count},
         "max_batch": count,
@@ -221,7 +226,7 @@ def _schemas() -> Json:
             "additionalProperties": {"type": "number"},
         },
     }
-    at_load = ("precision", "providers", "nodes", "max_batch", "batch_ms_per_crop")
+    at_load = ("precision", "graphs", "providers", "nodes", "max_batch", "batch_ms_per_crop")
     unloaded = {
         **{name: schema for name, schema in served.items() if name not in at_load},
         "state": {
