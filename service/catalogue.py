@@ -7,7 +7,7 @@ from collections.abc import Container
 from dataclasses import dataclass
 
 from service import metrics, repository
-from service.engine.batcher import Permit
+from service.engine.admission import Permit
 from service.engine.pool import Pool
 from service.ensemble import Ensemble
 from service.errors import NotReady, UnknownModel

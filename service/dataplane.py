@@ -21,7 +21,8 @@ import numpy.typing as npt
 from service import metrics
 from service.answers import Classification, Timing, top_predictions
 from service.catalogue import Answerer, Catalogue
-from service.engine.batcher import Admission, Answer, Permit
+from service.engine.admission import Admission, Permit
+from service.engine.batcher import Answer
 from service.engine.pool import Pool
 from service.ensemble import PROTOCOL_NAME, Ensemble, Part, parts_of, weighted_mean
 from service.errors import BadParameter, BodyTooLarge, DeadlineExceeded, Internal, ZooError

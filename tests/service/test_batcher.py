@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.engine.batcher import Admission, Answer, Batcher
+from service.engine.admission import Admission
+from service.engine.batcher import Answer, Batcher
 from service.engine.pool import Pool
 from service.engine.session import Outputs
 from service.errors import DeadlineExceeded, Internal, NotReady, Overloaded, ZooError

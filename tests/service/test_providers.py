@@ -16,7 +16,7 @@ import pytest
 
 from service import repository, settings
 from service.engine import probe, providers
-from service.engine.batcher import Admission
+from service.engine.admission import Admission
 from service.engine.model import Model
 from service.engine.network import BrokenModelError
 from service.engine.opening import Way, open_session, provider_options, ways
