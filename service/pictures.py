@@ -45,11 +45,14 @@ def decode(
     *,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     exif: Exif = "apply",
+    at_least: int | None = None,
 ) -> Image.Image:
     """Decode the first frame of a JPEG, PNG, WebP, GIF or BMP into an upright RGB image.
 
     Returns a Pillow image of mode RGB (uint8, height x width x 3). ``exif="ignore"`` leaves the
-    pixels as stored, as most benchmark loaders do.
+    pixels as stored, as most benchmark loaders do. ``at_least`` allows a JPEG to be decoded at a
+    half, a quarter or an eighth of its size (of each 8x8 block only the low frequencies) as long
+    as no side has fewer pixels than that; limits hold for the size it announces.
 
     Raises UnsupportedFormat when the bytes are none of these formats, PictureTooLarge when the
     header announces more than ``max_pixels``, UndecodablePicture when the picture is empty,
@@ -69,6 +72,8 @@ def decode(
             with Image.open(io.BytesIO(data), formats=[kind]) as image:
                 _check_size(image.size, max_pixels)
                 check_structure(kind, data)
+                if at_least is not None:
+                    image.draft(None, (at_least, at_least))  # does nothing but for a JPEG
                 image.load()
                 rgb = _to_rgb(image)
                 return _upright(rgb, image) if exif == "apply" else rgb

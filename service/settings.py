@@ -16,7 +16,9 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import models
+from service import simd
 from service.engine.cores import available_cores
+from service.preprocessing import Mode
 
 PREFIX = "ZOO_"
 
@@ -44,6 +46,8 @@ class Settings(BaseSettings):
     """Threads per worker that run the network, one batch each; 0: cores / workers."""
     decode_threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """Threads per worker that decode and crop pictures; 0: as many as `threads`."""
+    preprocessing: Mode = "exact"
+    """`exact`: torchvision's pixels; `fast`: scaled JPEG decoding and SIMD, within bounds."""
     providers: Annotated[tuple[ProviderName, ...], NoDecode] = ()
     """`auto`, or an ordered list such as `cuda,cpu`; what is missing is passed over."""
     max_batch: Annotated[int, Field(ge=0, le=4096)] = 0
@@ -108,6 +112,11 @@ def load() -> Settings:
         raise InvalidSettingsError(
             f"{PREFIX}MAX_BODIES_BYTES={settings.max_bodies_bytes}: one body may already have "
             f"{PREFIX}MAX_BODY_BYTES={settings.max_body_bytes}"
+        )
+    if settings.preprocessing == "fast" and not simd.available():
+        raise InvalidSettingsError(
+            f"{PREFIX}PREPROCESSING=fast: the package cykooz-resizer is not installed (it comes "
+            "with the extra `fast`)"
         )
     there = model_names(settings.models)
     if settings.default_model not in there:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service import settings
+from service import settings, simd
 from service.engine.cores import available_cores
 from tests.server import ROOT, command, environment, free_port, serving
 
@@ -22,6 +22,7 @@ BAD = {
     "ZOO_MAX_PICTURES": ["0"],
     "ZOO_QUEUE_CROPS": ["0"],
     "ZOO_DEADLINE_MS": ["0"],
+    "ZOO_PREPROCESSING": ["slow", "Exact", "fast,exact"],
     "ZOO_LOG_LEVEL": ["LOUD"],
     "ZOO_LOG_FORMAT": ["xml"],
     "ZOO_PROVIDERS": ["gpu", "cpu,,cuda", "cpu;cuda"],
@@ -67,6 +68,17 @@ def test_good_values(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("ZOO_THREADS", "3")
     assert settings.load().providers == ()
     assert settings.load().picture_threads == 3
+
+
+def test_fast_preprocessing_needs_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.load().preprocessing == "exact"
+    monkeypatch.setenv("ZOO_PREPROCESSING", "fast")
+    assert settings.load().preprocessing == "fast"
+    monkeypatch.setattr(simd, "library", None)
+    with pytest.raises(settings.InvalidSettingsError, match="ZOO_PREPROCESSING=fast: .* `fast`"):
+        settings.load()
+    monkeypatch.setenv("ZOO_PREPROCESSING", "exact")
+    assert settings.load().preprocessing == "exact"
 
 
 def test_unknown_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
