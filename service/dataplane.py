@@ -24,7 +24,7 @@ from service.catalogue import Answerer, Catalogue
 from service.engine.batcher import Admission, Answer, Permit
 from service.ensemble import PROTOCOL_NAME, Ensemble, Part, parts_of, weighted_mean
 from service.errors import BadParameter, BodyTooLarge, DeadlineExceeded, Internal, ZooError
-from service.pictures import Exif, decode
+from service.pictures import Exif, decode_scaled
 from service.preprocessing import Crops, decoded_side
 from service.settings import Settings
 
@@ -195,7 +195,7 @@ class DataPlane:
             limit, exif = self.settings.max_pixels, request.query.exif
             mode = self.settings.preprocessing
             at_least = _decoded_side(request.parts) if mode == "fast" else None
-            image = decode(picture, max_pixels=limit, exif=exif, at_least=at_least)
+            image = decode_scaled(picture, at_least, max_pixels=limit, exif=exif)
             decoded = perf_counter()
             groups = [
                 part.protocol.crops(image, part.model.manifest, mode) for part in request.parts

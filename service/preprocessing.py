@@ -16,6 +16,7 @@ from PIL import Image
 
 from service import resampling, simd
 from service.manifest import Color, Resize
+from service.pictures import Scaled
 
 Crops = npt.NDArray[np.uint8]
 """uint8 [N, height, width, channels]."""
@@ -121,7 +122,7 @@ def makes_whole(before: tuple[int, int], after: tuple[int, int]) -> bool:
 
 
 def cut(
-    picture: Image.Image,
+    picture: Image.Image | Scaled,
     size: tuple[int, int],
     boxes: Sequence[Box],
     resize: Resize,
@@ -134,8 +135,10 @@ def cut(
     them for BGR networks) or one luma channel (ITU-R 601) for gray ones. Pixels beyond the
     picture are 0. All boxes have the same height and width.
     """
+    if isinstance(picture, Image.Image):
+        picture = Scaled(picture, picture.size, (0.0, 0.0, *picture.size))
     if color == "L":
-        picture = picture.convert("L")
+        picture = picture._replace(image=picture.image.convert("L"))
     channels = 1 if color == "L" else 3
     crops = np.zeros((len(boxes), boxes[0].height, boxes[0].width, channels), np.uint8)
     places = [_inside(box, size) for box in boxes]
@@ -146,8 +149,8 @@ def cut(
         if span is not None and shared is not None:
             rows = slice(place.top - span.top, place.bottom - span.top)
             window = shared[rows, place.left - span.left : place.right - span.left]
-        else:
-            window = resampling.resized_window(picture, size, place, resize.interpolation)
+        else:  # it grows, so it was decoded at full scale
+            window = resampling.resized_window(picture.image, size, place, resize.interpolation)
         y, x = place.top - box.top, place.left - box.left
         crop[y : y + window.shape[0], x : x + window.shape[1]] = window
     return crops
@@ -173,18 +176,18 @@ def _span(places: Sequence[_Place]) -> _Place:
 
 
 def _resized_window(
-    picture: Image.Image, size: tuple[int, int], place: _Place, resize: Resize, mode: Mode
+    picture: Scaled, size: tuple[int, int], place: _Place, resize: Resize, mode: Mode
 ) -> npt.NDArray[np.uint8]:
     """uint8 [bottom - top, right - left, channels] of the resized picture, the quickest way."""
-    if size == picture.size:
-        window = picture.crop(place)
-    elif (mode == "fast" and simd.supports(resize.interpolation)) or simd.is_exact(
-        picture.size, size, resize.interpolation
-    ):
-        fast = mode == "fast"
-        return simd.resized_window(picture, size, place, resize.interpolation, fast=fast)
+    image, fast, interpolation = picture.image, mode == "fast", resize.interpolation
+    if size == image.size == picture.size:
+        window = image.crop(place)
+    elif (fast and simd.supports(interpolation)) or simd.is_exact(image.size, size, interpolation):
+        return simd.resized_window(
+            image, size, place, interpolation, fast=fast, frame=picture.frame
+        )
     else:
-        window = picture.resize(size, _RESAMPLING[resize.interpolation]).crop(place)
+        window = image.resize(size, _RESAMPLING[interpolation], box=picture.frame).crop(place)
     return np.asarray(window).reshape(window.height, window.width, -1)
 
 

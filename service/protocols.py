@@ -18,6 +18,7 @@ from PIL import Image
 
 from service.errors import PictureTooLarge
 from service.manifest import Manifest, ProtocolName, Resize
+from service.pictures import Scaled
 from service.preprocessing import (
     Box,
     Crops,
@@ -52,7 +53,9 @@ class Protocol(ABC):
         """How many crops one picture makes: what admission counts before anything is decoded."""
 
     @abstractmethod
-    def crops(self, picture: Image.Image, manifest: Manifest, mode: Mode = "exact") -> list[Crops]:
+    def crops(
+        self, picture: Image.Image | Scaled, manifest: Manifest, mode: Mode = "exact"
+    ) -> list[Crops]:
         """Groups of uint8 crops [N, height, width, channels]; one group holds one crop size.
 
         Raises PictureTooLarge when this picture would cost more than a protocol may.
@@ -86,7 +89,9 @@ class Center(Protocol):
     def count(self, manifest: Manifest) -> int:
         return 1
 
-    def crops(self, picture: Image.Image, manifest: Manifest, mode: Mode = "exact") -> list[Crops]:
+    def crops(
+        self, picture: Image.Image | Scaled, manifest: Manifest, mode: Mode = "exact"
+    ) -> list[Crops]:
         crop = (manifest.input.height, manifest.input.width)
         size = resized_size(*picture.size, manifest.resize, crop)
         frame = cropped_frame(size, manifest.resize)
@@ -106,7 +111,9 @@ class TenCrop(Protocol):
     def count(self, manifest: Manifest) -> int:
         return 10
 
-    def crops(self, picture: Image.Image, manifest: Manifest, mode: Mode = "exact") -> list[Crops]:
+    def crops(
+        self, picture: Image.Image | Scaled, manifest: Manifest, mode: Mode = "exact"
+    ) -> list[Crops]:
         crop = (manifest.input.height, manifest.input.width)
         size = resized_size(*picture.size, manifest.resize, crop)
         frame = cropped_frame(size, manifest.resize)
@@ -133,7 +140,9 @@ class Crops144(Protocol):
     def count(self, manifest: Manifest) -> int:
         return 36 * len(self.scales(manifest))
 
-    def crops(self, picture: Image.Image, manifest: Manifest, mode: Mode = "exact") -> list[Crops]:
+    def crops(
+        self, picture: Image.Image | Scaled, manifest: Manifest, mode: Mode = "exact"
+    ) -> list[Crops]:
         crop = (manifest.input.height, manifest.input.width)
         color = manifest.input.color
         cuts: list[Crops] = []
@@ -166,7 +175,9 @@ class Dense(Protocol):
         area = manifest.input.height * manifest.input.width
         return sum(2 * math.ceil(q * q * 4 / 3 / area) for q in self.scales(manifest))
 
-    def crops(self, picture: Image.Image, manifest: Manifest, mode: Mode = "exact") -> list[Crops]:
+    def crops(
+        self, picture: Image.Image | Scaled, manifest: Manifest, mode: Mode = "exact"
+    ) -> list[Crops]:
         groups = []
         for scale in self.scales(manifest):
             size, resize = _short_side(picture, manifest, scale)
@@ -181,7 +192,7 @@ class Dense(Protocol):
 
 
 def _short_side(
-    picture: Image.Image, manifest: Manifest, scale: int
+    picture: Image.Image | Scaled, manifest: Manifest, scale: int
 ) -> tuple[tuple[int, int], Resize]:
     """The size of the picture with its shorter side at ``scale``, and the rule that makes it so."""
     resize = Resize(rule="shortest_side", size=scale, interpolation=manifest.resize.interpolation)

@@ -11,7 +11,7 @@ and the last bit is Pillow's.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +23,16 @@ try:
 except ImportError:  # the service then does what is exact with Pillow alone
     library = None
 
+T = TypeVar("T", int, float)
+
 FILTERS = {"bilinear": "bilinear", "bicubic": "catmull_rom", "lanczos": "lanczos3"}
 """By interpolation: the library's name of the same filter (Pillow's bicubic has a = -0.5)."""
+
+_SUPPORT = {"bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}
+"""How far a filter reaches where nothing shrinks."""
+
+Frame = tuple[float, float, float, float]
+"""Left, top, right, bottom."""
 
 _STRIP_BYTES = 1 << 18
 """A strip of source rows at a time: larger buffers go back to the system and cost page faults."""
@@ -74,31 +82,44 @@ def resized_window(
     interpolation: str,
     *,
     fast: bool,
+    frame: Frame | None = None,
 ) -> npt.NDArray[np.uint8]:
     """The window (left, top, right, bottom) of ``picture`` resized to ``size`` (width, height).
 
     ``picture`` is of mode RGB or L, ``interpolation`` one of FILTERS. ``fast`` computes with 8-bit
-    pixels. Returns uint8 [bottom - top, right - left, channels].
+    pixels. ``frame`` is the part of ``picture`` that becomes ``size``: without it, all. Returns
+    uint8 [bottom - top, right - left, channels].
     """
-    left, top, right, bottom = window
+    frame = frame or (0.0, 0.0, *picture.size)
     if rows_first(picture.size, size):
         turned = picture.transpose(Image.Transpose.TRANSPOSE)
-        place = (top, left, bottom, right)
-        window_turned = resized_window(turned, size[::-1], place, interpolation, fast=fast)
-        return window_turned.swapaxes(0, 1)
-    across, down = picture.width / size[0], picture.height / size[1]
-    first, last = _reach(top, bottom, picture.height, size[1], interpolation)
+        window_turned = resized_window(
+            turned, size[::-1], _turned(window), interpolation, fast=fast, frame=_turned(frame)
+        )
+        return np.transpose(window_turned, (1, 0, 2))
+    left, top, right, bottom = window
+    across, down = (frame[2] - frame[0]) / size[0], (frame[3] - frame[1]) / size[1]
+    x, y = frame[0] + left * across, frame[1] + top * down
+    width, height = (right - left) * across, (bottom - top) * down
+    margin = _SUPPORT[interpolation] * max(down, 1.0) + 1
+    first = max(0, int(y - margin))
+    last = min(picture.height, int(y + height + margin) + 1)
     plan = _Plan(
         first,
         last,
         # the library refuses a box that a rounding error takes beyond the edge
-        (left * across, min((right - left) * across, picture.width - left * across)),
-        (top * down - first, min((bottom - top) * down, last - top * down)),
+        (x, min(width, picture.width - x)),
+        (y - first, min(height, last - y)),
         right - left,
         bottom - top,
         library.ResizeAlg.convolution(library.FilterType[FILTERS[interpolation]]),
     )
     return _resize_8_bit(picture, plan) if fast else _resize_16_bit(picture, plan)
+
+
+def _turned(box: tuple[T, T, T, T]) -> tuple[T, T, T, T]:
+    left, top, right, bottom = box
+    return top, left, bottom, right
 
 
 class _Plan(NamedTuple):
@@ -124,16 +145,6 @@ class _Plan(NamedTuple):
     def _options(self, left: float, top: float, width: float, height: float) -> Any:
         box = library.CropBox(left, top, width, height)
         return library.ResizeOptions(self.algorithm, crop_box=box)
-
-
-_SUPPORT = {"bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}
-
-
-def _reach(start: int, stop: int, length: int, resized: int, interpolation: str) -> tuple[int, int]:
-    """The source pixels that those from ``start`` to ``stop`` are made of, and one or two more."""
-    scale = length / resized
-    margin = _SUPPORT[interpolation] * max(scale, 1.0) + 1
-    return max(0, int(start * scale - margin)), min(length, int(stop * scale + margin) + 1)
 
 
 def _resize_8_bit(picture: Image.Image, plan: _Plan) -> npt.NDArray[np.uint8]:

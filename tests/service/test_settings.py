@@ -75,7 +75,7 @@ def test_fast_preprocessing_needs_its_library(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("ZOO_PREPROCESSING", "fast")
     assert settings.load().preprocessing == "fast"
     monkeypatch.setattr(simd, "library", None)
-    with pytest.raises(settings.InvalidSettingsError, match="ZOO_PREPROCESSING=fast: .* `fast`"):
+    with pytest.raises(settings.InvalidSettingsError, match=r"ZOO_PREPROCESSING=fast: .* `fast`"):
         settings.load()
     monkeypatch.setenv("ZOO_PREPROCESSING", "exact")
     assert settings.load().preprocessing == "exact"

@@ -1,0 +1,55 @@
+"""The photographs that scikit-image and scikit-learn ship, and varied pictures cut from them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from importlib import resources
+
+import numpy as np
+from PIL import Image
+
+NAMES = {
+    "skimage.data": (
+        *("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg"),
+        *("ihc.png", "motorcycle_left.png", "retina.jpg", "rocket.jpg"),
+    ),
+    "sklearn.datasets.images": ("china.jpg", "flower.jpg"),
+}
+
+
+def photographs() -> dict[str, Image.Image]:
+    """Name -> RGB image."""
+    found = {}
+    for package, names in NAMES.items():
+        for name in names:
+            with resources.files(package).joinpath(name).open("rb") as file:
+                found[name] = Image.open(file).convert("RGB")
+    return found
+
+
+def jpeg(picture: Image.Image, quality: int = 90) -> bytes:
+    """``picture`` as a baseline JPEG with 4:2:0 chroma, as cameras and the web have them."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def varied(count: int, seed: int = 0) -> Iterator[Image.Image]:
+    """Random windows of the photographs, of random aspect and brightness, some mirrored.
+
+    At least 60 % of a side is kept, so that there is something to recognise.
+    """
+    generator = np.random.default_rng(seed)
+    sources = list(photographs().values())
+    for index in range(count):
+        source = sources[index % len(sources)]
+        kept = generator.uniform(0.6, 1.0, 2)
+        width, height = (int(side * part) for side, part in zip(source.size, kept, strict=True))
+        left = int(generator.integers(0, source.width - width + 1))
+        top = int(generator.integers(0, source.height - height + 1))
+        window = source.crop((left, top, left + width, top + height))
+        if generator.random() < 0.5:
+            window = window.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        brightness = generator.uniform(0.7, 1.3)
+        yield window.point(lambda value, by=brightness: min(255, int(value * by)))
