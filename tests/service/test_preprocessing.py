@@ -192,7 +192,7 @@ def test_any_size_to_any_other(
     exact = cut(picture, after, [box], resize, color)[0]
     fast = cut(picture, after, [box], resize, color, "fast")[0]
     # a crop has few values: the bound of 1 in 1,000 is that of whole pictures, tested above
-    assert np.abs(exact.astype(int) - expected).max() <= 1
+    assert np.abs(exact.astype(int) - expected).max() <= 2
     assert (exact != expected).mean() <= 2e-3
     assert np.abs(fast.astype(int) - expected).mean() <= 0.3
 
