@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from enum import Enum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -32,6 +33,14 @@ WeightsFile = Annotated[
 ]
 
 _MODELS = Path("models")
+
+
+class Precision(str, Enum):
+    """What a network can compute in."""
+
+    fp32 = "fp32"
+    fp16 = "fp16"
+    int8 = "int8"
 
 
 @app.command("list")
@@ -64,10 +73,44 @@ def build(
     output: Annotated[Path, typer.Option(help="Folder to put the model into.")] = _MODELS,
     version: Annotated[str, typer.Option(help="Version to build, a whole number.")] = "1",
     force: Annotated[bool, typer.Option(help="Replace the version if it is there.")] = False,
+    precision: Annotated[
+        Precision, typer.Option(help="fp16 and int8 are added to the version in fp32.")
+    ] = Precision.fp32,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="Folder of pictures for int8; photographs of packages by default."),
+    ] = None,
+    agreement: Annotated[
+        float, typer.Option(min=0, max=1, help="Least top-1 agreement with fp32 to demand.")
+    ] = 0.99,
+    allow_drop: Annotated[
+        bool, typer.Option("--allow-drop", help="Keep what agrees less, and record it.")
+    ] = False,
 ) -> None:
     """Export a network to ONNX with its pixels, labels and licence, and prove it."""
     from export import terminal
 
+    if precision is not Precision.fp32:
+        from export.precision.add import Options
+        from export.precision.command import run as reduce
+
+        with terminal.progress(f"building {name} in {precision.value}") as report:
+            manifest = reduce(
+                name,
+                precision.value,
+                output=output,
+                weights_file=weights,
+                mean_image_file=mean_image,
+                seed=seed,
+                version=version,
+                force=force,
+                options=Options(calibration, agreement, allow_drop),
+                report=report,
+            )
+        terminal.print_precision(manifest, precision.value)
+        return
+    if calibration or allow_drop:
+        raise ExportError("--calibration and --allow-drop go with --precision fp16 or int8")
     spec = registry.get(name)
     with terminal.progress(f"building {name}") as report:
         report("loading PyTorch")

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from export.errors import ExportError, OutputRefused, UnreadableMeanImage
 from export.registry import Spec
+from service.manifest import Input
 
 FILE_NAME = "mean_image.npy"
 _MAX = 255
@@ -28,11 +29,19 @@ MeanImage = npt.NDArray[np.float32]
 def read(file: Path, spec: Spec) -> MeanImage:
     """The mean image for ``spec`` in a .npy file, cut to its crop: [height, width, channels].
 
-    Raises ExportError when the network takes none, UnreadableMeanImage when the file holds no
-    array of numbers from 0 to 255 of this or a larger size.
+    Raises ExportError when the network takes none, and UnreadableMeanImage.
     """
     if not spec.mean_image:
         raise ExportError(f"{spec.name} subtracts no mean image")
+    return read_for(file, spec.input)
+
+
+def read_for(file: Path, input: Input) -> MeanImage:  # noqa: A002
+    """The mean image in a .npy file, cut to the crop of ``input``: [height, width, channels].
+
+    Raises UnreadableMeanImage when the file holds no array of numbers from 0 to 255 of this or a
+    larger size.
+    """
     try:
         array = np.load(file, allow_pickle=False)
     except OSError as error:
@@ -42,7 +51,7 @@ def read(file: Path, spec: Spec) -> MeanImage:
         raise UnreadableMeanImage(f"{file} is not a .npy file of numbers: {error}") from error
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
         raise UnreadableMeanImage(f"{file} is not a .npy file of numbers")
-    height, width, channels = spec.input.height, spec.input.width, spec.input.channels
+    height, width, channels = input.height, input.width, input.channels
     fits = array.ndim == 3 and array.shape[2] == channels
     if not fits or array.shape[0] < height or array.shape[1] < width:
         found, wanted = (
@@ -59,13 +68,17 @@ def read(file: Path, spec: Spec) -> MeanImage:
 
 
 def with_mean(spec: Spec, mean: MeanImage) -> Spec:
-    """``spec`` with the mean image in its input; ``mean`` becomes that of each channel.
+    """``spec`` with the mean image in its input, see `rules`."""
+    return dataclasses.replace(spec, input=rules(spec.input, mean))
 
-    The mean per channel is what the dense form subtracts, which has no size of its own.
+
+def rules(input: Input, mean: MeanImage) -> Input:  # noqa: A002
+    """``input`` with the mean image; the mean of each channel becomes that of the image.
+
+    The mean per channel is what a dense form subtracts, which has no size of its own.
     """
     channels = tuple(float(value) for value in mean.mean(axis=(0, 1), dtype=np.float64))
-    rules = spec.input.model_copy(update={"mean": channels, "mean_image": FILE_NAME})
-    return dataclasses.replace(spec, input=rules)
+    return input.model_copy(update={"mean": channels, "mean_image": FILE_NAME})
 
 
 def write(mean: MeanImage, file: Path) -> None:

@@ -98,6 +98,7 @@ class Preprocessing:
     interpolation: Interpolation | None = None
     rule: Rule = "shortest_side"
     resize: int | None = None
+    centre_square: bool = False
 
     def __post_init__(self) -> None:
         """Raises ExportError for a preset that is not there and for numbers that are none."""
@@ -135,10 +136,15 @@ class Preprocessing:
         size = height if self.rule == "exact" else self.resize or preset.resize(crop)
         if self.rule == "exact" and self.resize not in (None, height):
             raise ExportError("--rule exact resizes to the crop: it takes no --resize")
+        if self.centre_square and (self.rule != "shortest_side" or size < crop):
+            raise ExportError(
+                f"--centre-square goes with --rule shortest_side and a --resize of {crop} or more"
+            )
         return Resize(
             rule=self.rule,
             size=size,
             interpolation=self.interpolation or preset.interpolation,
+            centre_square=self.centre_square,
         )
 
     def _per_channel(self, name: str, channels: int) -> tuple[float, ...]:

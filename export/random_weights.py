@@ -37,6 +37,11 @@ _BRANCH = 0.25
 """Gain of the last layer of a residual branch. At 1, differences of rounding grow from block to
 block: a thousandth of the answers' deviation after the 152 layers of a ResNet."""
 
+_LIFT = 1.0
+"""Mean of the biases of batch normalisations in a network without residual branches. At 0 half of
+what enters a ReLU is lost, which sets pictures apart by a fifth more at every layer, and
+differences of rounding with them: two thousandths of the answers' deviation for Inception-v4."""
+
 _TEXT = """\
 The weights are random: drawn by this project's seeded initialisation (seed {seed}), trained on
 nothing. The answers mean nothing. The network's own code is under the licence of its library.
@@ -53,6 +58,8 @@ def initialise(spec: Spec, network: nn.Module, seed: int) -> None:
     crops = _crops(spec)
     network.eval()
     ends = branch_ends(network, crops[:1])
+    if not ends:
+        _lift(network)
     hooks = []
     for layer in network.modules():
         gain = _BRANCH if layer in ends else 1.0
@@ -145,6 +152,13 @@ def _draw(network: nn.Module, generator: torch.Generator) -> None:
                 nn.init.normal_(parameter, 0, _BIAS, generator=generator)
             else:  # gains, and whatever else has one value per channel
                 nn.init.uniform_(parameter, 0.5, 1.5, generator=generator)
+
+
+def _lift(network: nn.Module) -> None:
+    for layer in network.modules():
+        if isinstance(layer, _BatchNorm) and layer.affine:
+            with torch.no_grad():
+                layer.bias.add_(_LIFT)
 
 
 def _crops(spec: Spec) -> Tensor:

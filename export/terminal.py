@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from export.registry import Spec
-from service.manifest import Manifest
+from service.manifest import Manifest, Precision
 
 if TYPE_CHECKING:
     from export.parity import Parity
@@ -113,3 +113,19 @@ def print_built(manifest: Manifest, output: Path) -> None:
             f"top-5 agreement {proof.top5_agreement:.1%}, "
             f"{proof.distinct_top5} distinct top-5 sets"
         )
+
+
+def print_precision(manifest: Manifest, precision: Precision) -> None:
+    """Print how far a file of less precision agrees with the one in single precision."""
+    file, record = manifest.file("model", precision), manifest.precisions[precision]
+    faster = "" if record.speedup is None else f", {record.speedup:.2f} times as fast on this CPU"
+    print(f"built {manifest.name} version {manifest.version}: {file.path} {file.bytes:,} bytes")
+    print(
+        f"the same first class on {record.top1_agreement:.2%} of {record.crops} crops "
+        f"({record.confident_agreement:.2%} of the {record.confident_crops} confident ones, "
+        f"{record.hard_agreement:.2%} of hard ones), "
+        f"max |dp| {record.max_abs_probability_difference:.3f}, "
+        f"logits {record.signal_to_noise_db:.1f} dB above the noise{faster}"
+    )
+    left = ", ".join(record.float_layers) or "none"
+    print(f"layers in floats: {len(record.float_layers)} of {record.layers}: {left}")

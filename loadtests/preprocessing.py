@@ -207,7 +207,7 @@ def main() -> None:
 
     folder = models.REPOSITORY / MODEL / "1"
     manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
-    session = Session(folder / "model.onnx", manifest, ["CPUExecutionProvider"])
+    session = Session(folder / "model.onnx", manifest, ["cpu"])
     about = machine("pillow", "cykooz-resizer", "numpy")
     print("  ".join(f"{name}: {value}" for name, value in about.items()), flush=True)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import bentoml
 
 from service import logs, settings
+from service.engine import probe
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 try:
     _settings = settings.load()
+    probe.demand(_settings)
 except settings.InvalidSettingsError as invalid:
     sys.exit(f"bad setting {invalid}")
 
@@ -62,13 +64,33 @@ _worker = _Worker()
 
 
 class Bypass:
-    """Middleware: every request goes past BentoML's router, which serves some paths itself."""
+    """Middleware: every request goes past BentoML's router and past its other middleware.
+
+    BentoML's router serves some paths itself. Its OpenTelemetry middleware takes a part of every
+    request even without an exporter, and its time-out leaves a timer behind for each, which the
+    garbage collector walks: stalls of 100 ms and more. So when the application starts, a switch
+    is put in front of all of it; until then, and should a later BentoML start otherwise, requests
+    are switched here, behind that middleware.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await (_worker if scope["type"] == "http" else self.app)(scope, receive, send)
+        if scope["type"] == "lifespan":
+            application = scope["app"]
+            application.middleware_stack = _Switch(application.middleware_stack)
+        await _Switch(self.app)(scope, receive, send)
+
+
+class _Switch:
+    """Requests to our worker, everything else to BentoML."""
+
+    def __init__(self, bentoml_app: ASGIApp) -> None:
+        self.bentoml_app = bentoml_app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (_worker if scope["type"] == "http" else self.bentoml_app)(scope, receive, send)
 
 
 @bentoml.service(

@@ -10,7 +10,7 @@ import asyncio
 import gc
 import logging
 from collections.abc import Container, Coroutine, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
@@ -21,9 +21,12 @@ import numpy.typing as npt
 from service import metrics
 from service.answers import Classification, Timing, top_predictions
 from service.catalogue import Answerer, Catalogue
-from service.engine.batcher import Admission, Answer, Permit
+from service.engine.admission import Admission, Permit
+from service.engine.batcher import Answer
+from service.engine.pool import Pool
 from service.ensemble import PROTOCOL_NAME, Ensemble, Part, parts_of, weighted_mean
 from service.errors import BadParameter, BodyTooLarge, DeadlineExceeded, Internal, ZooError
+from service.loader import Superseded
 from service.pictures import Exif, decode_scaled
 from service.preprocessing import Crops, decoded_side
 from service.settings import Settings
@@ -31,6 +34,8 @@ from service.settings import Settings
 logger = logging.getLogger("zoo.dataplane")
 
 DEFAULT_TOP_K = 5
+GC_THRESHOLD = 20_000
+"""Containers made between two collections: some hundred requests; Python's own 700 are a few."""
 
 T = TypeVar("T")
 
@@ -70,29 +75,29 @@ class DataPlane:
     def __init__(self, settings: Settings) -> None:
         """Nothing is opened before `start`."""
         self.settings = settings
-        self.admission = Admission(settings.queue_crops, metrics.ADMITTED_CROPS.set)
+        self.admission = Admission(
+            settings.queue_crops, metrics.ADMITTED_CROPS.set, threads=settings.pool_threads
+        )
         self.catalogue = Catalogue(settings)
         self._started = False
 
     async def start(self, only: Container[str] | None = None) -> None:
-        """Load and warm up every model of the repository, or those in ``only``.
+        """Read the manifests, or those of the models in ``only``, and load what is to be loaded.
 
         What is broken is refused by name.
         """
-        self._pictures = ThreadPoolExecutor(self.settings.picture_threads, "picture")
-        self._runs = ThreadPoolExecutor(self.settings.run_threads, "run")
-        await self.catalogue.load_all(self._runs, only)
+        self._pool = Pool(self.settings.pool_threads, "zoo")
+        await self.catalogue.start(self._pool, only)
         gc.collect()
         gc.freeze()  # what is alive now stays: the collector need not walk it again
+        gc.set_threshold(GC_THRESHOLD, 50, 100)
         self._started = True
 
     async def stop(self) -> None:
         """Finish accepted work, then close everything."""
         self._started = False
         await self.catalogue.close()
-        # a decode that nobody waits for any more is not waited for here either
-        self._pictures.shutdown(wait=False, cancel_futures=True)
-        self._runs.shutdown()
+        self._pool.close()
         metrics.forget_this_worker()
 
     @property
@@ -116,25 +121,14 @@ class DataPlane:
 
         The answers come in the order of the pictures; one that fails is an error in its place
         and does not touch the others. Raises BadParameter, UnknownModel, NotReady, BodyTooLarge
-        (too many pictures) or Overloaded for the request as a whole.
+        (too many pictures), Overloaded or DeadlineExceeded (while the model was being loaded) for
+        the request as a whole.
         """
         started = perf_counter()
         name = query.model or self.settings.default_model
         names = [name if name in self.catalogue else metrics.UNKNOWN, metrics.UNKNOWN, transport]
         try:
-            model = self.catalogue.model(name, query.version)
-            parts = parts_of(model, query.protocol)
-            names[1] = _protocol_name(model, parts)
-            _check_top_k(query.top_k, model)
-            if len(pictures) > self.settings.max_pictures:
-                raise BodyTooLarge(
-                    f"the request holds more than {self.settings.max_pictures} pictures, "
-                    "which is the limit"
-                )
-            crops = sum(part.protocol.count(part.model.manifest) for part in parts)
-            with self.admission.acquire(crops * len(pictures)) as permit:
-                request = _Request(model, parts, query, permit, started, deadline)
-                answers = await _all(self._classify(picture, request) for picture in pictures)
+            answers = await self._answers(pictures, query, names, started, deadline)
         except ZooError as error:
             metrics.REQUESTS.labels(*names, error.code).inc()
             raise
@@ -147,6 +141,36 @@ class DataPlane:
         metrics.REQUESTS.labels(*names, codes[0] if len(codes) == 1 else "ok").inc()
         return answers
 
+    async def _answers(
+        self,
+        pictures: Sequence[bytes | memoryview],
+        query: Query,
+        names: list[str],
+        started: float,
+        deadline: float,
+    ) -> list[Classification | ZooError]:
+        """The answers of the version that serves ``query``; its protocol goes into ``names``.
+
+        What can be refused is refused, and the permit taken, before anything is loaded.
+        """
+        model = self.catalogue.model(query.model or self.settings.default_model, query.version)
+        parts = parts_of(model, query.protocol)
+        names[1] = _protocol_name(model, parts)
+        _check_top_k(query.top_k, model)
+        if len(pictures) > self.settings.max_pictures:
+            raise BodyTooLarge(
+                f"the request holds more than {self.settings.max_pictures} pictures, "
+                "which is the limit"
+            )
+        crops = sum(part.protocol.count(part.network.manifest) for part in parts)
+        left = deadline - perf_counter()
+        with suppress(Superseded), self.admission.acquire(crops * len(pictures), left) as permit:
+            async with self.catalogue.use(model, deadline, permit):
+                request = _Request(model, parts, query, permit, started, deadline)
+                return await _all(self._classify(picture, request) for picture in pictures)
+        # loading it showed that it is broken: an older version may answer
+        return await self._answers(pictures, query, names, started, deadline)
+
     async def _classify(
         self, picture: bytes | memoryview, request: _Request
     ) -> Classification | ZooError:
@@ -154,7 +178,7 @@ class DataPlane:
         try:
             prepared = await self._prepare(picture, request)
             runs = [
-                part.model.batchers[part.protocol.graph].infer(
+                part.network.model.batchers[part.protocol.graph].infer(
                     group, request.permit, request.deadline
                 )
                 for part, groups in zip(request.parts, prepared.groups, strict=True)
@@ -198,19 +222,22 @@ class DataPlane:
             image = decode_scaled(picture, at_least, max_pixels=limit, exif=exif)
             decoded = perf_counter()
             groups = [
-                part.protocol.crops(image, part.model.manifest, mode) for part in request.parts
+                part.protocol.crops(image, part.network.manifest, mode) for part in request.parts
             ]
             return _Prepared(groups, decoded - begun, perf_counter() - decoded)
 
-        future = asyncio.get_running_loop().run_in_executor(self._pictures, prepare)
+        future = self._pool.submit("prepare", prepare)
+        left = max(0.0, request.deadline - perf_counter())
+        timer = asyncio.get_running_loop().call_later(left, _expire, future)
         try:
-            await asyncio.wait({future}, timeout=max(0.0, request.deadline - perf_counter()))
+            return await future
         finally:
-            if not future.done():
-                future.cancel()
-        if future.cancelled():
-            raise DeadlineExceeded("the deadline passed before the picture was decoded")
-        return future.result()
+            timer.cancel()
+
+
+def _expire(future: asyncio.Future[_Prepared]) -> None:
+    if not future.done():
+        future.set_exception(DeadlineExceeded("the deadline passed before the picture was decoded"))
 
 
 def _combined(
@@ -230,7 +257,7 @@ def _combined(
 
 def _decoded_side(parts: Sequence[Part]) -> int:
     """Pixels that a picture's shorter side keeps when fast preprocessing decodes it scaled."""
-    return decoded_side(max(part.protocol.side(part.model.manifest) for part in parts))
+    return decoded_side(max(part.protocol.side(part.network.manifest) for part in parts))
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
@@ -252,7 +279,5 @@ def _protocol_name(model: Answerer, parts: list[Part]) -> str:
 
 
 def _check_top_k(top_k: int, model: Answerer) -> None:
-    if not 1 <= top_k <= len(model.labels):
-        raise BadParameter(
-            f"top_k is {top_k}, model {model.name!r} allows 1 to {len(model.labels)}"
-        )
+    if not 1 <= top_k <= model.classes:
+        raise BadParameter(f"top_k is {top_k}, model {model.name!r} allows 1 to {model.classes}")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from service.engine.model import Model
-from service.errors import BadParameter, ZooError
+from service.errors import BadParameter, NotReady, ZooError
 from service.manifest import EnsembleManifest, Member
+from service.network import Network, State
 from service.protocols import PROTOCOLS, Protocol
 from service.repository import Label, RefusedModelError
 
@@ -21,51 +22,85 @@ PROTOCOL_NAME = "ensemble"
 class Part(NamedTuple):
     """One network's share of an answer."""
 
-    model: Model
+    network: Network
     protocol: Protocol
     weight: float
 
 
 class Ensemble:
-    """A version of an ensemble whose members are all there."""
+    """A version of an ensemble whose members are all served; it is ready when they are loaded."""
 
     def __init__(
-        self, manifest: EnsembleManifest, find: Callable[[str, str | None], Model]
+        self, manifest: EnsembleManifest, find: Callable[[str, str | None], Network]
     ) -> None:
-        """``find`` gives a loaded network by name and version, or raises a ZooError.
+        """``find`` gives a network by name and version, loaded or not, or raises a ZooError.
 
         Raises RefusedModelError when a member is missing, cannot do its protocol, or has other
-        labels than the first.
+        labels than the first as far as their number tells: see `compare_labels`.
         """
         self.name, self.version = manifest.name, manifest.version
         self.manifest = manifest
         self.parts = [_part(member, find) for member in manifest.members]
-        self.labels: list[Label] = self.parts[0].model.labels
-        for part in self.parts:
-            if part.model.labels != self.labels:
-                first = self.parts[0].model.name
-                raise RefusedModelError(f"the labels of {part.model.name} are not those of {first}")
-        if len(self.labels) != manifest.classes:
+        self.networks = list(dict.fromkeys(part.network for part in self.parts))
+        self.classes = manifest.classes
+        self.loading: asyncio.Task[NotReady | None] | None = None
+        self.superseded = False
+        """Whether a member turned out to be broken: the catalogue has let go of it."""
+        self._labels_agree = False
+        first = self.networks[0]
+        for network in self.networks:
+            if network.classes != first.classes:
+                raise _other_labels(network, first)
+        if first.classes != self.classes:
             raise RefusedModelError(
-                f"the members have {len(self.labels)} classes, the manifest {manifest.classes}"
+                f"the members have {first.classes} classes, the manifest {self.classes}"
             )
+
+    @property
+    def ready(self) -> bool:
+        """Whether it answers without a member being loaded first."""
+        return self._labels_agree and all(network.ready for network in self.networks)
+
+    @property
+    def state(self) -> State:
+        """What `GET /models` says."""
+        return "ready" if self.ready else "loading" if self.loading else "unloaded"
+
+    @property
+    def labels(self) -> list[Label]:
+        """What the indices mean. Raises NotReady while the first member is not loaded."""
+        return self.networks[0].labels
 
     @property
     def random(self) -> bool:
         """Whether any member was never trained."""
-        return any(part.model.random for part in self.parts)
+        return any(network.random for network in self.networks)
+
+    def compare_labels(self) -> None:
+        """Raise RefusedModelError when members have other labels; once all have been loaded."""
+        if self._labels_agree or not all(network.ready for network in self.networks):
+            return
+        first = self.networks[0]
+        for network in self.networks:
+            if network.labels != first.labels:
+                raise _other_labels(network, first)
+        self._labels_agree = True
 
 
-def _part(member: Member, find: Callable[[str, str | None], Model]) -> Part:
+def _other_labels(network: Network, first: Network) -> RefusedModelError:
+    return RefusedModelError(f"the labels of {network.name} are not those of {first.name}")
+
+
+def _part(member: Member, find: Callable[[str, str | None], Network]) -> Part:
     name = member.model if member.version is None else f"{member.model} version {member.version}"
     try:
-        model = find(member.model, member.version)
-        return Part(model, protocol_of(model, member.protocol), member.weight)
+        network = find(member.model, member.version)
+        return Part(network, protocol_of(network, member.protocol), member.weight)
     except ZooError as error:
         raise RefusedModelError(f"its member {name} cannot be used: {error.detail}") from error
 
 
-def protocol_of(model: Model, name: str | None) -> Protocol:
+def protocol_of(model: Network, name: str | None) -> Protocol:
     """The protocol of this name, or the model's own. Raises BadParameter, naming its protocols."""
     supported = model.manifest.protocols
     chosen = name or supported.default
@@ -76,12 +111,12 @@ def protocol_of(model: Model, name: str | None) -> Protocol:
     return PROTOCOLS[chosen]
 
 
-def parts_of(model: Model | Ensemble, protocol: str | None) -> list[Part]:
+def parts_of(model: Network | Ensemble, protocol: str | None) -> list[Part]:
     """Which networks answer, and how. Raises BadParameter for a protocol that cannot be had."""
-    if isinstance(model, Model):
+    if isinstance(model, Network):
         return [Part(model, protocol_of(model, protocol), 1.0)]
     if protocol not in (None, PROTOCOL_NAME):
-        own = ", ".join(f"{part.model.name}:{part.protocol.name}" for part in model.parts)
+        own = ", ".join(f"{part.network.name}:{part.protocol.name}" for part in model.parts)
         raise BadParameter(
             f"protocol {protocol!r} cannot be asked of the ensemble {model.name!r}, whose members "
             f"have their own ({own}): only {PROTOCOL_NAME!r}"

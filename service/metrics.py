@@ -73,11 +73,48 @@ DROPPED = Counter(
     "deadline had passed (expired).",
     ["model", "reason"],
 )
+RETRIED = Counter(
+    "zoo_retried_batches",
+    "Batches that failed and whose parts were then run one by one.",
+    ["model"],
+)
 MODEL_READY = Gauge(
     "zoo_model_ready",
-    "1 when this version is loaded and warmed up in every worker, 0 when it was refused.",
+    "1 when this version is loaded and warmed up in every worker, else 0: it was refused, or some "
+    "worker loads it on its first use.",
     ["model", "version"],
     multiprocess_mode="livemin",
+)
+MODEL_NODES = Gauge(
+    "zoo_model_nodes",
+    "Nodes of the model's graph that an execution provider computes; cpu beside cuda is normal for "
+    "a few, all on cpu means that no GPU is used.",
+    ["model", "version", "provider"],
+    multiprocess_mode="livemax",
+)
+MODEL_MAX_BATCH = Gauge(
+    "zoo_model_max_batch",
+    "Most crops in one batch of this model; it falls when the device runs out of memory.",
+    ["model", "version"],
+    multiprocess_mode="livemin",
+)
+MODEL_BYTES = Gauge(
+    "zoo_model_bytes",
+    "Estimate of the memory that this version takes now, over all workers; ZOO_MODEL_MEMORY_MB "
+    "bounds each worker's sum.",
+    ["model", "version"],
+    multiprocess_mode="livesum",
+)
+MODEL_LOADS = Counter(
+    "zoo_model_loads",
+    "Loads of a model, by result: ok, refused (its files are broken), no_room "
+    "(ZOO_MODEL_MEMORY_MB).",
+    ["model", "result"],
+)
+MODEL_EVICTIONS = Counter(
+    "zoo_model_evictions",
+    "Idle models that were unloaded to make room for another.",
+    ["model"],
 )
 
 
@@ -96,6 +133,10 @@ class ModelObserver:
     def dropped(self, reason: str) -> None:
         """A request left the queue unanswered: `cancelled` or `expired`."""
         DROPPED.labels(self._model, reason).inc()
+
+    def retried(self, requests: int) -> None:
+        """A batch failed; its parts, of this many requests, are run one by one."""
+        RETRIED.labels(self._model).inc()
 
     def waiting(self, crops: int) -> None:
         """This many crops wait now."""

@@ -77,6 +77,9 @@ class Protocol(ABC):
     def answer(self, groups: Sequence[Probabilities]) -> npt.NDArray[np.float32]:
         """Combine the probabilities of every group into float32 [classes]: their mean."""
         stacked = groups[0] if len(groups) == 1 else np.concatenate(groups)
+        if len(stacked) == 1:
+            alone: npt.NDArray[np.float32] = stacked[0]
+            return alone
         mean: npt.NDArray[np.float32] = stacked.mean(axis=0, dtype=np.float64).astype(np.float32)
         return mean
 

@@ -5,26 +5,62 @@ A bad value stops the start with one line that names the variable; see `load`.
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import models
-from service import simd
 from service.engine.cores import available_cores
-from service.preprocessing import Mode
+from service.manifest import Precision
 
 PREFIX = "ZOO_"
+MEGABYTE = 1_000_000
+"""What settings in MB count in, in bytes."""
 
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 ProviderName = Literal["tensorrt", "cuda", "openvino", "cpu"]
+
+
+def _split_providers(value: Any) -> Any:
+    """`auto` or `cuda,cpu` -> a list of names; what is no text is left to pydantic."""
+    if isinstance(value, str):
+        names = [name.strip().lower() for name in value.split(",")]
+        return () if names == ["auto"] else tuple(names)
+    return value
+
+
+Providers = Annotated[tuple[ProviderName, ...], BeforeValidator(_split_providers)]
+"""An ordered list of execution providers; empty: `auto`."""
+MaxBatch = Annotated[int, Field(ge=0, le=4096)]
+
+
+def _default_cache() -> Path:
+    """Where programs of this user keep what they can make again (XDG base directories)."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    folder = Path(home) if Path(home).is_absolute() else Path("~/.cache")
+    return folder / "imagenet-zoo-server"
+
+
+PrecisionName = Precision | Literal["auto"]
+
+
+class ModelSettings(BaseModel):
+    """What one model does otherwise than the others; None stands for the common setting."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    providers: Providers | None = None
+    max_batch: MaxBatch | None = None
+    precision: PrecisionName | None = None
 
 
 class InvalidSettingsError(Exception):
@@ -40,18 +76,41 @@ class Settings(BaseSettings):
     """The model repository: a folder of <name>/<version>/manifest.json."""
     default_model: str = "efficientnet_lite0"
     """The model that answers when a request names none."""
+    load: str = "all"
+    """Which models are loaded at start: `all`, `used` (the default one) or names; the others are
+    loaded on their first use."""
+    model_memory_mb: Annotated[int, Field(ge=0, le=1 << 30)] = 0
+    """Most memory that a worker's models may take, by an estimate, in MB; 0: no limit."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that serve the port. Each holds its own copy of every model."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Threads per worker that run the network, one batch each; 0: cores / workers."""
-    decode_threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Threads per worker that decode and crop pictures; 0: as many as `threads`."""
-    preprocessing: Mode = "exact"
+    """Threads per worker that decode pictures and run networks on the CPU; 0: one per core.
+
+    Not cores / workers: all connections may land on one worker.
+    """
+    preprocessing: Literal["exact", "fast"] = "exact"
     """`exact`: torchvision's pixels; `fast`: scaled JPEG decoding and SIMD, within bounds."""
-    providers: Annotated[tuple[ProviderName, ...], NoDecode] = ()
+    providers: Annotated[Providers, NoDecode] = ()
     """`auto`, or an ordered list such as `cuda,cpu`; what is missing is passed over."""
-    max_batch: Annotated[int, Field(ge=0, le=4096)] = 0
-    """Most crops in one run of the network; 0: 1 on a CPU, 32 on a GPU."""
+    providers_strict: bool = False
+    """Whether a provider that is named and missing stops the start."""
+    model_settings: Annotated[dict[str, ModelSettings], NoDecode] = {}
+    """Per model what it does otherwise, as JSON."""
+    cache: Path = Field(default_factory=_default_cache)
+    """Folder for what TensorRT builds: engines and timings."""
+    tensorrt_fp16: bool = False
+    """Whether TensorRT may compute fp32 models in half precision."""
+    tf32: bool = False
+    """Whether GPUs may round the factors of fp32 products to TensorFloat-32."""
+    cuda_graphs: bool = True
+    """Whether CUDA replays one recorded graph per batch size instead of launching kernels."""
+    gpu_memory_bytes: Annotated[int, Field(ge=0, le=1 << 50)] = 0
+    """Most bytes of the CUDA arena of one graph of a model, in one worker; 0: no limit."""
+    precision: PrecisionName = "auto"
+    """The precision of every model; `auto`: the first file of each, fp32 where built here."""
+    max_batch: MaxBatch = 0
+    """Most crops in one run of a network, which learns its best size up to here at warm-up; 0: 8
+    on a CPU, 64 on a GPU."""
     max_body_bytes: Annotated[int, Field(ge=1, le=1 << 32)] = 32 * 1024 * 1024
     """Largest request body in bytes."""
     max_bodies_bytes: Annotated[int, Field(ge=1, le=1 << 40)] = 256 * 1024 * 1024
@@ -67,13 +126,25 @@ class Settings(BaseSettings):
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] = "console"
 
-    @field_validator("providers", mode="before")
+    @field_validator("model_settings", mode="before")
     @classmethod
-    def _split_providers(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            names = [name.strip().lower() for name in value.split(",")]
-            return () if names == ["auto"] else tuple(names)
-        return value
+    def _parse_model_settings(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value)
+        except ValueError as error:
+            raise ValueError(f"no JSON: {error}") from None
+
+    @field_validator("cache")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("load")
+    @classmethod
+    def _split_load(cls, value: str) -> str:
+        return ",".join(name.strip().lower() for name in value.split(","))
 
     @field_validator("log_level", mode="before")
     @classmethod
@@ -87,15 +158,32 @@ class Settings(BaseSettings):
             raise ValueError(f"there is no folder {value}")
         return value.resolve()
 
-    @property
-    def run_threads(self) -> int:
-        """How many batches run at once in one worker."""
-        return self.threads or max(1, available_cores() // self.workers)
+    def of_model(self, name: str) -> ModelSettings:
+        """The settings of one model, the common ones filled in: nothing is None."""
+        own = self.model_settings.get(name, ModelSettings())
+        common: Mapping[str, Any] = {
+            "providers": self.providers,
+            "max_batch": self.max_batch,
+            "precision": self.precision,
+        }
+        return own.model_copy(
+            update={key: value for key, value in common.items() if getattr(own, key) is None}
+        )
 
     @property
-    def picture_threads(self) -> int:
-        """How many pictures are decoded at once in one worker."""
-        return self.decode_threads or self.run_threads
+    def load_all(self) -> bool:
+        """Whether every version of every model is loaded at start."""
+        return self.load == "all"
+
+    @property
+    def loaded_names(self) -> list[str]:
+        """The models that are loaded at start by name, besides the default one."""
+        return [] if self.load in ("all", "used") else self.load.split(",")
+
+    @property
+    def pool_threads(self) -> int:
+        """How many pictures and batches one worker computes at once."""
+        return self.threads or available_cores()
 
 
 def load() -> Settings:
@@ -105,26 +193,62 @@ def load() -> Settings:
     except ValidationError as invalid:
         error = invalid.errors()[0]
         name = PREFIX + str(error["loc"][0]).upper()
-        given = next((os.environ[key] for key in os.environ if key.upper() == name), "")
+        given = _given(os.environ, name.removeprefix(PREFIX))
         reason = error["msg"].removeprefix("Value error, ")
+        if any(isinstance(part, str) for part in error["loc"][1:]):
+            reason = f"{'.'.join(map(str, error['loc'][1:]))}: {reason}"
         raise InvalidSettingsError(f"{name}={_one_line(given)}: {reason}") from None
     if settings.max_bodies_bytes < settings.max_body_bytes:
         raise InvalidSettingsError(
             f"{PREFIX}MAX_BODIES_BYTES={settings.max_bodies_bytes}: one body may already have "
             f"{PREFIX}MAX_BODY_BYTES={settings.max_body_bytes}"
         )
-    if settings.preprocessing == "fast" and not simd.available():
+    if settings.preprocessing == "fast" and find_spec("cykooz_resizer") is None:
         raise InvalidSettingsError(
             f"{PREFIX}PREPROCESSING=fast: the package cykooz-resizer is not installed (it comes "
             "with the extra `fast`)"
         )
+    _check_names(settings)
+    return settings
+
+
+def _check_names(settings: Settings) -> None:
+    """Raise InvalidSettingsError where a model or a strictness is named that cannot be."""
     there = model_names(settings.models)
     if settings.default_model not in there:
         raise InvalidSettingsError(
             f"{PREFIX}DEFAULT_MODEL={_one_line(settings.default_model)}: there is no such model "
             f"in {settings.models}; there are: {', '.join(there) or 'none'}"
         )
-    return settings
+    for name in settings.loaded_names:
+        if name not in there:
+            raise InvalidSettingsError(
+                f"{PREFIX}LOAD={_one_line(settings.load)}: there is no model {_one_line(name)!r} "
+                f"in {settings.models}; it can be all, used or names of: {', '.join(there)}"
+            )
+    given = _one_line(_given(os.environ, "MODEL_SETTINGS"))
+    for name in settings.model_settings:
+        if name not in there:
+            raise InvalidSettingsError(
+                f"{PREFIX}MODEL_SETTINGS={given}: there is no model {_one_line(name)} in "
+                f"{settings.models}"
+            )
+    if settings.providers_strict and not demanded(settings):
+        raise InvalidSettingsError(
+            f"{PREFIX}PROVIDERS_STRICT=true: {PREFIX}PROVIDERS=auto demands nothing; name the "
+            "providers"
+        )
+
+
+def demanded(settings: Settings) -> list[ProviderName]:
+    """Every provider that is named for all models or for one, in order, once."""
+    lists = [settings.providers, *(own.providers or () for own in settings.model_settings.values())]
+    return list(dict.fromkeys(name for names in lists for name in names))
+
+
+def _given(environment: Mapping[str, str], name: str) -> str:
+    """What the variable of this setting holds; its case does not matter."""
+    return next((environment[key] for key in environment if key.upper() == PREFIX + name), "")
 
 
 def model_names(folder: Path) -> list[str]:

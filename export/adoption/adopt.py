@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from export import labels, pictures, proof
+from export import labels, mean_image, pictures, proof
 from export.adoption import description, fitting, foreign, label_file, tail
 from export.adoption.description import LICENCE, MODEL, NOTICE, Facts
 from export.adoption.foreign import Wishes
@@ -41,6 +41,7 @@ class Adoption:
     wishes: Wishes
     facts: Facts
     labels: Path | None = None
+    mean_image: Path | None = None
     skip_first: bool = False
     protocols: tuple[ProtocolName, ...] | None = None
     """None: center, and ten_crop where the resize leaves room for it."""
@@ -80,7 +81,13 @@ def adopt(
         raise ForeignModelRefused("it takes bytes and normalises by itself: --preset raw fits")
     resize = wanted.preprocessing.resizing(size.height, size.width)
     protocols = description.protocols(wanted.protocols, input, resize)
-    original = Original(found, input)
+    mean = None
+    if wanted.mean_image is not None:
+        if size.type == onnx.TensorProto.UINT8:
+            raise ForeignModelRefused("it takes bytes: a mean image cannot be subtracted")
+        mean = mean_image.read_for(wanted.mean_image, input)
+        input = mean_image.rules(input, mean)  # noqa: A001
+    original = Original(found, input, mean)
     names = _labels(given, original.classes, skip_first=wanted.skip_first)
     with workshop(output) as folder:
         report("finding its probabilities and logits")
@@ -91,6 +98,8 @@ def adopt(
         fitted = fitting.fit(truth, probes, report)
         onnx.save(fitted.model, folder / MODEL)
         labels.write_rows(names, folder / labels.FILE_NAME)
+        if mean is not None:
+            mean_image.write(mean, folder / mean_image.FILE_NAME)
         remarks = description.remarks(truth, fitted)
         licence, notice = description.texts(wanted.file, found, wanted.facts, remarks)
         (folder / LICENCE).write_text(licence, encoding="utf-8")

@@ -37,6 +37,9 @@ def adopt(
     rule: Annotated[
         Rule, typer.Option(help="Which sides are resized; exact: the whole picture is the crop.")
     ] = "shortest_side",
+    centre_square: Annotated[
+        bool, typer.Option(help="Crops are cut from the centre square of the resized picture.")
+    ] = False,
     interpolation: Annotated[
         Interpolation | None, typer.Option(help="Instead of the preset's.")
     ] = None,
@@ -46,6 +49,10 @@ def adopt(
     ] = None,
     mean: Annotated[
         str | None, typer.Option(help="Subtracted after that, per channel in the order of --color.")
+    ] = None,
+    mean_image: Annotated[
+        Path | None,
+        typer.Option(help="A mean of every pixel instead, .npy, see the command mean-image."),
     ] = None,
     std: Annotated[str | None, typer.Option(help="Divides after that, likewise.")] = None,
     layout: Annotated[
@@ -84,7 +91,10 @@ def adopt(
         interpolation=interpolation,
         rule=rule,
         resize=resize,
+        centre_square=centre_square,
     )
+    if mean is not None and mean_image is not None:
+        raise ExportError("--mean and --mean-image exclude each other")
     facts = Facts(
         network=architecture,
         family=family or architecture,
@@ -108,6 +118,7 @@ def adopt(
                 wishes=Wishes(size=size, layout=layout, take=take),
                 facts=facts,
                 labels=labels,
+                mean_image=mean_image,
                 skip_first=skip_first,
                 protocols=_protocols(protocols),
             ),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
-from export import labels
+from export import labels, mean_image
 from export.adoption.fitting import Fitted
 from export.adoption.foreign import Foreign, parameters
 from export.adoption.proof import PROVEN, Truth
@@ -28,6 +29,10 @@ LICENCE = "LICENSE"
 NOTICE = "NOTICE"
 NOT_STATED = "not stated"
 MODEL = "model.onnx"
+_ROLES: dict[str, Literal["labels", "mean_image"]] = {
+    labels.FILE_NAME: "labels",
+    mean_image.FILE_NAME: "mean_image",
+}
 _GRAPHS = ("center", "ten_crop", "crops_144")
 """The protocols that need no second graph."""
 
@@ -81,6 +86,8 @@ def describe(
 ) -> Manifest:
     """The manifest of the files in ``folder``, not yet verified."""
     files = [MODEL, LICENCE, NOTICE, labels.FILE_NAME]
+    if input.mean_image is not None:
+        files.append(input.mean_image)
     return Manifest(
         name=name,
         version=version,
@@ -162,5 +169,6 @@ def _file(path: Path, foreign: Foreign, opset: int) -> ModelFile:
             bytes=size,
             sha256=digest,
         )
-    role = "labels" if path.name == labels.FILE_NAME else "licence"
-    return ModelFile(path=path.name, role=role, bytes=size, sha256=digest)
+    return ModelFile(
+        path=path.name, role=_ROLES.get(path.name, "licence"), bytes=size, sha256=digest
+    )

@@ -70,6 +70,7 @@ def _batches(truth: Truth, network: ModelProto, crops: Pixels) -> Iterator[tuple
             graph,
             truth.tail,
             truth.original.input,
+            truth.original.mean,
             classes=truth.original.classes,
             skip_first=truth.skip_first,
             one_by_one=one_by_one,

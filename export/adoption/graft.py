@@ -19,6 +19,8 @@ from export.adoption.foreign import IR_VERSION, Foreign, Signature
 from export.adoption.tail import Tail
 from service.manifest import Input
 
+Means = npt.NDArray[np.float64]
+
 TINY = 1e-37
 """Added to a probability before its logarithm: single precision goes down to 1.2e-38."""
 _OWN = "adopted/"
@@ -50,6 +52,7 @@ def assemble(
     network: ModelProto,
     tail: Tail,
     input: Input,  # noqa: A002
+    mean: Means,
     *,
     classes: int,
     skip_first: bool,
@@ -61,7 +64,7 @@ def assemble(
     ``one_by_one`` it stands in a Loop over the pictures and keeps the batch it insists on.
     """
     draft = Draft()
-    crops = head(draft, foreign.signature, input)
+    crops = head(draft, foreign.signature, input, mean)
     graph = GraphProto()
     graph.CopyFrom(network.graph)
     wanted = {} if tail.logits is None else {"logits": tail.logits}
@@ -77,10 +80,16 @@ def assemble(
     return _model(draft, network, input, classes - skip_first)
 
 
-def head(draft: Draft, signature: Signature, input: Input) -> str:  # noqa: A002
+def head(
+    draft: Draft,
+    signature: Signature,
+    input: Input,  # noqa: A002
+    mean: Means,
+) -> str:
     """``pixels`` uint8 [N, H, W, C] in RGB -> the foreign input; ``(p * rescale - mean) / std``.
 
-    Pixels are moved while they are bytes. One multiplication and one addition do the rest.
+    ``mean`` is that of each channel [1, 1, C] or of each pixel [H, W, C]. Pixels are moved while
+    they are bytes. One multiplication and one addition do the rest.
     """
     name = "pixels"
     if input.color == "BGR":
@@ -89,10 +98,10 @@ def head(draft: Draft, signature: Signature, input: Input) -> str:  # noqa: A002
         name = draft.add("Transpose", name, perm=[0, 3, 1, 2])
     if signature.type == TensorProto.UINT8:
         return name
-    shape = (1, -1, 1, 1) if signature.layout == "nchw" else (1, 1, 1, -1)
-    std = np.asarray(input.std, np.float64)
-    scale = (input.rescale / std).reshape(shape)
-    shift = (-np.asarray(input.mean, np.float64) / std).reshape(shape)
+    std = np.reshape(np.asarray(input.std, np.float64), (1, 1, -1))
+    scale, shift = (input.rescale / std)[None], (-mean / std)[None]
+    if signature.layout == "nchw":
+        scale, shift = np.moveaxis(scale, -1, 1), np.moveaxis(shift, -1, 1)
     name = draft.add("Cast", name, to=TensorProto.FLOAT)
     if (scale != 1).any():
         name = draft.add("Mul", name, draft.constant(scale, np.float32))
@@ -103,10 +112,14 @@ def head(draft: Draft, signature: Signature, input: Input) -> str:  # noqa: A002
     return name
 
 
-def normalisation(foreign: Foreign, input: Input) -> ModelProto:  # noqa: A002
+def normalisation(
+    foreign: Foreign,
+    input: Input,  # noqa: A002
+    mean: Means,
+) -> ModelProto:
     """The head alone: ``pixels`` uint8 [N, H, W, C] -> what the foreign graph is fed."""
     draft = Draft()
-    output = head(draft, foreign.signature, input)
+    output = head(draft, foreign.signature, input, mean)
     graph = helper.make_graph(
         draft.nodes or [helper.make_node("Identity", ["pixels"], [output := "same"])],
         "head",

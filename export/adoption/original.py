@@ -13,6 +13,7 @@ from onnx import TensorProto
 from export.adoption.foreign import Foreign
 from export.adoption.runtime import RuntimeRefusal, first_line, session
 from export.errors import ForeignModelRefused
+from export.mean_image import MeanImage
 from service.manifest import Input
 
 Pixels = npt.NDArray[np.uint8]
@@ -27,10 +28,18 @@ _FLOATS = ("float16", "float32", "float64")
 class Original:
     """The foreign file, untouched: pictures through its own input, one after the other."""
 
-    def __init__(self, foreign: Foreign, input: Input) -> None:  # noqa: A002
+    def __init__(
+        self,
+        foreign: Foreign,
+        input: Input,  # noqa: A002
+        mean_image: MeanImage | None = None,
+    ) -> None:
         """Open the file and run one picture. Raises ForeignModelRefused."""
         self.foreign = foreign
         self.input = input
+        mean = np.reshape(input.mean, (1, 1, -1)) if mean_image is None else mean_image
+        self.mean: npt.NDArray[np.float64] = mean.astype(np.float64)
+        """What is subtracted: float64 [1, 1, C], or a mean image [H, W, C]."""
         try:
             self._session = session(foreign.file)
         except RuntimeRefusal as refusal:
@@ -52,8 +61,9 @@ class Original:
             ordered = np.moveaxis(ordered, -1, 1)
         if signature.type == TensorProto.UINT8:
             return np.ascontiguousarray(ordered)
-        shape = (-1, 1, 1) if signature.layout == "nchw" else (-1,)
-        mean, std = (np.asarray(v).reshape(shape) for v in (self.input.mean, self.input.std))
+        mean, std = self.mean, np.reshape(self.input.std, (1, 1, -1))
+        if signature.layout == "nchw":
+            mean, std = np.moveaxis(mean, -1, 0), np.moveaxis(std, -1, 0)
         normalised = (ordered.astype(np.float64) * self.input.rescale - mean) / std
         if tremor is not None:
             signs = tremor.integers(0, 2, normalised.shape) * 2 - 1

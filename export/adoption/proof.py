@@ -178,7 +178,7 @@ def prove(
 def _network(truth: Truth, exported: Exported, pictures: list[bytes]) -> Parity:
     """Compare the adopted graph with the file fed what the adopted graph's own head makes."""
     original = truth.original
-    head = session(graft.normalisation(original.foreign, original.input))
+    head = session(graft.normalisation(original.foreign, original.input, original.mean))
     expected, measured = [], []
     for picture in pictures:
         crops = exported.crops(picture, "center")
@@ -237,6 +237,8 @@ def crops_of(
         image = image.convert("L")
     # resized by Pillow, whose filters widen when they shrink
     resized = v2.Resize(size, v2.InterpolationMode(resize.interpolation))(image)
+    if resize.centre_square:
+        resized = v2.CenterCrop(resize.size)(resized)
     cut = v2.TenCrop(crop) if protocol == "ten_crop" else v2.CenterCrop(crop)
     images = cut(resized)
     crops = [np.asarray(one) for one in (images if isinstance(images, tuple) else [images])]

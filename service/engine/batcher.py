@@ -13,74 +13,20 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from functools import partial
 from time import perf_counter
-from types import TracebackType
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from service.engine.admission import Permit
+from service.engine.pool import Pool
 from service.engine.session import Outputs
-from service.errors import DeadlineExceeded, Internal, NotReady, Overloaded
+from service.errors import DeadlineExceeded, Internal, NotReady
 from service.preprocessing import Crops
 
 logger = logging.getLogger("zoo.batcher")
-
-
-class Permit:
-    """The right to have ``crops`` crops in the engine until it is released."""
-
-    def __init__(self, admission: Admission, crops: int) -> None:
-        self._admission = admission
-        self.crops = crops
-
-    def release(self) -> None:
-        """Give the places back; a second call does nothing."""
-        self._admission.release(self.crops)
-        self.crops = 0
-
-    def __enter__(self) -> Permit:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.release()
-
-
-class Admission:
-    """Counts the crops that are accepted and not yet answered, in one event loop."""
-
-    def __init__(self, capacity: int, changed: Callable[[int], None]) -> None:
-        """``changed`` is told how many crops are admitted whenever that changes."""
-        self.capacity = capacity
-        self.in_use = 0
-        self._changed = changed
-
-    def acquire(self, crops: int) -> Permit:
-        """Take a permit. Raises Overloaded when ``crops`` more do not fit.
-
-        A request larger than the whole queue is let in when nothing else is there; otherwise it
-        could never be answered.
-        """
-        if self.in_use and self.in_use + crops > self.capacity:
-            raise Overloaded(
-                f"{self.in_use} crops are waiting, {crops} more do not fit into the queue of "
-                f"{self.capacity}",
-                retry_after=1,
-            )
-        self.in_use += crops
-        self._changed(self.in_use)
-        return Permit(self, crops)
-
-    def release(self, crops: int) -> None:
-        """Give back the places of a permit; `Permit.release` calls this."""
-        self.in_use -= crops
-        self._changed(self.in_use)
 
 
 class BatchObserver(Protocol):
@@ -94,6 +40,9 @@ class BatchObserver(Protocol):
 
     def waiting(self, crops: int) -> None:
         """This many crops wait now."""
+
+    def retried(self, requests: int) -> None:
+        """A batch failed; its parts, of this many requests, are run one by one."""
 
 
 class Answer(NamedTuple):
@@ -140,14 +89,14 @@ class Batcher:
         self,
         run: Callable[[Crops], Outputs],
         *,
-        executor: ThreadPoolExecutor,
+        pool: Pool,
         concurrency: int,
         max_batch: int,
         observer: BatchObserver,
     ) -> None:
-        """``run`` is called in ``executor``, at most ``concurrency`` times at once."""
+        """``run`` is called in ``pool``, at most ``concurrency`` times at once."""
         self._run = run
-        self._executor = executor
+        self._pool = pool
         self._concurrency = concurrency
         self.max_batch = max_batch
         self._observer = observer
@@ -245,21 +194,18 @@ class Batcher:
         elif isinstance(future.exception(), DeadlineExceeded):
             self._observer.dropped("expired")
 
-    async def _work(self, batch: list[_Slice]) -> None:
+    async def _work(self, batch: Sequence[_Slice]) -> None:
         pieces = [part.request.crops[part.start : part.stop] for part in batch]
         crops = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         now = perf_counter()
         for part in batch:
             part.request.started = part.request.started or now
         self._observer.batch(len(crops))
-        loop = asyncio.get_running_loop()
         try:
-            outputs = await loop.run_in_executor(self._executor, self._run, crops)
+            outputs = await self._pool.submit("run", partial(self._run, crops))
         except Exception:
             logger.exception("a batch of %d crops failed", len(crops))
-            for part in batch:
-                if not part.request.future.done():
-                    part.request.future.set_exception(Internal("the network could not be run"))
+            await self._retry(batch)
             return
         offset = 0
         for part in batch:
@@ -267,6 +213,18 @@ class Batcher:
             piece = Outputs(*(values[offset : offset + count] for values in outputs))
             offset += count
             self._deliver(part, piece)
+
+    async def _retry(self, batch: Sequence[_Slice]) -> None:
+        """Run the parts of a failed batch one by one, so that only the guilty fail."""
+        if len(batch) > 1:
+            self._observer.retried(len(batch))
+            for part in batch:
+                if not part.request.future.done():
+                    await self._work([part])
+            return
+        future = batch[0].request.future
+        if not future.done():
+            future.set_exception(Internal("the network could not be run"))
 
     def _deliver(self, part: _Slice, piece: Outputs) -> None:
         request = part.request

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from time import perf_counter
 
-from service import repository
+from service import metrics, repository
+from service.engine import tuning
 from service.engine.batcher import Batcher, BatchObserver
-from service.engine.providers import choose
-from service.engine.session import Session
-from service.manifest import Manifest
+from service.engine.opening import providers_for
+from service.engine.pool import Pool
+from service.engine.providers import GPU
+from service.engine.session import Outputs, Session
+from service.manifest import Manifest, ModelFile, Precision
+from service.preprocessing import Crops
 from service.protocols import PROTOCOLS, Graph
 from service.repository import RefusedModelError, Version
 from service.settings import Settings
 
 logger = logging.getLogger("zoo.model")
 
-GPU_BATCH = 32
-"""Most crops in a batch on a GPU, until it is measured at warm-up."""
+GPU_BATCH = 64
+"""Most crops in a batch on a GPU where no setting says otherwise."""
+CPU_BATCH = 8
+"""The same on a CPU, where more than one rarely pays."""
 
 
 class Model:
@@ -34,40 +40,70 @@ class Model:
         self.manifest = manifest
         repository.check_files(found.path, manifest)
         self.labels = repository.labels(found.path, manifest)
-        self.precision = manifest.file("model").precision
-        providers = choose(settings.providers)
+        own = settings.of_model(found.name)
+        file = _file(manifest, None if own.precision == "auto" else own.precision)
+        self.precision = file.precision
+        files = {graph: manifest.file(graph) for graph in _graphs(manifest)} | {"model": file}
+        self.precisions = {graph: file.precision for graph, file in files.items()}
+        """By graph; the dense graph is in single precision, whatever the other is."""
+        providers = providers_for(settings, found.name)
+        on_gpu = providers[0] in GPU
+        most = own.max_batch or (GPU_BATCH if on_gpu else CPU_BATCH)
         self._sessions = {
-            graph: Session(found.path / manifest.file(graph).path, manifest, providers, graph)
-            for graph in _graphs(manifest)
+            graph: Session(
+                found.path / file.path,
+                manifest,
+                providers,
+                graph,
+                settings=settings,
+                max_batch=most if on_gpu else 1,
+                shrunk=partial(self._shrunk, graph),
+            )
+            for graph, file in files.items()
         }
         self.providers = self._sessions["model"].providers
-        on_cpu = self.providers[0] == "cpu"
-        self.max_batch = settings.max_batch or (1 if on_cpu else GPU_BATCH)
-        for session in self._sessions.values():
-            session.warm_up(1)
-        if self.max_batch > 1:
-            self._sessions["model"].warm_up(self.max_batch)
+        self.nodes = self._sessions["model"].nodes
+        self.max_batch = most
+        """Most crops in one batch: learnt here, and lowered by a device short of memory."""
         self.batchers: dict[Graph, Batcher] = {}
+        for session in self._sessions.values():
+            for size in session.sizes:
+                session.warm_up(size)
+        self.batch_costs = self._learn()
+        self.max_batch = min(self.max_batch, tuning.best(self.batch_costs))
         logger.info(
-            "loaded %s version %s on %s in %.0f ms",
+            "loaded %s version %s on %s in %.0f ms; batches of %d, ms per crop by size: %s",
             found.name,
             found.version,
             ",".join(self.providers),
             1e3 * (perf_counter() - started),
+            self.max_batch,
+            ", ".join(f"{size}: {1e3 * cost:.2f}" for size, cost in self.batch_costs.items()),
         )
+
+    def _learn(self) -> dict[int, float]:
+        """Seconds per crop by batch size, as far as it pays on this device."""
+        run = self._sessions["model"].run_gray
+        if self.providers[0] in GPU:
+            return tuning.measure(run, self.max_batch)
+        return tuning.measure(run, self.max_batch, patience=1, seconds=0.5)
 
     @property
     def random(self) -> bool:
         """Whether the weights were never trained: its answers are for trying out."""
         return self.manifest.weights.source == "random"
 
-    def open(self, executor: ThreadPoolExecutor, concurrency: int, observer: BatchObserver) -> None:
+    def run(self, graph: Graph, crops: Crops) -> Outputs:
+        """Compute crops at once, in the caller's thread: what the batchers do, without a queue."""
+        return self._sessions[graph].run(crops)
+
+    def open(self, pool: Pool, observer: BatchObserver) -> None:
         """Start to accept crops, in the event loop that calls this."""
         self.batchers = {
             graph: Batcher(
                 session.run,
-                executor=executor,
-                concurrency=concurrency,
+                pool=pool,
+                concurrency=min(pool.threads, session.at_once or pool.threads),
                 max_batch=self.max_batch,
                 observer=observer,
             )
@@ -78,6 +114,30 @@ class Model:
         """Finish what was accepted."""
         for batcher in self.batchers.values():
             await batcher.close()
+        for session in self._sessions.values():
+            session.close()
+
+    def _shrunk(self, graph: Graph, crops: int) -> None:
+        """The device has memory for this many crops only: form no larger batches any more."""
+        if graph == "model":
+            self.max_batch = min(self.max_batch, crops)
+            metrics.MODEL_MAX_BATCH.labels(self.name, self.version).set(self.max_batch)
+        if graph in self.batchers:
+            self.batchers[graph].max_batch = min(self.batchers[graph].max_batch, crops)
+
+    def release(self) -> None:
+        """Drop the sessions and their memory, after `close`; blocking, some ms."""
+        self.batchers.clear()
+        self._sessions.clear()
+
+
+def _file(manifest: Manifest, precision: Precision | None) -> ModelFile:
+    """The network's file of that precision. Raises RefusedModelError: never another instead."""
+    try:
+        return manifest.file("model", precision)
+    except KeyError:
+        there = ", ".join(manifest.model_precisions) or "files of no stated precision"
+        raise RefusedModelError(f"the precision {precision} is asked for, it has {there}") from None
 
 
 def _graphs(manifest: Manifest) -> list[Graph]:

@@ -2,79 +2,155 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
-import onnxruntime
 
-from service.engine.providers import short_names
+from service.engine.device import Guard
+from service.engine.lanes import LANES, Lanes
+from service.engine.network import BrokenModelError as BrokenModelError
+from service.engine.network import Outputs as Outputs
+from service.engine.opening import open_session
+from service.engine.options import INPUT, Wish, buckets
+from service.engine.providers import GPU, first_line, short_names
 from service.manifest import Manifest
 from service.preprocessing import Crops
 from service.protocols import Graph
-
-
-class Outputs(NamedTuple):
-    """What the graph yields for N crops."""
-
-    probabilities: npt.NDArray[np.float32]
-    """float32 [N, classes]."""
-    logits: npt.NDArray[np.float32]
-    """float32 [N, classes]."""
-
-
-class BrokenModelError(Exception):
-    """The model's files cannot be served; the message says why, for the operator."""
+from service.settings import ProviderName, Settings
 
 
 class Session:
-    """A session that many threads may run at once; each run computes in its caller's thread.
+    """A session that many threads may run at once.
 
-    ``InferenceSession.run`` is thread-safe and releases the GIL, so one session with a single
-    intra-op thread serves as many concurrent runs as there are cores, with one copy of the
-    weights.
+    On a CPU each run computes in its caller's thread: ``InferenceSession.run`` is thread-safe and
+    releases the GIL, so one session with a single intra-op thread serves as many concurrent runs
+    as there are cores, with one copy of the weights. On a GPU batches go through `Lanes`.
     """
 
     def __init__(
-        self, path: Path, manifest: Manifest, providers: Sequence[str], graph: Graph = "model"
+        self,
+        path: Path,
+        manifest: Manifest,
+        providers: Sequence[ProviderName],
+        graph: Graph = "model",
+        *,
+        settings: Settings | None = None,
+        max_batch: int = 1,
+        shrunk: Callable[[int], None] = lambda _: None,
     ) -> None:
         """Load ``path``. Raises BrokenModelError when it is no ONNX or not the manifest's.
 
         The graph ``dense`` takes crops of any height and width, ``model`` those of the manifest.
+        ``max_batch`` is the most crops that a GPU will get at once; ``shrunk`` is told when it
+        has memory for fewer.
         """
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # a worker's memory must follow the load down again, not keep its highest tide
-        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
-        try:
-            self._session = onnxruntime.InferenceSession(path, options, providers=list(providers))
-        except Exception as error:  # ONNX Runtime raises its own family, without a common base
-            raise BrokenModelError(f"{path.name}: {_first_line(error)}") from error
+        size = manifest.input
+        file = next(file for file in manifest.files if file.path == path.name)
         self._manifest = manifest
+        crop = (size.height, size.width, size.channels)
+        fixed = buckets(max_batch) if graph == "model" else ()
+        wish = Wish(file.sha256, crop, file.precision, fixed)
+        cache, strict, lanes = Path(), False, LANES
+        if settings is not None:
+            cache, strict = settings.cache, settings.providers_strict
+            lanes = min(LANES, settings.pool_threads)
+            wish = replace(
+                wish,
+                fp16=settings.tensorrt_fp16,
+                tf32=settings.tf32,
+                graphs=settings.cuda_graphs,
+                memory_bytes=settings.gpu_memory_bytes,
+            )
+        self._session, way = open_session(path, providers, wish, cache, strict=strict)
         self._check_signature(path.name, graph)
+        self._lanes: Lanes | None = None
+        lost: Callable[[], bool] = _never
+        if way.providers[0] in GPU:
+            from service.engine import cuda
+
+            lost = cuda.lost
+            if fixed:
+                memory, classes = cuda.CudaMemory(), manifest.classes
+                self._lanes = Lanes(
+                    self._session,
+                    memory,
+                    crop=crop,
+                    classes=classes,
+                    sizes=fixed,
+                    graphs=way.graphs,
+                    count=lanes,
+                )
+        self._guard = Guard(self._compute, shrunk=shrunk, lost=lost)
+        sizes = fixed if self._lanes else (1, max_batch) if graph == "model" else (1,)
+        self.sizes: tuple[int, ...] = tuple(dict.fromkeys((sizes[-1], *sizes)))
+        """Batch sizes to warm up, the largest first: it takes the memory that all others fit in.
+        Then the smallest: where TensorRT learns its shapes, all others lie between."""
+        self.at_once: int | None = lanes if self._lanes else None
+        """How many runs compute at once; None: as many as there are threads that call."""
 
     @property
     def providers(self) -> list[str]:
         """Our names of the providers that this session really has, the preferred one first."""
         return short_names(self._session.get_providers())
 
+    @property
+    def nodes(self) -> dict[str, int]:
+        """How many nodes of the graph each provider got, by our names, the largest share first.
+
+        Empty with an ONNX Runtime before 1.24, which does not tell.
+        """
+        count: Counter[str] = Counter()
+        if not hasattr(self._session, "get_provider_graph_assignment_info"):
+            return {}
+        for part in self._session.get_provider_graph_assignment_info():
+            count[short_names([part.ep_name])[0]] += len(part.get_nodes())
+        return dict(count.most_common())
+
     def run(self, crops: Crops) -> Outputs:
         """Compute uint8 [N, height, width, channels] -> probabilities and logits [N, classes]."""
-        probabilities, logits = self._session.run(["probabilities", "logits"], {"pixels": crops})
-        return Outputs(probabilities, logits)
+        return self._guard.run(crops)
+
+    def _compute(self, crops: Crops) -> Outputs:
+        if self._lanes:
+            return self._lanes.run(crops)
+        return Outputs(*self._session.run(list(Outputs._fields), {INPUT: crops}))
+
+    def close(self) -> None:
+        """End the session's threads, once nothing runs any more."""
+        if self._lanes:
+            self._lanes.close()
+
+    def run_gray(self, batch: int) -> Outputs:
+        """Compute this many gray crops: to learn what a batch costs."""
+        return self.run(self._gray(batch))
+
+    def _gray(self, batch: int) -> Crops:
+        size = self._manifest.input
+        return np.full((batch, size.height, size.width, size.channels), 128, np.uint8)
 
     def warm_up(self, batch: int) -> None:
-        """Run one batch of gray crops and check what comes out. Raises BrokenModelError."""
-        size = self._manifest.input
-        crops = np.full((batch, size.height, size.width, size.channels), 128, np.uint8)
+        """Run batches of gray crops and check what comes out. Raises BrokenModelError."""
         try:
-            outputs = self.run(crops)
+            outputs = self._guard.run(self._gray(batch), self._warm)
+        except BrokenModelError:
+            raise
         except Exception as error:
-            raise BrokenModelError(f"the first run failed: {_first_line(error)}") from error
+            raise BrokenModelError(f"the first run failed: {first_line(error)}") from error
+        self._check(outputs, batch)
+
+    def _warm(self, crops: Crops) -> Outputs:
+        """Run everything that may run a batch of this size; the last outputs."""
+        if self._lanes is None:
+            return self._compute(crops)
+        results = self._lanes.warm_up(crops)
+        for outputs in results:
+            self._check(outputs, len(crops))
+        return results[-1]
+
+    def _check(self, outputs: Outputs, batch: int) -> None:
         expected = (batch, self._manifest.classes)
         for name, values in outputs._asdict().items():
             if values.shape != expected or values.dtype != np.float32:
@@ -105,10 +181,10 @@ class Session:
                 raise BrokenModelError(f"{name} yields {outputs}, float {output} is missing")
 
 
+def _never() -> bool:
+    return False
+
+
 def _differs(have: object, want: object) -> bool:
     """Whether a dimension of the graph is not as wanted; names stand for dynamic dimensions."""
     return isinstance(have, int) if isinstance(want, str) else have != want
-
-
-def _first_line(error: Exception) -> str:
-    return next(iter(str(error).splitlines()), type(error).__name__)

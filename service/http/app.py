@@ -110,7 +110,7 @@ class Routes:
         return _json(_result(answer))
 
     async def models(self, request: Request) -> Response:
-        """GET /models: every version in the repository, served or refused."""
+        """GET /models: every version in the repository and its state."""
         return _json(
             {
                 "default": self._plane.settings.default_model,
@@ -132,15 +132,15 @@ class Routes:
         return _json({"status": "alive"})
 
     async def readyz(self, request: Request) -> Response:
-        """GET /readyz: 200 once the default model answers; names what was refused."""
+        """GET /readyz: 200 once the default model answers; names what is loaded and refused."""
         models = self._plane.catalogue.models()
         refused = [_summary(model) for model in models if isinstance(model, Refusal)]
         ready = self._plane.ready
         status = ("degraded" if refused else "ready") if ready else "not_ready"
-        served = [_summary(model) for model in models if not isinstance(model, Refusal)]
+        loaded = [model for model in models if not isinstance(model, Refusal) and model.ready]
         content = {
             "status": status,
-            "models": [f"{model['name']}/{model['version']}" for model in served],
+            "models": [f"{model.name}/{model.version}" for model in loaded],
             "refused": refused,
         }
         return _json(content, 200 if ready else 503)
@@ -258,12 +258,12 @@ def _summary(model: Answerer | Refusal) -> dict[str, object]:
     common: dict[str, object] = {"name": model.name, "version": model.version}
     if isinstance(model, Refusal):
         return {**common, "state": "refused", "reason": model.reason}
-    common.update(state="ready", classes=len(model.labels), random_weights=model.random)
+    common.update(state=model.state, classes=model.classes, random_weights=model.random)
     if isinstance(model, Ensemble):
         members = [
             {
-                "model": part.model.name,
-                "version": part.model.version,
+                "model": part.network.name,
+                "version": part.network.version,
                 "protocol": part.protocol.name,
                 "weight": part.weight,
             }
@@ -272,13 +272,25 @@ def _summary(model: Answerer | Refusal) -> dict[str, object]:
         return {**common, "kind": "ensemble", "protocol": PROTOCOL_NAME, "members": members}
     manifest = model.manifest
     size = manifest.input
-    return {
+    known: dict[str, object] = {
         **common,
         "kind": "network",
         "network": manifest.network,
         "input": [size.height, size.width, size.channels],
         "protocol": manifest.protocols.default,
         "protocols": list(manifest.protocols.names),
-        "precision": model.precision,
-        "providers": model.providers,
+    }
+    if not model.ready:
+        return known
+    loaded = model.model
+    return {
+        **known,
+        "precision": loaded.precision,
+        "graphs": loaded.precisions,
+        "providers": loaded.providers,
+        "nodes": loaded.nodes,
+        "max_batch": loaded.max_batch,
+        "batch_ms_per_crop": {
+            str(size): round(1e3 * cost, 3) for size, cost in loaded.batch_costs.items()
+        },
     }

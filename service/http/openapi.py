@@ -212,7 +212,28 @@ def _schemas() -> Json:
         "protocol": text,
         "protocols": texts,
         "precision": {"type": "string", "nullable": True},
+        "graphs": {
+            "type": "object",
+            "description": "The precision of each graph. `dense` is asked by that protocol alone.",
+            "additionalProperties": {"type": "string", "nullable": True},
+        },
         "providers": texts,
+        "nodes": {"type": "object", "additionalProperties": count},
+        "max_batch": count,
+        "batch_ms_per_crop": {
+            "description": "Milliseconds per crop by batch size, as measured at warm-up.",
+            "type": "object",
+            "additionalProperties": {"type": "number"},
+        },
+    }
+    at_load = ("precision", "graphs", "providers", "nodes", "max_batch", "batch_ms_per_crop")
+    unloaded = {
+        **{name: schema for name, schema in served.items() if name not in at_load},
+        "state": {
+            "type": "string",
+            "enum": ["unloaded", "loading"],
+            "description": "It is loaded on its first use, and what that decides is known then.",
+        },
     }
     refused = _object(
         {
@@ -223,7 +244,8 @@ def _schemas() -> Json:
         }
     )
     ensemble: Json = {
-        **{name: served[name] for name in ("name", "version", "state", "classes")},
+        **{name: served[name] for name in ("name", "version", "classes")},
+        "state": {"type": "string", "enum": ["ready", "unloaded", "loading"]},
         "kind": {"type": "string", "enum": ["ensemble"]},
         "random_weights": {"type": "boolean"},
         "protocol": {"type": "string", "enum": ["ensemble"]},
@@ -234,7 +256,7 @@ def _schemas() -> Json:
             ),
         },
     }
-    kinds = ("ServedNetwork", "ServedEnsemble", "RefusedVersion")
+    kinds = ("ServedNetwork", "UnloadedNetwork", "ServedEnsemble", "RefusedVersion")
     versions: Json = {"type": "array", "items": {"oneOf": [_ref(kind) for kind in kinds]}}
     details: Json = {"manifest": {"type": "object"}, "versions": versions}
     problem: Json = {
@@ -284,10 +306,11 @@ def _schemas() -> Json:
         ),
         "Problem": _object(problem, optional=("request_id",)),
         "ServedNetwork": _object(served),
+        "UnloadedNetwork": _object(unloaded),
         "ServedEnsemble": _object(ensemble),
         "RefusedVersion": refused,
         "ModelList": _object({"default": text, "models": versions}),
-        "Model": {"oneOf": [_object({**served, **details}), _object({**ensemble, **details})]},
+        "Model": {"oneOf": [_object({**kind, **details}) for kind in (served, unloaded, ensemble)]},
         "Liveness": _object({"status": {"type": "string", "enum": ["alive"]}}),
         "Readiness": _object(
             {

@@ -164,6 +164,7 @@ def reference(
     resize: int = 74,
     interpolation: str = "bilinear",
     side: int = SIDE,
+    square: bool = False,
 ) -> Floats:
     """The raw answer of the file as it came to one picture: [1, ...].
 
@@ -171,7 +172,9 @@ def reference(
     """
     with Image.open(io.BytesIO(picture)) as opened:
         image = opened.convert("RGB")
-    cut = v2.Compose([v2.Resize(resize, v2.InterpolationMode(interpolation)), v2.CenterCrop(side)])
+    crops = [v2.CenterCrop(resize)] if square else []
+    resized = v2.Resize(resize, v2.InterpolationMode(interpolation))
+    cut = v2.Compose([resized, *crops, v2.CenterCrop(side)])
     pixels = torch.from_numpy(np.array(cut(image))).permute(2, 0, 1)[None].float()
     options = ort.SessionOptions()
     options.log_severity_level = 4

@@ -59,7 +59,7 @@ def served(models: Path) -> tuple[Manifest, Session]:
     assert isinstance(manifest, Manifest)
     repository.check_files(found.path, manifest)
     assert len(repository.labels(found.path, manifest)) == manifest.classes
-    session = Session(found.path / "model.onnx", manifest, ["CPUExecutionProvider"])
+    session = Session(found.path / "model.onnx", manifest, ["cpu"])
     session.warm_up(1)
     session.warm_up(3)
     return manifest, session
@@ -282,6 +282,26 @@ def test_gray_pictures_and_few_classes(export: Command, tmp_path: Path) -> None:
     adopted(export, file, "--labels", labels, preset="zero_one")
     manifest, _ = served(tmp_path / "models")
     assert (manifest.input.color, manifest.input.channels, manifest.classes) == ("L", 1, 3)
+
+
+def test_a_mean_image_and_the_centre_square(export: Command, tmp_path: Path) -> None:
+    file = torchscript(tmp_path / "net.onnx", Net())
+    mean = np.random.default_rng(3).uniform(60, 180, (90, 80, 3)).astype(np.float32)
+    np.save(tmp_path / "mean.npy", mean)
+    adopted(
+        *(export, file, "--resize", 80, "--centre-square"),
+        *("--mean-image", tmp_path / "mean.npy"),
+        preset="caffe",
+    )
+    manifest, _ = served(tmp_path / "models")
+    assert manifest.resize.centre_square
+    assert manifest.input.mean_image == manifest.file("mean_image").path
+    cut = torch.from_numpy(mean[12:77, 7:72]).permute(2, 0, 1)
+    same(file, lambda x: x.flip(1) - cut, logits=True, resize=80, square=True)
+    image = ["--mean-image", tmp_path / "mean.npy"]
+    for refused in (["--mean", "1,2,3", *image], ["--centre-square", "--rule", "square"]):
+        outcome = export("adopt", file, "--name", "x", "--preset", "caffe", *refused)
+        assert outcome.code == 2
 
 
 def test_the_manifest_says_what_is_known(export: Command, tmp_path: Path) -> None:

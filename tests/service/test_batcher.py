@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from time import perf_counter
 
 import numpy as np
@@ -13,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.engine.batcher import Admission, Answer, Batcher
+from service.engine.admission import Admission
+from service.engine.batcher import Answer, Batcher
+from service.engine.pool import Pool
 from service.engine.session import Outputs
 from service.errors import DeadlineExceeded, Internal, NotReady, Overloaded, ZooError
 
@@ -47,6 +48,9 @@ class Log:
     def dropped(self, reason: str) -> None:
         self.reasons[reason] += 1
 
+    def retried(self, requests: int) -> None:
+        self.reasons["retried"] += 1
+
     def waiting(self, crops: int) -> None:
         assert crops >= 0
         self.now = crops
@@ -63,10 +67,10 @@ class Bench:
         self.device, self.log = Device(), Log()
         self.admitted = 0
         self.admission = Admission(capacity, self._admitted)
-        self.pool = ThreadPoolExecutor(concurrency)
+        self.pool = Pool(concurrency, "test")
         self.batcher = Batcher(
             self.device,
-            executor=self.pool,
+            pool=self.pool,
             concurrency=concurrency,
             max_batch=max_batch,
             observer=self.log,
@@ -203,22 +207,68 @@ async def test_a_request_larger_than_the_queue_is_served_alone() -> None:
         bench.admission.acquire(25)
 
 
+class Clock:
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_what_could_not_be_answered_in_time_is_refused_at_once() -> None:
+    clock = Clock()
+    admission = Admission(1000, lambda crops: None, threads=2, clock=clock)
+    permits = [admission.acquire(1, 0.001) for _ in range(3)]  # nothing is known yet
+    permits += [admission.acquire(1) for _ in range(397)]
+    for permit in permits[:300]:
+        clock.now += 0.01
+        permit.release()
+    with pytest.raises(Overloaded, match=r"1\.0 s") as refused:
+        admission.acquire(1, 0.5)
+    assert refused.value.retry_after == 1
+    admission.acquire(1, 1.5).release()
+    for permit in permits[300:398]:
+        permit.release()
+    assert admission.in_use == 2
+    admission.acquire(1, 0.001).release()  # a thread is free, or about to be
+
+
+def test_idle_time_does_not_count_as_slowness() -> None:
+    clock = Clock()
+    admission = Admission(1000, lambda crops: None, threads=1, clock=clock)
+    for _ in range(50):
+        clock.now += 100  # nobody comes
+        permits = [admission.acquire(1) for _ in range(3)]
+        for permit in permits:
+            clock.now += 0.01
+            permit.release()
+    many = [admission.acquire(1) for _ in range(90)]
+    admission.acquire(1, 1.0).release()
+    assert len(many) == admission.in_use
+
+
 async def test_a_permit_carries_no_more_than_it_says() -> None:
     bench = Bench()
     with bench.admission.acquire(1) as permit, pytest.raises(ValueError, match="permit"):
         await bench.batcher.infer(crops(1, 2), permit, perf_counter() + 1)
 
 
-async def test_a_device_that_fails_fails_only_those_in_the_batch() -> None:
-    bench = Bench(max_batch=2)
+async def test_a_device_that_fails_fails_only_the_guilty() -> None:
+    bench = Bench(max_batch=8)
     bench.device.poison = 13
-    bad = asyncio.create_task(bench.infer(crops(13, 13, 13, 13)))
-    good = [asyncio.create_task(bench.infer(crops(i))) for i in range(3)]
+    bench.device.gate.clear()
+    first = asyncio.create_task(bench.infer(crops(7)))
+    await asyncio.sleep(0.01)
+    bad = asyncio.create_task(bench.infer(crops(1, 13)))
+    good = [asyncio.create_task(bench.infer(crops(i, i))) for i in range(3)]
+    await asyncio.sleep(0.01)
+    bench.device.gate.set()
     with pytest.raises(Internal):
         await bad
-    answers = await asyncio.gather(*good, return_exceptions=True)
-    assert sum(isinstance(answer, Internal) for answer in answers) <= 1
-    assert values(await bench.infer(crops(5))) == [5]
+    answers = await asyncio.gather(first, *good)
+    assert [values(answer) for answer in answers] == [[7], [0, 0], [1, 1], [2, 2]]
+    assert bench.log.reasons == {"retried": 1}
+    assert len(bench.device.batches[1]) == 8
     assert bench.log.now == bench.admission.in_use == 0
 
 
@@ -276,7 +326,7 @@ def test_every_accepted_request_is_answered_once_with_its_own(
             if isinstance(answer, list):
                 assert answer == [number] * count
             elif isinstance(answer, Internal):
-                assert poisoned
+                assert number in poisoned
             elif isinstance(answer, DeadlineExceeded):
                 assert fate == "expire"
             elif isinstance(answer, asyncio.CancelledError):
@@ -284,7 +334,30 @@ def test_every_accepted_request_is_answered_once_with_its_own(
             else:
                 assert isinstance(answer, Overloaded)
         await bench.batcher.close()
-        bench.pool.shutdown()
+        bench.pool.close()
         assert bench.log.now == bench.admission.in_use == bench.admitted == 0
 
     asyncio.run(scenario())
+
+
+def test_crops_that_wait_for_their_model_are_no_work_of_the_engine() -> None:
+    clock = Clock()
+    admission = Admission(100, lambda crops: None, threads=1, clock=clock)
+    permits = [admission.acquire(1) for _ in range(99)]
+    for permit in permits:
+        permit.park()
+    clock.now += 60  # so long does the load take
+    for permit in permits[:49]:
+        permit.release()
+    permits = permits[49:]
+    assert admission.in_use == 50
+    with pytest.raises(Overloaded):
+        admission.acquire(51)
+    for permit in permits:
+        permit.resume()
+    for permit in permits:
+        clock.now += 0.01
+        permit.release()
+    assert admission.in_use == 0
+    held = [admission.acquire(1, 1.0) for _ in range(60)]  # at 10 ms each, not at 60 s
+    assert len(held) == 60

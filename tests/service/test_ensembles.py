@@ -18,6 +18,7 @@ from service.manifest import EnsembleManifest, Member
 from tests.photographs import CHELSEA, COFFEE, FLOWER
 from tests.references import crops_144
 from tests.server import ROOT, Server, serving
+from tests.service.copies import ensemble
 from tests.service.test_repository import edit
 
 LITE0 = ROOT / "models" / "efficientnet_lite0" / "1"
@@ -34,14 +35,6 @@ def network(folder: Path, name: str, version: str = "1") -> None:
         manifest["protocols"] = {"default": "center", "supported": PROTOCOLS}
 
     edit(copy, rename)
-
-
-def ensemble(folder: Path, name: str, *members: Member, classes: int = 1000) -> None:
-    manifest = EnsembleManifest(
-        kind="ensemble", name=name, version="1", description="x", classes=classes, members=members
-    )
-    (folder / name / "1").mkdir(parents=True)
-    (folder / name / "1" / "manifest.json").write_text(manifest.model_dump_json())
 
 
 @pytest.fixture(scope="module")

@@ -33,7 +33,7 @@ def manifest() -> Manifest:
 
 @pytest.fixture(scope="module")
 def session(manifest: Manifest) -> Session:
-    return Session(FOLDER / "model.onnx", manifest, ["CPUExecutionProvider"])
+    return Session(FOLDER / "model.onnx", manifest, ["cpu"])
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from service import settings, simd
+from service import settings
 from service.engine.cores import available_cores
 from tests.server import ROOT, command, environment, free_port, serving
 
 BAD = {
     "ZOO_DEFAULT_MODEL": ["vgg99", "../models/lenet5", "lenet5/1", ".", "..", "Lenet5"],
     "ZOO_MODELS": ["/nowhere", str(ROOT / "README.md")],
+    "ZOO_LOAD": ["vgg99", "lenet5,", "lenet5;efficientnet_lite0", "all,lenet5", "../lenet5"],
+    "ZOO_MODEL_MEMORY_MB": ["-1", "1GB"],
     "ZOO_WORKERS": ["0", "-1", "two", "1.5", "100000"],
     "ZOO_THREADS": ["-1", "many"],
     "ZOO_MAX_BODY_BYTES": ["0", "1MB"],
@@ -26,6 +28,18 @@ BAD = {
     "ZOO_LOG_LEVEL": ["LOUD"],
     "ZOO_LOG_FORMAT": ["xml"],
     "ZOO_PROVIDERS": ["gpu", "cpu,,cuda", "cpu;cuda"],
+    "ZOO_PROVIDERS_STRICT": ["maybe", "true"],
+    "ZOO_CUDA_GRAPHS": ["2"],
+    "ZOO_GPU_MEMORY_BYTES": ["-1", "8GB"],
+    "ZOO_MODEL_SETTINGS": [
+        "lenet5",
+        "[]",
+        '{"lenet5": 1}',
+        '{"vgg99": {}}',
+        '{"lenet5": {"provider": "cpu"}}',
+        '{"lenet5": {"providers": ["gpu"]}}',
+        '{"lenet5": {"max_batch": -1}}',
+    ],
 }
 
 
@@ -39,7 +53,7 @@ def test_the_defaults() -> None:
     loaded = settings.load()
     assert loaded.default_model == "efficientnet_lite0"
     assert loaded.models == ROOT / "models"
-    assert loaded.run_threads == available_cores()
+    assert loaded.pool_threads == available_cores()
     assert loaded.providers == ()
 
 
@@ -63,18 +77,64 @@ def test_good_values(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     loaded = settings.load()
     assert loaded.providers == ("cuda", "cpu")
     assert loaded.log_level == "DEBUG"
-    assert loaded.run_threads == 1
+    assert loaded.pool_threads == available_cores()
     monkeypatch.setenv("ZOO_PROVIDERS", "auto")
     monkeypatch.setenv("ZOO_THREADS", "3")
     assert settings.load().providers == ()
-    assert settings.load().picture_threads == 3
+    assert settings.load().pool_threads == 3
+
+
+def test_a_model_has_settings_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_PROVIDERS", "cuda,cpu")
+    monkeypatch.setenv("ZOO_MAX_BATCH", "8")
+    own = '{"lenet5": {"providers": "tensorrt, cuda"}, "efficientnet_lite0": {"max_batch": 4}}'
+    monkeypatch.setenv("ZOO_MODEL_SETTINGS", own)
+    loaded = settings.load()
+    lenet5, lite0, other = map(loaded.of_model, ("lenet5", "efficientnet_lite0", "other"))
+    assert (lenet5.providers, lenet5.max_batch) == (("tensorrt", "cuda"), 8)
+    assert (lite0.providers, lite0.max_batch) == (("cuda", "cpu"), 4)
+    assert (other.providers, other.max_batch) == (("cuda", "cpu"), 8)
+    assert settings.demanded(loaded) == ["cuda", "cpu", "tensorrt"]
+    monkeypatch.setenv("ZOO_MODEL_SETTINGS", '{"lenet5": {"providers": "auto"}}')
+    assert settings.load().of_model("lenet5").providers == ()
+
+
+def test_an_error_in_a_models_settings_says_where(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ZOO_MODEL_SETTINGS", '{"lenet5": {"providers": ["cpu", "gpu"]}}')
+    with pytest.raises(
+        settings.InvalidSettingsError, match=r"lenet5\.providers\.1: Input should be"
+    ):
+        settings.load()
+
+
+def test_the_cache_is_where_the_user_keeps_such_things(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert settings.load().cache == tmp_path / "imagenet-zoo-server"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, as the standard says
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert settings.load().cache == tmp_path / ".cache" / "imagenet-zoo-server"
+    monkeypatch.setenv("ZOO_CACHE", "~/engines")
+    assert settings.load().cache == tmp_path / "engines"
+
+
+def test_what_is_loaded_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    for value, everything, names in [
+        ("all", True, []),
+        ("Used", False, []),
+        (" lenet5 ,efficientnet_lite0", False, ["lenet5", "efficientnet_lite0"]),
+    ]:
+        monkeypatch.setenv("ZOO_LOAD", value)
+        loaded = settings.load()
+        assert (loaded.load_all, loaded.loaded_names) == (everything, names)
 
 
 def test_fast_preprocessing_needs_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.load().preprocessing == "exact"
     monkeypatch.setenv("ZOO_PREPROCESSING", "fast")
     assert settings.load().preprocessing == "fast"
-    monkeypatch.setattr(simd, "library", None)
+    monkeypatch.setattr(settings, "find_spec", lambda name: None)
     with pytest.raises(settings.InvalidSettingsError, match=r"ZOO_PREPROCESSING=fast: .* `fast`"):
         settings.load()
     monkeypatch.setenv("ZOO_PREPROCESSING", "exact")
@@ -88,7 +148,12 @@ def test_unknown_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("ZOO_WORKERS", "two"), ("ZOO_DEFAULT_MODEL", "vgg99")]
+    ("name", "value"),
+    [
+        ("ZOO_WORKERS", "two"),
+        ("ZOO_DEFAULT_MODEL", "vgg99"),
+        ("ZOO_MODEL_SETTINGS", '{"lenet5": {"providers": 1}}'),
+    ],
 )
 def test_the_start_stops_with_one_line(name: str, value: str, tmp_path: Path) -> None:
     done = subprocess.run(
@@ -123,5 +188,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
     fields = settings.Settings.model_fields
     assert set(rows) == {f"ZOO_{name.upper()}" for name in fields}
     for name, field in fields.items():
-        if name not in ("models", "providers"):
-            assert rows[f"ZOO_{name.upper()}"] == str(field.default)
+        if name not in ("models", "providers", "cache"):
+            default = str(field.default)
+            written = default.lower() if isinstance(field.default, bool) else default
+            assert rows[f"ZOO_{name.upper()}"] == written

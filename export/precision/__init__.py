@@ -1,0 +1,1 @@
+"""Half precision and 8-bit integers: written from the proved graph, measured against it."""

@@ -1,0 +1,171 @@
+"""Weights rounded so that the layer's output stays, not so that each weight stays.
+
+The weights of a layer are rounded one column after the other, each error made up for by the columns
+that follow, as far as the inputs that the layer is given allow (GPTQ, Frantar et al. 2022,
+https://arxiv.org/abs/2210.17323); what remains on average goes into the bias (Nagel et al. 2019,
+section 4.2, https://arxiv.org/abs/1906.04721).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from onnx import helper
+from torch import Tensor
+from torch.nn import functional
+
+from export.precision.calibrate import activations
+from export.precision.crops import Crops
+from export.precision.qdq import Layer, Network, RoundedLayer
+
+MAX_COLUMNS = 5000
+"""Weights of one output channel, beyond which a layer is rounded to the nearest: memory."""
+_POSITIONS = 16_000
+"""Places of the input that are looked at, over all crops."""
+_DAMPING = 0.01
+"""Added to the diagonal, as a share of its mean (Frantar et al., section 3.3)."""
+_SHRINKAGE = np.linspace(0.6, 1, 21)
+"""Steps that are tried, as a share of the one that covers the largest weight."""
+
+
+def round_weights(
+    network: Network, crops: Crops, report: Callable[[str], None] = lambda _: None
+) -> dict[str, RoundedLayer]:
+    """Weights and biases for every layer that has some, rounded on ``crops``."""
+    layers = [
+        layer
+        for layer in network.layers
+        if layer.weight is not None and network.weight(layer)[0].size <= MAX_COLUMNS
+    ]
+    report(f"measuring what {len(layers)} layers are given, on {len(crops)} crops")
+    moments = {layer.name: _Moments(network, layer) for layer in layers}
+    share = max(1, _POSITIONS // len(crops))
+    names = list(dict.fromkeys(layer.inputs[0] for layer in layers))
+    for values in activations(network.model, names, crops):
+        for layer in layers:
+            moments[layer.name].add(torch.from_numpy(values[layer.inputs[0]]), share)
+    rounded = {}
+    for number, layer in enumerate(layers, start=1):
+        report(f"rounding layer {number} of {len(layers)}")
+        rounded[layer.name] = _solve(network, layer, moments.pop(layer.name))
+    return rounded
+
+
+class _Moments:
+    """The mean and the covariance of a layer's input patches: G groups, K numbers each."""
+
+    def __init__(self, network: Network, layer: Layer) -> None:
+        self._cut = _Patches(network, layer)
+        self._generator = torch.Generator().manual_seed(0)
+        self._places = 0
+        self._sum: Tensor | None = None
+
+    def add(self, given: Tensor, share: int) -> None:
+        """Look at ``share`` places of every picture of an input [N, C, H, W] or [N, C]."""
+        patches = self._cut(given, share, self._generator)
+        rows = torch.cat([patches, torch.ones_like(patches[..., :1])], dim=2)
+        products = rows.transpose(1, 2) @ rows
+        self._sum = products if self._sum is None else self._sum + products
+        self._places += rows.shape[1]
+
+    @property
+    def mean(self) -> Tensor:
+        """[G, K]."""
+        assert self._sum is not None  # noqa: S101
+        return self._sum[:, :-1, -1].double() / self._places
+
+    @property
+    def covariance(self) -> Tensor:
+        """[G, K, K]."""
+        assert self._sum is not None  # noqa: S101
+        mean = self.mean
+        return self._sum[:, :-1, :-1].double() / self._places - mean[:, :, None] * mean[:, None, :]
+
+
+class _Patches:
+    """Cuts out of a layer's input what places of its output are computed from."""
+
+    def __init__(self, network: Network, layer: Layer) -> None:
+        node = network.node(layer.name)
+        given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        self.groups = int(given.get("group", 1))
+        self.kernel = network.weight(layer).shape[2:]
+        self.strides = given.get("strides", [1, 1])
+        self.dilations = given.get("dilations", [1, 1])
+        top, left, bottom, right = given.get("pads", [0] * 4)
+        self.pads = [left, right, top, bottom]
+
+    def __call__(self, given: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        """[groups, places, K] of ``count`` random places of each input [N, C, H, W] or [N, C]."""
+        if not self.kernel:
+            return given[None]
+        padded = functional.pad(given, self.pads)
+        places = []
+        for axis in (0, 1):
+            reach = self.dilations[axis] * (self.kernel[axis] - 1)
+            outputs = (padded.shape[2 + axis] - reach - 1) // self.strides[axis] + 1
+            first = torch.randint(outputs, (count,), generator=generator) * self.strides[axis]
+            steps = torch.arange(self.kernel[axis]) * self.dilations[axis]
+            places.append(first[:, None] + steps)
+        rows, columns = places
+        windows = padded[:, :, rows[:, :, None], columns[:, None, :]]  # [N, C, count, kh, kw]
+        pictures, channels = windows.shape[:2]
+        windows = windows.reshape(pictures, self.groups, channels // self.groups, count, -1)
+        return windows.permute(1, 0, 3, 2, 4).reshape(self.groups, pictures * count, -1)
+
+
+def _solve(network: Network, layer: Layer, moments: _Moments) -> RoundedLayer:
+    weight = network.weight(layer)
+    mean, damped = moments.mean, moments.covariance
+    groups, columns = mean.shape
+    original = torch.from_numpy(weight.reshape(groups, -1, columns).astype(np.float64))
+    diagonal = damped.diagonal(dim1=1, dim2=2)
+    diagonal += _DAMPING * diagonal.mean(dim=1, keepdim=True) + 1e-12
+    step = _steps(original, diagonal)
+    whole = _gptq(original, damped, step)
+    error = (original - whole * step) @ mean[:, :, None]
+    bias = error.reshape(-1).float().numpy()
+    if layer.bias is not None:
+        bias = bias + network.constants[layer.bias]
+    return RoundedLayer(
+        whole.reshape(weight.shape).to(torch.int8).numpy(), step.reshape(-1).float().numpy(), bias
+    )
+
+
+def _steps(weight: Tensor, importance: Tensor) -> Tensor:
+    """The step [G, O, 1] of each output channel that rounds [G, O, K] with the least error."""
+    largest = weight.abs().amax(dim=2, keepdim=True).clamp_min(1e-10) / 127
+    least = torch.full_like(largest, torch.inf)
+    chosen = largest
+    for share in _SHRINKAGE:
+        step = largest * share
+        error = (weight / step).round().clamp(-127, 127) * step - weight
+        loss = (error.square() * importance[:, None, :]).sum(dim=2, keepdim=True)
+        chosen = torch.where(loss < least, step, chosen)
+        least = torch.minimum(loss, least)
+    return chosen
+
+
+def _gptq(weight: Tensor, damped: Tensor, step: Tensor) -> Tensor:
+    """Whole numbers [G, O, K] whose products with the step are ``weight``, as inputs see it."""
+    order = damped.diagonal(dim1=1, dim2=2).mean(dim=0).argsort(descending=True)
+    back = order.argsort()
+    rest = weight[:, :, order].clone()
+    inverse = torch.linalg.inv(damped[:, order][:, :, order])
+    factor = torch.linalg.cholesky((inverse + inverse.transpose(1, 2)) / 2, upper=True)
+    whole = torch.zeros_like(rest)
+    block = 128
+    for start in range(0, rest.shape[2], block):
+        stop = min(start + block, rest.shape[2])
+        errors = torch.zeros_like(rest[:, :, start:stop])
+        for column in range(start, stop):
+            value = rest[:, :, column]
+            whole[:, :, column] = (value / step[:, :, 0]).round().clamp(-127, 127)
+            error = value - whole[:, :, column] * step[:, :, 0]
+            error = error / factor[:, column, column][:, None]
+            rest[:, :, column:stop] -= error[:, :, None] * factor[:, None, column, column:stop]
+            errors[:, :, column - start] = error
+        rest[:, :, stop:] -= errors @ factor[:, start:stop, stop:]
+    return whole[:, :, back]

@@ -1,0 +1,194 @@
+"""A client that costs little: the service shares its cores with whoever measures it.
+
+Each connection sends one request after the other, over HTTP/1.1 with keep-alive, and takes the
+time until the last byte of the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+
+GET_LIVEZ = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+_HEAD_END = b"\r\n\r\n"
+_LENGTH = b"content-length:"
+
+
+@dataclass
+class Load:
+    """What came of one slice of load."""
+
+    seconds: float = 0.0
+    latencies_s: list[float] = field(default_factory=list)
+    """Of the answers with status 200."""
+    statuses: Counter[int] = field(default_factory=Counter)
+    refusals_s: list[float] = field(default_factory=list)
+    """Seconds until the answers with other statuses."""
+
+    @property
+    def rate(self) -> float:
+        """Answers with status 200 per second."""
+        return self.statuses[200] / self.seconds
+
+
+def raw(picture: bytes, path: str = "/classify", headers: str = "") -> bytes:
+    """A request whose body is the picture; ``headers`` are further lines, each with its CRLF."""
+    return _request(path, "image/jpeg", picture, headers)
+
+
+def multipart(picture: bytes, path: str = "/classify", field_name: str = "image") -> bytes:
+    """A request with the picture as a part of a form, as ``curl -F`` sends it."""
+    boundary = "------------------------0123456789abcdef"
+    head = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{field_name}"; '
+        'filename="picture.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
+    ).encode()
+    body = head + picture + f"\r\n--{boundary}--\r\n".encode()
+    return _request(path, f"multipart/form-data; boundary={boundary}", body)
+
+
+def _request(path: str, content_type: str, body: bytes, headers: str = "") -> bytes:
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {content_type}\r\n"
+        f"Content-Length: {len(body)}\r\n{headers}\r\n"
+    )
+    return head.encode() + body
+
+
+class Connection(asyncio.Protocol):
+    """One connection that can carry one request at a time."""
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self._buffer = bytearray()
+        self._expected = 0
+        self._answer: asyncio.Future[int] | None = None
+        self.body = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)  # noqa: S101
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        if not self._expected:
+            end = self._buffer.find(_HEAD_END)
+            if end < 0:
+                return
+            head = bytes(self._buffer[: end + 2]).lower()
+            start = head.find(_LENGTH)
+            if start < 0:
+                raise ValueError(f"an answer without a length: {head!r}")
+            length = int(head[start + len(_LENGTH) : head.index(b"\r\n", start)])
+            self._expected = end + len(_HEAD_END) + length
+        if len(self._buffer) >= self._expected and self._answer is not None:
+            status = int(self._buffer[9:12])
+            self.body = bytes(self._buffer[self._buffer.find(_HEAD_END) + 4 : self._expected])
+            del self._buffer[: self._expected]
+            self._expected = 0
+            answer, self._answer = self._answer, None
+            answer.set_result(status)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(error or ConnectionError("the server hung up"))
+
+    async def send(self, request: bytes) -> int:
+        """Send a whole request and return the status of the answer."""
+        if self._transport is None:
+            raise ConnectionError("the connection is closed")
+        self._answer = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return await self._answer
+
+    @property
+    def port(self) -> int:
+        """The client's own port."""
+        assert self._transport is not None  # noqa: S101
+        port: int = self._transport.get_extra_info("sockname")[1]
+        return port
+
+    def close(self) -> None:
+        """Hang up."""
+        if self._transport is not None:
+            self._transport.close()
+
+
+async def connect(port: int, connections: int, host: str = "127.0.0.1") -> list[Connection]:
+    """Open connections to a server."""
+    loop = asyncio.get_running_loop()
+    pairs = [await loop.create_connection(Connection, host, port) for _ in range(connections)]
+    return [protocol for _, protocol in pairs]
+
+
+async def closed_loop(
+    connections: Sequence[Connection], requests: Sequence[bytes], seconds: float
+) -> Load:
+    """Every connection sends as fast as it is answered; what is under way at the end counts.
+
+    The rate is that of the answers over the time until the last of them.
+    """
+    load = Load()
+    turn = itertools.cycle(requests)
+    start = perf_counter()
+    stop = start + seconds
+
+    async def one(connection: Connection) -> None:
+        while perf_counter() < stop:
+            await _timed(connection, next(turn), load)
+
+    await asyncio.gather(*map(one, connections))
+    load.seconds = perf_counter() - start
+    return load
+
+
+async def open_loop(
+    port: int, requests: Sequence[bytes], arrivals: Sequence[float], most: int = 512
+) -> Load:
+    """Requests at the given seconds from the start, whether or not earlier ones are answered.
+
+    Latencies count from the moment a request was due, not from when it could be sent. Raises
+    ConnectionError when more than ``most`` connections would be needed.
+    """
+    load = Load()
+    idle: list[Connection] = await connect(port, min(most, 16))
+    opened = len(idle)
+    start = perf_counter()
+
+    async def one(due: float, request: bytes) -> None:
+        nonlocal opened
+        if not idle:
+            if opened == most:
+                raise ConnectionError(f"more than {most} requests are unanswered")
+            opened += 1
+            idle.extend(await connect(port, 1))
+        connection = idle.pop()
+        status = await connection.send(request)
+        idle.append(connection)
+        load.statuses[status] += 1
+        taken = perf_counter() - start - due
+        (load.latencies_s if status == 200 else load.refusals_s).append(taken)
+
+    tasks = []
+    for due, request in zip(arrivals, itertools.cycle(requests), strict=False):
+        wait = due - (perf_counter() - start)
+        if wait > 0:
+            await asyncio.sleep(wait)
+        tasks.append(asyncio.ensure_future(one(due, request)))
+    await asyncio.gather(*tasks)
+    load.seconds = perf_counter() - start
+    for connection in idle:
+        connection.close()
+    return load
+
+
+async def _timed(connection: Connection, request: bytes, load: Load) -> None:
+    begun = perf_counter()
+    status = await connection.send(request)
+    load.statuses[status] += 1
+    (load.latencies_s if status == 200 else load.refusals_s).append(perf_counter() - begun)

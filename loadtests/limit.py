@@ -1,0 +1,196 @@
+"""How much of the machine's limit is left behind HTTP: ``python -m loadtests.limit``.
+
+The limit is the same pipeline called in a loop, with as many threads as cores in one process, or
+with as many processes of one thread, whichever is faster. The service and the limit take turns in
+slices of some seconds; each round gives one ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loadtests import bench, client, server
+from loadtests.bench import Rounds
+from loadtests.photographs import jpeg, photographs
+from service.engine.cores import available_cores
+
+CONNECTIONS = (1, 4, 16, 64)
+THREADS = "in process, threads"
+PROCESSES = "in process, processes"
+SIZE = (500, 375)
+
+
+def pictures() -> list[bytes]:
+    """JPEGs of 500x375, the usual size of ImageNet's pictures."""
+    return [jpeg(picture.resize(SIZE)) for picture in photographs().values()]
+
+
+class Loop:
+    """A process that calls the pipeline in a loop when it is told to."""
+
+    def __init__(self, models: Path, name: str, files: Sequence[Path]) -> None:
+        self._process = subprocess.Popen(  # noqa: S603
+            [sys.executable, "-m", "loadtests.inprocess", models, name, *files],
+            cwd=server.ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def start(self, threads: int, seconds: float) -> None:
+        """Begin a slice."""
+        assert self._process.stdin is not None  # noqa: S101
+        self._process.stdin.write(f"{threads} {seconds}\n")
+        self._process.stdin.flush()
+
+    def answer(self) -> str:
+        """The next line: ``ready``, or the rate of the slice in pictures per second."""
+        assert self._process.stdout is not None  # noqa: S101
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the loop ended")
+        return line.strip()
+
+    def close(self) -> None:
+        """End the process."""
+        self._process.kill()
+        self._process.communicate()
+
+
+@contextlib.contextmanager
+def loops(models: Path, name: str, encoded: Sequence[bytes], count: int) -> Iterator[list[Loop]]:
+    """``count`` loops over the same pictures, ready to start."""
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder, f"{number}.jpg") for number in range(len(encoded))]
+        for file, data in zip(files, encoded, strict=True):
+            file.write_bytes(data)
+        running = [Loop(models, name, files) for _ in range(count)]
+        try:
+            for loop in running:
+                loop.answer()
+            yield running
+        finally:
+            for loop in running:
+                loop.close()
+
+
+def limit(running: Sequence[Loop], threads: int, seconds: float) -> float:
+    """Pictures per second of all loops together, each with this many threads."""
+    for loop in running:
+        loop.start(threads, seconds)
+    return sum(float(loop.answer()) for loop in running)
+
+
+async def http(port: int, connections: int, requests: Sequence[bytes], s: float) -> client.Load:
+    """One slice over HTTP, on connections of its own."""
+    opened = await client.connect(port, connections)
+    try:
+        return await client.closed_loop(opened, requests, s)
+    finally:
+        for connection in opened:
+            connection.close()
+
+
+async def on_one_worker(
+    running: server.Running, connections: int, requests: Sequence[bytes], s: float
+) -> client.Load:
+    """One slice over connections which all were accepted by the same worker."""
+    by_worker: dict[int, list[client.Connection]] = {}
+    while max(map(len, by_worker.values()), default=0) < connections:
+        (opened,) = await client.connect(running.port, 1)
+        await opened.send(client.GET_LIVEZ)
+        by_worker.setdefault(running.owner(opened.port), []).append(opened)
+    try:
+        return await client.closed_loop(max(by_worker.values(), key=len), requests, s)
+    finally:
+        for connection in itertools.chain(*by_worker.values()):
+            connection.close()
+
+
+def measure(models: Path, name: str, rounds: int, seconds: float) -> list[dict[str, object]]:
+    """The rows of the table: each contender's rate, its share of the limit, its latencies."""
+    cores = available_cores()
+    encoded = pictures()
+    raw = [client.raw(picture) for picture in encoded]
+    form = [client.multipart(picture) for picture in encoded]
+    settings: dict[str, Any] = {"zoo_models": models, "zoo_default_model": name}
+    with (
+        loops(models, name, encoded, cores) as running,
+        server.serving(**settings) as one,
+        server.serving(**settings, zoo_workers=cores) as several,
+    ):
+        contenders: dict[str, Callable[[], client.Load]] = {
+            f"1 worker, {body}, {connections} connections": partial(
+                lambda c, r: asyncio.run(http(one.port, c, r, seconds)), connections, requests
+            )
+            for body, requests in (("raw", raw), ("form", form))
+            for connections in CONNECTIONS
+        }
+        contenders[f"{cores} workers, raw, 16 connections"] = lambda: asyncio.run(
+            http(several.port, 16, raw, seconds)
+        )
+        contenders[f"{cores} workers, raw, 16 connections on one of them"] = lambda: asyncio.run(
+            on_one_worker(several, 16, raw, seconds)
+        )
+        rates: Rounds = {each: [] for each in (THREADS, PROCESSES, *contenders)}
+        latencies: dict[str, list[float]] = {each: [] for each in contenders}
+        for call in contenders.values():
+            call()  # warm
+        for turn in range(rounds):
+            rates[THREADS].append(limit(running[:1], cores, seconds))
+            rates[PROCESSES].append(limit(running, 1, seconds))
+            for contender, call in contenders.items():
+                load = call()
+                if set(load.statuses) != {200}:
+                    raise RuntimeError(f"{contender}: {dict(load.statuses)}")
+                rates[contender].append(load.rate)
+                latencies[contender] += load.latencies_s
+            print(f"round {turn + 1} of {rounds}", flush=True)
+    best = [max(pair) for pair in zip(rates[THREADS], rates[PROCESSES], strict=True)]
+    return [_row(each, rates[each], best, latencies.get(each, [])) for each in rates]
+
+
+def _row(
+    name: str, rates: Sequence[float], best: Sequence[float], latencies: Sequence[float]
+) -> dict[str, object]:
+    share = bench.spread(rate / limit for rate, limit in zip(rates, best, strict=True))
+    times = np.percentile(latencies, [50, 99]) * 1e3 if latencies else None
+    return {
+        "contender": name,
+        "pictures_per_s": bench.spread(rates).median,
+        "of_limit": share.median,
+        "of_limit_q1": share.low,
+        "of_limit_q3": share.high,
+        "p50_ms": "" if times is None else float(times[0]),
+        "p99_ms": "" if times is None else float(times[1]),
+    }
+
+
+def main() -> None:
+    """Run, print the table, write the CSV."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.limit", description=__doc__)
+    parser.add_argument("--models", type=Path, default=server.ROOT / "models")
+    parser.add_argument("--model", default="efficientnet_lite0")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of a slice")
+    parser.add_argument("--output", type=Path, default=bench.RESULTS / "limit.csv")
+    asked = parser.parse_args()
+    rows = measure(asked.models, asked.model, asked.rounds, asked.seconds)
+    print(bench.table(rows))
+    bench.write_csv(asked.output, rows, bench.machine("onnxruntime", "pillow", "bentoml"))
+
+
+if __name__ == "__main__":
+    main()

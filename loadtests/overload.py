@@ -1,0 +1,123 @@
+"""The tail below saturation, and what is left beyond it: ``python -m loadtests.overload``.
+
+In every round, in turn: one connection (the unloaded median), 16 connections as fast as they are
+answered (the peak), requests at 70 % of that peak, evenly spaced and at random (Poisson), and
+requests at three times the peak, each with a deadline. Answers in time are those with status 200;
+everything else should be a 429, and soon.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from loadtests import bench, client, server
+from loadtests.limit import http, pictures
+
+DEADLINE_MS = 1000
+LOAD = 0.7
+OVERLOAD = 3.0
+
+
+class Round(NamedTuple):
+    """What one round measured; times in milliseconds."""
+
+    median_ms: float
+    peak: float
+    even_p99_ms: float
+    poisson_p99_ms: float
+    in_time: float
+    """Answers with 200 per second under overload."""
+    refusal_p99_ms: float
+    statuses: Counter[int]
+
+
+def evenly(rate: float, seconds: float) -> list[float]:
+    """Arrival times of requests at equal distances."""
+    return [number / rate for number in range(int(rate * seconds))]
+
+
+def poisson(rate: float, seconds: float, seed: int) -> list[float]:
+    """Arrival times of requests that know nothing of each other."""
+    gaps = np.random.default_rng(seed).exponential(1 / rate, int(rate * seconds))
+    return [float(moment) for moment in np.cumsum(gaps)]
+
+
+def measure(port: int, rounds: int, seconds: float) -> list[Round]:
+    """Rounds against a running service."""
+    encoded = pictures()
+    plain = [client.raw(picture) for picture in encoded]
+    hurried = [
+        client.raw(picture, headers=f"X-Request-Timeout-Ms: {DEADLINE_MS}\r\n")
+        for picture in encoded
+    ]
+    asyncio.run(http(port, 16, plain, seconds))  # warm
+    return [_round(port, plain, hurried, seconds, seed) for seed in range(rounds)]
+
+
+def _round(
+    port: int, plain: Sequence[bytes], hurried: Sequence[bytes], seconds: float, seed: int
+) -> Round:
+    alone = asyncio.run(http(port, 1, plain, seconds))
+    peak = asyncio.run(http(port, 16, plain, seconds)).rate
+    even = asyncio.run(client.open_loop(port, plain, evenly(LOAD * peak, seconds)))
+    random = asyncio.run(client.open_loop(port, plain, poisson(LOAD * peak, seconds, seed)))
+    arrivals = evenly(OVERLOAD * peak, seconds + DEADLINE_MS / 1e3)
+    beyond = asyncio.run(client.open_loop(port, hurried, arrivals, most=2048))
+    return Round(
+        _ms(alone.latencies_s, 50),
+        peak,
+        _ms(even.latencies_s, 99),
+        _ms(random.latencies_s, 99),
+        beyond.rate,
+        _ms(beyond.refusals_s, 99),
+        beyond.statuses,
+    )
+
+
+def _ms(seconds: Sequence[float], percentile: float) -> float:
+    return float(np.percentile(seconds, percentile)) * 1e3 if seconds else 0.0
+
+
+def rows(measured: Sequence[Round]) -> list[dict[str, object]]:
+    """One row per figure: median and quartiles over the rounds."""
+    figures = {
+        "p99 at 70 %, evenly spaced / unloaded median": [
+            each.even_p99_ms / each.median_ms for each in measured
+        ],
+        "p99 at 70 %, Poisson / unloaded median": [
+            each.poisson_p99_ms / each.median_ms for each in measured
+        ],
+        "in time at 3x overload / peak": [each.in_time / each.peak for each in measured],
+        "429 at 3x overload, p99 in ms": [each.refusal_p99_ms for each in measured],
+        "neither 200 nor 429 at 3x overload, share": [
+            1 - (each.statuses[200] + each.statuses[429]) / each.statuses.total()
+            for each in measured
+        ],
+        "unloaded median in ms": [each.median_ms for each in measured],
+        "peak in pictures/s": [each.peak for each in measured],
+    }
+    return [{"figure": name, **bench.spread(values)._asdict()} for name, values in figures.items()]
+
+
+def main() -> None:
+    """Run, print the table, write the CSV."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.overload", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=3.0, help="of a slice")
+    parser.add_argument("--output", type=Path, default=bench.RESULTS / "overload.csv")
+    asked = parser.parse_args()
+    with server.serving() as running:
+        found = rows(measure(running.port, asked.rounds, asked.seconds))
+    print(bench.table(found))
+    bench.write_csv(asked.output, found, bench.machine("onnxruntime", "pillow", "bentoml"))
+
+
+if __name__ == "__main__":
+    main()

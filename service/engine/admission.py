@@ -1,0 +1,121 @@
+"""Admission: how many crops a worker takes on, and whom it refuses at once.
+
+A permit is an argument of the call that enqueues, so work that was not admitted cannot exist.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from time import perf_counter
+from types import TracebackType
+
+from service.errors import Overloaded
+
+_MEMORY_CROPS = 64
+"""How many crops the pace of the engine is averaged over."""
+
+
+class Permit:
+    """The right to have ``crops`` crops in the engine until it is released."""
+
+    def __init__(self, admission: Admission, crops: int) -> None:
+        self._admission = admission
+        self.crops = crops
+        self._parked = 0
+
+    def park(self) -> None:
+        """Keep the places, but not the engine busy: the model has yet to be loaded."""
+        self._parked = self.crops
+        self._admission.park(self.crops)
+
+    def resume(self) -> None:
+        """End what `park` began."""
+        self._admission.park(-self._parked)
+        self._parked = 0
+
+    def release(self) -> None:
+        """Give the places back; a second call does nothing."""
+        self._admission.release(self.crops, self._parked)
+        self.crops = self._parked = 0
+
+    def __enter__(self) -> Permit:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+class Admission:
+    """Counts the crops that are accepted and not yet answered, in one event loop.
+
+    It also learns how long a crop takes while all threads are busy, so that a request which could
+    only wait until its deadline has passed is refused at once instead.
+    """
+
+    def __init__(
+        self,
+        capacity: int,
+        changed: Callable[[int], None],
+        *,
+        threads: int = 1,
+        clock: Callable[[], float] = perf_counter,
+    ) -> None:
+        """``changed`` is told how many crops are admitted whenever that changes."""
+        self.capacity = capacity
+        self.in_use = 0
+        self._parked = 0
+        self._changed = changed
+        self._threads = threads
+        self._clock = clock
+        self._pace = 0.0
+        self._released = 0.0
+
+    def acquire(self, crops: int, seconds: float = math.inf) -> Permit:
+        """Take a permit for a request that has ``seconds`` until its deadline.
+
+        Raises Overloaded when ``crops`` more do not fit, or when what is there already takes
+        longer than ``seconds``. A request larger than the whole queue is let in when nothing
+        else is there; otherwise it could never be answered.
+        """
+        if self.in_use and self.in_use + crops > self.capacity:
+            raise Overloaded(
+                f"{self.in_use} crops are waiting, {crops} more do not fit into the queue of "
+                f"{self.capacity}",
+                retry_after=1,
+            )
+        busy = self.in_use - self._parked
+        wait = (busy + crops) * self._pace
+        if busy > self._threads and wait > seconds:
+            raise Overloaded(
+                f"{busy} crops are waiting, which take about {wait:.1f} s; the deadline is "
+                f"in {seconds:.1f} s",
+                retry_after=math.ceil(wait - seconds),
+            )
+        if busy <= self._threads:
+            self._released = self._clock()
+        self.in_use += crops
+        self._changed(self.in_use)
+        return Permit(self, crops)
+
+    def park(self, crops: int) -> None:
+        """Count this many of the crops as waiting for their model; `Permit.park` calls this."""
+        if self.in_use - self._parked <= self._threads:
+            self._released = self._clock()
+        self._parked += crops
+
+    def release(self, crops: int, parked: int = 0) -> None:
+        """Give back the places of a permit; `Permit.release` calls this."""
+        if crops and not parked and self.in_use - self._parked > self._threads:
+            now = self._clock()
+            share = 1 - math.exp(-crops / _MEMORY_CROPS)
+            self._pace += share * ((now - self._released) / crops - self._pace)
+            self._released = now
+        self._parked -= parked
+        self.in_use -= crops
+        self._changed(self.in_use)

@@ -1,0 +1,21 @@
+"""What every part of the engine knows of a network: what it yields, and that it may be broken."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+
+class Outputs(NamedTuple):
+    """What the graph yields for N crops."""
+
+    probabilities: npt.NDArray[np.float32]
+    """float32 [N, classes]."""
+    logits: npt.NDArray[np.float32]
+    """float32 [N, classes]."""
+
+
+class BrokenModelError(Exception):
+    """The model's files cannot be served; the message says why, for the operator."""

@@ -1,0 +1,106 @@
+"""The threads of a worker: one for each core, which decode pictures and run networks in turn.
+
+More threads than cores only take the cores from each other. So the same threads do both kinds of
+work, each kind a lane of its own: while both wait, they take turns. Crops then neither pile up
+between the lanes under many requests of one picture, nor do the runs of one request of 144 crops
+keep the pictures of others from being decoded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
+Lane = Literal["prepare", "run"]
+
+_OTHER: dict[Lane, Lane] = {"prepare": "run", "run": "prepare"}
+
+
+class _Task:
+    __slots__ = ("future", "loop", "work")
+
+    def __init__(self, work: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> None:
+        self.work = work
+        self.loop = loop
+        self.future: asyncio.Future[Any] = loop.create_future()
+
+    def __call__(self) -> None:
+        """Do the work in this thread, and settle the future in its own."""
+        if self.future.done():  # a glance from another thread: too early only by a moment
+            return
+        result, error = None, None
+        try:
+            result = self.work()
+        except BaseException as raised:  # noqa: BLE001  it is raised where the future is awaited
+            error = raised
+        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            self.loop.call_soon_threadsafe(_settle, self.future, result, error)
+
+
+def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    if future.done():  # its owner did not wait
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+class Pool:
+    """A fixed number of threads with two lanes of work."""
+
+    def __init__(self, threads: int, name: str) -> None:
+        self.threads = threads
+        self._lanes: dict[Lane, deque[_Task]] = {"prepare": deque(), "run": deque()}
+        self._turn: Lane = "run"
+        self._changed = threading.Condition()
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._loop, name=f"{name}-{number}", daemon=True)
+            for number in range(threads)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, lane: Lane, work: Callable[[], T]) -> asyncio.Future[T]:
+        """Have ``work`` done; its result or exception is the future's, in the running loop.
+
+        What has not begun when the future is cancelled, or settled by its owner, never does.
+        """
+        task = _Task(work, asyncio.get_running_loop())
+        with self._changed:
+            if self._closed:
+                raise RuntimeError("the pool is closed")
+            self._lanes[lane].append(task)
+            self._changed.notify()
+        return task.future
+
+    def close(self) -> None:
+        """End the threads once nothing waits in the lane ``run``; what waits to prepare is left."""
+        with self._changed:
+            self._closed = True
+            self._lanes["prepare"].clear()
+            self._changed.notify_all()
+
+    def _loop(self) -> None:
+        while True:
+            with self._changed:
+                while (task := self._next()) is None:
+                    if self._closed:
+                        return
+                    self._changed.wait()
+            task()
+            del task  # or its pictures live until the next one
+
+    def _next(self) -> _Task | None:
+        """The next task: of the lane whose turn it is, else of the other."""
+        for lane in (self._turn, _OTHER[self._turn]):
+            if self._lanes[lane]:
+                self._turn = _OTHER[lane]
+                return self._lanes[lane].popleft()
+        return None

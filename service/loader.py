@@ -1,0 +1,202 @@
+"""Loads networks when they are needed, and unloads idle ones when memory is short."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable, Iterable
+from functools import partial
+from time import perf_counter
+
+from service import metrics
+from service.engine.model import Model
+from service.engine.pool import Pool
+from service.engine.session import BrokenModelError
+from service.ensemble import Ensemble
+from service.errors import DeadlineExceeded, NotReady
+from service.memory import give_back
+from service.network import Network
+from service.repository import RefusedModelError
+from service.settings import MEGABYTE, Settings
+
+logger = logging.getLogger("zoo.loader")
+
+Changed = Callable[[Network, Exception | None], None]
+
+
+class Superseded(Exception):
+    """Loading showed that this version must not be served; another one may answer instead."""
+
+
+def hold(networks: Iterable[Network]) -> None:
+    """Keep these from being unloaded, until `let_go`."""
+    for network in networks:
+        network.uses += 1
+
+
+def let_go(networks: Iterable[Network]) -> None:
+    """End what `hold` began."""
+    now = perf_counter()
+    for network in networks:
+        network.uses -= 1
+        network.last_used = now
+
+
+class Loader:
+    """Which networks of a worker are loaded. Lives in one event loop.
+
+    One network is loaded at a time, in a thread of its own: the pool's threads go on with the
+    requests for what is loaded, and the system shares the cores out.
+    """
+
+    def __init__(self, settings: Settings, pool: Pool, changed: Changed) -> None:
+        """``pool`` computes what the networks accept.
+
+        ``changed`` is told of each network that was loaded or unloaded, or with an error that it
+        must be refused; it then marks what it lets go of as superseded.
+        """
+        self._settings = settings
+        self._limit = settings.model_memory_mb * MEGABYTE
+        self._pool = pool
+        self._changed = changed
+        self._loaded: set[Network] = set()
+        self._tasks: set[asyncio.Task[NotReady | None]] = set()
+        self._turn = asyncio.Lock()
+        self._thread = Pool(1, "zoo-load")
+        self._closed = False
+
+    def fits(self, wanted: Network | Ensemble) -> bool:
+        """Whether it can be loaded without unloading another."""
+        needed = sum(network.estimated_bytes for network in _missing(wanted))
+        return not self._limit or needed + self._bytes(self._loaded) <= self._limit
+
+    async def load(self, wanted: Network | Ensemble, deadline: float = math.inf) -> None:
+        """Wait until it is ready; whoever comes meanwhile waits for the same load.
+
+        The load goes on when the caller is cancelled or its ``deadline`` (``time.perf_counter``)
+        passes. Raises DeadlineExceeded then, NotReady when there is no room, and Superseded.
+        """
+        if wanted.ready:
+            return
+        if wanted.loading is None:
+            wanted.loading = asyncio.ensure_future(self._load(wanted))
+            self._tasks.add(wanted.loading)
+            wanted.loading.add_done_callback(self._tasks.discard)
+        task = wanted.loading
+        patience = None if deadline == math.inf else max(0.0, deadline - perf_counter())
+        await asyncio.wait({task}, timeout=patience)
+        if not task.done():
+            raise DeadlineExceeded(
+                f"the deadline passed while model {wanted.name!r} was being loaded; that goes on"
+            )
+        if wanted.superseded:
+            raise Superseded
+        if (failure := task.result()) is not None:
+            raise NotReady(failure.detail, retry_after=failure.retry_after)
+
+    async def close(self) -> None:
+        """Finish the load that runs, begin no other, and finish what was accepted."""
+        self._closed = True
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        for network in list(self._loaded):
+            await network.model.close()
+        self._thread.close()
+
+    async def _load(self, wanted: Network | Ensemble) -> NotReady | None:
+        """Load it. What a waiting request is told is returned: there may be many, or none."""
+        try:
+            if isinstance(wanted, Network):
+                await self._load_network(wanted)
+            else:
+                await self._load_members(wanted)
+        except NotReady as failure:
+            return failure
+        except Superseded:
+            pass
+        finally:
+            wanted.loading = None
+        return None
+
+    async def _load_members(self, ensemble: Ensemble) -> None:
+        hold(ensemble.networks)
+        try:
+            self._check_room(_missing(ensemble))
+            for network in ensemble.networks:
+                await self.load(network)
+        finally:
+            let_go(ensemble.networks)
+
+    async def _load_network(self, network: Network) -> None:
+        async with self._turn:
+            if self._closed:
+                raise NotReady("the service is stopping")
+            await self._make_room(network)
+            work = partial(Model, network.found, network.manifest, self._settings)
+            try:
+                model = await self._thread.submit("run", work)
+            except Exception as error:  # one model must not keep the others from serving
+                if not isinstance(error, RefusedModelError | BrokenModelError):
+                    logger.exception("%s version %s: loading failed", network.name, network.version)
+                metrics.MODEL_LOADS.labels(network.name, "refused").inc()
+                self._changed(network, error)
+                return
+            model.open(self._pool, metrics.ModelObserver(network.name))
+            network.take(model)
+            network.last_used = perf_counter()
+            self._loaded.add(network)
+            metrics.MODEL_LOADS.labels(network.name, "ok").inc()
+            self._changed(network, None)
+
+    async def _make_room(self, network: Network) -> None:
+        """Unload what is idle, the least recently used first. Raises NotReady."""
+        while not network.kept and not self.fits(network):
+            self._check_room([network])
+            idle = [loaded for loaded in self._loaded if _idle(loaded)]
+            await self._unload(min(idle, key=lambda loaded: loaded.last_used))
+
+    def _check_room(self, wanted: list[Network]) -> None:
+        """Raise NotReady when these do not fit even without all that is idle."""
+        needed = self._bytes(wanted)
+        busy = [network for network in self._loaded if not _idle(network)]
+        left = self._limit - self._bytes(busy)
+        if not self._limit or needed <= left or all(network.kept for network in wanted):
+            return
+        kept = self._bytes(network for network in busy if network.kept)
+        passing = needed <= self._limit - kept
+        names = ", ".join(network.name for network in wanted)
+        for network in wanted:
+            metrics.MODEL_LOADS.labels(network.name, "no_room").inc()
+        raise NotReady(
+            f"loading {names} takes about {needed / MEGABYTE:.0f} MB, and beside the default "
+            f"model and those in use {max(0, left) / MEGABYTE:.0f} MB are left of "
+            f"ZOO_MODEL_MEMORY_MB={self._limit // MEGABYTE}; "
+            + ("try again when those are idle, or raise it" if passing else "raise it"),
+            retry_after=1 if passing else None,
+        )
+
+    async def _unload(self, network: Network) -> None:
+        model = network.unload()
+        self._loaded.discard(network)
+        metrics.MODEL_EVICTIONS.labels(network.name).inc()
+        self._changed(network, None)
+        logger.info("unloading %s version %s: memory", network.name, network.version)
+        await model.close()
+
+        def release() -> None:
+            model.release()
+            give_back()
+
+        await self._thread.submit("run", release)
+
+    def _bytes(self, networks: Iterable[Network]) -> int:
+        return sum(network.estimated_bytes for network in networks)
+
+
+def _missing(wanted: Network | Ensemble) -> list[Network]:
+    return [network for network in wanted.networks if not network.ready]
+
+
+def _idle(network: Network) -> bool:
+    return not network.kept and network.uses == 0

@@ -1,0 +1,95 @@
+"""A version of a network that the service knows, whether it is loaded or not."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal
+
+from service.engine.model import CPU_BATCH, Model
+from service.errors import NotReady
+from service.manifest import Manifest
+from service.protocols import PROTOCOLS
+from service.repository import Label, Version
+
+State = Literal["ready", "loading", "unloaded"]
+
+WEIGHTS_FACTOR = 1.05
+BYTES_PER_INPUT = 40
+FIXED_BYTES = 1_000_000
+"""See `estimated_bytes`."""
+
+
+class Network:
+    """What the manifest says, and, while it is loaded, the model that computes."""
+
+    def __init__(self, found: Version, manifest: Manifest, max_batch: int | None) -> None:
+        """``max_batch`` is the setting: 0 where the engine chooses."""
+        self.name, self.version = manifest.name, manifest.version
+        self.found = found
+        self.manifest = manifest
+        self.classes = manifest.classes
+        self.networks = [self]
+        self.estimated_bytes = estimated_bytes(manifest, max_batch or CPU_BATCH)
+        self.kept = False
+        """Whether it is never unloaded."""
+        self.uses = 0
+        """Requests that need it now; while there are any it is not unloaded."""
+        self.last_used = 0.0
+        self.loading: asyncio.Task[NotReady | None] | None = None
+        self.superseded = False
+        """Whether loading showed that it must not be served: the catalogue has let go of it."""
+        self._model: Model | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it answers without being loaded first."""
+        return self._model is not None
+
+    @property
+    def state(self) -> State:
+        """What `GET /models` says."""
+        return "ready" if self.ready else "loading" if self.loading else "unloaded"
+
+    @property
+    def model(self) -> Model:
+        """What computes. Raises NotReady while it is not loaded."""
+        if self._model is None:
+            raise NotReady(f"model {self.name!r} version {self.version} is not loaded")
+        return self._model
+
+    @property
+    def labels(self) -> list[Label]:
+        """What the indices mean. Raises NotReady while it is not loaded."""
+        return self.model.labels
+
+    @property
+    def random(self) -> bool:
+        """Whether the weights were never trained: its answers are for trying out."""
+        return self.manifest.weights.source == "random"
+
+    def take(self, model: Model) -> None:
+        """Become ready by this model."""
+        self._model = model
+
+    def unload(self) -> Model:
+        """Become unloaded; whoever takes the model finishes its work and releases it."""
+        model = self.model
+        self._model = None
+        return model
+
+
+def estimated_bytes(manifest: Manifest, batch: int) -> int:
+    """About how many bytes of memory a loaded network takes.
+
+    Its weights, once for each graph that its protocols need; what its layers need for a batch of
+    ``batch`` crops, which ONNX Runtime keeps for the next one; and a session's own share. The
+    factors fit what processes on CPUs grew by (docs/design.md). That growth itself would be truer,
+    but is known only afterwards, and mixed with what requests take meanwhile.
+    """
+    graphs = {"model", *(PROTOCOLS[name].graph for name in manifest.protocols.names)}
+    first = {file.role: file.bytes for file in reversed(manifest.files)}
+    shared = sum(file.bytes for file in manifest.files if file.role == "external_data")
+    weights = sum(first.get(graph, 0) + shared for graph in graphs)
+    size = manifest.input
+    inputs = batch * size.height * size.width * size.channels
+    return FIXED_BYTES + int(WEIGHTS_FACTOR * weights + BYTES_PER_INPUT * inputs)

@@ -1,0 +1,137 @@
+"""Padded batches through fixed buffers, with host memory in the device's place."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from service.engine import cuda, opening, session
+from service.engine.lanes import HostMemory, Lanes
+from service.engine.opening import Opened, Way
+from service.engine.options import buckets
+from service.engine.session import Session
+from service.manifest import Manifest
+from service.preprocessing import Crops
+from tests.server import ROOT
+
+FOLDER = ROOT / "models" / "lenet5" / "1"
+MANIFEST = Manifest.model_validate_json((FOLDER / "manifest.json").read_text())
+CROP = (MANIFEST.input.height, MANIFEST.input.width, MANIFEST.input.channels)
+
+
+@pytest.fixture(scope="module")
+def network() -> Any:
+    return onnxruntime.InferenceSession(FOLDER / "model.onnx", providers=["CPUExecutionProvider"])
+
+
+@pytest.fixture(scope="module")
+def lanes(network: Any) -> Iterator[Lanes]:
+    made = Lanes(
+        network, HostMemory(), crop=CROP, classes=10, sizes=buckets(12), graphs=True, count=3
+    )
+    yield made
+    made.close()
+
+
+def random_crops(count: int, seed: int) -> Crops:
+    return np.random.default_rng(seed).integers(0, 256, (count, *CROP), dtype=np.uint8)
+
+
+def expected(network: Any, crops: Crops) -> tuple[np.ndarray, np.ndarray]:
+    """One crop at a time: nothing of another crop can be in there."""
+    rows = [network.run(["probabilities", "logits"], {"pixels": crop[None]}) for crop in crops]
+    return tuple(np.concatenate(values) for values in zip(*rows, strict=True))
+
+
+@pytest.mark.parametrize("count", range(1, 13))
+def test_padding_is_cut_off(network: Any, lanes: Lanes, count: int) -> None:
+    crops = random_crops(count, count)
+    outputs = lanes.run(crops)
+    for values, wanted in zip(outputs, expected(network, crops), strict=True):
+        assert values.shape == (count, 10)
+        np.testing.assert_allclose(values, wanted, atol=1e-5)
+
+
+def test_answers_never_cross_nor_change_later(network: Any, lanes: Lanes) -> None:
+    gate = threading.Barrier(8)
+
+    def ask(seed: int) -> None:
+        gate.wait()
+        kept = []
+        for turn in range(25):
+            crops = random_crops(1 + (seed * 7 + turn * 5) % 12, 100 * seed + turn)
+            kept.append((crops, lanes.run(crops)))
+        for crops, outputs in kept:
+            np.testing.assert_allclose(outputs.logits, expected(network, crops)[1], atol=1e-4)
+
+    with ThreadPoolExecutor(8) as pool:
+        for done in [pool.submit(ask, seed) for seed in range(8)]:
+            done.result()
+
+
+def test_each_size_of_each_lane_has_a_graph_and_a_thread_of_its_own(network: Any) -> None:
+    class Watched:
+        """Notes by which thread and with which graph each run is done."""
+
+        def __init__(self) -> None:
+            self.runs: list[tuple[int, str, list[int]]] = []
+
+        def io_binding(self) -> Any:
+            return network.io_binding()
+
+        def run_with_iobinding(self, binding: Any, options: Any) -> None:
+            graph = options.get_run_config_entry("gpu_graph_id")
+            network.run_with_iobinding(binding, options)
+            shape = binding.get_outputs()[0].shape()
+            self.runs.append((threading.get_ident(), graph, shape))
+
+    watched = Watched()
+    made = Lanes(watched, HostMemory(), crop=CROP, classes=10, sizes=(1, 2, 4), graphs=True)
+    for size in (4, 2, 1):
+        assert len(made.warm_up(random_crops(size, size))) == 4  # 2 lanes, twice
+    recorded = {(thread, graph, tuple(shape)) for thread, graph, shape in watched.runs}
+    assert len(recorded) == 6
+    assert len({thread for thread, _, _ in recorded}) == 2
+    assert len({graph for _, graph, _ in recorded}) == 6
+    watched.runs.clear()
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda n: made.run(random_crops(1 + n % 4, n)), range(60)))
+    later = {(thread, graph, tuple(shape)) for thread, graph, shape in watched.runs}
+    assert later <= recorded  # nothing is recorded on a request
+    made.close()
+
+
+def test_a_failed_run_frees_its_lane(network: Any) -> None:
+    made = Lanes(network, HostMemory(), crop=CROP, classes=10, sizes=(1, 2), graphs=False, count=1)
+    for _ in range(3):
+        with pytest.raises(ValueError, match="3 crops are more than 2"):
+            made.run(random_crops(3, 0))
+    assert len(made.run(random_crops(2, 0)).logits) == 2
+    made.close()
+
+
+def test_a_session_on_a_gpu_goes_through_lanes(
+    network: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole session as it is on a GPU, but for the memory."""
+    real = opening.open_session
+
+    def as_if_on_cuda(*arguments: Any, **named: Any) -> Opened:
+        return Opened(real(*arguments, **named).session, Way(("cuda", "cpu"), graphs=True))
+
+    monkeypatch.setattr(session, "open_session", as_if_on_cuda)
+    monkeypatch.setattr(cuda, "CudaMemory", HostMemory)
+    made = Session(FOLDER / "model.onnx", MANIFEST, ["cpu"], max_batch=6)
+    assert made.sizes == (6, 1, 2, 4)
+    assert made.at_once == 2
+    for size in made.sizes:
+        made.warm_up(size)
+    crops = random_crops(5, 5)
+    np.testing.assert_allclose(made.run(crops).logits, expected(network, crops)[1], atol=1e-4)
+    made.close()

@@ -1,0 +1,281 @@
+"""Which providers run: what is missing is passed over, or demanded; what runs is shown."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from service import repository, settings
+from service.engine import probe, providers
+from service.engine.admission import Admission
+from service.engine.model import Model
+from service.engine.network import BrokenModelError
+from service.engine.opening import Way, open_session, provider_options, ways
+from service.engine.options import Wish
+from service.engine.pool import Pool
+from service.metrics import ModelObserver
+from tests.photographs import COFFEE
+from tests.server import ROOT, Server, command, environment, free_port, serving
+
+LENET5 = ROOT / "models" / "lenet5" / "1"
+WISH = Wish("0" * 64, (28, 28, 1), "fp32", (1, 2))
+
+
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
+    """Each test tries and warns anew."""
+    for cached in (providers._failure, providers._warn_once):
+        cached.cache_clear()
+    yield
+    for cached in (providers._failure, providers._warn_once):
+        cached.cache_clear()
+
+
+@pytest.fixture
+def listed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a machine with onnxruntime-gpu but without its libraries: listed, yet not working."""
+    names = list(providers.ORT_NAMES.values())
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
+
+
+def test_auto_is_the_cpu_here_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    assert providers.choose(()) == ["cpu"]
+    assert not caplog.records
+
+
+def test_what_this_onnxruntime_lacks_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    for _ in range(3):
+        assert providers.choose(("tensorrt", "cpu")) == ["cpu"]
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    words = "execution provider tensorrt is not in this onnxruntime (it has "
+    assert words in caplog.text
+    assert "falling back to cpu" in caplog.text
+
+
+def test_several_missing_providers_are_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    assert providers.choose(("tensorrt", "cuda", "openvino")) == ["cpu"]
+    assert len(caplog.records) == 1
+    assert caplog.text.count("is not in this onnxruntime") == 3
+
+
+@pytest.mark.usefixtures("listed")
+def test_what_is_listed_and_does_not_work_is_noticed(caplog: pytest.LogCaptureFixture) -> None:
+    assert providers.choose(()) == ["cpu"]
+    assert "execution provider cuda cannot be used: " in caplog.text
+    assert "libonnxruntime_providers_cuda.so" in caplog.text
+    with pytest.raises(BrokenModelError, match="execution provider cuda cannot be used"):
+        providers.choose(("cuda", "cpu"), strict=True)
+
+
+def test_the_order_is_kept_and_the_cpu_is_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = list(providers.ORT_NAMES.values())
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
+    monkeypatch.setattr(providers, "_failure", lambda name: None)
+    assert providers.choose(("cuda", "cpu", "tensorrt")) == ["cuda", "tensorrt", "cpu"]
+    assert providers.choose(()) == ["cuda", "cpu"]
+    assert providers.choose(("tensorrt",), strict=True) == ["tensorrt", "cpu"]
+
+
+def test_the_ways_fall_back_in_order() -> None:
+    assert ways(("tensorrt", "cuda", "cpu"), WISH) == [
+        Way(("tensorrt", "cuda", "cpu"), profile={"pixels": (28, 28, 1)}),
+        Way(("tensorrt", "cuda", "cpu")),
+        Way(("cuda", "cpu"), graphs=True),
+        Way(("cuda", "cpu")),
+        Way(("cpu",)),
+    ]
+    any_size = Wish("0" * 64, (28, 28, 1), "fp32", ())
+    assert ways(("tensorrt", "cuda", "cpu"), any_size) == [Way(("cuda", "cpu")), Way(("cpu",))]
+
+
+def test_graphs_are_recorded_in_one_way_only() -> None:
+    cuda = [
+        provider_options("cuda", way, WISH, None)["enable_cuda_graph"]
+        for way in ways(("tensorrt", "cuda", "cpu"), WISH)
+        if "cuda" in way.providers
+    ]
+    assert cuda == ["0", "0", "1", "0"]
+
+
+@pytest.mark.usefixtures("listed")
+def test_a_session_without_what_was_asked_for_falls_back(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    file = LENET5 / "model.onnx"
+    opened = open_session(file, ("tensorrt", "cuda", "cpu"), WISH, tmp_path)
+    assert opened.way == Way(("cpu",))
+    assert opened.session.get_providers() == ["CPUExecutionProvider"]
+    assert len(caplog.records) == 1
+    assert "lenet5 runs on cpu: tensorrt: onnxruntime left it out; cuda: " in caplog.text
+    with pytest.raises(BrokenModelError, match=r"model\.onnx: onnxruntime left it out"):
+        open_session(file, ("cuda", "cpu"), WISH, tmp_path, strict=True)
+
+
+def test_a_refused_profile_is_asked_again_by_the_name_that_it_wants(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[str | None] = []
+
+    class Refusing:
+        """ONNX Runtime as it answers where TensorRT left the first Transpose to CUDA."""
+
+        def __init__(self, path: object, session: object, providers: list, **_: object) -> None:
+            options = dict(providers).get("TensorrtExecutionProvider", {})
+            asked.append(options.get("trt_profile_max_shapes"))
+            if options.get("trt_profile_max_shapes", "").startswith("pixels"):
+                raise RuntimeError(
+                    "User needs to provide all the dynamic shape inputs with associated profiles\n"
+                    "Following input(s) has no associated shape profiles provided: permute"
+                )
+            self.get_providers = lambda: [name for name, _ in providers]
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Refusing)
+    opened = open_session(LENET5 / "model.onnx", ("tensorrt", "cpu"), WISH, tmp_path)
+    assert asked == ["pixels:2x28x28x1", "permute:2x1x28x28"]
+    assert opened.way == Way(("tensorrt", "cpu"), profile={"permute": (1, 28, 28)})
+    engines = next(tmp_path.rglob(".lock")).parent
+    assert "0" * 32 in engines.name
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (
+            "/onnxruntime_src/onnxruntime/core/providers/cuda/cuda_call.cc:154 void onnxruntime::"
+            "CudaCall(int) [with ERRTYPE = cudaError] /onnxruntime_src/cuda_call.cc:146 CUDA "
+            "failure 35: CUDA driver version is insufficient ; GPU=-1 ; hostname=a ; file=b\nmore",
+            "CUDA failure 35: CUDA driver version is insufficient",
+        ),
+        (
+            "/onnxruntime_src/onnxruntime/core/a.cc:63 static a::B a::B::C(const D&) "
+            '[ONNXRuntimeError] : 1 : FAIL : Unknown provider option: "bogus".',
+            '[ONNXRuntimeError] : 1 : FAIL : Unknown provider option: "bogus".',
+        ),
+        ("/models/a/1/model.onnx is empty", "/models/a/1/model.onnx is empty"),
+        ("", "RuntimeError"),
+    ],
+)
+def test_errors_are_told_without_the_places_in_the_source(text: str, line: str) -> None:
+    assert providers.first_line(RuntimeError(text)) == line
+
+
+def test_a_broken_file_is_broken_with_every_provider(tmp_path: Path) -> None:
+    file = tmp_path / "model.onnx"
+    file.write_bytes(b"no onnx")
+    with pytest.raises(BrokenModelError, match=r"model\.onnx: .*Protobuf parsing failed"):
+        open_session(file, ("cpu",), WISH, tmp_path)
+
+
+def test_a_model_knows_where_its_nodes_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = '{"lenet5": {"max_batch": 6, "providers": ["cuda", "cpu"]}}'
+    monkeypatch.setenv("ZOO_MODEL_SETTINGS", own)
+    loaded = settings.load()
+    found = next(f for f in repository.find(loaded.models) if f.name == "lenet5")
+    model = Model(found, repository.read(found), loaded)
+    assert model.providers == ["cpu"]
+    assert model.max_batch <= 6
+    assert set(model.nodes) == {"cpu"}
+    assert model.nodes["cpu"] > 10
+
+
+class ShortOfMemory:
+    """The real session, on a device with room for two crops."""
+
+    def __init__(self, real: Any) -> None:
+        self._real = real
+
+    def run(self, names: list[str], feed: dict[str, np.ndarray]) -> Any:
+        if len(feed["pixels"]) > 2:
+            raise RuntimeError("Failed to allocate memory for requested buffer of size 939524096")
+        return self._real.run(names, feed)
+
+
+async def test_a_device_short_of_memory_lowers_the_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ZOO_MAX_BATCH", "8")
+    loaded = settings.load()
+    found = next(f for f in repository.find(loaded.models) if f.name == "lenet5")
+    model = Model(found, repository.read(found), loaded)
+    inner = model._sessions["model"]
+    crops = np.random.default_rng(0).integers(0, 256, (8, *inner_shape(model)), dtype=np.uint8)
+    wanted = inner.run(crops)
+    inner._session = ShortOfMemory(inner._session)
+    model.max_batch = 8  # whatever was learnt
+    pool = Pool(1, "test")
+    model.open(pool, ModelObserver("lenet5"))
+    admission = Admission(8, lambda _: None)
+    with admission.acquire(8) as permit:
+        answer = await model.batchers["model"].infer(crops, permit, perf_counter() + 60)
+    np.testing.assert_allclose(answer.outputs.logits, wanted.logits, atol=1e-5)
+    assert model.max_batch == model.batchers["model"].max_batch == 2
+    await model.close()
+    pool.close()
+
+
+def inner_shape(model: Model) -> tuple[int, int, int]:
+    size = model.manifest.input
+    return size.height, size.width, size.channels
+
+
+def test_the_server_shows_what_really_runs(server: Server) -> None:
+    listed = server.client.get("/models").json()["models"]
+    assert {model["name"] for model in listed} == {"efficientnet_lite0", "lenet5"}
+    for summary in listed:
+        assert summary["providers"] == ["cpu"]
+        assert set(summary["nodes"]) == {"cpu"}
+        assert str(summary["max_batch"]) in summary["batch_ms_per_crop"]
+        name = summary["name"]
+        details = server.client.get(f"/models/{name}").json()
+        assert details["nodes"] == summary["nodes"]
+        labels = f'model="{name}",provider="cpu",version="1"'
+        assert server.metric(f"zoo_model_nodes{{{labels}}}") == summary["nodes"]["cpu"] > 10
+        most = server.metric(f'zoo_model_max_batch{{model="{name}",version="1"}}')
+        assert most == summary["max_batch"]
+
+
+def test_a_demanded_provider_that_is_there(tmp_path: Path) -> None:
+    strict = {
+        "zoo_providers": "cpu",
+        "zoo_providers_strict": "true",
+        "zoo_model_settings": json.dumps({"lenet5": {"max_batch": 3}}),
+        "zoo_default_model": "lenet5",
+    }
+    with serving(tmp_path, **strict) as server:
+        assert server.classify(COFFEE).status_code == 200
+        assert server.client.get("/models/lenet5").json()["max_batch"] <= 3
+
+
+@pytest.mark.parametrize("model", ["", '{"lenet5": {"providers": ["tensorrt", "cuda"]}}'])
+def test_a_demanded_provider_that_is_missing_stops_the_start(model: str, tmp_path: Path) -> None:
+    wanted = {"ZOO_PROVIDERS": "tensorrt,cuda"} if not model else {"ZOO_MODEL_SETTINGS": model}
+    done = subprocess.run(
+        command(free_port()),
+        cwd=ROOT,
+        env=environment(tmp_path, ZOO_PROVIDERS_STRICT="true", **wanted),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode != 0
+    assert done.stderr.startswith(
+        "bad setting ZOO_PROVIDERS_STRICT=true: execution provider tensorrt is not in this "
+        "onnxruntime (it has "
+    )
+    assert "; execution provider cuda is not in this" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_probe_that_dies_is_no_provider(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "__file__", "/nowhere/service/engine/probe.py")
+    monkeypatch.setattr(probe.sys, "executable", "/bin/false")
+    assert probe._ask(["cuda"]) == {"cuda": "ended the process that tried it (1): without a word"}
