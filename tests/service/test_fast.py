@@ -119,7 +119,7 @@ def test_a_scaled_picture_is_not_shifted(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("protocol", ["center", "ten_crop", "crops_144"])
 def test_protocols_cut_scaled_pictures(protocol: str, manifest: Manifest, cat: Image.Image) -> None:
-    data = jpeg(cat.resize((4 * 401, 4 * 267)))
+    data = jpeg(cat.resize((10 * 401, 10 * 267)))
     rule = PROTOCOLS[protocol]
     scaled = decode_scaled(data, decoded_side(rule.side(manifest)))
     assert scaled.image.size != scaled.size
