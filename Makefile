@@ -41,12 +41,12 @@ export: $(TEST_ENV)/.installed
 
 $(SERVE_ENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(SERVE_ENV)
-	$(SERVE_ENV)/bin/python $(PIP) install --quiet --editable '.[cpu]'
+	$(SERVE_ENV)/bin/python $(PIP) install --quiet --editable '.[cpu,fast]'
 	touch $@
 
 $(TEST_ENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(TEST_ENV)
-	$(TEST_ENV)/bin/python $(PIP) install --quiet --editable '.[cpu,export,load,dev]'
+	$(TEST_ENV)/bin/python $(PIP) install --quiet --editable '.[cpu,fast,export,load,dev]'
 	touch $@
 
 clean:

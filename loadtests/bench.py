@@ -48,21 +48,30 @@ def paired_ratio(rounds: Mapping[str, Sequence[float]], of: str, to: str) -> Spr
     return spread(a / b for a, b in zip(rounds[of], rounds[to], strict=True))
 
 
-def seconds_per_call(call: Callable[[], object], slice_s: float) -> float:
-    """Call again and again for about ``slice_s`` seconds; the mean duration in seconds."""
-    calls, started = 0, perf_counter()
+def seconds_per_call(
+    call: Callable[[], object], slice_s: float, clock: Callable[[], float] = perf_counter
+) -> float:
+    """Call again and again for about ``slice_s`` seconds of ``clock``; the mean duration."""
+    calls, started = 0, clock()
     while True:
         call()
         calls += 1
-        elapsed = perf_counter() - started
+        elapsed = clock() - started
         if elapsed >= slice_s:
             return elapsed / calls
 
 
 def alternate(
-    contenders: Mapping[str, Callable[[], object]], rounds: int, slice_s: float
+    contenders: Mapping[str, Callable[[], object]],
+    rounds: int,
+    slice_s: float,
+    clock: Callable[[], float] = perf_counter,
 ) -> Rounds:
-    """Seconds per call of each contender in every round; the order turns from round to round."""
+    """Seconds per call of each contender in every round; the order turns from round to round.
+
+    ``time.thread_time`` as ``clock`` counts only what this thread computes: for work of one
+    thread on a machine that others use too.
+    """
     names = list(contenders)
     for name in names:
         contenders[name]()  # warm
@@ -70,7 +79,7 @@ def alternate(
     for turn in range(rounds):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
-            times[name].append(seconds_per_call(contenders[name], slice_s))
+            times[name].append(seconds_per_call(contenders[name], slice_s, clock))
     return times
 
 

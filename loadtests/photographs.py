@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import resources
 
 import numpy as np
@@ -16,6 +16,13 @@ NAMES = {
     ),
     "sklearn.datasets.images": ("china.jpg", "flower.jpg"),
 }
+
+
+WITH_A_CLASS = (
+    *("camera.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg"),
+    *("china.jpg", "flower.jpg"),
+)
+"""Those that show something of ImageNet; what is first for a galaxy or a retina is chance."""
 
 
 def photographs() -> dict[str, Image.Image]:
@@ -35,13 +42,21 @@ def jpeg(picture: Image.Image, quality: int = 90) -> bytes:
     return buffer.getvalue()
 
 
-def varied(count: int, seed: int = 0) -> Iterator[Image.Image]:
-    """Random windows of the photographs, of random aspect and brightness, some mirrored.
+def png(picture: Image.Image) -> bytes:
+    """``picture`` as a PNG."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def varied(count: int, seed: int = 0, names: Sequence[str] = WITH_A_CLASS) -> Iterator[Image.Image]:
+    """Random windows of the photographs ``names``, of random aspect and brightness, some mirrored.
 
     At least 60 % of a side is kept, so that there is something to recognise.
     """
     generator = np.random.default_rng(seed)
-    sources = list(photographs().values())
+    found = photographs()
+    sources = [found[name] for name in names]
     for index in range(count):
         source = sources[index % len(sources)]
         kept = generator.uniform(0.6, 1.0, 2)

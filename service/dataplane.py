@@ -27,8 +27,8 @@ from service.engine.pool import Pool
 from service.ensemble import PROTOCOL_NAME, Ensemble, Part, parts_of, weighted_mean
 from service.errors import BadParameter, BodyTooLarge, DeadlineExceeded, Internal, ZooError
 from service.loader import Superseded
-from service.pictures import Exif, decode
-from service.preprocessing import Crops
+from service.pictures import Exif, decode_scaled
+from service.preprocessing import Crops, decoded_side
 from service.settings import Settings
 
 logger = logging.getLogger("zoo.dataplane")
@@ -217,9 +217,13 @@ class DataPlane:
             if begun >= request.deadline:
                 raise DeadlineExceeded("the deadline passed before the picture was decoded")
             limit, exif = self.settings.max_pixels, request.query.exif
-            image = decode(picture, max_pixels=limit, exif=exif)
+            mode = self.settings.preprocessing
+            at_least = _decoded_side(request.parts) if mode == "fast" else None
+            image = decode_scaled(picture, at_least, max_pixels=limit, exif=exif)
             decoded = perf_counter()
-            groups = [part.protocol.crops(image, part.network.manifest) for part in request.parts]
+            groups = [
+                part.protocol.crops(image, part.network.manifest, mode) for part in request.parts
+            ]
             return _Prepared(groups, decoded - begun, perf_counter() - decoded)
 
         future = self._pool.submit("prepare", prepare)
@@ -249,6 +253,11 @@ def _combined(
     if not np.isfinite(probabilities).all():
         raise Internal("the network gave no finite probabilities for this picture")
     return probabilities
+
+
+def _decoded_side(parts: Sequence[Part]) -> int:
+    """Pixels that a picture's shorter side keeps when fast preprocessing decodes it scaled."""
+    return decoded_side(max(part.protocol.side(part.network.manifest) for part in parts))
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

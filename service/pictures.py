@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -55,6 +55,33 @@ def decode(
     header announces more than ``max_pixels``, UndecodablePicture when the picture is empty,
     broken or truncated.
     """
+    return decode_scaled(data, None, max_pixels=max_pixels, exif=exif).image
+
+
+class Scaled(NamedTuple):
+    """A picture that may have been decoded at a fraction of its size."""
+
+    image: Image.Image
+    """Mode RGB, upright; its sides are the picture's over 1, 2, 4 or 8, rounded up."""
+    size: tuple[int, int]
+    """(width, height) of the picture at full scale, upright."""
+    frame: tuple[float, float, float, float]
+    """Left, top, right, bottom of the picture in pixels of ``image``: a part of its last ones."""
+
+
+def decode_scaled(
+    data: bytes | bytearray | memoryview,
+    at_least: int | None,
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    exif: Exif = "apply",
+) -> Scaled:
+    """Decode as `decode` does, but a JPEG at a half, a quarter or an eighth of its size.
+
+    Its decoder then uses the low frequencies of each 8x8 block alone. The scale is the smallest
+    that leaves each side ``at_least`` pixels; None keeps every picture at full scale. Limits hold
+    for the size that the file announces.
+    """
     if len(data) == 0:
         raise UndecodablePicture("the picture is empty (0 bytes)")
     kind = format_of(data)
@@ -69,9 +96,13 @@ def decode(
             with Image.open(io.BytesIO(data), formats=[kind]) as image:
                 _check_size(image.size, max_pixels)
                 check_structure(kind, data)
+                size = image.size
+                if at_least is not None and kind == "JPEG":
+                    image.draft(None, (at_least, at_least))
+                scale = round(size[0] / image.width)
                 image.load()
-                rgb = _to_rgb(image)
-                return _upright(rgb, image) if exif == "apply" else rgb
+                orientation = _orientation(image) if exif == "apply" else 1
+                return _upright(_to_rgb(image), orientation, size, scale)
     except (PictureTooLarge, UndecodablePicture):
         raise
     except Exception as error:
@@ -110,10 +141,21 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return Image.fromarray(gray).convert("RGB")
 
 
-def _upright(rgb: Image.Image, original: Image.Image) -> Image.Image:
+def _orientation(image: Image.Image) -> int:
     try:
-        orientation = original.getexif().get(_ORIENTATION_TAG, 1)
+        orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # noqa: BLE001
-        return rgb  # a broken EXIF block says nothing about the pixels
-    method = _ORIENTATIONS.get(orientation) if isinstance(orientation, int) else None
-    return rgb if method is None else rgb.transpose(method)
+        return 1  # a broken EXIF block says nothing about the pixels
+    return orientation if orientation in _ORIENTATIONS else 1
+
+
+def _upright(rgb: Image.Image, orientation: int, size: tuple[int, int], scale: int) -> Scaled:
+    if orientation > 1:
+        rgb = rgb.transpose(_ORIENTATIONS[orientation])
+    if orientation >= 5:
+        size = size[::-1]
+    width, height = size[0] / scale, size[1] / scale
+    # what was rounded up lies behind the last pixels as stored
+    left = rgb.width - width if orientation in (2, 3, 6, 7) else 0.0
+    top = rgb.height - height if orientation in (3, 4, 7, 8) else 0.0
+    return Scaled(rgb, size, (left, top, left + width, top + height))

@@ -18,14 +18,17 @@ from PIL import Image
 
 from service.errors import PictureTooLarge
 from service.manifest import Manifest, ProtocolName, Resize
+from service.pictures import Scaled
 from service.preprocessing import (
     Box,
     Crops,
+    Mode,
     center_box,
     corner_boxes,
     cropped_frame,
     cut,
     resize_crop,
+    resized_side,
     resized_size,
 )
 
@@ -50,11 +53,19 @@ class Protocol(ABC):
         """How many crops one picture makes: what admission counts before anything is decoded."""
 
     @abstractmethod
-    def crops(self, picture: Image.Image, manifest: Manifest) -> list[Crops]:
+    def crops(
+        self, picture: Image.Image | Scaled, manifest: Manifest, mode: Mode = "exact"
+    ) -> list[Crops]:
         """Groups of uint8 crops [N, height, width, channels]; one group holds one crop size.
 
         Raises PictureTooLarge when this picture would cost more than a protocol may.
         """
+
+    def side(self, manifest: Manifest) -> int:
+        """The longest shorter side, in pixels, that a picture is resized to."""
+        scales = self.scales(manifest)
+        crop = (manifest.input.height, manifest.input.width)
+        return max(scales) if scales else resized_side(manifest.resize, crop)
 
     def scales(self, manifest: Manifest) -> tuple[int, ...]:
         """The scales that this model means by this protocol."""
@@ -81,12 +92,14 @@ class Center(Protocol):
     def count(self, manifest: Manifest) -> int:
         return 1
 
-    def crops(self, picture: Image.Image, manifest: Manifest) -> list[Crops]:
+    def crops(
+        self, picture: Image.Image | Scaled, manifest: Manifest, mode: Mode = "exact"
+    ) -> list[Crops]:
         crop = (manifest.input.height, manifest.input.width)
         size = resized_size(*picture.size, manifest.resize, crop)
         frame = cropped_frame(size, manifest.resize)
         box = frame.place(center_box(frame.size, crop))
-        return [cut(picture, size, [box], manifest.resize, manifest.input.color)]
+        return [cut(picture, size, [box], manifest.resize, manifest.input.color, mode)]
 
 
 class TenCrop(Protocol):
@@ -101,7 +114,9 @@ class TenCrop(Protocol):
     def count(self, manifest: Manifest) -> int:
         return 10
 
-    def crops(self, picture: Image.Image, manifest: Manifest) -> list[Crops]:
+    def crops(
+        self, picture: Image.Image | Scaled, manifest: Manifest, mode: Mode = "exact"
+    ) -> list[Crops]:
         crop = (manifest.input.height, manifest.input.width)
         size = resized_size(*picture.size, manifest.resize, crop)
         frame = cropped_frame(size, manifest.resize)
@@ -110,7 +125,7 @@ class TenCrop(Protocol):
         # of this one's, and its left corners are the mirrors of the right ones
         mirrored = [box._replace(left=frame.width - box.left - box.width) for box in five]
         boxes = [frame.place(box) for box in five + mirrored]
-        ten = cut(picture, size, boxes, manifest.resize, manifest.input.color)
+        ten = cut(picture, size, boxes, manifest.resize, manifest.input.color, mode)
         return [np.concatenate([ten[:5], ten[5:, :, ::-1]])]
 
 
@@ -128,14 +143,16 @@ class Crops144(Protocol):
     def count(self, manifest: Manifest) -> int:
         return 36 * len(self.scales(manifest))
 
-    def crops(self, picture: Image.Image, manifest: Manifest) -> list[Crops]:
+    def crops(
+        self, picture: Image.Image | Scaled, manifest: Manifest, mode: Mode = "exact"
+    ) -> list[Crops]:
         crop = (manifest.input.height, manifest.input.width)
         color = manifest.input.color
         cuts: list[Crops] = []
         for scale in self.scales(manifest):
             size, resize = _short_side(picture, manifest, scale)
             windows = [*corner_boxes((scale, scale), crop), center_box((scale, scale), crop)]
-            for square in cut(picture, size, _squares(size, scale), resize, color):
+            for square in cut(picture, size, _squares(size, scale), resize, color, mode):
                 cuts += [square[box.top :, box.left :][: crop[0], : crop[1]] for box in windows]
                 cuts.append(resize_crop(square, crop, resize))
         stacked = np.stack(cuts)
@@ -161,7 +178,9 @@ class Dense(Protocol):
         area = manifest.input.height * manifest.input.width
         return sum(2 * math.ceil(q * q * 4 / 3 / area) for q in self.scales(manifest))
 
-    def crops(self, picture: Image.Image, manifest: Manifest) -> list[Crops]:
+    def crops(
+        self, picture: Image.Image | Scaled, manifest: Manifest, mode: Mode = "exact"
+    ) -> list[Crops]:
         groups = []
         for scale in self.scales(manifest):
             size, resize = _short_side(picture, manifest, scale)
@@ -170,13 +189,13 @@ class Dense(Protocol):
                     f"the picture is too long for dense: at scale {scale} it has "
                     f"{size[0]}x{size[1]} pixels, the limit is {self.MAX_PIXELS}"
                 )
-            whole = cut(picture, size, [Box(0, 0, *size)], resize, manifest.input.color)
+            whole = cut(picture, size, [Box(0, 0, *size)], resize, manifest.input.color, mode)
             groups.append(np.concatenate([whole, whole[:, :, ::-1]]))
         return groups
 
 
 def _short_side(
-    picture: Image.Image, manifest: Manifest, scale: int
+    picture: Image.Image | Scaled, manifest: Manifest, scale: int
 ) -> tuple[tuple[int, int], Resize]:
     """The size of the picture with its shorter side at ``scale``, and the rule that makes it so."""
     resize = Resize(rule="shortest_side", size=scale, interpolation=manifest.resize.interpolation)

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -87,6 +88,8 @@ class Settings(BaseSettings):
 
     Not cores / workers: all connections may land on one worker.
     """
+    preprocessing: Literal["exact", "fast"] = "exact"
+    """`exact`: torchvision's pixels; `fast`: scaled JPEG decoding and SIMD, within bounds."""
     providers: Annotated[Providers, NoDecode] = ()
     """`auto`, or an ordered list such as `cuda,cpu`; what is missing is passed over."""
     providers_strict: bool = False
@@ -199,6 +202,11 @@ def load() -> Settings:
         raise InvalidSettingsError(
             f"{PREFIX}MAX_BODIES_BYTES={settings.max_bodies_bytes}: one body may already have "
             f"{PREFIX}MAX_BODY_BYTES={settings.max_body_bytes}"
+        )
+    if settings.preprocessing == "fast" and find_spec("cykooz_resizer") is None:
+        raise InvalidSettingsError(
+            f"{PREFIX}PREPROCESSING=fast: the package cykooz-resizer is not installed (it comes "
+            "with the extra `fast`)"
         )
     _check_names(settings)
     return settings

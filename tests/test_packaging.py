@@ -22,13 +22,14 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 def test_the_bento_asks_for_what_the_project_asks_for() -> None:
     bento = yaml.safe_load((ROOT / "bentofile.yaml").read_text())
-    ours = PROJECT["dependencies"] + PROJECT["optional-dependencies"]["cpu"]
+    extras = PROJECT["optional-dependencies"]
+    ours = PROJECT["dependencies"] + extras["cpu"] + extras["fast"]
     assert sorted(bento["python"]["packages"]) == sorted(ours)
 
 
 def test_the_extras() -> None:
     extras = PROJECT["optional-dependencies"]
-    assert set(extras) == {"cpu", "gpu", "export", "load", "dev"}
+    assert set(extras) == {"cpu", "gpu", "fast", "export", "load", "dev"}
     runtimes = [[r for r in extras[e] if r.startswith("onnxruntime")] for e in extras]
     assert sum(map(len, runtimes)) == 2  # never both in one extra
     for requirements in [PROJECT["dependencies"], *extras.values()]:

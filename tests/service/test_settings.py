@@ -24,6 +24,7 @@ BAD = {
     "ZOO_MAX_PICTURES": ["0"],
     "ZOO_QUEUE_CROPS": ["0"],
     "ZOO_DEADLINE_MS": ["0"],
+    "ZOO_PREPROCESSING": ["slow", "Exact", "fast,exact"],
     "ZOO_LOG_LEVEL": ["LOUD"],
     "ZOO_LOG_FORMAT": ["xml"],
     "ZOO_PROVIDERS": ["gpu", "cpu,,cuda", "cpu;cuda"],
@@ -127,6 +128,17 @@ def test_what_is_loaded_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("ZOO_LOAD", value)
         loaded = settings.load()
         assert (loaded.load_all, loaded.loaded_names) == (everything, names)
+
+
+def test_fast_preprocessing_needs_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.load().preprocessing == "exact"
+    monkeypatch.setenv("ZOO_PREPROCESSING", "fast")
+    assert settings.load().preprocessing == "fast"
+    monkeypatch.setattr(settings, "find_spec", lambda name: None)
+    with pytest.raises(settings.InvalidSettingsError, match=r"ZOO_PREPROCESSING=fast: .* `fast`"):
+        settings.load()
+    monkeypatch.setenv("ZOO_PREPROCESSING", "exact")
+    assert settings.load().preprocessing == "exact"
 
 
 def test_unknown_variables_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
