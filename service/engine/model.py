@@ -128,6 +128,8 @@ class Model:
     def release(self) -> None:
         """Drop the sessions and their memory, after `close`; blocking, some ms."""
         self.batchers.clear()
+        for session in self._sessions.values():
+            session.release()
         self._sessions.clear()
 
 

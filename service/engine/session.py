@@ -123,6 +123,15 @@ class Session:
         if self._lanes:
             self._lanes.close()
 
+    def release(self) -> None:
+        """Drop ONNX Runtime's session, and with it its memory; nothing can be run any more.
+
+        The guard calls this object's own methods: left alone, the circle would keep the memory
+        until the collector comes by, which is seldom.
+        """
+        self._lanes = None
+        del self._guard, self._session
+
     def run_gray(self, batch: int) -> Outputs:
         """Compute this many gray crops: to learn what a batch costs."""
         return self.run(self._gray(batch))
