@@ -27,11 +27,13 @@ from export.registry import Spec
 from export.sources import Licence
 from service.manifest import Weights
 
-_CROPS = 16
-"""Crops to calibrate on."""
+_MAX_CROPS, _MIN_CROPS = 16, 8
+"""Crops to calibrate on. By three, EfficientNet-L2 answered a fourth picture with logits of 900."""
 _MAX_PIXELS = 2_000_000
-"""Pixels of all of them. Larger crops are shrunk rather than left out: by three of its own 800x800,
-EfficientNet-L2 answered a fourth picture with logits of 900."""
+"""Pixels of all of them, where `_MIN_CROPS` shrunk to `_SHRUNK` leave the choice."""
+_SHRUNK = 0.8
+"""The least side of a crop to calibrate on, as a share of the network's: statistics change with
+the size, and by crops of less than half L2 tells pictures apart no more."""
 _TINY = 1e-6
 _BIAS = 0.3
 """Deviation of random biases, in units of the layer's output."""
@@ -167,9 +169,11 @@ def _lift(network: nn.Module) -> None:
 def _crops(spec: Spec) -> Tensor:
     samples = pictures.sample(spec.labels)
     height, width = spec.input.height, spec.input.width
-    shrink = min(1.0, (_MAX_PIXELS / _CROPS / (height * width)) ** 0.5)
+    budget = _MAX_PIXELS / (height * width)
+    count = max(_MIN_CROPS, min(_MAX_CROPS, int(budget / _SHRUNK**2)))
+    shrink = max(_SHRUNK, min(1.0, (budget / count) ** 0.5))
     size = (int(height * shrink), int(width * shrink))
-    crops = (Reference.crops(spec, data, "center") for data in _spread(samples, _CROPS))
+    crops = (Reference.crops(spec, data, "center") for data in _spread(samples, count))
     if shrink == 1:
         return torch.cat(list(crops))
     return torch.cat(
