@@ -26,8 +26,20 @@ class Load:
     latencies_s: list[float] = field(default_factory=list)
     """Of the answers with status 200."""
     statuses: Counter[int] = field(default_factory=Counter)
-    refusals_s: list[float] = field(default_factory=list)
-    """Seconds until the answers with other statuses."""
+    refusals_s: list[tuple[int, float]] = field(default_factory=list)
+    """Of the answers with other statuses: which, and seconds until them."""
+
+    def of_status(self, status: int) -> list[float]:
+        """Seconds until the answers with a status other than 200."""
+        return [taken for other, taken in self.refusals_s if other == status]
+
+    def note(self, status: int, seconds: float) -> None:
+        """Count an answer."""
+        self.statuses[status] += 1
+        if status == 200:
+            self.latencies_s.append(seconds)
+        else:
+            self.refusals_s.append((status, seconds))
 
     @property
     def rate(self) -> float:
@@ -170,9 +182,7 @@ async def open_loop(
         connection = idle.pop()
         status = await connection.send(request)
         idle.append(connection)
-        load.statuses[status] += 1
-        taken = perf_counter() - start - due
-        (load.latencies_s if status == 200 else load.refusals_s).append(taken)
+        load.note(status, perf_counter() - start - due)
 
     tasks = []
     for due, request in zip(arrivals, itertools.cycle(requests), strict=False):
@@ -189,6 +199,4 @@ async def open_loop(
 
 async def _timed(connection: Connection, request: bytes, load: Load) -> None:
     begun = perf_counter()
-    status = await connection.send(request)
-    load.statuses[status] += 1
-    (load.latencies_s if status == 200 else load.refusals_s).append(perf_counter() - begun)
+    load.note(await connection.send(request), perf_counter() - begun)

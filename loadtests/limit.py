@@ -44,6 +44,7 @@ class Loop:
         self._process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "loadtests.inprocess", models, name, *files],
             cwd=server.ROOT,
+            env=server.clean_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -18,6 +18,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 _START_SECONDS = 120
+OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""Asks past the proxy that the environment may name: the service is on this machine."""
 
 
 class Running(NamedTuple):
@@ -60,7 +62,7 @@ def serving(*, cwd: Path = ROOT, **settings: object) -> Iterator[Running]:
         port: int = probe.getsockname()[1]
         probe.close()
         log = Path(folder, "log")
-        environment = {k: v for k, v in os.environ.items() if not k.startswith(("ZOO_", "BENTOML"))}
+        environment = clean_environment()
         environment |= {name.upper(): str(value) for name, value in settings.items()}
         environment.setdefault("ZOO_LOG_LEVEL", "WARNING")
         environment |= {"BENTOML_HOME": folder, "BENTOML_DO_NOT_TRACK": "True"}
@@ -83,6 +85,11 @@ def serving(*, cwd: Path = ROOT, **settings: object) -> Iterator[Running]:
             _stop(process)
 
 
+def clean_environment() -> dict[str, str]:
+    """This process' environment without settings: every contender has its own, or none."""
+    return {k: v for k, v in os.environ.items() if not k.startswith(("ZOO_", "BENTOML"))}
+
+
 def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
     url = f"http://127.0.0.1:{port}/readyz"
     end = time.monotonic() + _START_SECONDS
@@ -91,7 +98,7 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
             break
         with (
             contextlib.suppress(OSError, urllib.error.URLError),
-            urllib.request.urlopen(url, timeout=5) as answer,
+            OPENER.open(url, timeout=5) as answer,
         ):
             if answer.status == 200:
                 return

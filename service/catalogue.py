@@ -151,7 +151,7 @@ class Catalogue:
             if isinstance(manifest, EnsembleManifest):
                 ensembles.append((found, manifest))
             else:
-                self._know(Network(found, manifest, self._settings.of_model(found.name).max_batch))
+                self._know(Network(found, manifest, self._settings.of_model(found.name)))
         for found, ensemble in ensembles:
             self._assemble(found, ensemble)
 

@@ -65,6 +65,8 @@ class _Request(NamedTuple):
 class _Prepared(NamedTuple):
     groups: list[list[Crops]]
     """For each part of the answer its protocol's groups."""
+    waited_s: float
+    """Until a thread took the picture."""
     decode_s: float
     preprocess_s: float
 
@@ -187,14 +189,16 @@ class DataPlane:
             done = await _all(runs)
             probabilities = _combined(request.parts, prepared.groups, done)
         except ZooError as error:
-            return error
+            # the frames of a traceback hold the picture, and the error: a circle, kept for long
+            error.__cause__ = error.__context__ = None
+            return error.with_traceback(None)
         except Exception:
             logger.exception("a picture of %d bytes could not be classified", len(picture))
             return Internal("the picture could not be classified")
         stages = {
             "decode": prepared.decode_s,
             "preprocess": prepared.preprocess_s,
-            "queue": max(answer.queue_s for answer in done),
+            "queue": prepared.waited_s + max(answer.queue_s for answer in done),
             "inference": max(answer.inference_s for answer in done),
             "total": perf_counter() - request.started,
         }
@@ -211,6 +215,7 @@ class DataPlane:
 
     async def _prepare(self, picture: bytes | memoryview, request: _Request) -> _Prepared:
         """Decode and crop in a thread. What has not begun when the client leaves never does."""
+        submitted = perf_counter()
 
         def prepare() -> _Prepared:
             begun = perf_counter()
@@ -224,7 +229,7 @@ class DataPlane:
             groups = [
                 part.protocol.crops(image, part.network.manifest, mode) for part in request.parts
             ]
-            return _Prepared(groups, decoded - begun, perf_counter() - decoded)
+            return _Prepared(groups, begun - submitted, decoded - begun, perf_counter() - decoded)
 
         future = self._pool.submit("prepare", prepare)
         left = max(0.0, request.deadline - perf_counter())

@@ -136,6 +136,11 @@ class Loader:
             work = partial(Model, network.found, network.manifest, self._settings)
             try:
                 model = await self._thread.submit("run", work)
+            except (OSError, MemoryError) as error:  # the next request tries again
+                logger.exception("%s version %s cannot be loaded", network.name, network.version)
+                metrics.MODEL_LOADS.labels(network.name, "failed").inc()
+                reason = f"model {network.name!r} cannot be loaded now: {_words(error)}"
+                raise NotReady(reason, retry_after=1) from None
             except Exception as error:  # one model must not keep the others from serving
                 if not isinstance(error, RefusedModelError | BrokenModelError):
                     logger.exception("%s version %s: loading failed", network.name, network.version)
@@ -196,6 +201,10 @@ class Loader:
 
 def _missing(wanted: Network | Ensemble) -> list[Network]:
     return [network for network in wanted.networks if not network.ready]
+
+
+def _words(error: OSError | MemoryError) -> str:
+    return (isinstance(error, OSError) and error.strerror) or "memory is short"
 
 
 def _idle(network: Network) -> bool:

@@ -108,7 +108,7 @@ MODEL_BYTES = Gauge(
 MODEL_LOADS = Counter(
     "zoo_model_loads",
     "Loads of a model, by result: ok, refused (its files are broken), no_room "
-    "(ZOO_MODEL_MEMORY_MB).",
+    "(ZOO_MODEL_MEMORY_MB), failed (for now: the next request tries again).",
     ["model", "result"],
 )
 MODEL_EVICTIONS = Counter(
@@ -139,8 +139,8 @@ class ModelObserver:
         RETRIED.labels(self._model).inc()
 
     def waiting(self, crops: int) -> None:
-        """This many crops wait now."""
-        self._waiting.set(crops)
+        """This many crops more wait now, or fewer."""
+        self._waiting.inc(crops)
 
 
 def exposition() -> bytes:

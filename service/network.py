@@ -10,6 +10,7 @@ from service.errors import NotReady
 from service.manifest import Manifest
 from service.protocols import PROTOCOLS
 from service.repository import Label, Version
+from service.settings import ModelSettings, PrecisionName
 
 State = Literal["ready", "loading", "unloaded"]
 
@@ -22,14 +23,16 @@ FIXED_BYTES = 1_000_000
 class Network:
     """What the manifest says, and, while it is loaded, the model that computes."""
 
-    def __init__(self, found: Version, manifest: Manifest, max_batch: int | None) -> None:
-        """``max_batch`` is the setting: 0 where the engine chooses."""
+    def __init__(self, found: Version, manifest: Manifest, settings: ModelSettings) -> None:
+        """``settings`` are the model's own, the common ones filled in."""
         self.name, self.version = manifest.name, manifest.version
         self.found = found
         self.manifest = manifest
         self.classes = manifest.classes
         self.networks = [self]
-        self.estimated_bytes = estimated_bytes(manifest, max_batch or CPU_BATCH)
+        self.estimated_bytes = estimated_bytes(
+            manifest, settings.max_batch or CPU_BATCH, settings.precision
+        )
         self.kept = False
         """Whether it is never unloaded."""
         self.uses = 0
@@ -78,7 +81,7 @@ class Network:
         return model
 
 
-def estimated_bytes(manifest: Manifest, batch: int) -> int:
+def estimated_bytes(manifest: Manifest, batch: int, precision: PrecisionName | None = None) -> int:
     """About how many bytes of memory a loaded network takes.
 
     Its weights, once for each graph that its protocols need; what its layers need for a batch of
@@ -88,6 +91,9 @@ def estimated_bytes(manifest: Manifest, batch: int) -> int:
     """
     graphs = {"model", *(PROTOCOLS[name].graph for name in manifest.protocols.names)}
     first = {file.role: file.bytes for file in reversed(manifest.files)}
+    for file in manifest.files:
+        if file.role == "model" and file.precision == precision:
+            first["model"] = file.bytes
     shared = sum(file.bytes for file in manifest.files if file.role == "external_data")
     weights = sum(first.get(graph, 0) + shared for graph in graphs)
     size = manifest.input

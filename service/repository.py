@@ -82,7 +82,7 @@ def check_files(folder: Path, manifest: Manifest) -> None:
     """Check the proof and every file that a manifest lists.
 
     Raises RefusedModelError when the proof failed, or a file is missing, lies outside
-    ``folder``, or differs in size or SHA-256.
+    ``folder``, or differs in size or SHA-256; OSError when that cannot be found out now.
     """
     if manifest.verification is not None and not manifest.verification.passed:
         raise RefusedModelError("its proof of equality with the network failed")
@@ -100,7 +100,7 @@ def labels(folder: Path, manifest: Manifest) -> list[Label]:
             rows = list(csv.DictReader(stream, strict=True))
         names = [Label(row["synset"] or None, row["label"]) for row in rows]
         indices = [int(row["index"]) for row in rows]
-    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise RefusedModelError(f"{manifest.labels} cannot be read: {error!r}") from error
     if indices != list(range(manifest.classes)):
         raise RefusedModelError(
@@ -120,7 +120,7 @@ def _check(folder: Path, file: ModelFile) -> None:
         if size != file.bytes:
             raise RefusedModelError(f"{file.path} has {size} bytes, the manifest says {file.bytes}")
         digest = sha256_of(path)
-    except OSError as error:
+    except FileNotFoundError as error:
         raise RefusedModelError(f"{file.path} cannot be read: {error.strerror}") from error
     if digest != file.sha256:
         raise RefusedModelError(

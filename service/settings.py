@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
@@ -46,7 +47,10 @@ MaxBatch = Annotated[int, Field(ge=0, le=4096)]
 def _default_cache() -> Path:
     """Where programs of this user keep what they can make again (XDG base directories)."""
     home = os.environ.get("XDG_CACHE_HOME", "")
-    folder = Path(home) if Path(home).is_absolute() else Path("~/.cache")
+    try:
+        folder = Path(home) if Path(home).is_absolute() else Path("~/.cache").expanduser()
+    except RuntimeError:  # a user without a home
+        folder = Path(tempfile.gettempdir())
     return folder / "imagenet-zoo-server"
 
 
@@ -133,13 +137,16 @@ class Settings(BaseSettings):
             return value
         try:
             return json.loads(value)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ValueError(f"no JSON: {error}") from None
 
     @field_validator("cache")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().absolute()
+        try:
+            return value.expanduser().absolute()
+        except RuntimeError as error:  # nobody's home
+            raise ValueError(str(error)) from None
 
     @field_validator("load")
     @classmethod
@@ -154,9 +161,12 @@ class Settings(BaseSettings):
     @field_validator("models")
     @classmethod
     def _is_folder(cls, value: Path) -> Path:
-        if not value.is_dir():
-            raise ValueError(f"there is no folder {value}")
-        return value.resolve()
+        try:
+            if value.is_dir() and list(value.iterdir()):
+                return value.resolve()
+        except OSError as error:
+            raise ValueError(f"it cannot be read: {error.strerror}") from None
+        raise ValueError(f"there is no folder {value}" if not value.is_dir() else "it is empty")
 
     def of_model(self, name: str) -> ModelSettings:
         """The settings of one model, the common ones filled in: nothing is None."""

@@ -11,8 +11,6 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from importlib import resources
 from io import BytesIO
@@ -23,6 +21,7 @@ from urllib.parse import urlsplit
 from PIL import Image
 
 from loadtests.gpu.report import Figures, figures
+from loadtests.server import OPENER
 
 READY_S = 240
 """A start builds TensorRT engines."""
@@ -82,7 +81,7 @@ def _wait(process: subprocess.Popen[bytes], url: str, log: Path, ready_s: float)
     end = time.monotonic() + ready_s
     while process.poll() is None and time.monotonic() < end:
         with contextlib.suppress(OSError):
-            if urllib.request.urlopen(f"{url}/readyz", timeout=5).status == 200:  # noqa: S310
+            if OPENER.open(f"{url}/readyz", timeout=5).status == 200:
                 return
         time.sleep(0.1)
     lines = log.read_text(errors="replace").strip().splitlines()

@@ -6,14 +6,17 @@ A permit is an argument of the call that enqueues, so work that was not admitted
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable
 from time import perf_counter
 from types import TracebackType
 
 from service.errors import Overloaded
 
-_MEMORY_CROPS = 64
-"""How many crops the pace of the engine is averaged over."""
+_WINDOW_S = 2.0
+"""How far back the pace of the engine is looked for."""
+_EVIDENCE = 16
+"""Answers within the window from which on a pace is believed."""
 
 
 class Permit:
@@ -34,9 +37,9 @@ class Permit:
         self._admission.park(-self._parked)
         self._parked = 0
 
-    def release(self) -> None:
+    def release(self, *, answered: bool = True) -> None:
         """Give the places back; a second call does nothing."""
-        self._admission.release(self.crops, self._parked)
+        self._admission.release(self.crops, self._parked, answered=answered)
         self.crops = self._parked = 0
 
     def __enter__(self) -> Permit:
@@ -48,14 +51,15 @@ class Permit:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.release()
+        self.release(answered=kind is None)
 
 
 class Admission:
     """Counts the crops that are accepted and not yet answered, in one event loop.
 
-    It also learns how long a crop takes while all threads are busy, so that a request which could
-    only wait until its deadline has passed is refused at once instead.
+    While more work is there than threads, it also counts what is answered, so that a request which
+    could only wait until its deadline has passed is refused at once instead. What it knows is of
+    the last seconds: once there is room, all of it is forgotten.
     """
 
     def __init__(
@@ -73,8 +77,9 @@ class Admission:
         self._changed = changed
         self._threads = threads
         self._clock = clock
-        self._pace = 0.0
-        self._released = 0.0
+        self._answers: deque[tuple[float, int]] = deque()
+        """When, in the present rush, a permit was given back, and its crops."""
+        self._since = 0.0
 
     def acquire(self, crops: int, seconds: float = math.inf) -> Permit:
         """Take a permit for a request that has ``seconds`` until its deadline.
@@ -90,32 +95,41 @@ class Admission:
                 retry_after=1,
             )
         busy = self.in_use - self._parked
-        wait = (busy + crops) * self._pace
-        if busy > self._threads and wait > seconds:
+        if busy <= self._threads:
+            self._begin()
+        wait = (busy + crops) * self._pace()
+        if wait > seconds:
             raise Overloaded(
                 f"{busy} crops are waiting, which take about {wait:.1f} s; the deadline is "
                 f"in {seconds:.1f} s",
                 retry_after=math.ceil(wait - seconds),
             )
-        if busy <= self._threads:
-            self._released = self._clock()
         self.in_use += crops
         self._changed(self.in_use)
         return Permit(self, crops)
 
+    def _begin(self) -> None:
+        """There is room: whatever rush there was is over."""
+        self._since = self._clock()
+        self._answers.clear()
+
+    def _pace(self) -> float:
+        """Seconds per crop over the last seconds of this rush; 0 where too little is known."""
+        now = self._clock()
+        while self._answers and self._answers[0][0] < now - _WINDOW_S:
+            self._answers.popleft()
+        if len(self._answers) < _EVIDENCE:
+            return 0.0
+        return min(_WINDOW_S, now - self._since) / sum(crops for _, crops in self._answers)
+
     def park(self, crops: int) -> None:
         """Count this many of the crops as waiting for their model; `Permit.park` calls this."""
-        if self.in_use - self._parked <= self._threads:
-            self._released = self._clock()
         self._parked += crops
 
-    def release(self, crops: int, parked: int = 0) -> None:
+    def release(self, crops: int, parked: int = 0, *, answered: bool = True) -> None:
         """Give back the places of a permit; `Permit.release` calls this."""
-        if crops and not parked and self.in_use - self._parked > self._threads:
-            now = self._clock()
-            share = 1 - math.exp(-crops / _MEMORY_CROPS)
-            self._pace += share * ((now - self._released) / crops - self._pace)
-            self._released = now
+        if crops and answered and not parked:
+            self._answers.append((self._clock(), crops))
         self._parked -= parked
         self.in_use -= crops
         self._changed(self.in_use)

@@ -39,7 +39,7 @@ class BatchObserver(Protocol):
         """A request left the queue unanswered: `cancelled` or `expired`."""
 
     def waiting(self, crops: int) -> None:
-        """This many crops wait now."""
+        """This many crops more wait now, or fewer."""
 
     def retried(self, requests: int) -> None:
         """A batch failed; its parts, of this many requests, are run one by one."""
@@ -80,6 +80,11 @@ class _Slice(NamedTuple):
     request: _Request
     start: int
     stop: int
+
+
+def _timed(run: Callable[[Crops], Outputs], crops: Crops) -> tuple[float, Outputs]:
+    """When the run began, by ``time.perf_counter``, and what it gave."""
+    return perf_counter(), run(crops)
 
 
 class Batcher:
@@ -140,7 +145,7 @@ class Batcher:
 
     def _count(self, crops: int) -> None:
         self._waiting += crops
-        self._observer.waiting(self._waiting)
+        self._observer.waiting(crops)
 
     def _fill(self) -> None:
         """Start batches while the device has room and something waits."""
@@ -197,18 +202,16 @@ class Batcher:
     async def _work(self, batch: Sequence[_Slice]) -> None:
         pieces = [part.request.crops[part.start : part.stop] for part in batch]
         crops = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        now = perf_counter()
-        for part in batch:
-            part.request.started = part.request.started or now
         self._observer.batch(len(crops))
         try:
-            outputs = await self._pool.submit("run", partial(self._run, crops))
+            started, outputs = await self._pool.submit("run", partial(_timed, self._run, crops))
         except Exception:
             logger.exception("a batch of %d crops failed", len(crops))
             await self._retry(batch)
             return
         offset = 0
         for part in batch:
+            part.request.started = part.request.started or started
             count = part.stop - part.start
             piece = Outputs(*(values[offset : offset + count] for values in outputs))
             offset += count

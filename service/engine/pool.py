@@ -25,21 +25,28 @@ class _Task:
     __slots__ = ("future", "loop", "work")
 
     def __init__(self, work: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> None:
-        self.work = work
+        self.work: Callable[[], Any] | None = work
         self.loop = loop
         self.future: asyncio.Future[Any] = loop.create_future()
+        self.future.add_done_callback(self._drop)
 
     def __call__(self) -> None:
         """Do the work in this thread, and settle the future in its own."""
-        if self.future.done():  # a glance from another thread: too early only by a moment
+        work = self.work
+        if work is None:
             return
         result, error = None, None
         try:
-            result = self.work()
+            result = work()
         except BaseException as raised:  # noqa: BLE001  it is raised where the future is awaited
             error = raised
         with suppress(RuntimeError):  # the loop was closed: nobody waits any more
             self.loop.call_soon_threadsafe(_settle, self.future, result, error)
+        del work, result, error  # an error's frames would hold it, and what was worked on
+
+    def _drop(self, _: asyncio.Future[Any]) -> None:
+        """Nobody waits any more: let go of the picture, though the task may stand in its lane."""
+        self.work = None
 
 
 def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:

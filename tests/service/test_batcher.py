@@ -52,8 +52,8 @@ class Log:
         self.reasons["retried"] += 1
 
     def waiting(self, crops: int) -> None:
-        assert crops >= 0
-        self.now = crops
+        self.now += crops
+        assert self.now >= 0
 
 
 def crops(*values: int, side: int = 2) -> np.ndarray:
@@ -215,36 +215,58 @@ class Clock:
         return self.now
 
 
+def rush(admission: Admission, clock: Clock, count: int, crops: int, pace: float) -> None:
+    """Let this many requests wait, and answer them one after the other but for ten."""
+    permits = [admission.acquire(crops) for _ in range(count)]
+    for permit in permits[:-10]:
+        clock.now += crops * pace
+        permit.release()
+
+
 def test_what_could_not_be_answered_in_time_is_refused_at_once() -> None:
     clock = Clock()
-    admission = Admission(1000, lambda crops: None, threads=2, clock=clock)
-    permits = [admission.acquire(1, 0.001) for _ in range(3)]  # nothing is known yet
-    permits += [admission.acquire(1) for _ in range(397)]
-    for permit in permits[:300]:
-        clock.now += 0.01
-        permit.release()
+    admission = Admission(10_000, lambda crops: None, threads=2, clock=clock)
+    rush(admission, clock, 200, 1, 0.01)
+    more = [admission.acquire(1) for _ in range(89)]  # 99 now, a second's work with one more
     with pytest.raises(Overloaded, match=r"1\.0 s") as refused:
-        admission.acquire(1, 0.5)
+        admission.acquire(1, 0.9)
     assert refused.value.retry_after == 1
-    admission.acquire(1, 1.5).release()
-    for permit in permits[300:398]:
-        permit.release()
-    assert admission.in_use == 2
-    admission.acquire(1, 0.001).release()  # a thread is free, or about to be
+    admission.acquire(1, 1.1).release()
+    assert len(more) + 10 == admission.in_use
 
 
-def test_idle_time_does_not_count_as_slowness() -> None:
+def test_a_slow_past_is_forgotten_once_there_is_room() -> None:
     clock = Clock()
-    admission = Admission(1000, lambda crops: None, threads=1, clock=clock)
-    for _ in range(50):
-        clock.now += 100  # nobody comes
-        permits = [admission.acquire(1) for _ in range(3)]
-        for permit in permits:
-            clock.now += 0.01
+    admission = Admission(1000, lambda crops: None, threads=2, clock=clock)
+    slow = [admission.acquire(1) for _ in range(48)]
+    for permit in slow:
+        clock.now += 0.05
+        permit.release()
+    for _ in range(40):  # nobody comes for a while, then twenty at once: nothing is known of them
+        clock.now += 3
+        for permit in [admission.acquire(1, 0.1) for _ in range(20)]:
+            clock.now += 0.001
             permit.release()
-    many = [admission.acquire(1) for _ in range(90)]
-    admission.acquire(1, 1.0).release()
-    assert len(many) == admission.in_use
+
+
+def test_a_few_large_requests_that_end_together_tell_nothing() -> None:
+    clock = Clock()
+    admission = Admission(10_000, lambda crops: None, threads=2, clock=clock)
+    large = [admission.acquire(144) for _ in range(7)]
+    clock.now += 9
+    for permit in large[:6]:
+        permit.release()
+        admission.acquire(144, 1.5).release(answered=False)
+
+
+def test_those_who_left_do_not_count_as_answered() -> None:
+    clock = Clock()
+    admission = Admission(10_000, lambda crops: None, threads=2, clock=clock)
+    rush(admission, clock, 200, 1, 0.01)
+    for permit in [admission.acquire(1) for _ in range(500)]:
+        permit.release(answered=False)
+    with pytest.raises(Overloaded):
+        admission.acquire(1, 0.05)
 
 
 async def test_a_permit_carries_no_more_than_it_says() -> None:

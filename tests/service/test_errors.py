@@ -303,6 +303,16 @@ def test_memory_of_large_pictures_is_given_back(server: Server) -> None:
     assert server.memory() - before < 40e6
 
 
+def test_memory_of_refused_pictures_is_given_back(server: Server) -> None:
+    broken = b"\xff\xd8\xff\xe0" + bytes(8_000_000)
+    for _ in range(3):
+        assert server.classify(broken).json()["code"] == "undecodable_picture"
+    before = server.memory()
+    for _ in range(25):
+        server.classify(broken)
+    assert server.memory() - before < 60e6
+
+
 def test_a_client_that_leaves_harms_nobody(limited: Server) -> None:
     host, port = limited.url.removeprefix("http://").split(":")
     data = COFFEE.read_bytes()

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from service import repository
 from service.answers import Classification
 from service.dataplane import DataPlane, Query
 from service.errors import (
@@ -230,6 +231,23 @@ async def test_the_default_model_is_loaded_whatever_the_limit(folder: Path) -> N
         with pytest.raises(NotReady):
             await ask(plane, "a")
         await ask(plane)
+
+
+async def test_what_cannot_be_read_now_is_tried_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with started(folder) as plane:
+        with monkeypatch.context() as patch:
+            patch.setattr(repository, "check_files", _too_many_open_files)
+            with pytest.raises(NotReady, match="Too many open files") as failed:
+                await ask(plane, "a")
+        assert failed.value.retry_after == 1
+        assert states(plane)["a"] == "unloaded"
+        assert (await ask(plane, "a")).model == "a"
+
+
+def _too_many_open_files(*_: object) -> None:
+    raise OSError(24, "Too many open files")
 
 
 async def test_a_broken_newest_version_gives_way_to_an_older_one(folder: Path) -> None:

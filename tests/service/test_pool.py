@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import weakref
 
 import pytest
 
@@ -47,6 +48,26 @@ async def test_cancelled_work_never_begins() -> None:
     await first
     assert await pool.submit("run", lambda: 1) == 1
     assert not begun.is_set()
+    pool.close()
+
+
+async def test_what_was_cancelled_lets_go_of_its_picture_at_once() -> None:
+    class Picture:
+        def work(self) -> None:
+            pass
+
+    pool = Pool(1, "test")
+    gate = threading.Event()
+    first = pool.submit("run", gate.wait)
+    picture = Picture()
+    gone = weakref.ref(picture)
+    second = pool.submit("prepare", picture.work)
+    second.cancel()
+    del picture
+    await asyncio.sleep(0)
+    assert gone() is None
+    gate.set()
+    await first
     pool.close()
 
 
