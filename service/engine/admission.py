@@ -15,6 +15,9 @@ from service.errors import Overloaded
 
 _WINDOW_S = 2.0
 """How far back the pace of the engine is looked for."""
+_CAUTION = 1.4
+"""What waits is taken to need this much longer than the pace says, which varies: an answer that
+comes too late has cost its work all the same."""
 _EVIDENCE = 16
 """Answers within the window from which on a pace is believed."""
 
@@ -97,7 +100,7 @@ class Admission:
         busy = self.in_use - self._parked
         if busy <= self._threads:
             self._begin()
-        wait = (busy + crops) * self._pace()
+        wait = (busy + crops) * self._pace() * _CAUTION
         if wait > seconds:
             raise Overloaded(
                 f"{busy} crops are waiting, which take about {wait:.1f} s; the deadline is "
