@@ -28,7 +28,7 @@ from export.sources import Licence
 from service.manifest import Weights
 
 _MAX_CROPS, _MIN_CROPS = 16, 8
-"""Crops to calibrate on. By three, EfficientNet-L2 answered a fourth picture with logits of 900."""
+"""Crops to calibrate on. By three alone, EfficientNet-L2 answered a fourth picture with chaos."""
 _MAX_PIXELS = 2_000_000
 """Pixels of all of them, where `_MIN_CROPS` shrunk to `_SHRUNK` leave the choice."""
 _SHRUNK = 0.8
@@ -44,8 +44,8 @@ block: a thousandth of the answers' deviation after the 152 layers of a ResNet."
 
 _LIFT = 1.0
 """Mean of the biases of batch normalisations in a network without residual branches. At 0 half of
-what enters a ReLU is lost, which sets pictures apart by a fifth more at every layer, and
-differences of rounding with them: two thousandths of the answers' deviation for Inception-v4."""
+what enters a ReLU is lost, which sets pictures further apart at every layer, and differences of
+rounding with them: Inception-v4 then failed its proof."""
 
 _TEXT = """\
 The weights are random: drawn by this project's seeded initialisation (seed {seed}), trained on

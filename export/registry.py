@@ -62,6 +62,16 @@ class Spec:
     """Makes the network fully convolutional, for the protocol ``dense``; see export/dense.py."""
 
 
+def dense_form(name: str) -> Conversion:
+    """The conversion of this name in export/dense.py, which imports torch, when it is called."""
+
+    def convert(network: nn.Module) -> nn.Module:
+        converted: nn.Module = getattr(importlib.import_module("export.dense"), name)(network)
+        return converted
+
+    return convert
+
+
 _SPECS: dict[str, Spec] = {}
 
 

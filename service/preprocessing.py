@@ -80,7 +80,7 @@ def resized_side(resize: Resize, crop: tuple[int, int]) -> int:
 def decoded_side(side: int) -> int:
     """Pixels that a shorter side keeps when a picture is decoded scaled, to be resized to ``side``.
 
-    See docs/protocols.md for the measurement behind the margin.
+    ``python -m loadtests.preprocessing`` shows what the margin does to pixels and first answers.
     """
     return round(side * DECODE_MARGIN)
 

@@ -1,9 +1,9 @@
 """A window of a resized picture, to the last bit what Pillow makes of the whole.
 
-Pillow can resize a box alone, but takes the box in single precision, which moves a value or two in
-a hundred by one level. Here its 8-bit arithmetic is done for the window's rows and columns only:
-filters widened by the scale where a picture shrinks, weights normalised in double precision and
-rounded to 22 bits, columns first within each row, then rows, each pass rounded to a byte.
+Pillow can resize a box alone, but takes the box in single precision, which moves values by a
+level. Here its 8-bit arithmetic is done for the window's rows and columns only: filters widened by
+the scale where a picture shrinks, weights normalised in double precision and rounded to 22 bits,
+columns first within each row, then rows, each pass rounded to a byte.
 """
 
 from __future__ import annotations

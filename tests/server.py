@@ -33,15 +33,18 @@ class Server:
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 
-    def logged(self, text: str) -> str:
-        """The first line of the log with this text; an access line follows its answer."""
-        end = time.monotonic() + 10
+    def logged(self, text: str, times: int = 1, seconds: float = 10) -> str:
+        """The line of the log that has this text the ``times``-th time; waits for it.
+
+        An access line follows its answer, and workers start one after the other.
+        """
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
-            for line in self.log.splitlines():
-                if text in line:
-                    return line
+            lines = [line for line in self.log.splitlines() if text in line]
+            if len(lines) >= times:
+                return lines[times - 1]
             time.sleep(0.02)
-        raise AssertionError(f"{text!r} is not in the log: {self.log}")
+        raise AssertionError(f"{text!r} is not {times} times in the log: {self.log}")
 
     def metric(self, sample: str) -> float:
         """The value of one sample of /metrics, by its name and labels as they are written."""
@@ -112,13 +115,14 @@ def serving(
     try:
         server = Server(f"http://127.0.0.1:{port}", process, log)
         with server.client:
-            _wait_until_ready(server, ready)
+            wait_until_ready(server, ready)
             yield server
     finally:
         stop(process)
 
 
-def _wait_until_ready(server: Server, status: int) -> None:
+def wait_until_ready(server: Server, status: int = 200) -> None:
+    """Wait until /readyz answers ``status``. Raises RuntimeError with the log."""
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
         if server.process.poll() is not None:

@@ -17,7 +17,7 @@ from typing import Literal
 
 from torch import nn
 
-from export.architectures.classic import Classic
+from export.architectures.classic import Classic, Layers, last_features, three_layers
 from export.architectures.local_response import caffe_form, paper_form
 
 
@@ -30,7 +30,7 @@ class AlexNet2012(Classic):
 
     def __init__(self, response: Literal["paper", "caffe"] = "paper", classes: int = 1000) -> None:
         normalisation = paper_form if response == "paper" else caffe_form
-        features: list[tuple[str, nn.Module]] = [
+        features: Layers = [
             ("conv1", nn.Conv2d(3, 96, 11, stride=4)),
             ("relu1", nn.ReLU()),
             ("norm1", normalisation(96)),
@@ -39,23 +39,9 @@ class AlexNet2012(Classic):
             ("relu2", nn.ReLU()),
             ("norm2", normalisation(256)),
             ("pool2", nn.MaxPool2d(3, 2)),
-            ("conv3", nn.Conv2d(256, 384, 3, padding=1)),
-            ("relu3", nn.ReLU()),
-            ("conv4", nn.Conv2d(384, 384, 3, padding=1, groups=2)),
-            ("relu4", nn.ReLU()),
-            ("conv5", nn.Conv2d(384, 256, 3, padding=1, groups=2)),
-            ("relu5", nn.ReLU()),
-            ("pool5", nn.MaxPool2d(3, 2)),
-        ]
-        classifier: list[tuple[str, nn.Module]] = [
-            ("fc6", nn.Linear(256 * 6 * 6, 4096)),
-            ("relu6", nn.ReLU()),
-            ("drop6", nn.Dropout(0.5)),
-            ("fc7", nn.Linear(4096, 4096)),
-            ("relu7", nn.ReLU()),
-            ("drop7", nn.Dropout(0.5)),
-            ("fc8", nn.Linear(4096, classes)),
+            *last_features(groups=2),
         ]
         super().__init__(
-            nn.Sequential(OrderedDict(features)), nn.Sequential(OrderedDict(classifier))
+            nn.Sequential(OrderedDict(features)),
+            nn.Sequential(OrderedDict(three_layers(classes))),
         )

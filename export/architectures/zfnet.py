@@ -17,7 +17,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from export.architectures.classic import Classic
+from export.architectures.classic import Classic, Layers, last_features, three_layers
 from export.architectures.local_response import paper_form
 
 
@@ -25,7 +25,7 @@ class ZFNet(Classic):
     """float32 [N, 3, 224, 224], mean subtracted -> logits float32 [N, 1000]."""
 
     def __init__(self, classes: int = 1000) -> None:
-        features: list[tuple[str, nn.Module]] = [
+        features: Layers = [
             ("conv1", nn.Conv2d(3, 96, 7, stride=2, padding=1)),
             ("relu1", nn.ReLU()),
             ("pool1", nn.MaxPool2d(3, 2, ceil_mode=True)),
@@ -34,23 +34,9 @@ class ZFNet(Classic):
             ("relu2", nn.ReLU()),
             ("pool2", nn.MaxPool2d(3, 2, ceil_mode=True)),
             ("norm2", paper_form(256)),
-            ("conv3", nn.Conv2d(256, 384, 3, padding=1)),
-            ("relu3", nn.ReLU()),
-            ("conv4", nn.Conv2d(384, 384, 3, padding=1)),
-            ("relu4", nn.ReLU()),
-            ("conv5", nn.Conv2d(384, 256, 3, padding=1)),
-            ("relu5", nn.ReLU()),
-            ("pool5", nn.MaxPool2d(3, 2)),
-        ]
-        classifier: list[tuple[str, nn.Module]] = [
-            ("fc6", nn.Linear(256 * 6 * 6, 4096)),
-            ("relu6", nn.ReLU()),
-            ("drop6", nn.Dropout(0.5)),
-            ("fc7", nn.Linear(4096, 4096)),
-            ("relu7", nn.ReLU()),
-            ("drop7", nn.Dropout(0.5)),
-            ("fc8", nn.Linear(4096, classes)),
+            *last_features(groups=1),
         ]
         super().__init__(
-            nn.Sequential(OrderedDict(features)), nn.Sequential(OrderedDict(classifier))
+            nn.Sequential(OrderedDict(features)),
+            nn.Sequential(OrderedDict(three_layers(classes))),
         )

@@ -5,21 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from export.libraries import torchvision
+from export.registry import dense_form
 from service.manifest import Paper
 
 if TYPE_CHECKING:
-    from torch import nn
+    pass
 
 _PAPER = Paper(
     title="One weird trick for parallelizing convolutional neural networks",
     url="https://arxiv.org/abs/1404.5997",
 )
-
-
-def _dense(network: nn.Module) -> nn.Module:
-    from export.dense import classic
-
-    return classic(network)
 
 
 torchvision(
@@ -33,6 +28,6 @@ torchvision(
     file="alexnet-owt-7be5be79.pth",
     accuracy=(56.522, 79.066),
     peers=("pytorchcv:alexnetb",),
-    dense=_dense,
+    dense=dense_form("classic"),
     scales=(256, 384, 512),
 )

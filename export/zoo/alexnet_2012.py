@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from export.libraries import protocols
-from export.registry import register
+from export.registry import dense_form, register
 from export.sources import CheckpointOnly
 from service.manifest import Input, Paper, PublishedError, Resize
 
@@ -19,12 +19,6 @@ if TYPE_CHECKING:
 
 CAFFE_MEAN = (104.00699, 116.66877, 122.67892)
 """Blue, green, red: the means of Caffe's imagenet_mean.binaryproto."""
-
-
-def _dense(network: nn.Module) -> nn.Module:
-    from export.dense import classic
-
-    return classic(network)
 
 
 @register(
@@ -50,7 +44,7 @@ def _dense(network: nn.Module) -> nn.Module:
     ),
     resize=Resize(rule="shortest_side", size=256, interpolation="bilinear", centre_square=True),
     protocols=protocols(256, dense=(256, 384, 512)),
-    dense=_dense,
+    dense=dense_form("classic"),
     mean_image=True,
     weights=CheckpointOnly(
         known="cuda-convnet's were never published; BVLC's were trained with Caffe's k = 1"

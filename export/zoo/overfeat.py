@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from export.libraries import protocols
-from export.registry import register
+from export.registry import dense_form, register
 from export.sources import CheckpointOnly
 from service.manifest import Input, Paper, PublishedError, Resize
 
@@ -17,12 +17,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 MEAN, STD = 118.380948, 61.896913
-
-
-def _dense(network: nn.Module) -> nn.Module:
-    from export.dense import overfeat
-
-    return overfeat(network)
 
 
 @register(
@@ -50,7 +44,7 @@ def _dense(network: nn.Module) -> nn.Module:
     resize=Resize(rule="shortest_side", size=256, interpolation="bilinear"),
     # dense at the shorter sides of the paper's six scales, Table 5
     protocols=protocols(256, dense=(245, 281, 317, 389, 425, 461)),
-    dense=_dense,
+    dense=dense_form("overfeat"),
     weights=CheckpointOnly(
         known="the authors' net_weight_0 as a state dict: 16 tensors in order, layers 6 to 8 flat"
     ),

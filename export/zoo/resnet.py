@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from export.libraries import torchvision
+from export.registry import dense_form
 from service.manifest import Paper, PublishedError
 
 if TYPE_CHECKING:
-    from torch import nn
+    pass
 
 _PAPER = Paper(
     title="Deep Residual Learning for Image Recognition",
@@ -48,12 +49,6 @@ def _paper(name: str) -> tuple[PublishedError, ...]:
     )
 
 
-def _dense(network: nn.Module) -> nn.Module:
-    from export.dense import resnet
-
-    return resnet(network)
-
-
 for _name, _file, _parameters, _multiply_adds, _accuracy in _NETWORKS:
     torchvision(
         name=_name,
@@ -67,6 +62,6 @@ for _name, _file, _parameters, _multiply_adds, _accuracy in _NETWORKS:
         accuracy=_accuracy,
         published=_paper(_name),
         peers=(f"timm:{_name}", f"pytorchcv:{_PYTORCHCV[_name]}"),
-        dense=_dense,
+        dense=dense_form("resnet"),
         scales=(224, 256, 384, 480, 640),
     )

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from export.libraries import torchvision
+from export.registry import dense_form
 from service.manifest import Paper, PublishedError
 
 if TYPE_CHECKING:
-    from torch import nn
+    pass
 
 _PAPER = Paper(
     title="Very Deep Convolutional Networks for Large-Scale Image Recognition",
@@ -47,12 +48,6 @@ _PUBLISHED = {
 }
 
 
-def _dense(network: nn.Module) -> nn.Module:
-    from export.dense import classic
-
-    return classic(network)
-
-
 for _name, _file, _parameters, _multiply_adds, _accuracy in _NETWORKS:
     torchvision(
         name=_name,
@@ -66,6 +61,6 @@ for _name, _file, _parameters, _multiply_adds, _accuracy in _NETWORKS:
         accuracy=_accuracy,
         published=_PUBLISHED.get(_name, ()),
         peers=(f"timm:{_name}", f"pytorchcv:{_PYTORCHCV[_name]}"),
-        dense=_dense,
+        dense=dense_form("classic"),
         scales=(256, 384, 512),
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from export.libraries import protocols
-from export.registry import register
+from export.registry import dense_form, register
 from export.sources import CheckpointOnly
 from service.manifest import Input, Paper, PublishedError, Resize
 
@@ -17,12 +17,6 @@ if TYPE_CHECKING:
     from torch import nn
 
 _PYTORCHCV = "pytorchcv's zfnet fits but normalises contrast elsewhere, so its answers differ"
-
-
-def _dense(network: nn.Module) -> nn.Module:
-    from export.dense import classic
-
-    return classic(network)
 
 
 @register(
@@ -48,7 +42,7 @@ def _dense(network: nn.Module) -> nn.Module:
     ),
     resize=Resize(rule="shortest_side", size=256, interpolation="bilinear", centre_square=True),
     protocols=protocols(256, dense=(256, 384, 512)),
-    dense=_dense,
+    dense=dense_form("classic"),
     mean_image=True,
     weights=CheckpointOnly(
         known=_PYTORCHCV,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -19,7 +17,7 @@ from service.engine.device import EXIT_CODE, Failure, Guard, classify
 from service.engine.network import Outputs
 from service.preprocessing import Crops
 from tests.photographs import COFFEE
-from tests.server import ROOT, serving
+from tests.server import ROOT, serving, wait_until_ready
 
 NODE = "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code returned while running "
 OUT_OF_MEMORY = [
@@ -178,12 +176,7 @@ def test_a_worker_that_lost_its_device_is_replaced(tmp_path: Path) -> None:
         with pytest.raises(httpx.TransportError):
             server.classify(COFFEE)
         assert "CUDA failure 700" in server.logged("the device is lost, this process ends")
-        end = time.monotonic() + 60
-        while time.monotonic() < end:
-            with contextlib.suppress(httpx.TransportError):
-                if server.client.get("/readyz", timeout=5).status_code == 200:
-                    break
-            time.sleep(0.1)
+        wait_until_ready(server)
         assert server.classify(COFFEE).status_code == 200
         assert server.workers()[0].pid != before
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 
 from service.manifest import Member
 from tests.photographs import COFFEE
-from tests.server import Server, serving
+from tests.server import START_SECONDS, Server, serving
 from tests.service.copies import copy_of, ensemble
 from tests.service.test_openapi import check
 from tests.service.test_repository import garble_onnx, no_onnx
@@ -134,8 +133,7 @@ def test_each_worker_loads_for_itself(tmp_path: Path) -> None:
     copy_of("lenet5", tmp_path / "models", "other")
     settings = {"zoo_load": "used", "zoo_workers": 2, "zoo_default_model": "small"}
     with serving(tmp_path, zoo_models=tmp_path / "models", **settings) as server:
-        while server.log.count("loaded small") < 2:
-            time.sleep(0.05)
+        server.logged("loaded small", 2, START_SECONDS)
         assert ready(server, "small") == 1
         assert server.classify(COFFEE, model="other").status_code == 200
         assert server.metric('zoo_model_loads_total{model="other",result="ok"}') == 1

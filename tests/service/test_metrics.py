@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import signal
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.photographs import COFFEE
-from tests.server import Server, serving
+from tests.server import START_SECONDS, Server, serving
 
 WORKERS = 2
 
@@ -24,8 +23,7 @@ WORKERS = 2
 def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("workers")
     with serving(folder, zoo_workers=WORKERS, zoo_default_model="lenet5") as server:
-        while server.log.count("loaded lenet5") < WORKERS:
-            time.sleep(0.05)
+        server.logged("loaded lenet5", WORKERS, START_SECONDS)
         yield server
 
 
@@ -113,15 +111,11 @@ def test_every_metric_has_help(workers: Server) -> None:
 
 def test_a_killed_worker_leaves_no_gauges_behind(tmp_path: Path) -> None:
     with serving(tmp_path, zoo_workers=2, zoo_default_model="lenet5") as server:
-        while server.log.count("loaded lenet5") < 2:
-            time.sleep(0.05)
+        server.logged("loaded lenet5", 2, START_SECONDS)
         assert value(scrape(server), "zoo_model_ready", model="lenet5", version="1") == 1
         victim = server.workers()[0]
         os.kill(victim.pid, signal.SIGKILL)
-        end = time.monotonic() + 30
-        while server.log.count("loaded lenet5") < 3:
-            assert time.monotonic() < end, server.log
-            time.sleep(0.05)
+        server.logged("loaded lenet5", 3, START_SECONDS)
         folder = next((tmp_path / "bentoml").rglob("gauge_livemin_*.db")).parent
         scrape(server)
         alive = {str(worker.pid) for worker in server.workers()}
