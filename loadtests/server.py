@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-_START_SECONDS = 120
+START_SECONDS = 120
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Asks past the proxy that the environment may name: the service is on this machine."""
 
@@ -51,9 +51,15 @@ class Running(NamedTuple):
         raise LookupError(f"no worker holds the connection from port {client_port}")
 
 
+class ServerFailed(RuntimeError):
+    """The service did not become ready; the message is the last line of its log."""
+
+
 @contextlib.contextmanager
-def serving(*, cwd: Path = ROOT, **settings: object) -> Iterator[Running]:
-    """Run the service with these settings (``zoo_...``). Raises RuntimeError if it does not start.
+def serving(
+    *, cwd: Path = ROOT, start_s: float = START_SECONDS, **settings: object
+) -> Iterator[Running]:
+    """Run the service with these settings (``zoo_...``). Raises ServerFailed after ``start_s``.
 
     Nothing of it is left when the context is closed.
     """
@@ -79,7 +85,7 @@ def serving(*, cwd: Path = ROOT, **settings: object) -> Iterator[Running]:
                 start_new_session=True,
             )
         try:
-            _wait(process, port, log)
+            _wait(process, port, log, start_s)
             yield Running(port, process, time.perf_counter() - started)
         finally:
             _stop(process)
@@ -90,9 +96,9 @@ def clean_environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(("ZOO_", "BENTOML"))}
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+def _wait(process: subprocess.Popen[bytes], port: int, log: Path, seconds: float) -> None:
     url = f"http://127.0.0.1:{port}/readyz"
-    end = time.monotonic() + _START_SECONDS
+    end = time.monotonic() + seconds
     while time.monotonic() < end:
         if process.poll() is not None:
             break
@@ -103,7 +109,8 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
             if answer.status == 200:
                 return
         time.sleep(0.02)
-    raise RuntimeError(f"the service did not start:\n{log.read_text(errors='replace')}")
+    lines = log.read_text(errors="replace").strip().splitlines()
+    raise ServerFailed(lines[-1] if lines else "it said nothing")
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -21,14 +21,17 @@ from functools import partial
 from importlib import metadata
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import onnxruntime
 from rich.console import Console
 
+from loadtests import server
 from loadtests.gpu import device, http, networks
 from loadtests.gpu.networks import WEIGHTS, Built, Precision
 from loadtests.gpu.report import Figures, Row, table, write_csv
 from loadtests.gpu.utilisation import Utilisation
+from service.engine.cores import available_cores
 from service.engine.providers import missing
 from service.settings import ProviderName
 
@@ -160,20 +163,18 @@ def over_http(run: Run, blank: Row, built: Built, provider: ProviderName) -> Ite
         yield measured(run, row, partial(serve_and_load, run, settings, built.model))
 
 
-def serve_and_load(run: Run, settings: dict[str, str], model: str) -> Figures:
+def serve_and_load(run: Run, settings: dict[str, Any], model: str) -> Figures:
     """Start the service, load it, stop it."""
-    with tempfile.TemporaryDirectory(dir=run.folder) as folder:
-        left = max(10.0, run.end - perf_counter())
-        with http.serving(Path(folder), settings, left) as url:
-            processes = max(1, len(os.sched_getaffinity(0)) // 4)
-            return http.load(
-                url,
-                http.jpeg(),
-                model=model,
-                connections=CONNECTIONS,
-                seconds=run.seconds,
-                processes=processes,
-            )
+    left = max(10.0, min(http.START_S, run.end - perf_counter()))
+    with server.serving(start_s=left, **settings) as running:
+        return http.load(
+            running.port,
+            http.picture(),
+            model=model,
+            connections=CONNECTIONS,
+            seconds=run.seconds,
+            processes=max(1, available_cores() // 4),
+        )
 
 
 def with_torch(run: Run, blank: Row) -> Iterator[Row]:

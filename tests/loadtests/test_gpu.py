@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from loadtests import server
 from loadtests.gpu import __main__ as gpu
 from loadtests.gpu import device, http, networks, report
 from loadtests.gpu.report import Figures, Row, figures
@@ -87,26 +88,26 @@ def test_the_yardstick_computes_the_same_network() -> None:
     np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-3)
 
 
-def test_http_is_loaded_by_processes_of_its_own(tmp_path: Path) -> None:
-    picture = http.jpeg()
+def test_http_is_loaded_by_processes_of_its_own() -> None:
+    picture = http.picture()
     with Image.open(io.BytesIO(picture)) as image:
         assert (image.format, image.size) == ("JPEG", (500, 375))
     common = {"connections": 5, "seconds": 1.0, "processes": 2}
-    with http.serving(tmp_path, CPU) as url:
-        found = http.load(url, picture, model="lenet5", **common)
+    with server.serving(**CPU) as running:
+        found = http.load(running.port, picture, model="lenet5", **common)
         assert found.rate > 20
         assert found.failures == 0
         assert 0 < found.p50_ms <= found.p99_ms
-        wrong = http.load(url, picture, model="nobody", **common)
+        wrong = http.load(running.port, picture, model="nobody", **common)
         assert wrong.failures > 0
         assert wrong.rate == 0
 
 
-def test_a_server_that_does_not_start_says_why(tmp_path: Path) -> None:
+def test_a_server_that_does_not_start_says_why() -> None:
     settings = {**CPU, "ZOO_PROVIDERS": "tensorrt", "ZOO_PROVIDERS_STRICT": "true"}
     with (
-        pytest.raises(http.ServerFailed, match="bad setting ZOO_PROVIDERS_STRICT=true: "),
-        http.serving(tmp_path, settings),
+        pytest.raises(server.ServerFailed, match="bad setting ZOO_PROVIDERS_STRICT=true: "),
+        server.serving(**settings),
     ):
         pass
 
@@ -130,16 +131,16 @@ def test_the_whole_run_on_a_cpu_in_the_gpus_place(
     monkeypatch.setattr(networks, "WEIGHTS", {"lenet5": None})
     monkeypatch.setattr(gpu, "BATCHES", (1, 2))
     monkeypatch.setattr(gpu, "WORKERS", (1,))
-    opened, served = device.open_session, http.serving
+    opened, served = device.open_session, server.serving
     monkeypatch.setattr(
         device,
         "open_session",
         lambda file, manifest, _, *rest: opened(file, manifest, "cpu", *rest),
     )
     monkeypatch.setattr(
-        http,
+        server,
         "serving",
-        lambda folder, settings, left: served(folder, {**settings, "ZOO_PROVIDERS": "cpu"}, left),
+        lambda **settings: served(**{**settings, "ZOO_PROVIDERS": "cpu"}),
     )
     monkeypatch.setattr(sys, "argv", ["gpu", "--seconds", "0.4", "--output", str(tmp_path)])
     assert gpu.main() == 0
