@@ -49,7 +49,9 @@ def top_predictions(
     probabilities: npt.NDArray[np.float32], labels: Sequence[Label], top_k: int
 ) -> list[Prediction]:
     """The ``top_k`` classes of float32 [classes], most probable first, lower index on a tie."""
-    order = np.argsort(-probabilities, kind="stable")[:top_k]
+    least = np.partition(probabilities, -top_k)[-top_k]
+    candidates = np.flatnonzero(probabilities >= least)  # ties too
+    order = candidates[np.argsort(-probabilities[candidates], kind="stable")[:top_k]]
     return [
         Prediction(rank, index, labels[index], probability)
         for rank, (index, probability) in enumerate(

@@ -11,6 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Any, cast
 
 import bentoml
+import uvicorn.config
 
 from service import logs, settings
 from service.engine import probe
@@ -25,6 +26,9 @@ try:
     probe.demand(_settings)
 except settings.InvalidSettingsError as invalid:
     sys.exit(f"bad setting {invalid}")
+
+# what uvicorn takes where nothing else is asked for, as by BentoML; a later one may not look here
+cast(Any, uvicorn.config).HTTP_PROTOCOLS["auto"] = "service.http.protocol:BoundedProtocol"
 
 BENTOML_TIMEOUT_MARGIN_S = 10
 """BentoML's own time-out answers without a problem document, so ours must come first."""

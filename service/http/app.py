@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Any, cast
 
@@ -15,7 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp, Receive
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import metrics
 from service.answers import Classification
@@ -25,6 +24,7 @@ from service.ensemble import PROTOCOL_NAME, Ensemble
 from service.errors import BadParameter, ZooError
 from service.http.body import BodyBudget, pictures, received_body
 from service.http.docs import PAGE, STATIC_FILES, STATIC_FOLDER
+from service.http.interrupt import Interrupt, InterruptedByError
 from service.http.openapi import document
 from service.http.problems import UNREAD, answer_error, problem
 from service.http.requests import RequestMiddleware
@@ -40,16 +40,38 @@ def create_app(plane: DataPlane) -> ASGIApp:
     What comes out is not a Starlette object but a plain ASGI app around one: BentoML hands every
     path that is not its own to such an app, so unknown paths are answered here as well.
     """
+    routes = Routes(plane)
     errors = (HTTPException, ZooError, ClientDisconnect, Exception)
     handlers = dict.fromkeys(errors, answer_error)
-    app = Starlette(routes=Routes(plane).all(), exception_handlers=handlers)
+    app = Starlette(routes=routes.all(), exception_handlers=handlers)
     app.router.redirect_slashes = False
-    return RequestMiddleware(app)
+    return RequestMiddleware(_Shortcut(routes.classify, app))
+
+
+class _Shortcut:
+    """Classifications go straight to their handler, past the layers of a router for all paths."""
+
+    def __init__(self, classify: Callable[[Request], Awaitable[Response]], app: ASGIApp) -> None:
+        self._classify = classify
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or (scope["path"], scope["method"]) != ("/classify", "POST"):
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope, receive)
+        try:
+            response = await self._classify(request)
+        except Exception as error:  # noqa: BLE001  the handler of all errors logs what is a fault
+            response = answer_error(request, error)
+        await response(scope, receive, send)
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def _json(content: object, status: int = 200) -> Response:
-    text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    return Response(text.encode(), status, media_type="application/json")
+    return Response(_encode(content).encode(), status, media_type="application/json")
 
 
 class Routes:
@@ -167,22 +189,18 @@ class Routes:
 
 
 async def _unless_gone(
-    work: Coroutine[Any, Any, list[Classification | ZooError]], receive: Receive
+    work: Awaitable[list[Classification | ZooError]], receive: Receive
 ) -> list[Classification | ZooError]:
     """Await ``work``; cancel it when the client leaves. Raises ClientDisconnect then."""
-    working = asyncio.ensure_future(work)
     leaving = asyncio.ensure_future(_left(receive))
     try:
-        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise ClientDisconnect
+        with Interrupt() as interrupt:
+            leaving.add_done_callback(interrupt.trip)
+            return await work
+    except InterruptedByError:
+        raise ClientDisconnect from None
     finally:
-        for task in (working, leaving):
-            if not task.done():
-                task.cancel()
-                with suppress(asyncio.CancelledError):
-                    await task
+        leaving.cancel()
 
 
 async def _left(receive: Receive) -> None:

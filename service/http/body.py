@@ -16,6 +16,7 @@ from starlette.types import Receive
 
 from service import metrics
 from service.errors import BadParameter, BodyTooLarge, DeadlineExceeded, Overloaded
+from service.http.interrupt import Interrupt, InterruptedByError
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
@@ -66,10 +67,15 @@ async def received_body(
         raise BodyTooLarge(f"the body has {announced} bytes, the limit is {limit}")
     pieces: list[bytes] = []
     try:
+        left = max(0.0, deadline - perf_counter())
         try:
-            timeout = max(0.0, deadline - perf_counter())
-            await asyncio.wait_for(_collect(receive, limit, budget, pieces), timeout)
-        except asyncio.TimeoutError:  # an alias of TimeoutError from Python 3.11 on
+            with Interrupt() as interrupt:
+                timer = asyncio.get_running_loop().call_later(left, interrupt.trip)
+                try:
+                    await _collect(receive, limit, budget, pieces)
+                finally:
+                    timer.cancel()
+        except InterruptedByError:
             raise DeadlineExceeded("the deadline passed before the body had arrived") from None
         yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
     finally:

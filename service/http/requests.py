@@ -54,22 +54,18 @@ class RequestMiddleware:
             if not status:
                 raise
         finally:
-            path = scope["path"]
-            quiet = path in _QUIET and status < 400
-            access.log(
-                logging.DEBUG if quiet else logging.INFO,
-                "request",
-                extra={
+            level = logging.DEBUG if scope["path"] in _QUIET and status < 400 else logging.INFO
+            if access.isEnabledFor(level):
+                entry = {
                     "method": scope["method"],
-                    "path": path[:MAX_LOGGED_PATH],
+                    "path": scope["path"][:MAX_LOGGED_PATH],
                     "status": status,
                     "duration_ms": round(1e3 * (perf_counter() - started), 2),
                     "bytes_in": headers.get("content-length"),
                     "bytes_out": sent,
                     "client": (scope.get("client") or ("",))[0],
-                    **facts,
-                },
-            )
+                }
+                access.log(level, "request", extra=entry | facts)
 
 
 def _request_id(headers: Headers) -> str:

@@ -1,0 +1,95 @@
+"""HTTP/1.1 by llhttp, with limits: a parser in C takes a fraction of what one in Python does.
+
+uvicorn's own protocol over httptools takes a head of any length, and answers what it cannot parse
+in plain text. Here heads and whatever frames a chunked body are bounded as they arrive, and
+everything refused is a problem document. `service.app` names this class to uvicorn.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import uuid
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from service.errors import BadParameter
+from service.http.problems import MEDIA_TYPE, problem
+
+logger = logging.getLogger("zoo.http")
+
+MAX_HEAD_BYTES = 64 * 1024
+"""Of a request's target and headers together, and of the trailers behind a chunked body."""
+MAX_HEADERS = 256
+MAX_FRAME = 16
+"""Bytes beside each byte of a chunked body: a chunk of one byte takes five."""
+
+
+class _TooLargeError(Exception):
+    """Raised while parsing: what is in the message is refused."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection. Answers 400 and hangs up when a head, or a body's frame, is too large."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.access_log = False  # ours has a line for each request
+        self._in_head = True
+        self._began = False
+        """Whether the present message began in what was received last."""
+        self._frame = 0
+        """Bytes of the present message, from the next read on, that are not content."""
+        self._content = 0
+
+    def data_received(self, data: bytes) -> None:
+        self._began = False
+        before = self._content
+        super().data_received(data)
+        if self._began or self.transport.is_closing():
+            return
+        self._frame += len(data) - (self._content - before)
+        allowed = MAX_HEAD_BYTES + (0 if self._in_head else MAX_FRAME * self._content)
+        if self._frame > allowed:
+            self._refuse("the request has too many bytes beside its content")
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self._in_head = self._began = True
+        self._frame = self._content = 0
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            return  # a trailer (RFC 9110, section 6.5): nobody asked for it
+        super().on_header(name, value)
+        if len(self.headers) > MAX_HEADERS:
+            raise _TooLargeError
+
+    def on_headers_complete(self) -> None:
+        size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+        if size > MAX_HEAD_BYTES:
+            raise _TooLargeError
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._content += len(body)
+        super().on_body(body)
+
+    def send_400_response(self, msg: str) -> None:
+        """What the parser refused, or a callback above did."""
+        self._refuse(f"the request is not HTTP/1.1 or too large: at most {MAX_HEADERS} headers")
+
+    def _refuse(self, reason: str) -> None:
+        request_id = uuid.uuid4().hex
+        detail = f"{reason}; its head may have {MAX_HEAD_BYTES} bytes"
+        logger.warning("a request was refused: %s", detail, extra={"request_id": request_id})
+        error = BadParameter(detail)
+        body = json.dumps({**problem(error), "request_id": request_id}).encode()
+        head = (
+            f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
+            f"x-request-id: {request_id}\r\nconnection: close\r\n\r\n"
+        )
+        self.transport.write(STATUS_LINE[error.http_status] + head.encode() + body)
+        self.transport.close()
