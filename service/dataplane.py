@@ -1,7 +1,7 @@
 """The data plane: the use cases, once. Transports translate into these calls and back.
 
-A picture's way: bytes -> `pictures` (in a decode thread) -> `protocols` cut crops -> the model's
-batcher -> the protocol combines the probabilities -> top-k with labels.
+A picture's way through the threads is a `job`: bytes -> `pictures` -> `protocols` cut crops -> the
+model's batcher -> the protocol combines the probabilities. Then top-k with labels.
 """
 
 from __future__ import annotations
@@ -15,20 +15,16 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
 from service import metrics
 from service.answers import Classification, Timing, top_predictions
 from service.catalogue import Answerer, Catalogue
-from service.engine.admission import Admission, Permit
-from service.engine.batcher import Answer
+from service.engine.admission import Admission
 from service.engine.pool import Pool
-from service.ensemble import PROTOCOL_NAME, Ensemble, Part, parts_of, weighted_mean
-from service.errors import BadParameter, BodyTooLarge, DeadlineExceeded, Internal, ZooError
+from service.ensemble import PROTOCOL_NAME, Ensemble, Part, parts_of
+from service.errors import BadParameter, BodyTooLarge, Internal, ZooError
+from service.job import Job, Rules
 from service.loader import Superseded
-from service.pictures import Exif, decode_scaled
-from service.preprocessing import Crops, decoded_side
+from service.pictures import Exif
 from service.settings import Settings
 
 logger = logging.getLogger("zoo.dataplane")
@@ -55,20 +51,10 @@ class _Request(NamedTuple):
     """What the pictures of one request have in common."""
 
     model: Answerer
-    parts: list[Part]
-    query: Query
-    permit: Permit
+    protocol: str
+    top_k: int
+    rules: Rules
     started: float
-    deadline: float
-
-
-class _Prepared(NamedTuple):
-    groups: list[list[Crops]]
-    """For each part of the answer its protocol's groups."""
-    waited_s: float
-    """Until a thread took the picture."""
-    decode_s: float
-    preprocess_s: float
 
 
 class DataPlane:
@@ -168,7 +154,10 @@ class DataPlane:
         left = deadline - perf_counter()
         with suppress(Superseded), self.admission.acquire(crops * len(pictures), left) as permit:
             async with self.catalogue.use(model, deadline, permit):
-                request = _Request(model, parts, query, permit, started, deadline)
+                settings = self.settings
+                limits = settings.max_pixels, settings.preprocessing
+                rules = Rules(parts, permit, deadline, *limits, query.exif)
+                request = _Request(model, names[1], query.top_k, rules, started)
                 return await _all(self._classify(picture, request) for picture in pictures)
         # loading it showed that it is broken: an older version may answer
         return await self._answers(pictures, query, names, started, deadline)
@@ -178,16 +167,7 @@ class DataPlane:
     ) -> Classification | ZooError:
         model = request.model
         try:
-            prepared = await self._prepare(picture, request)
-            runs = [
-                part.network.model.batchers[part.protocol.graph].infer(
-                    group, request.permit, request.deadline
-                )
-                for part, groups in zip(request.parts, prepared.groups, strict=True)
-                for group in groups
-            ]
-            done = await _all(runs)
-            probabilities = _combined(request.parts, prepared.groups, done)
+            done = await Job(picture, request.rules, self._pool).result()
         except ZooError as error:
             # the frames of a traceback hold the picture, and the error: a circle, kept for long
             error.__cause__ = error.__context__ = None
@@ -195,74 +175,17 @@ class DataPlane:
         except Exception:
             logger.exception("a picture of %d bytes could not be classified", len(picture))
             return Internal("the picture could not be classified")
-        stages = {
-            "decode": prepared.decode_s,
-            "preprocess": prepared.preprocess_s,
-            "queue": prepared.waited_s + max(answer.queue_s for answer in done),
-            "inference": max(answer.inference_s for answer in done),
-            "total": perf_counter() - request.started,
-        }
+        stages = {**done.stages, "total": perf_counter() - request.started}
         for stage, seconds in stages.items():
-            metrics.STAGE_SECONDS.labels(model.name, stage).observe(seconds)
+            metrics.stage_seconds(model.name, stage).observe(seconds)
         return Classification(
             model.name,
             model.version,
-            _protocol_name(model, request.parts),
-            top_predictions(probabilities, model.labels, request.query.top_k),
+            request.protocol,
+            top_predictions(done.probabilities, model.labels, request.top_k),
             Timing(**{stage: 1e3 * seconds for stage, seconds in stages.items()}),
             model.random,
         )
-
-    async def _prepare(self, picture: bytes | memoryview, request: _Request) -> _Prepared:
-        """Decode and crop in a thread. What has not begun when the client leaves never does."""
-        submitted = perf_counter()
-
-        def prepare() -> _Prepared:
-            begun = perf_counter()
-            if begun >= request.deadline:
-                raise DeadlineExceeded("the deadline passed before the picture was decoded")
-            limit, exif = self.settings.max_pixels, request.query.exif
-            mode = self.settings.preprocessing
-            at_least = _decoded_side(request.parts) if mode == "fast" else None
-            image = decode_scaled(picture, at_least, max_pixels=limit, exif=exif)
-            decoded = perf_counter()
-            groups = [
-                part.protocol.crops(image, part.network.manifest, mode) for part in request.parts
-            ]
-            return _Prepared(groups, begun - submitted, decoded - begun, perf_counter() - decoded)
-
-        future = self._pool.submit("prepare", prepare)
-        left = max(0.0, request.deadline - perf_counter())
-        timer = asyncio.get_running_loop().call_later(left, _expire, future)
-        try:
-            return await future
-        finally:
-            timer.cancel()
-
-
-def _expire(future: asyncio.Future[_Prepared]) -> None:
-    if not future.done():
-        future.set_exception(DeadlineExceeded("the deadline passed before the picture was decoded"))
-
-
-def _combined(
-    parts: Sequence[Part], groups: Sequence[Sequence[Crops]], done: Iterable[Answer]
-) -> npt.NDArray[np.float32]:
-    """The answer of all parts, float32 [classes]. Raises Internal when it is not finite."""
-    rest = iter(done)
-    answers = [
-        part.protocol.answer([next(rest).outputs.probabilities for _ in own])
-        for part, own in zip(parts, groups, strict=True)
-    ]
-    probabilities = weighted_mean(answers, [part.weight for part in parts])
-    if not np.isfinite(probabilities).all():
-        raise Internal("the network gave no finite probabilities for this picture")
-    return probabilities
-
-
-def _decoded_side(parts: Sequence[Part]) -> int:
-    """Pixels that a picture's shorter side keeps when fast preprocessing decodes it scaled."""
-    return decoded_side(max(part.protocol.side(part.network.manifest) for part in parts))
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

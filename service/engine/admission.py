@@ -82,6 +82,8 @@ class Admission:
         self._clock = clock
         self._answers: deque[tuple[float, int]] = deque()
         """When, in the present rush, a permit was given back, and its crops."""
+        self._answered = 0
+        """The crops of these together."""
         self._since = 0.0
 
     def acquire(self, crops: int, seconds: float = math.inf) -> Permit:
@@ -115,15 +117,16 @@ class Admission:
         """There is room: whatever rush there was is over."""
         self._since = self._clock()
         self._answers.clear()
+        self._answered = 0
 
     def _pace(self) -> float:
         """Seconds per crop over the last seconds of this rush; 0 where too little is known."""
         now = self._clock()
         while self._answers and self._answers[0][0] < now - _WINDOW_S:
-            self._answers.popleft()
+            self._answered -= self._answers.popleft()[1]
         if len(self._answers) < _EVIDENCE:
             return 0.0
-        return min(_WINDOW_S, now - self._since) / sum(crops for _, crops in self._answers)
+        return min(_WINDOW_S, now - self._since) / self._answered
 
     def park(self, crops: int) -> None:
         """Count this many of the crops as waiting for their model; `Permit.park` calls this."""
@@ -133,6 +136,7 @@ class Admission:
         """Give back the places of a permit; `Permit.release` calls this."""
         if crops and answered and not parked:
             self._answers.append((self._clock(), crops))
+            self._answered += crops
         self._parked -= parked
         self.in_use -= crops
         self._changed(self.in_use)

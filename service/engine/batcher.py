@@ -1,7 +1,7 @@
 """The batcher: merges crops of many requests into batches, without a timer.
 
-A batch is formed when the device becomes free, from what waits then: under little load a crop
-never waits for company, under much load batches fill by themselves. Batch items are crops.
+A thread that becomes free forms a batch from what waits then, and runs it: under little load a
+crop never waits for company, under much load batches fill by themselves. Batch items are crops.
 Requests are served in turn, a share each, so that one of 144 crops does not starve single ones.
 
 Admission comes first: a permit is an argument of the call that enqueues, so work that was not
@@ -12,25 +12,26 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from functools import partial
+from contextlib import suppress
 from time import perf_counter
 from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from service.engine.admission import Permit
-from service.engine.pool import Pool
+from service.engine.pool import Pool, settle
 from service.engine.session import Outputs
-from service.errors import DeadlineExceeded, Internal, NotReady
+from service.errors import DeadlineExceeded, Internal, NotReady, ZooError
 from service.preprocessing import Crops
 
 logger = logging.getLogger("zoo.batcher")
 
 
 class BatchObserver(Protocol):
-    """What the batcher tells the metrics."""
+    """What the batcher tells the metrics, from any thread."""
 
     def batch(self, crops: int) -> None:
         """A batch of this many crops goes to the device."""
@@ -55,40 +56,39 @@ class Answer(NamedTuple):
     """Seconds from then until the last of its crops was done."""
 
 
-class _Request:
-    __slots__ = ("crops", "deadline", "done", "enqueued", "future", "results", "started", "taken")
+Done = Callable[["Answer | ZooError"], None]
+"""Is called once, in any thread, unless the request was dropped before."""
 
-    def __init__(self, crops: Crops, deadline: float, future: asyncio.Future[Answer]) -> None:
+
+class Request:
+    """What `Batcher.submit` gives: to be handed to `Batcher.drop`."""
+
+    __slots__ = (
+        *("crops", "deadline", "done", "enqueued", "left"),
+        *("over", "results", "started", "taken"),
+    )
+
+    def __init__(self, crops: Crops, deadline: float, done: Done) -> None:
         self.crops = crops
         self.deadline = deadline
-        self.future = future
+        self.done = done
         self.results: list[Outputs | None] = [None] * len(crops)
         self.taken = 0
-        self.done = 0
+        self.left = len(crops)
+        self.over = False
+        """Answered, or nobody waits for an answer any more."""
         self.enqueued = perf_counter()
         self.started = 0.0
 
 
-def _expire(request: _Request) -> None:
-    if not request.future.done():
-        request.future.set_exception(
-            DeadlineExceeded("the deadline passed while the picture was in the queue")
-        )
-
-
 class _Slice(NamedTuple):
-    request: _Request
+    request: Request
     start: int
     stop: int
 
 
-def _timed(run: Callable[[Crops], Outputs], crops: Crops) -> tuple[float, Outputs]:
-    """When the run began, by ``time.perf_counter``, and what it gave."""
-    return perf_counter(), run(crops)
-
-
 class Batcher:
-    """Batches for one model on one device. Lives in one event loop."""
+    """Batches for one model on one device. Its methods may be called from any thread."""
 
     def __init__(
         self,
@@ -105,10 +105,12 @@ class Batcher:
         self._concurrency = concurrency
         self.max_batch = max_batch
         self._observer = observer
-        self._queue: deque[_Request] = deque()
-        self._waiting = 0
-        self._running: set[asyncio.Task[None]] = set()
+        self._lock = threading.Lock()
+        self._queue: deque[Request] = deque()
+        self._turns = 0
+        """How many `_turn` are posted or under way; one at least while anything waits."""
         self._closed = False
+        self._drained: Callable[[], object] = _nothing
 
     async def infer(self, crops: Crops, permit: Permit, deadline: float) -> Answer:
         """Compute uint8 [N, height, width, channels], N >= 1, before ``deadline``.
@@ -117,64 +119,117 @@ class Batcher:
         has not started is never run. Raises DeadlineExceeded, NotReady when closed, Internal
         when the device failed.
         """
-        if permit.crops < len(crops):
-            raise ValueError(f"a permit for {permit.crops} crops cannot carry {len(crops)}")
-        if self._closed:
-            raise NotReady("the model is being unloaded")
         loop = asyncio.get_running_loop()
-        request = _Request(crops, deadline, loop.create_future())
-        self._queue.append(request)
-        self._count(len(crops))
-        self._fill()
-        timer = loop.call_later(max(0.0, deadline - perf_counter()), _expire, request)
+        future: asyncio.Future[Answer] = loop.create_future()
+
+        def done(answer: Answer | ZooError) -> None:
+            error = answer if isinstance(answer, ZooError) else None
+            with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+                loop.call_soon_threadsafe(settle, future, answer, error)
+
+        def expire() -> None:
+            self.drop(request, "expired")
+            settle(future, None, _expired())
+
+        request = self.submit(crops, permit, deadline, done)
+        timer = loop.call_later(max(0.0, deadline - perf_counter()), expire)
         try:
-            return await request.future
+            return await future
         finally:
             timer.cancel()
-            if request.taken < len(crops) and request in self._queue:
-                self._queue.remove(request)
-                self._forget(request)
+            self.drop(request, "cancelled")
+
+    def submit(
+        self, crops: Crops, permit: Permit, deadline: float, done: Done, *, own: bool = False
+    ) -> Request:
+        """Enqueue what `infer` computes; ``done`` gets the answer.
+
+        Past the deadline nothing is begun, but ``done`` may hear of it only when a thread comes by:
+        who cannot wait calls `drop`. ``own`` is that of `Pool.post`. Raises NotReady when closed.
+        """
+        if permit.crops < len(crops):
+            raise ValueError(f"a permit for {permit.crops} crops cannot carry {len(crops)}")
+        request = Request(crops, deadline, done)
+        with self._lock:
+            if self._closed:
+                raise NotReady("the model is being unloaded")
+            self._queue.append(request)
+            self._observer.waiting(len(crops))
+            post = self._turns < self._concurrency
+            self._turns += post
+        if post:
+            self._pool.post("run", self._turn, own=own)
+        return request
+
+    def drop(self, request: Request, reason: str) -> None:
+        """Nobody waits for this request any more: what has not started is never run.
+
+        ``reason`` is `cancelled` or `expired`. Does nothing where it has been answered.
+        """
+        with self._lock:
+            if not request.over and self._end(request):
+                self._observer.dropped(reason)
+
+    def _end(self, request: Request) -> bool:
+        """Run no more of it; whether it was still in the queue."""
+        request.over = True
+        waiting = len(request.crops) - request.taken
+        if waiting:
+            self._queue.remove(request)
+            self._observer.waiting(-waiting)
+        return bool(waiting)
 
     async def close(self) -> None:
         """Refuse new work and wait until all accepted work is done."""
-        self._closed = True
-        while self._queue or self._running:
-            if self._running:
-                await asyncio.wait(self._running)
-            self._fill()
+        loop = asyncio.get_running_loop()
+        drained = loop.create_future()
+        with self._lock:
+            self._closed = True
+            if not self._turns:
+                return
+            self._drained = lambda: loop.call_soon_threadsafe(settle, drained, None, None)
+        await drained
 
-    def _count(self, crops: int) -> None:
-        self._waiting += crops
-        self._observer.waiting(crops)
+    def _turn(self) -> None:
+        """Run one batch, in a thread of the pool; then let others have their turn."""
+        with self._lock:
+            batch, expired = self._form()
+            another = bool(self._queue) and self._turns < self._concurrency
+            self._turns += another
+        for request in expired:
+            request.done(_expired())
+        if another:
+            self._pool.post("run", self._turn)
+        if batch:
+            self._work(batch)
+        del batch
+        with self._lock:
+            again = bool(self._queue)
+            self._turns -= not again
+            drained = self._drained if not self._turns else _nothing
+        if again:
+            self._pool.post("run", self._turn, own=True)
+        drained()
 
-    def _fill(self) -> None:
-        """Start batches while the device has room and something waits."""
-        while self._queue and len(self._running) < self._concurrency:
-            batch = self._form()
-            if batch:
-                task = asyncio.get_running_loop().create_task(self._work(batch))
-                self._running.add(task)
-                task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._running.discard(task)
-        self._fill()
-
-    def _form(self) -> list[_Slice]:
+    def _form(self) -> tuple[list[_Slice], list[Request]]:
         """Take up to ``max_batch`` crops of one shape: a share of each request, in turn.
 
-        The turns go on until the batch is full or nothing of its shape waits.
+        The turns go on until the batch is full or nothing of its shape waits. Also gives the
+        requests whose deadline has passed.
         """
         batch: list[_Slice] = []
+        expired: list[Request] = []
         room = self.max_batch
         passed_over = 0
+        now = perf_counter()
         while room and passed_over < len(self._queue):
             share = max(1, room // len(self._queue))
             request = self._queue.popleft()
-            if request.deadline <= perf_counter():
-                _expire(request)
-            if request.future.done():
-                self._forget(request)
+            if request.deadline <= now:
+                request.over = True
+                self._observer.waiting(request.taken - len(request.crops))
+                self._observer.dropped("expired")
+                expired.append(request)
                 continue
             if batch and request.crops.shape[1:] != batch[0].request.crops.shape[1:]:
                 self._queue.append(request)
@@ -184,57 +239,54 @@ class Batcher:
             stop = min(request.taken + min(share, room), len(request.crops))
             batch.append(_Slice(request, request.taken, stop))
             room -= stop - request.taken
-            self._count(request.taken - stop)
+            self._observer.waiting(request.taken - stop)
             request.taken = stop
             if stop < len(request.crops):
                 self._queue.append(request)
-        return batch
+        return batch, expired
 
-    def _forget(self, request: _Request) -> None:
-        """Count a request that has left the queue unanswered; its other crops are never run."""
-        self._count(request.taken - len(request.crops))
-        future = request.future
-        if future.cancelled():
-            self._observer.dropped("cancelled")
-        elif isinstance(future.exception(), DeadlineExceeded):
-            self._observer.dropped("expired")
-
-    async def _work(self, batch: Sequence[_Slice]) -> None:
+    def _work(self, batch: Sequence[_Slice]) -> None:
         pieces = [part.request.crops[part.start : part.stop] for part in batch]
         crops = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         self._observer.batch(len(crops))
+        started = perf_counter()
         try:
-            started, outputs = await self._pool.submit("run", partial(_timed, self._run, crops))
+            outputs = self._run(crops)
         except Exception:
             logger.exception("a batch of %d crops failed", len(crops))
-            await self._retry(batch)
+            self._retry(batch)
             return
         offset = 0
         for part in batch:
-            part.request.started = part.request.started or started
             count = part.stop - part.start
             piece = Outputs(*(values[offset : offset + count] for values in outputs))
             offset += count
-            self._deliver(part, piece)
+            self._deliver(part, piece, started)
 
-    async def _retry(self, batch: Sequence[_Slice]) -> None:
+    def _retry(self, batch: Sequence[_Slice]) -> None:
         """Run the parts of a failed batch one by one, so that only the guilty fail."""
         if len(batch) > 1:
             self._observer.retried(len(batch))
             for part in batch:
-                if not part.request.future.done():
-                    await self._work([part])
+                if not part.request.over:
+                    self._work([part])
             return
-        future = batch[0].request.future
-        if not future.done():
-            future.set_exception(Internal("the network could not be run"))
+        request = batch[0].request
+        with self._lock:
+            if request.over:
+                return
+            self._end(request)
+        request.done(Internal("the network could not be run"))
 
-    def _deliver(self, part: _Slice, piece: Outputs) -> None:
+    def _deliver(self, part: _Slice, piece: Outputs, started: float) -> None:
         request = part.request
-        request.results[part.start] = piece
-        request.done += part.stop - part.start
-        if request.done < len(request.crops) or request.future.done():
-            return
+        with self._lock:
+            request.started = request.started or started
+            request.results[part.start] = piece
+            request.left -= part.stop - part.start
+            if request.left or request.over:
+                return
+            request.over = True
         pieces = [result for result in request.results if result is not None]
         whole = (
             pieces[0]
@@ -242,6 +294,12 @@ class Batcher:
             else Outputs(*map(np.concatenate, zip(*pieces, strict=True)))
         )
         now = perf_counter()
-        request.future.set_result(
-            Answer(whole, request.started - request.enqueued, now - request.started)
-        )
+        request.done(Answer(whole, request.started - request.enqueued, now - request.started))
+
+
+def _expired() -> DeadlineExceeded:
+    return DeadlineExceeded("the deadline passed while the picture was in the queue")
+
+
+def _nothing() -> None:
+    """Nobody waits."""

@@ -1,6 +1,6 @@
-"""The threads of a worker: one for each core, which decode pictures and run networks in turn.
+"""The threads of a worker, which decode pictures and run networks in turn.
 
-More threads than cores only take the cores from each other. So the same threads do both kinds of
+More threads than cores mostly take the cores from each other. So the same threads do both kinds of
 work, each kind a lane of its own: while both wait, they take turns. Crops then neither pile up
 between the lanes under many requests of one picture, nor do the runs of one request of 144 crops
 keep the pictures of others from being decoded.
@@ -9,11 +9,14 @@ keep the pictures of others from being decoded.
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Literal, TypeVar
+
+logger = logging.getLogger("zoo.pool")
 
 T = TypeVar("T")
 Lane = Literal["prepare", "run"]
@@ -41,7 +44,7 @@ class _Task:
         except BaseException as raised:  # noqa: BLE001  it is raised where the future is awaited
             error = raised
         with suppress(RuntimeError):  # the loop was closed: nobody waits any more
-            self.loop.call_soon_threadsafe(_settle, self.future, result, error)
+            self.loop.call_soon_threadsafe(settle, self.future, result, error)
         del work, result, error  # an error's frames would hold it, and what was worked on
 
     def _drop(self, _: asyncio.Future[Any]) -> None:
@@ -49,8 +52,9 @@ class _Task:
         self.work = None
 
 
-def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
-    if future.done():  # its owner did not wait
+def settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
+    """Give a future its result or its exception, unless its owner did not wait."""
+    if future.done():
         return
     if error is None:
         future.set_result(result)
@@ -63,9 +67,10 @@ class Pool:
 
     def __init__(self, threads: int, name: str) -> None:
         self.threads = threads
-        self._lanes: dict[Lane, deque[_Task]] = {"prepare": deque(), "run": deque()}
+        self._lanes: dict[Lane, deque[Callable[[], object]]] = {"prepare": deque(), "run": deque()}
         self._turn: Lane = "run"
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(threading.Lock())
+        self._idle = 0
         self._closed = False
         self._threads = [
             threading.Thread(target=self._loop, name=f"{name}-{number}", daemon=True)
@@ -74,17 +79,28 @@ class Pool:
         for thread in self._threads:
             thread.start()
 
+    def post(self, lane: Lane, work: Callable[[], object], *, own: bool = False) -> None:
+        """Have ``work`` done; it must not raise. Raises RuntimeError when the pool is closed.
+
+        ``own``: the caller is a thread of this pool which looks for work right after this, so
+        that nobody is woken for what it will do itself; to go on with what has just been in its
+        cache is faster than to hand it on. It may post though the pool is closed.
+        """
+        with self._changed:
+            if self._closed and not own:
+                raise RuntimeError("the pool is closed")
+            lanes = self._lanes
+            lanes[lane].append(work)
+            if self._idle and (not own or len(lanes["run"]) + len(lanes["prepare"]) > 1):
+                self._changed.notify()
+
     def submit(self, lane: Lane, work: Callable[[], T]) -> asyncio.Future[T]:
         """Have ``work`` done; its result or exception is the future's, in the running loop.
 
         What has not begun when the future is cancelled, or settled by its owner, never does.
         """
         task = _Task(work, asyncio.get_running_loop())
-        with self._changed:
-            if self._closed:
-                raise RuntimeError("the pool is closed")
-            self._lanes[lane].append(task)
-            self._changed.notify()
+        self.post(lane, task)
         return task.future
 
     def close(self) -> None:
@@ -97,15 +113,20 @@ class Pool:
     def _loop(self) -> None:
         while True:
             with self._changed:
-                while (task := self._next()) is None:
+                while (work := self._next()) is None:
                     if self._closed:
                         return
+                    self._idle += 1
                     self._changed.wait()
-            task()
-            del task  # or its pictures live until the next one
+                    self._idle -= 1
+            try:
+                work()
+            except BaseException:
+                logger.exception("work of the lanes raised")
+            del work  # or its pictures live until the next one
 
-    def _next(self) -> _Task | None:
-        """The next task: of the lane whose turn it is, else of the other."""
+    def _next(self) -> Callable[[], object] | None:
+        """The next work: of the lane whose turn it is, else of the other."""
         for lane in (self._turn, _OTHER[self._turn]):
             if self._lanes[lane]:
                 self._turn = _OTHER[lane]

@@ -22,7 +22,7 @@ from service.catalogue import Answerer, Refusal
 from service.dataplane import DEFAULT_TOP_K, DataPlane, Query
 from service.ensemble import PROTOCOL_NAME, Ensemble
 from service.errors import BadParameter, ZooError
-from service.http.body import BodyBudget, pictures, received_body
+from service.http.body import BodyBudget, ReceivedBody, pictures
 from service.http.docs import PAGE, STATIC_FILES, STATIC_FOLDER
 from service.http.interrupt import Interrupt, InterruptedByError
 from service.http.openapi import document
@@ -64,6 +64,8 @@ class _Shortcut:
             response = await self._classify(request)
         except Exception as error:  # noqa: BLE001  the handler of all errors logs what is a fault
             response = answer_error(request, error)
+            # the frames of a traceback hold the body, and the error: a circle, kept for long
+            error.__traceback__ = error.__cause__ = error.__context__ = None
         await response(scope, receive, send)
 
 
@@ -106,9 +108,8 @@ class Routes:
             query = _query(request.query_params)
             deadline = perf_counter() + _timeout_s(request.headers, settings.deadline_ms)
             limit, budget = settings.max_body_bytes, self._budget
-            async with received_body(
-                request.receive, request.headers, limit, budget, deadline
-            ) as body:
+            received = ReceivedBody(request.receive, request.headers, limit, budget, deadline)
+            async with received as body:
                 request.scope[UNREAD] = False
                 content_type = request.headers.get("content-type", "")
                 encoded, is_form = pictures(body, content_type, settings.max_pictures)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -52,50 +51,63 @@ class BodyBudget:
         metrics.BODY_BYTES.set(self.in_use)
 
 
-@asynccontextmanager
-async def received_body(
-    receive: Receive, headers: Headers, limit: int, budget: BodyBudget, deadline: float
-) -> AsyncIterator[bytes]:
-    """The whole body, at most ``limit`` bytes, before ``deadline`` (``time.perf_counter``).
+class ReceivedBody:
+    """``async with`` this: the whole body, at most ``limit`` bytes, before ``deadline``.
 
-    Its bytes stay in the budget for as long as the context is open. Raises BodyTooLarge by the
-    announced length before anything is read, else by counting; Overloaded when the budget is
-    used up; DeadlineExceeded when the client is too slow; ClientDisconnect when it has gone.
+    ``deadline`` is in seconds of ``time.perf_counter``. Its bytes stay in the budget for as long
+    as the context is open. Entering raises BodyTooLarge by the announced length before anything is
+    read, else by counting; Overloaded when the budget is used up; DeadlineExceeded when the client
+    is too slow; ClientDisconnect when it has gone.
     """
-    announced = headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
-        raise BodyTooLarge(f"the body has {announced} bytes, the limit is {limit}")
-    pieces: list[bytes] = []
-    try:
-        left = max(0.0, deadline - perf_counter())
+
+    def __init__(
+        self, receive: Receive, headers: Headers, limit: int, budget: BodyBudget, deadline: float
+    ) -> None:
+        self._receive = receive
+        self._announced = headers.get("content-length", "")
+        self._limit = limit
+        self._budget = budget
+        self._deadline = deadline
+        self._size = 0
+
+    async def __aenter__(self) -> bytes:
+        announced, limit = self._announced, self._limit
+        if announced.isdigit() and int(announced) > limit:
+            raise BodyTooLarge(f"the body has {announced} bytes, the limit is {limit}")
+        left = max(0.0, self._deadline - perf_counter())
         try:
             with Interrupt() as interrupt:
                 timer = asyncio.get_running_loop().call_later(left, interrupt.trip)
                 try:
-                    await _collect(receive, limit, budget, pieces)
+                    return await self._collect()
                 finally:
                     timer.cancel()
-        except InterruptedByError:
-            raise DeadlineExceeded("the deadline passed before the body had arrived") from None
-        yield pieces[0] if len(pieces) == 1 else b"".join(pieces)
-    finally:
-        budget.give(sum(map(len, pieces)))
+        except BaseException as error:
+            self._budget.give(self._size)
+            if isinstance(error, InterruptedByError):
+                late = "the deadline passed before the body had arrived"
+                raise DeadlineExceeded(late) from None
+            raise
 
+    async def __aexit__(self, *failure: object) -> None:
+        self._budget.give(self._size)
 
-async def _collect(receive: Receive, limit: int, budget: BodyBudget, pieces: list[bytes]) -> None:
-    size = 0
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        piece = message.get("body", b"")
-        size += len(piece)
-        if size > limit:
-            raise BodyTooLarge(f"the body has more than {limit} bytes, which is the limit")
-        budget.take(len(piece))
-        pieces.append(piece)
-        if not message.get("more_body", False):
-            return
+    async def _collect(self) -> bytes:
+        pieces: list[bytes] = []
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            piece = message.get("body", b"")
+            if self._size + len(piece) > self._limit:
+                raise BodyTooLarge(
+                    f"the body has more than {self._limit} bytes, which is the limit"
+                )
+            self._budget.take(len(piece))
+            self._size += len(piece)
+            pieces.append(piece)
+            if not message.get("more_body", False):
+                return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 async def linger(receive: Receive) -> None:

@@ -7,15 +7,21 @@ everything refused is a problem document. `service.app` names this class to uvic
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-import uuid
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from service.errors import BadParameter
 from service.http.problems import MEDIA_TYPE, problem
+from service.http.requests import new_id
 
 logger = logging.getLogger("zoo.http")
 
@@ -28,6 +34,38 @@ MAX_FRAME = 16
 
 class _TooLargeError(Exception):
     """Raised while parsing: what is in the message is refused."""
+
+
+class _Joined:
+    """The transport of one answer: its head waits for the first of its body, to go in one write."""
+
+    __slots__ = ("_cycle", "_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:
+        self._transport = transport
+        self._cycle = cycle
+        self._head: bytes | None = None
+
+    def write(self, data: bytes) -> None:
+        if self._head is None and self._cycle.response_started:
+            self._head = data  # never empty, and a body follows or the transport is closed
+        elif self._head:
+            self._transport.write(self._head + data)
+            self._head = b""
+        else:
+            self._transport.write(data)
+
+    def flush(self) -> None:
+        """An answer to HEAD has no body."""
+        if self._head:
+            self.write(b"")
+
+    def close(self) -> None:
+        self.flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
 
 
 class BoundedProtocol(HttpToolsProtocol):
@@ -71,7 +109,16 @@ class BoundedProtocol(HttpToolsProtocol):
         if size > MAX_HEAD_BYTES:
             raise _TooLargeError
         self._in_head = False
+        before = self.cycle
         super().on_headers_complete()
+        if self.cycle is not before:
+            joined = _Joined(self.transport, self.cycle)
+            cast(Any, self.cycle).transport = joined
+            self.cycle.on_response = partial(self._completed, joined)
+
+    def _completed(self, joined: _Joined) -> None:
+        joined.flush()
+        self.on_response_complete()
 
     def on_body(self, body: bytes) -> None:
         self._content += len(body)
@@ -82,7 +129,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(f"the request is not HTTP/1.1 or too large: at most {MAX_HEADERS} headers")
 
     def _refuse(self, reason: str) -> None:
-        request_id = uuid.uuid4().hex
+        request_id = new_id()
         detail = f"{reason}; its head may have {MAX_HEAD_BYTES} bytes"
         logger.warning("a request was refused: %s", detail, extra={"request_id": request_id})
         error = BadParameter(detail)

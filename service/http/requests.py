@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
-import uuid
 from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit
@@ -68,6 +68,11 @@ class RequestMiddleware:
                 access.log(level, "request", extra=entry | facts)
 
 
+def new_id() -> str:
+    """128 random bits in hex."""
+    return os.urandom(16).hex()
+
+
 def _request_id(headers: Headers) -> str:
     given = headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    return given if _REQUEST_ID.fullmatch(given) else new_id()

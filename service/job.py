@@ -1,0 +1,194 @@
+"""A picture's way through the threads: decoded, cut, computed, combined.
+
+The event loop hears of it once, at the end: each step between would wake it, and its caches are
+cold then. A thread that has cut a picture's crops goes on with them if it can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from time import perf_counter
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from service.engine.admission import Permit
+from service.engine.batcher import Answer, Batcher, Request
+from service.engine.pool import Pool, settle
+from service.ensemble import Part, weighted_mean
+from service.errors import DeadlineExceeded, Internal, ZooError
+from service.pictures import Exif, decode_scaled
+from service.preprocessing import Crops, Mode, decoded_side
+
+
+class Rules(NamedTuple):
+    """What holds for every picture of a request."""
+
+    parts: Sequence[Part]
+    permit: Permit
+    deadline: float
+    """By ``time.perf_counter``."""
+    max_pixels: int
+    preprocessing: Mode
+    exif: Exif
+
+
+class Result(NamedTuple):
+    """What became of a picture, and the seconds that each stage took."""
+
+    probabilities: npt.NDArray[np.float32]
+    """float32 [classes], all parts combined."""
+    stages: dict[str, float]
+    """decode, preprocess, queue, inference."""
+
+
+class Job:
+    """One picture. Made and awaited in the event loop, worked on by the pool's threads."""
+
+    def __init__(self, picture: bytes | memoryview, rules: Rules, pool: Pool) -> None:
+        self._picture: bytes | memoryview | None = picture
+        self._rules = rules
+        self._pool = pool
+        self._lock = threading.Lock()
+        self._over = False
+        """Answered, or nobody waits any more."""
+        self._requests: list[tuple[Batcher, Request]] = []
+        self._answers: list[Answer | None] = []
+        self._missing = 0
+
+    async def result(self) -> Result:
+        """Do it. When the caller is cancelled, what has not begun never is.
+
+        Raises ZooError, DeadlineExceeded at the deadline whatever the threads do meanwhile.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[Result] = self._loop.create_future()
+        self._submitted = perf_counter()
+        self._pool.post("prepare", self._prepare)
+        left = max(0.0, self._rules.deadline - self._submitted)
+        timer = self._loop.call_later(left, self._expire)
+        try:
+            return await self._future
+        finally:
+            timer.cancel()
+            self._drop("cancelled")
+
+    def _expire(self) -> None:
+        settle(self._future, None, _expired(in_queue=bool(self._requests)))
+        self._drop("expired")
+
+    def _drop(self, reason: str) -> None:
+        """Let go of everything, in the event loop, unless it has been answered."""
+        with self._lock:
+            if self._over:
+                return
+            self._over = True
+            requests, self._requests = self._requests, []
+            self._picture = None
+        for batcher, request in requests:
+            batcher.drop(request, reason)
+
+    def _prepare(self) -> None:
+        """Decode and cut, in a thread, and hand the crops to the batchers."""
+        picture = self._picture
+        if picture is None:
+            return
+        try:
+            self._submit(self._crops(picture))
+        except BaseException as error:  # noqa: BLE001  it is raised where the result is awaited
+            self._finish(None, error)
+
+    def _crops(self, picture: bytes | memoryview) -> list[list[Crops]]:
+        """For each part its protocol's groups."""
+        rules = self._rules
+        begun = perf_counter()
+        if begun >= rules.deadline:
+            raise _expired(in_queue=False)
+        at_least = None
+        if rules.preprocessing == "fast":
+            sides = (part.protocol.side(part.network.manifest) for part in rules.parts)
+            at_least = decoded_side(max(sides))
+        image = decode_scaled(picture, at_least, max_pixels=rules.max_pixels, exif=rules.exif)
+        decoded = perf_counter()
+        groups = [
+            part.protocol.crops(image, part.network.manifest, rules.preprocessing)
+            for part in rules.parts
+        ]
+        self._stages = {
+            "decode": decoded - begun,
+            "preprocess": perf_counter() - decoded,
+            "queue": begun - self._submitted,
+        }
+        return groups
+
+    def _submit(self, groups: list[list[Crops]]) -> None:
+        """Enqueue all; the answers may come before this has ended."""
+        self._groups = [len(own) for own in groups]
+        self._missing = sum(self._groups)
+        self._answers = [None] * self._missing
+        crops = iter(range(self._missing))
+        for part, own in zip(self._rules.parts, groups, strict=True):
+            batcher = part.network.model.batchers[part.protocol.graph]
+            for group in own:
+                done = partial(self._answered, next(crops))
+                with self._lock:
+                    if self._over:
+                        return
+                    permit, deadline = self._rules.permit, self._rules.deadline
+                    request = batcher.submit(group, permit, deadline, done, own=True)
+                    self._requests.append((batcher, request))
+
+    def _answered(self, index: int, answer: Answer | ZooError) -> None:
+        """One group is done, in any thread; the last one of them combines all."""
+        if isinstance(answer, ZooError):
+            self._finish(None, answer)
+            return
+        with self._lock:
+            self._answers[index] = answer
+            self._missing -= 1
+            if self._missing or self._over:
+                return
+        try:
+            self._finish(self._combined(), None)
+        except BaseException as error:  # noqa: BLE001  as above
+            self._finish(None, error)
+
+    def _combined(self) -> Result:
+        """Raises Internal when the answer is not finite."""
+        answers = [answer for answer in self._answers if answer is not None]
+        rest = iter(answers)
+        parts = self._rules.parts
+        of_parts = [
+            part.protocol.answer([next(rest).outputs.probabilities for _ in range(count)])
+            for part, count in zip(parts, self._groups, strict=True)
+        ]
+        probabilities = weighted_mean(of_parts, [part.weight for part in parts])
+        if not np.isfinite(probabilities).all():
+            raise Internal("the network gave no finite probabilities for this picture")
+        self._stages["queue"] += max(answer.queue_s for answer in answers)
+        self._stages["inference"] = max(answer.inference_s for answer in answers)
+        return Result(probabilities, self._stages)
+
+    def _finish(self, result: Result | None, error: BaseException | None) -> None:
+        """Answer, once; what else is on its way for this picture is dropped."""
+        with self._lock:
+            if self._over:
+                return
+            self._over = True
+            requests, self._requests = self._requests, []
+            self._picture = None
+        if error is not None:
+            for batcher, request in requests:
+                batcher.drop(request, "cancelled")
+        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            self._loop.call_soon_threadsafe(settle, self._future, result, error)
+
+
+def _expired(*, in_queue: bool) -> DeadlineExceeded:
+    where = "in the queue" if in_queue else "not yet decoded"
+    return DeadlineExceeded(f"the deadline passed while the picture was {where}")

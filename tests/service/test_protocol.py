@@ -1,0 +1,163 @@
+"""HTTP/1.1 on the wire: limits of heads and frames, pipelining, joined writes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+
+from service.http.interrupt import Interrupt, InterruptedByError
+from service.http.protocol import MAX_HEAD_BYTES, MAX_HEADERS
+from tests.photographs import COFFEE
+from tests.server import Server, serving
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("protocol"), zoo_threads=2) as running:
+        yield running
+
+
+def connect(server: Server) -> socket.socket:
+    host, port = server.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=20)
+
+
+def exchange(server: Server, *pieces: bytes) -> bytes:
+    """All that comes until the server hangs up, which it must do within the time-out."""
+    with closing(connect(server)) as connection:
+        answer = b""
+        try:
+            for piece in pieces:
+                connection.sendall(piece)
+            while more := connection.recv(65536):
+                answer += more
+        except (ConnectionResetError, BrokenPipeError):
+            pass  # it hung up while we were still sending
+        return answer
+
+
+GET = b"GET /livez HTTP/1.1\r\nHost: x\r\n"
+POST = b"POST /classify HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+REFUSED = {
+    "no HTTP": [b"hello\r\n\r\n"],
+    "no HTTP at all": [bytes(range(256)) * 4],
+    "a long target": [b"GET /" + b"a" * MAX_HEAD_BYTES + b" HTTP/1.1\r\nHost: x\r\n\r\n"],
+    "a long header": [GET + b"A: " + b"b" * MAX_HEAD_BYTES + b"\r\n\r\n"],
+    "an endless header": [GET + b"A: ", *[b"b" * 100_000] * 100],
+    "an endless name": [GET, *[b"b" * 100_000] * 100],
+    "many headers": [GET + b"".join(b"A%d: b\r\n" % i for i in range(MAX_HEADERS)) + b"\r\n"],
+    "headers without end": [GET, *[b"".join(b"A%d: b\r\n" % i for i in range(999))] * 99],
+    "two lengths": [GET + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab"],
+    "a length and chunks": [GET + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc"],
+    "an endless extension": [POST, b"1;", *[b"a" * 100_000] * 100],
+    "endless trailers": [POST + b"1\r\na\r\n0\r\n", *[b"A: " + b"b" * 100_000] * 100],
+    "a chunk of no size": [POST + b"x\r\n"],
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_is_refused_is_a_problem_and_the_connection_ends(server: Server, kind: str) -> None:
+    before = server.memory()
+    started = time.monotonic()
+    answer = exchange(server, *REFUSED[kind])
+    assert time.monotonic() - started < 10
+    assert server.memory() - before < 10e6
+    if answer:  # a client that goes on sending may see a reset only
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 ")
+        assert json.loads(body)["code"] == "bad_parameter"
+    assert answer or len(REFUSED[kind]) > 1
+    assert server.client.get("/livez").status_code == 200
+
+
+def test_just_within_the_limits(server: Server) -> None:
+    headers = {f"A{i}": "b" * 200 for i in range(MAX_HEADERS - 10)}
+    assert server.client.get("/livez", headers=headers).status_code == 200
+    assert server.client.get("/livez", params={"a": "b" * 60_000}).status_code == 200
+
+
+def test_small_chunks_are_a_body(server: Server) -> None:
+    data = COFFEE.read_bytes()
+    chunks = b"".join(b"1;x=y\r\n%c\r\n" % byte for byte in data)
+    answer = exchange(server, POST.replace(b"Host", b"Connection: close\r\nHost"), chunks + b"0\r\n"
+                      b"Trailer: ignored\r\n\r\n")  # fmt: skip
+    assert b" 200 OK" in answer.splitlines()[0]
+    assert b"espresso" in answer
+
+
+def test_pipelined_requests_are_answered_in_order(server: Server) -> None:
+    data = COFFEE.read_bytes()
+    post = b"POST /classify HTTP/1.1\r\nHost: x\r\nX-Request-ID: %d\r\nContent-Length: %d\r\n\r\n"
+    requests = [post % (i, len(data)) + data for i in range(5)]
+    last = GET + b"X-Request-ID: last\r\nConnection: close\r\n\r\n"
+    answer = exchange(server, b"".join(requests) + last)
+    ids = [line.split()[1] for line in answer.splitlines() if line.startswith(b"x-request-id")]
+    assert ids == [b"0", b"1", b"2", b"3", b"4", b"last"]
+    assert answer.count(b"HTTP/1.1 200 OK") == 6
+
+
+def test_many_small_pipelined_requests_are_no_large_head(server: Server) -> None:
+    count = 2 * MAX_HEAD_BYTES // len(GET)
+    answer = exchange(server, (GET + b"\r\n") * count + GET + b"Connection: close\r\n\r\n")
+    assert answer.count(b"HTTP/1.1 200 OK") == count + 1
+
+
+def test_an_answer_to_head_has_no_body_and_the_connection_goes_on(server: Server) -> None:
+    with closing(connect(server)) as connection:
+        for _ in range(2):
+            connection.sendall(GET.replace(b"GET", b"HEAD") + b"\r\n")
+            answer = connection.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 200 OK")
+            assert answer.endswith(b"\r\n\r\n")
+
+
+def test_expect_100_continue(server: Server) -> None:
+    data = COFFEE.read_bytes()
+    head = (
+        b"POST /classify HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: %d\r\n\r\n"
+    )
+    with closing(connect(server)) as connection:
+        connection.sendall(head % len(data))
+        assert connection.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(data)
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_an_answer_is_one_write(server: Server) -> None:
+    data = COFFEE.read_bytes()
+    head = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(data)
+    with closing(connect(server)) as connection:
+        connection.sendall(head + data)
+        answer = connection.recv(65536)
+    assert answer.endswith(b"}}")
+
+
+async def test_an_interrupt_ends_what_its_block_awaits_and_nothing_else() -> None:
+    interrupt = Interrupt()
+
+    async def interrupted() -> None:
+        with interrupt:
+            asyncio.get_running_loop().call_soon(interrupt.trip)
+            await asyncio.sleep(10)
+
+    with pytest.raises(InterruptedByError):
+        await interrupted()
+    interrupt.trip()
+    await asyncio.sleep(0)  # nothing is cancelled any more
+
+    async def outer() -> None:
+        with Interrupt():
+            await asyncio.sleep(10)
+
+    task = asyncio.ensure_future(outer())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
