@@ -49,9 +49,10 @@ def top_predictions(
     probabilities: npt.NDArray[np.float32], labels: Sequence[Label], top_k: int
 ) -> list[Prediction]:
     """The ``top_k`` classes of float32 [classes], most probable first, lower index on a tie."""
-    least = np.partition(probabilities, -top_k)[-top_k]
-    candidates = np.flatnonzero(probabilities >= least)  # ties too
-    order = candidates[np.argsort(-probabilities[candidates], kind="stable")[:top_k]]
+    ordered = probabilities.copy()
+    ordered.partition(-top_k)
+    candidates = (probabilities >= ordered[-top_k]).nonzero()[0]  # ties too
+    order = candidates[(-probabilities[candidates]).argsort(kind="stable")[:top_k]]
     return [
         Prediction(rank, index, labels[index], probability)
         for rank, (index, probability) in enumerate(

@@ -16,7 +16,7 @@ from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
 from service import metrics
-from service.answers import Classification, Timing, top_predictions
+from service.answers import Classification, Timing
 from service.catalogue import Answerer, Catalogue
 from service.engine.admission import Admission
 from service.engine.pool import Pool
@@ -52,7 +52,6 @@ class _Request(NamedTuple):
 
     model: Answerer
     protocol: str
-    top_k: int
     rules: Rules
     started: float
 
@@ -155,9 +154,17 @@ class DataPlane:
         with suppress(Superseded), self.admission.acquire(crops * len(pictures), left) as permit:
             async with self.catalogue.use(model, deadline, permit):
                 settings = self.settings
-                limits = settings.max_pixels, settings.preprocessing
-                rules = Rules(parts, permit, deadline, *limits, query.exif)
-                request = _Request(model, names[1], query.top_k, rules, started)
+                rules = Rules(
+                    parts=parts,
+                    permit=permit,
+                    deadline=deadline,
+                    max_pixels=settings.max_pixels,
+                    preprocessing=settings.preprocessing,
+                    exif=query.exif,
+                    labels=model.labels,
+                    top_k=query.top_k,
+                )
+                request = _Request(model, names[1], rules, started)
                 return await _all(self._classify(picture, request) for picture in pictures)
         # loading it showed that it is broken: an older version may answer
         return await self._answers(pictures, query, names, started, deadline)
@@ -182,7 +189,7 @@ class DataPlane:
             model.name,
             model.version,
             request.protocol,
-            top_predictions(done.probabilities, model.labels, request.top_k),
+            done.predictions,
             Timing(**{stage: 1e3 * seconds for stage, seconds in stages.items()}),
             model.random,
         )

@@ -1,4 +1,4 @@
-"""A picture's way through the threads: decoded, cut, computed, combined.
+"""A picture's way through the threads: decoded, cut, computed, combined, its best classes taken.
 
 The event loop hears of it once, at the end: each step between would wake it, and its caches are
 cold then. A thread that has cut a picture's crops goes on with them if it can.
@@ -15,8 +15,8 @@ from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from service.answers import Prediction, top_predictions
 from service.engine.admission import Permit
 from service.engine.batcher import Answer, Batcher, Request
 from service.engine.pool import Pool, settle
@@ -24,6 +24,7 @@ from service.ensemble import Part, weighted_mean
 from service.errors import DeadlineExceeded, Internal, ZooError
 from service.pictures import Exif, decode_scaled
 from service.preprocessing import Crops, Mode, decoded_side
+from service.repository import Label
 
 
 class Rules(NamedTuple):
@@ -36,13 +37,14 @@ class Rules(NamedTuple):
     max_pixels: int
     preprocessing: Mode
     exif: Exif
+    labels: Sequence[Label]
+    top_k: int
 
 
 class Result(NamedTuple):
     """What became of a picture, and the seconds that each stage took."""
 
-    probabilities: npt.NDArray[np.float32]
-    """float32 [classes], all parts combined."""
+    predictions: list[Prediction]
     stages: dict[str, float]
     """decode, preprocess, queue, inference."""
 
@@ -172,7 +174,8 @@ class Job:
             raise Internal("the network gave no finite probabilities for this picture")
         self._stages["queue"] += max(answer.queue_s for answer in answers)
         self._stages["inference"] = max(answer.inference_s for answer in answers)
-        return Result(probabilities, self._stages)
+        best = top_predictions(probabilities, self._rules.labels, self._rules.top_k)
+        return Result(best, self._stages)
 
     def _finish(self, result: Result | None, error: BaseException | None) -> None:
         """Answer, once; what else is on its way for this picture is dropped."""

@@ -88,7 +88,7 @@ class Settings(BaseSettings):
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that serve the port. Each holds its own copy of every model."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Threads per worker that decode pictures and run networks on the CPU; 0: one per core.
+    """Threads per worker that decode pictures and run networks on the CPU; 0: one per core and one.
 
     Not cores / workers: all connections may land on one worker.
     """
@@ -193,7 +193,7 @@ class Settings(BaseSettings):
     @property
     def pool_threads(self) -> int:
         """How many pictures and batches one worker computes at once."""
-        return self.threads or available_cores()
+        return self.threads or available_cores() + 1
 
 
 def load() -> Settings:
