@@ -133,11 +133,11 @@ class Job:
         self._groups = [len(own) for own in groups]
         self._missing = sum(self._groups)
         self._answers = [None] * self._missing
-        crops = iter(range(self._missing))
+        indices = iter(range(self._missing))
         for part, own in zip(self._rules.parts, groups, strict=True):
             batcher = part.network.model.batchers[part.protocol.graph]
             for group in own:
-                done = partial(self._answered, next(crops))
+                done = partial(self._answered, next(indices))
                 with self._lock:
                     if self._over:
                         return
