@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from export.precision.calibrate import activations
 from export.precision.crops import Crops
-from export.precision.qdq import Layer, Network, RoundedLayer
+from export.precision.layers import Layer, Network
+from export.precision.qdq import RoundedLayer
 
 MAX_COLUMNS = 5000
 """Weights of one output channel, beyond which a layer is rounded to the nearest: memory."""
