@@ -116,10 +116,10 @@ class _Patches:
         pictures, channels = padded.shape[:2]
         flat = (rows[:, :, None] * padded.shape[3] + columns[:, None, :]).reshape(-1)
         windows = padded.flatten(2).gather(2, flat.expand(pictures, channels, -1))
-        each = (channels // self.groups, len(flat) // count)  # channels of a group, kh * kw
-        found = given.new_ones(self.groups, pictures, count, each[0] * each[1] + 1)
-        windows = windows.reshape(pictures, self.groups, each[0], count, each[1])
-        found[..., :-1].unflatten(3, each).copy_(windows.permute(1, 0, 3, 2, 4))
+        windows = windows.reshape(pictures, self.groups, channels // self.groups, count, -1)
+        windows = windows.permute(1, 0, 3, 2, 4)
+        found = given.new_ones(*windows.shape[:3], windows.shape[3] * windows.shape[4] + 1)
+        found[..., :-1].view(windows.shape).copy_(windows)
         return found.flatten(1, 2)
 
 
