@@ -1,9 +1,10 @@
 """The cost of a crop against the batch it comes in: ``python -m loadtests.batching``.
 
 The network alone, by the service's own session: what a batcher runs, without a queue. One caller
-thread says what a batch costs, as many as cores at once say what the machine gets done. All sizes
-take turns in slices of one run; reported is the median of the paired ratios to a batch of one.
-Beside them is the size that the service learnt when it loaded the network in this run.
+thread says what a batch costs (on a CPU by the time of that thread, so that what others do is left
+out), as many as cores at once say what the machine gets done. All sizes take turns in slices of one
+run; reported is the median of the paired ratios to a batch of one. Beside them is the size that the
+service learnt when it loaded the network in this run.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from time import perf_counter, thread_time
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydantic import ValidationError
 
 from loadtests import bench, inprocess, plots, server
 from service.engine.cores import available_cores
@@ -119,7 +121,7 @@ def draw(rows: plots.Rows) -> Figure:
     """A panel per model, a line per number of threads, and where the service stops."""
     names = list(dict.fromkeys(row["model"] for row in rows))
     figure, panels = plots.panels(
-        "What a crop costs in a batch, one intra-op thread per caller",
+        "What a crop costs in a batch",
         [4.4] * len(names),
         rows,
         beside=True,
@@ -161,7 +163,12 @@ def main() -> None:
     threads = sorted({1, available_cores()})
     rows: list[Row] = []
     for name in asked.networks:
-        model = load(asked.models, name, asked.providers, sizes)
+        try:
+            model = load(asked.models, name, asked.providers, sizes)
+        except ValidationError as invalid:
+            parser.error(f"--providers {asked.providers}: {invalid.errors()[0]['msg']}")
+        except (LookupError, OSError) as error:
+            parser.error(str(error))
         costs = ", ".join(f"{size}: {1e3 * s:.3g}" for size, s in model.batch_costs.items())
         print(
             f"{name} on {model.providers[0]}: the service learns batches of {model.max_batch} "
@@ -179,7 +186,7 @@ def main() -> None:
 def _size(text: str) -> int:
     size = int(text)
     if size < 1:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f"{size} is no size of a batch")
     return size
 
 
