@@ -11,6 +11,7 @@ import csv
 import os
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from time import perf_counter
@@ -72,15 +73,23 @@ def alternate(
     ``time.thread_time`` as ``clock`` counts only what this thread computes: for work of one
     thread on a machine that others use too.
     """
+    for call in contenders.values():
+        call()  # warm
+    slices = {
+        name: partial(seconds_per_call, call, slice_s, clock) for name, call in contenders.items()
+    }
+    return take_turns(slices, rounds)
+
+
+def take_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> Rounds:
+    """What each contender says of a slice of its own; the order turns from round to round."""
     names = list(contenders)
-    for name in names:
-        contenders[name]()  # warm
-    times: Rounds = {name: [] for name in names}
+    figures: Rounds = {name: [] for name in names}
     for turn in range(rounds):
         first = turn % len(names)
         for name in names[first:] + names[:first]:
-            times[name].append(seconds_per_call(contenders[name], slice_s, clock))
-    return times
+            figures[name].append(contenders[name]())
+    return figures
 
 
 def machine(*packages: str) -> dict[str, str]:
@@ -116,6 +125,12 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]], about: Mapping[s
         writer = csv.DictWriter(file, [*rows[0], *about], lineterminator="\n")
         writer.writeheader()
         writer.writerows({**_rounded(row), **about} for row in rows)
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """The rows of `write_csv`, as text, each with where it was measured."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _rounded(row: Mapping[str, object]) -> dict[str, object]:

@@ -20,9 +20,13 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import models
-from loadtests import bench, server
+from loadtests import bench, plots, server
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DEFAULT = "efficientnet_lite0"
 LOADS = ("used", "all")
@@ -151,8 +155,42 @@ def report(taken: dict[tuple[str, int], list[Figures]], copied: str) -> list[dic
     return rows
 
 
+def draw(rows: plots.Rows) -> Figure:
+    """Seconds and memory; the ratios between the figures are left to the table."""
+    panels = {
+        "seconds": {"ready_s": "ready", "first_answer_s": "first answer of a model"},
+        "memory of the worker, MB": {
+            "rss_mb": "resident",
+            "pss_mb": "proportional",
+            "first_use_mb": "first use of a model",
+            "rss_mb per further model": "resident, per further model",
+        },
+    }
+    bars = {
+        unit: [
+            plots.Bar(
+                f"{words}, {row['models']} in repository",
+                plots.spread_of(row, "median", "low", "high"),
+                f"ZOO_LOAD={row['load']}",
+            )
+            for figure, words in names.items()
+            for row in rows
+            if row["figure"] == figure
+        ]
+        for unit, names in panels.items()
+    }
+    figure, grid = plots.panels(
+        f"Cold start with {DEFAULT} and copies of {rows[0]['copies_of']}",
+        [plots.height(shown) for shown in bars.values()],
+        rows,
+    )
+    for axes, (unit, shown) in zip(grid, bars.items(), strict=True):
+        plots.bars(axes, shown, f"{unit} (median of {rows[0]['rounds']} rounds, quartiles)")
+    return figure
+
+
 def main() -> None:
-    """Print the table and write it as CSV."""
+    """Print the table, write it as CSV and plot it."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.coldstart", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0, help="ZOO_THREADS; 0: one per core")
@@ -166,7 +204,7 @@ def main() -> None:
     rows = report(rounds(given.rounds, given.loads, copied, given.threads), copied)
     print(bench.table(rows))
     output = given.output or bench.RESULTS / f"coldstart_{copied}.csv"
-    bench.write_csv(output, rows, bench.machine(*PACKAGES))
+    plots.write(output, rows, bench.machine(*PACKAGES), draw)
 
 
 if __name__ == "__main__":

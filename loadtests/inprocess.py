@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from service.answers import top_predictions
 from service.engine.model import Model
@@ -23,13 +24,13 @@ from service.repository import find, read
 from service.settings import Settings
 
 
-def load(models: Path, name: str) -> Model:
+def load(models: Path, name: str, **settings: Any) -> Model:
     """The newest version of a network. Raises LookupError when there is none."""
     found = [version for version in find(models) if version.name == name]
     manifest = read(found[-1]) if found else None
     if not isinstance(manifest, Manifest):
         raise LookupError(f"{models} has no network {name}")
-    return Model(found[-1], manifest, Settings(models=models))
+    return Model(found[-1], manifest, Settings(models=models, **settings))
 
 
 def pipeline(model: Model) -> Callable[[bytes], object]:

@@ -17,14 +17,17 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loadtests import bench, client, server
+from loadtests import bench, client, plots, server
 from loadtests.bench import Rounds
 from loadtests.photographs import jpeg, photographs
 from service.engine.cores import available_cores
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CONNECTIONS = (1, 4, 16, 64)
 THREADS = "in process, threads"
@@ -179,8 +182,25 @@ def _row(
     }
 
 
+def draw(rows: plots.Rows) -> Figure:
+    """Shares of the limit."""
+    bars = [
+        plots.Bar(
+            f"{row['contender']} ({float(row['pictures_per_s']):.0f}/s)",
+            plots.spread_of(row, "of_limit", "of_limit_q1", "of_limit_q3"),
+            "in process" if row["contender"] in (THREADS, PROCESSES) else "over HTTP",
+        )
+        for row in rows
+    ]
+    figure, (axes,) = plots.panels(
+        "Pictures per second as a share of the limit", [plots.height(bars)], rows
+    )
+    plots.bars(axes, bars, "share of the limit (median of paired ratios, quartiles)", wanted=1)
+    return figure
+
+
 def main() -> None:
-    """Run, print the table, write the CSV."""
+    """Run, print the table, write the CSV and its plot."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.limit", description=__doc__)
     parser.add_argument("--models", type=Path, default=server.ROOT / "models")
     parser.add_argument("--model", default="efficientnet_lite0")
@@ -190,7 +210,7 @@ def main() -> None:
     asked = parser.parse_args()
     rows = measure(asked.models, asked.model, asked.rounds, asked.seconds)
     print(bench.table(rows))
-    bench.write_csv(asked.output, rows, bench.machine("onnxruntime", "pillow", "bentoml"))
+    plots.write(asked.output, rows, bench.machine("onnxruntime", "pillow", "bentoml"), draw)
 
 
 if __name__ == "__main__":

@@ -13,16 +13,21 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from loadtests import bench, client, server
+from loadtests import bench, client, plots, server
 from loadtests.limit import http, pictures
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 DEADLINE_MS = 1000
 LOAD = 0.7
 OVERLOAD = 3.0
+_WANTED = {"share": 1.0}
+"""All of the peak is answered in time beyond it as well."""
 
 
 class Round(NamedTuple):
@@ -109,8 +114,34 @@ def rows(measured: Sequence[Round]) -> list[dict[str, object]]:
     return [{"figure": name, **bench.spread(values)._asdict()} for name, values in figures.items()]
 
 
+def draw(found: plots.Rows) -> Figure:
+    """The figures by their unit: multiples of the unloaded median, shares, milliseconds."""
+    units = {
+        "multiple of the unloaded median": ("/ unloaded median",),
+        "share": ("/ peak", "share"),
+        "ms": ("in ms",),
+    }
+    bars = {
+        unit: [
+            plots.Bar(row["figure"], plots.spread_of(row, "median", "low", "high"))
+            for row in found
+            if row["figure"].endswith(ends)
+        ]
+        for unit, ends in units.items()
+    }
+    (peak,) = (row["median"] for row in found if row["figure"].startswith("peak"))
+    figure, panels = plots.panels(
+        f"Below and beyond saturation, which is at {float(peak):.0f} pictures/s",
+        [plots.height(shown) for shown in bars.values()],
+        found,
+    )
+    for axes, (unit, shown) in zip(panels, bars.items(), strict=True):
+        plots.bars(axes, shown, f"{unit} (median of rounds, quartiles)", wanted=_WANTED.get(unit))
+    return figure
+
+
 def main() -> None:
-    """Run, print the table, write the CSV."""
+    """Run, print the table, write the CSV and its plot."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.overload", description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=3.0, help="of a slice")
@@ -119,7 +150,7 @@ def main() -> None:
     with server.serving() as running:
         found = rows(measure(running.port, asked.rounds, asked.seconds))
     print(bench.table(found))
-    bench.write_csv(asked.output, found, bench.machine("onnxruntime", "pillow", "bentoml"))
+    plots.write(asked.output, found, bench.machine("onnxruntime", "pillow", "bentoml"), draw)
 
 
 if __name__ == "__main__":

@@ -1,29 +1,39 @@
 """What int8 costs and gains: agreement and speed by the number of layers left in floats.
 
-    python -m loadtests.precision [NETWORK…] [--models FOLDER] [--crops 1000]
+    python -m loadtests.precision [NETWORK…] [--models FOLDER] [--crops 1000] [--points 9]
 
-Both graphs run one crop at a time on one thread, in alternating slices of one run; the speed is the
-median of the paired ratios, with their quartiles. Writes precision.csv and precision.png into
-loadtests/results/, a file per network.
+A network is calibrated and rounded once; then as many graphs are measured as there are points,
+from all layers in integers to all in floats, the most sensitive first. Both graphs of a ratio run
+one crop at a time on one thread, in alternating slices of one run, by the time of that thread; the
+speed is the median of the paired ratios, with their quartiles. All cores compute the agreement.
+Writes precision_NETWORK.csv and its plot into loadtests/results/.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
-import platform
-import statistics
-import sys
-from dataclasses import asdict, dataclass, fields
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
+from time import perf_counter, thread_time
+from typing import TYPE_CHECKING
 
+import numpy as np
 import onnx
-import onnxruntime
 
 from export import built
 from export.precision import add, agreement, calibrate, crops, int8
+from loadtests import bench, plots
+from service.engine.cores import available_cores
 
-RESULTS = Path(__file__).parent / "results"
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+POINTS = 9
+_ROUNDS, _SLICE_S = 15, 0.1
+_CHUNK = 8
+"""Crops of one run of the agreement."""
 
 
 @dataclass(frozen=True)
@@ -42,33 +52,31 @@ class Row:
     speedup: float
     speedup_lower_quartile: float
     speedup_upper_quartile: float
-    onnxruntime: str
-    machine: str
 
 
-def curve(name: str, models: Path, count: int) -> list[Row]:
+def curve(name: str, models: Path, count: int, points: int) -> list[Row]:
     """A row per number of layers in floats."""
     manifest = built.read_manifest(models, name, None)
     path = models / name / manifest.version / manifest.file("model", "fp32").path
-    model = onnx.load(path)
     pictures = crops.sources(add.labels_of(manifest))
     given = crops.draw(pictures.calibration, manifest.input, int8.CALIBRATION_CROPS, seed=1)
-    quantised = int8.quantise(model, given, report=_note)
+    quantised = int8.quantise(onnx.load(path), given, report=_Steps())
     varied, hard = (
         crops.draw(pictures.measure, manifest.input, count, seed=3, hard=hard)
         for hard in (False, True)
     )
-    single = calibrate.session(str(path))
-    alone = calibrate.session(str(path), threads=1)
-    expected, expected_hard = (agreement.logits(single, some) for some in (varied, hard))
+    single = calibrate.session(str(path), threads=1)
+    print(f"single precision of {2 * count} crops", flush=True)
+    expected, expected_hard = (logits(single, some) for some in (varied, hard))
     rows = []
-    for number in quantised.steps():
+    numbers = spread_over(len(quantised.ranking), points)
+    for point, number in enumerate(numbers, start=1):
+        begun = perf_counter()
         graph = quantised.model(number).SerializeToString()
-        session = calibrate.session(graph)
-        found = agreement.compare(expected, agreement.logits(session, varied))
-        harder = agreement.compare(expected_hard, agreement.logits(session, hard))
-        ratios = agreement.ratios(alone, calibrate.session(graph, threads=1), varied[:1])
-        lower, middle, upper = statistics.quantiles(ratios, n=4)
+        session = calibrate.session(graph, threads=1)
+        found = agreement.compare(expected, logits(session, varied))
+        harder = agreement.compare(expected_hard, logits(session, hard))
+        speed = speedup(single, session, varied[:1])
         rows.append(
             Row(
                 network=name,
@@ -79,20 +87,55 @@ def curve(name: str, models: Path, count: int) -> list[Row]:
                 confident_crops=found.confident_crops,
                 confident_agreement=found.confident,
                 hard_agreement=harder.top1,
-                signal_to_noise_db=round(found.noise_db, 2),
-                speedup=round(middle, 3),
-                speedup_lower_quartile=round(lower, 3),
-                speedup_upper_quartile=round(upper, 3),
-                onnxruntime=onnxruntime.__version__,
-                machine=_machine(),
+                signal_to_noise_db=found.noise_db,
+                speedup=speed.median,
+                speedup_lower_quartile=speed.low,
+                speedup_upper_quartile=speed.high,
             )
         )
+        print(f"point {point} of {len(numbers)}, {perf_counter() - begun:.0f} s: ", end="")
         _print(rows[-1])
     return rows
 
 
-def _note(step: str) -> None:
-    print(step, file=sys.stderr, flush=True)
+def spread_over(most: int, points: int) -> list[int]:
+    """About ``points`` whole numbers from 0 to ``most``, both included, at equal distances."""
+    return sorted({round(number) for number in np.linspace(0, most, max(2, points))})
+
+
+def logits(session: calibrate.Session, given: crops.Crops) -> agreement.Array:
+    """float32 [N, classes] of uint8 crops [N, H, W, C], by as many callers as there are cores.
+
+    ``session`` has one thread, so that none of them waits for another.
+    """
+    parts = [given[start : start + _CHUNK] for start in range(0, len(given), _CHUNK)]
+    with ThreadPoolExecutor(available_cores()) as pool:
+        return np.concatenate(list(pool.map(partial(agreement.logits, session), parts)))
+
+
+def speedup(
+    single: calibrate.Session, reduced: calibrate.Session, crop: crops.Crops
+) -> bench.Spread:
+    """How many times as fast ``reduced`` is; both sessions have one thread."""
+    contenders = {
+        name: partial(session.run, None, {"pixels": crop})
+        for name, session in {"fp32": single, "int8": reduced}.items()
+    }
+    times = bench.alternate(contenders, _ROUNDS, _SLICE_S, thread_time)
+    return bench.paired_ratio(times, "fp32", "int8")
+
+
+class _Steps:
+    """Prints what is done; of what is done layer by layer, the first line."""
+
+    def __init__(self) -> None:
+        self._kind = ""
+
+    def __call__(self, step: str) -> None:
+        kind = step.partition(" layer ")[0]
+        if kind != self._kind:
+            print(step, flush=True)
+        self._kind = kind
 
 
 def _print(row: Row) -> None:
@@ -106,43 +149,44 @@ def _print(row: Row) -> None:
     )
 
 
-def _machine() -> str:
-    """The processor, as Linux names it."""
+def _integer_products() -> str:
+    """Whether the processor has instructions for products of 8-bit integers, as Linux says."""
     try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
-        return platform.processor() or platform.machine()
-    flags = next((line for line in lines if line.startswith("flags")), "")
-    name = next((line.partition(":")[2].strip() for line in lines if "model name" in line), "")
-    return f"{name}{', VNNI' if 'avx512_vnni' in flags or 'avx_vnni' in flags else ''}"
+        return "unknown"
+    return "yes" if "avx512_vnni" in text or "avx_vnni" in text else "no"
 
 
-def write(rows: list[Row], folder: Path) -> Path:
-    """Write the rows of one network as CSV, and the curve as a picture beside it."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot
-
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / f"precision_{rows[0].network}.csv"
-    with file.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, [field.name for field in fields(Row)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in rows)
-    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
-    axes.plot([r.speedup for r in rows], [100 * r.agreement for r in rows], "o-", label="varied")
-    axes.plot(
-        [r.speedup for r in rows], [100 * r.hard_agreement for r in rows], "s--", label="hard"
+def draw(rows: plots.Rows) -> Figure:
+    """Agreement and speed against the layers in floats."""
+    agreements = {
+        "varied crops": "agreement",
+        "confident ones of them": "confident_agreement",
+        "hard crops": "hard_agreement",
+    }
+    figure, (left, right) = plots.panels(
+        f"{rows[0]['network']} in int8, {rows[0]['crops']} crops", [4.4, 4.4], rows, beside=True
     )
-    for row in rows:
-        axes.annotate(str(row.float_layers), (row.speedup, 100 * row.agreement))
-    axes.set(xlabel="times as fast as fp32", ylabel="same first class, %")
-    axes.set_title(f"{rows[0].network} in int8, by layers left in floats")
-    axes.legend()
-    figure.savefig(file.with_suffix(".png"), dpi=100)
-    pyplot.close(figure)
-    return file
+    series = {
+        name: _points(rows, (column, column, column), times=100)
+        for name, column in agreements.items()
+    }
+    layers = "layers left in floats"
+    plots.lines(left, series, layers, "same first class as fp32, %", wanted=100 * int8.TARGET)
+    quartiles = ("speedup", "speedup_lower_quartile", "speedup_upper_quartile")
+    speeds = {"speed": _points(rows, quartiles)}
+    plots.lines(right, speeds, layers, "times as fast as fp32, one thread", wanted=1)
+    for axes in (left, right):
+        axes.set_xticks([int(row["float_layers"]) for row in rows])
+    return figure
+
+
+def _points(rows: plots.Rows, columns: tuple[str, str, str], times: float = 1) -> list[plots.Point]:
+    return [
+        plots.Point(float(row["float_layers"]), plots.spread_of(row, *columns, times=times))
+        for row in rows
+    ]
 
 
 def main() -> None:
@@ -151,10 +195,18 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", default=["efficientnet_lite0"])
     parser.add_argument("--models", type=Path, default=Path("models"))
     parser.add_argument("--crops", type=int, default=add.CROPS)
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument(
+        "--points", type=int, default=POINTS, help="of the curve, both ends included"
+    )
+    parser.add_argument("--output", type=Path, default=bench.RESULTS)
     given = parser.parse_args()
+    about = bench.machine("onnxruntime") | {"vnni": _integer_products()}
     for name in given.networks:
-        print(write(curve(name, given.models, given.crops), given.output))
+        rows = [asdict(row) for row in curve(name, given.models, given.crops, given.points)]
+        print(bench.table(rows))
+        file = given.output / f"precision_{name}.csv"
+        plots.write(file, rows, about, draw)
+        print(file)
 
 
 if __name__ == "__main__":

@@ -14,14 +14,14 @@ import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import thread_time
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
 import models
+from loadtests import plots
 from loadtests.bench import (
     RESULTS,
     alternate,
@@ -39,7 +39,8 @@ from service.pictures import decode_scaled
 from service.preprocessing import Mode, decoded_side
 from service.protocols import PROTOCOLS
 
-mpl.use("Agg")
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 Row = dict[str, object]
 Pixels = npt.NDArray[np.uint8]
@@ -175,23 +176,23 @@ def _enlarged(picture: Image.Image, pixels: int) -> Image.Image:
     return _sized(picture, (round(picture.width * scale), round(picture.height * scale)))
 
 
-def plot(rows: Sequence[Row], path: Path) -> None:
+def draw(rows: plots.Rows) -> Figure:
     """Ratios to the reference with their quartiles."""
-    from matplotlib import pyplot as plt
-
-    shown = [row for row in rows if row["contender"] != "reference"]
-    labels = [f"{row['picture']}, {row['interpolation']}, {row['contender']}" for row in shown]
-    middle = np.array([row["ratio"] for row in shown], float)
-    low = np.array([row["ratio_low"] for row in shown], float)
-    high = np.array([row["ratio_high"] for row in shown], float)
-    colors = ["C0" if row["contender"] == "exact" else "C1" for row in shown]
-    figure, axes = plt.subplots(figsize=(8, 0.27 * len(shown) + 1), layout="constrained")
-    axes.barh(labels, middle, xerr=[middle - low, high - middle], color=colors, capsize=2)
-    axes.axvline(1, color="gray", linewidth=0.8)
-    axes.invert_yaxis()
-    axes.set_xlabel("time ÷ reference (median of paired ratios, quartiles)")
-    figure.savefig(path, dpi=120)
-    plt.close(figure)
+    bars = [
+        plots.Bar(
+            f"{row['picture']}, {row['interpolation']}",
+            plots.spread_of(row, "ratio", "ratio_low", "ratio_high"),
+            row["contender"],
+        )
+        for row in rows
+        if row["contender"] != "reference"
+    ]
+    figure, (axes,) = plots.panels(
+        "Decoding and cropping against Pillow on whole pictures", [plots.height(bars)], rows
+    )
+    unit = "time ÷ reference (median of paired ratios, quartiles)"
+    plots.bars(axes, bars, unit, wanted=1)
+    return figure
 
 
 def main() -> None:
@@ -212,8 +213,7 @@ def main() -> None:
     print("  ".join(f"{name}: {value}" for name, value in about.items()), flush=True)
 
     rows = speed(manifest, chosen.rounds, chosen.slice)
-    write_csv(chosen.results / "preprocessing.csv", rows, about)
-    plot(rows, chosen.results / "preprocessing.png")
+    plots.write(chosen.results / "preprocessing.csv", rows, about, draw)
     print(table(rows), flush=True)
     proved = proofs(manifest, session, chosen.pictures)
     write_csv(chosen.results / "preprocessing_proof.csv", proved, about)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx
 
 from export.errors import ExportError
-from export.precision import agreement, calibrate, qdq
+from export.precision import agreement, calibrate, layers, qdq
 from export.precision.agreement import Agreement
 from export.precision.crops import Crops
 from export.precision.prepare import fold_normalisation
@@ -27,7 +27,7 @@ _NEAR = 0.005
 class Quantised:
     """A graph whose layers can be put back into floats, the most sensitive first."""
 
-    network: qdq.Network
+    network: layers.Network
     ranges: dict[str, qdq.Range]
     rounded: dict[str, qdq.RoundedLayer]
     ranking: list[str]
@@ -57,7 +57,7 @@ def quantise(
 
     Raises ExportError when it has nothing that can be quantised.
     """
-    network = qdq.read(fold_normalisation(model))
+    network = layers.read(fold_normalisation(model))
     if not any(layer.weight is not None for layer in network.layers):
         raise ExportError("the graph has no layer that could be put into integers")
     ranges = calibrate.Histograms(network.model, network.tensors, crops, report).ranges(method)

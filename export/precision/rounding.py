@@ -18,7 +18,8 @@ from torch.nn import functional
 
 from export.precision.calibrate import activations
 from export.precision.crops import Crops
-from export.precision.qdq import Layer, Network, RoundedLayer
+from export.precision.layers import Layer, Network
+from export.precision.qdq import RoundedLayer
 
 MAX_COLUMNS = 5000
 """Weights of one output channel, beyond which a layer is rounded to the nearest: memory."""
@@ -64,8 +65,7 @@ class _Moments:
 
     def add(self, given: Tensor, share: int) -> None:
         """Look at ``share`` places of every picture of an input [N, C, H, W] or [N, C]."""
-        patches = self._cut(given, share, self._generator)
-        rows = torch.cat([patches, torch.ones_like(patches[..., :1])], dim=2)
+        rows = self._cut(given, share, self._generator)
         products = rows.transpose(1, 2) @ rows
         self._sum = products if self._sum is None else self._sum + products
         self._places += rows.shape[1]
@@ -98,9 +98,12 @@ class _Patches:
         self.pads = [left, right, top, bottom]
 
     def __call__(self, given: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        """[groups, places, K] of ``count`` random places of each input [N, C, H, W] or [N, C]."""
+        """[groups, places, K + 1] of ``count`` random places of each input [N, C, H, W] or [N, C].
+
+        The last number is 1. Written at once where it belongs: this is most of the rounding's time.
+        """
         if not self.kernel:
-            return given[None]
+            return functional.pad(given, (0, 1), value=1)[None]
         padded = functional.pad(given, self.pads)
         places = []
         for axis in (0, 1):
@@ -110,10 +113,14 @@ class _Patches:
             steps = torch.arange(self.kernel[axis]) * self.dilations[axis]
             places.append(first[:, None] + steps)
         rows, columns = places
-        windows = padded[:, :, rows[:, :, None], columns[:, None, :]]  # [N, C, count, kh, kw]
-        pictures, channels = windows.shape[:2]
+        pictures, channels = padded.shape[:2]
+        flat = (rows[:, :, None] * padded.shape[3] + columns[:, None, :]).reshape(-1)
+        windows = padded.flatten(2).gather(2, flat.expand(pictures, channels, -1))
         windows = windows.reshape(pictures, self.groups, channels // self.groups, count, -1)
-        return windows.permute(1, 0, 3, 2, 4).reshape(self.groups, pictures * count, -1)
+        windows = windows.permute(1, 0, 3, 2, 4)
+        found = given.new_ones(*windows.shape[:3], windows.shape[3] * windows.shape[4] + 1)
+        found[..., :-1].view(windows.shape).copy_(windows)
+        return found.flatten(1, 2)
 
 
 def _solve(network: Network, layer: Layer, moments: _Moments) -> RoundedLayer:

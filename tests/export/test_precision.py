@@ -11,7 +11,7 @@ import onnxruntime as ort
 import pytest
 from PIL import Image
 
-from export.precision import add, agreement, calibrate, crops, int8, prepare, qdq
+from export.precision import add, agreement, calibrate, crops, int8, layers, prepare, qdq
 from models import REPOSITORY
 from service.manifest import FILE_NAME, sha256_of
 from tests.export.conftest import Command, read_manifest, snapshot
@@ -138,7 +138,7 @@ def test_folding_the_normalisation_changes_next_to_nothing(photographs: crops.So
 def test_ranges_hold_zero_and_lie_within_the_extremes(
     method: calibrate.Method, photographs: crops.Sources
 ) -> None:
-    network = qdq.read(onnx.load(LITE0 / "model.onnx"))
+    network = layers.read(onnx.load(LITE0 / "model.onnx"))
     given = crops.draw(photographs.calibration, read_manifest(LITE0).input, 4, 1)
     names = network.tensors[:6]
     histograms = calibrate.Histograms(network.model, names, given)
@@ -152,7 +152,7 @@ def test_a_layer_that_is_left_in_float_is_not_rounded_by_the_runtime(
     photographs: crops.Sources, tmp_path: Path
 ) -> None:
     # ONNX Runtime rounds the weights of a float layer between integers by itself, badly
-    network = qdq.read(prepare.fold_normalisation(onnx.load(LITE0 / "model.onnx")))
+    network = layers.read(prepare.fold_normalisation(onnx.load(LITE0 / "model.onnx")))
     given = crops.draw(photographs.calibration, read_manifest(LITE0).input, 8, 1)
     ranges = calibrate.Histograms(network.model, network.tensors, given).ranges("mse")
     for left, count in (([], 0), (["Conv_6"], 1), (["Conv_4", "Conv_6"], 2)):
