@@ -56,11 +56,6 @@ class Network:
         names = (name for layer in self.layers for name in (*layer.inputs, layer.output))
         return [name for name in dict.fromkeys(names) if name not in self.steps]
 
-    def read_by(self, layer: Layer) -> str:
-        """What the quantised ``layer`` reads: its input, rounded."""
-        name = layer.inputs[0]
-        return name if name in self.steps else dequantised(name)
-
     def weight(self, layer: Layer) -> Float:
         """The weights, output channels first."""
         assert layer.weight is not None  # noqa: S101

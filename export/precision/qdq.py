@@ -49,24 +49,6 @@ def write(
     return _Writer(network, ranges, left_in_float, rounded or {}).run()
 
 
-def upto(model: onnx.ModelProto, names: Collection[str]) -> onnx.ModelProto:
-    """The part of ``model`` that yields the float tensors ``names``, and nothing else."""
-    part = onnx.ModelProto()
-    part.CopyFrom(model)
-    wanted, kept = set(names), []
-    for node in reversed(model.graph.node):
-        if not wanted.isdisjoint(node.output):
-            wanted.update(node.input)
-            kept.append(node)
-    del part.graph.node[:], part.graph.output[:], part.graph.initializer[:]
-    part.graph.node.extend(reversed(kept))
-    part.graph.initializer.extend(t for t in model.graph.initializer if t.name in wanted)
-    part.graph.output.extend(
-        helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in names
-    )
-    return part
-
-
 def scales(weight: Float) -> Float:
     """The step of each output channel of weights [channels, ...]: 255 levels around zero."""
     largest = np.abs(weight.reshape(len(weight), -1)).max(axis=1)
