@@ -9,9 +9,14 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Any, TypeVar, cast
+
+import uvloop
+
+T = TypeVar("T")
 
 GET_LIVEZ = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 _HEAD_END = b"\r\n\r\n"
@@ -71,6 +76,11 @@ def _request(path: str, content_type: str, body: bytes, headers: str = "") -> by
     return head.encode() + body
 
 
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run ``work`` in an event loop that takes little of the machine, and return its result."""
+    return uvloop.run(work)
+
+
 class Connection(asyncio.Protocol):
     """One connection that can carry one request at a time."""
 
@@ -82,8 +92,7 @@ class Connection(asyncio.Protocol):
         self.body = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data

@@ -8,7 +8,6 @@ slices of some seconds; each round gives one ratio.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import itertools
 import subprocess
@@ -137,15 +136,15 @@ def measure(models: Path, name: str, rounds: int, seconds: float) -> list[dict[s
     ):
         contenders: dict[str, Callable[[], client.Load]] = {
             f"1 worker, {body}, {connections} connections": partial(
-                lambda c, r: asyncio.run(http(one.port, c, r, seconds)), connections, requests
+                lambda c, r: client.run(http(one.port, c, r, seconds)), connections, requests
             )
             for body, requests in (("raw", raw), ("form", form))
             for connections in CONNECTIONS
         }
-        contenders[f"{cores} workers, raw, 16 connections"] = lambda: asyncio.run(
+        contenders[f"{cores} workers, raw, 16 connections"] = lambda: client.run(
             http(several.port, 16, raw, seconds)
         )
-        contenders[f"{cores} workers, raw, 16 connections on one of them"] = lambda: asyncio.run(
+        contenders[f"{cores} workers, raw, 16 connections on one of them"] = lambda: client.run(
             on_one_worker(several, 16, raw, seconds)
         )
         rates: Rounds = {each: [] for each in (THREADS, PROCESSES, *contenders)}

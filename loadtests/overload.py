@@ -9,7 +9,6 @@ everything else should be a 429, and soon.
 from __future__ import annotations
 
 import argparse
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,22 +61,22 @@ def measure(port: int, rounds: int, seconds: float) -> list[Round]:
         client.raw(picture, headers=f"X-Request-Timeout-Ms: {DEADLINE_MS}\r\n")
         for picture in encoded
     ]
-    asyncio.run(http(port, 16, plain, seconds))  # warm
+    client.run(http(port, 16, plain, seconds))  # warm
     return [_round(port, plain, hurried, seconds, seed) for seed in range(rounds)]
 
 
 def _round(
     port: int, plain: Sequence[bytes], hurried: Sequence[bytes], seconds: float, seed: int
 ) -> Round:
-    alone = asyncio.run(http(port, 1, plain, seconds))
-    peak = asyncio.run(http(port, 16, plain, seconds)).rate
-    even = asyncio.run(client.open_loop(port, plain, evenly(LOAD * peak, seconds)))
-    random = asyncio.run(client.open_loop(port, plain, poisson(LOAD * peak, seconds, seed)))
+    alone = client.run(http(port, 1, plain, seconds))
+    peak = client.run(http(port, 16, plain, seconds)).rate
+    even = client.run(client.open_loop(port, plain, evenly(LOAD * peak, seconds)))
+    random = client.run(client.open_loop(port, plain, poisson(LOAD * peak, seconds, seed)))
     for load in (alone, even, random):
         if set(load.statuses) != {200}:
             raise RuntimeError(f"below saturation there were refusals: {dict(load.statuses)}")
     arrivals = evenly(OVERLOAD * peak, seconds + DEADLINE_MS / 1e3)
-    beyond = asyncio.run(client.open_loop(port, hurried, arrivals, most=2048))
+    beyond = client.run(client.open_loop(port, hurried, arrivals, most=2048))
     return Round(
         _ms(alone.latencies_s, 50),
         peak,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
 import sys
@@ -66,4 +65,4 @@ async def _client(port: int, model: str, seconds: float, connections: int, encod
 
 if __name__ == "__main__":
     port, name, duration, share = sys.argv[1:]
-    asyncio.run(_client(int(port), name, float(duration), int(share), sys.stdin.buffer.read()))
+    client.run(_client(int(port), name, float(duration), int(share), sys.stdin.buffer.read()))
