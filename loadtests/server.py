@@ -140,7 +140,8 @@ def _wait(
             return
         time.sleep(0.02)
     lines = log.read_text(errors="replace").strip().splitlines()
-    raise ServerFailed(lines[-1] if lines else "it said nothing")
+    last = lines[-1] if lines else "it said nothing"
+    raise ServerFailed(f"not ready in {seconds:g} s: {last}" if process.poll() is None else last)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -11,7 +11,13 @@ from typing import NamedTuple
 import numpy as np
 
 from loadtests import bench, client, limit, server
-from loadtests.peers.contenders import OURS_EXACT, OURS_FAST, Contender, first_classes
+from loadtests.peers.contenders import (
+    ANSWER_SECONDS,
+    OURS_EXACT,
+    OURS_FAST,
+    Contender,
+    first_classes,
+)
 from loadtests.server import Running
 
 BEST_PEER = "best peer of each round"
@@ -96,7 +102,11 @@ def alternate(
 
 
 def _slice(contender: Contender, running: Running, connections: int, seconds: float) -> client.Load:
-    load = asyncio.run(limit.http(running.port, connections, contender.requests, seconds))
+    slice_ = limit.http(running.port, connections, contender.requests, seconds)
+    try:
+        load = asyncio.run(asyncio.wait_for(slice_, seconds + ANSWER_SECONDS))
+    except (OSError, asyncio.TimeoutError) as error:
+        raise RuntimeError(f"{contender.name} left requests unanswered: {error!r}") from None
     if set(load.statuses) != {200}:
         raise RuntimeError(f"{contender.name} answered {dict(load.statuses)}")
     return load

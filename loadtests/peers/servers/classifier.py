@@ -11,7 +11,7 @@ import io
 import json
 import os
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -22,17 +22,9 @@ TOP = 5
 HOST = "127.0.0.1"
 
 
-class Prediction(TypedDict):
-    """A class and its probability."""
-
-    index: int
-    probability: float
-
-
-class Answer(TypedDict):
-    """What a peer answers as JSON, the most probable class first."""
-
-    predictions: list[Prediction]
+Answer = dict[str, list[dict[str, int | float]]]
+"""What a peer answers as JSON: ``{"predictions": [{"index": …, "probability": …}, …]}``, the most
+probable class first."""
 
 
 def model() -> Path:

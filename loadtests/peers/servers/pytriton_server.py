@@ -15,6 +15,8 @@ with all cores as intra-op threads.
 from __future__ import annotations
 
 import os
+import signal
+import sys
 import sysconfig
 
 import numpy as np
@@ -49,6 +51,7 @@ class Classify:
 
 def main() -> None:
     """Serve until the process is told to end."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # else Triton's shared memory stays
     os.environ["LD_LIBRARY_PATH"] = str(sysconfig.get_config_var("LIBDIR"))
     config = TritonConfig(
         http_address=classifier.HOST,
