@@ -152,6 +152,11 @@ class Connection(asyncio.Protocol):
         return await self._answer
 
     @property
+    def waiting(self) -> bool:
+        """Whether a request is unanswered."""
+        return self._answer is not None
+
+    @property
     def port(self) -> int:
         """The client's own port."""
         assert self._transport is not None  # noqa: S101

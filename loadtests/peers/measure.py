@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from loadtests import bench, client, limit, server
+from loadtests import bench, client, server
 from loadtests.peers.contenders import (
     ANSWER_SECONDS,
     OURS_EXACT,
@@ -102,14 +102,25 @@ def alternate(
 
 
 def _slice(contender: Contender, running: Running, connections: int, seconds: float) -> client.Load:
-    slice_ = limit.http(running.port, connections, contender.requests, seconds)
-    try:
-        load = asyncio.run(asyncio.wait_for(slice_, seconds + ANSWER_SECONDS))
-    except (OSError, asyncio.TimeoutError) as error:
-        raise RuntimeError(f"{contender.name} left requests unanswered: {error!r}") from None
+    load = asyncio.run(_load(contender, running.port, connections, seconds))
     if set(load.statuses) != {200}:
         raise RuntimeError(f"{contender.name} answered {dict(load.statuses)}")
     return load
+
+
+async def _load(contender: Contender, port: int, connections: int, seconds: float) -> client.Load:
+    opened = await client.connect(port, connections)
+    loop = client.closed_loop(opened, contender.requests, seconds)
+    try:
+        return await asyncio.wait_for(loop, seconds + ANSWER_SECONDS)
+    except asyncio.TimeoutError:
+        waiting = sum(connection.waiting for connection in opened)
+        raise RuntimeError(
+            f"{contender.name} left {waiting} of {connections} requests unanswered"
+        ) from None
+    finally:
+        for connection in opened:
+            connection.close()
 
 
 def best_of(rates: bench.Rounds, peers: Iterable[str]) -> list[float]:

@@ -143,6 +143,25 @@ def test_contenders_take_turns(starlette: Contender) -> None:
     assert all(rate > 0 for rates in found.rates.values() for rate in rates)
 
 
+def test_a_contender_that_falls_silent_is_an_error(
+    starlette: Contender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measure, "ANSWER_SECONDS", 0.3)
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async def load() -> None:
+        listening = await asyncio.start_server(silent, "127.0.0.1", 0)
+        async with listening:
+            port = listening.sockets[0].getsockname()[1]
+            await measure._load(starlette, port, 3, 0.1)
+
+    with pytest.raises(RuntimeError, match="starlette left 3 of 3 requests unanswered"):
+        asyncio.run(load())
+
+
 def test_a_peer_that_does_not_start_says_why(tmp_path: Path) -> None:
     missing = tmp_path / "model.onnx"
     with (
