@@ -53,6 +53,12 @@ class Preprocessing:
         self._side: int = manifest["resize"]["size"]
         self._crop: tuple[int, int] = (manifest["input"]["width"], manifest["input"]["height"])
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of a crop."""
+        width, height = self._crop
+        return height, width, 3
+
     def decode(self, encoded: bytes) -> npt.NDArray[np.uint8]:
         """A JPEG -> uint8 [height, width, 3]."""
         return self.cut(Image.open(io.BytesIO(encoded)))

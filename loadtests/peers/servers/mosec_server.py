@@ -1,36 +1,62 @@
-"""mosec: one process per core, each of which decodes a picture and runs the network.
+"""mosec: a stage that decodes and one that runs the network, each with a process per core.
 
-mosec's documentation (README, "Configuration" and the image examples) gives processes by ``num``
-to whatever limits the throughput, and a batch size where the network gains from batches. Tried:
-this; a preprocessing stage before the network's, as its image examples have, one process per core
-in both; the same with dynamic batches; one network process with all cores as intra-op threads. On a
-CPU the single stage was the fastest: no crop travels between processes.
+- A preprocessing worker before the network's and processes by ``num``: the computer vision example
+  (examples/pytorch) and ``Server.append_worker`` (reference/interface) of mosec's documentation.
+- The crop goes between the stages as its bytes, by ``serialize_ipc`` and ``deserialize_ipc``, which
+  ``mosec.Worker``'s documentation leaves to the user; pickle is the default.
+
+Tried: this; one process that decodes for all; one stage that does both; dynamic batches
+(``max_batch_size``, ``max_wait_time``); one network process with all cores as intra-op threads.
 """
 
 from __future__ import annotations
 
 import os
 
+import numpy as np
+import numpy.typing as npt
 from mosec import Server, Worker
 
 from loadtests.peers.servers import classifier
 
+Crop = npt.NDArray[np.uint8]
 
-class Classify(Worker):
-    """JPEG bytes -> the five best classes."""
+
+class Preprocess(Worker):
+    """JPEG bytes -> crop."""
 
     def __init__(self) -> None:
         super().__init__()
         self._preprocessing = classifier.Preprocessing()
-        self._network = classifier.Network()
 
     def deserialize(self, data: bytes) -> bytes:
         """The body is the picture itself, not JSON."""
         return data
 
-    def forward(self, data: bytes) -> classifier.Answer:
-        """Decode, cut, run and rank one picture."""
-        return self._network(self._preprocessing.decode(data)[None])[0]
+    def forward(self, data: bytes) -> Crop:
+        """Decode and cut one picture."""
+        return self._preprocessing.decode(data)
+
+    def serialize_ipc(self, data: Crop) -> bytes:
+        """Pixels only: the other stage knows the shape."""
+        return data.tobytes()
+
+
+class Classify(Worker):
+    """Crop -> the five best classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._network = classifier.Network()
+        self._shape = classifier.Preprocessing().shape
+
+    def deserialize_ipc(self, data: bytes) -> Crop:
+        """What the first stage sent."""
+        return np.frombuffer(data, np.uint8).reshape(self._shape)
+
+    def forward(self, data: Crop) -> classifier.Answer:
+        """Run and rank one crop."""
+        return self._network(data[None])[0]
 
 
 if __name__ == "__main__":
@@ -41,5 +67,6 @@ if __name__ == "__main__":
         "MOSEC_TIMEOUT": "30000",
     }
     server = Server()
+    server.append_worker(Preprocess, num=classifier.threads())
     server.append_worker(Classify, num=classifier.threads())
     server.run()
