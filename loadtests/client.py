@@ -20,7 +20,8 @@ T = TypeVar("T")
 
 GET_LIVEZ = b"GET /livez HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 _HEAD_END = b"\r\n\r\n"
-_LENGTH = b"content-length:"
+_LENGTH = b"\r\ncontent-length:"
+_CHUNKED = b"\r\ntransfer-encoding: chunked\r\n"
 
 
 @dataclass
@@ -54,7 +55,7 @@ class Load:
 
 def raw(picture: bytes, path: str = "/classify", headers: str = "") -> bytes:
     """A request whose body is the picture; ``headers`` are further lines, each with its CRLF."""
-    return _request(path, "image/jpeg", picture, headers)
+    return request(path, "image/jpeg", picture, headers)
 
 
 def multipart(picture: bytes, path: str = "/classify", field_name: str = "image") -> bytes:
@@ -65,10 +66,11 @@ def multipart(picture: bytes, path: str = "/classify", field_name: str = "image"
         'filename="picture.jpg"\r\nContent-Type: image/jpeg\r\n\r\n'
     ).encode()
     body = head + picture + f"\r\n--{boundary}--\r\n".encode()
-    return _request(path, f"multipart/form-data; boundary={boundary}", body)
+    return request(path, f"multipart/form-data; boundary={boundary}", body)
 
 
-def _request(path: str, content_type: str, body: bytes, headers: str = "") -> bytes:
+def request(path: str, content_type: str, body: bytes, headers: str = "") -> bytes:
+    """A POST request; ``headers`` are further lines, each with its CRLF."""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {content_type}\r\n"
         f"Content-Length: {len(body)}\r\n{headers}\r\n"
@@ -87,7 +89,11 @@ class Connection(asyncio.Protocol):
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self._buffer = bytearray()
-        self._expected = 0
+        self._at = 0
+        """Where the body begins, or its next chunk; 0 before the head is there."""
+        self._end: int | None = None
+        """Where the answer ends; None before that is known."""
+        self._chunks: bytearray | None = None
         self._answer: asyncio.Future[int] | None = None
         self.body = b""
 
@@ -96,23 +102,50 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        if not self._expected:
-            end = self._buffer.find(_HEAD_END)
-            if end < 0:
+        if not self._at and not self._read_head():
+            return
+        if self._chunks is not None:
+            self._read_chunks(self._chunks)
+        if self._end is None or len(self._buffer) < self._end or self._answer is None:
+            return
+        status = int(self._buffer[9:12])
+        whole = self._buffer[self._at : self._end] if self._chunks is None else self._chunks
+        self.body = bytes(whole)
+        del self._buffer[: self._end]
+        self._at, self._end, self._chunks = 0, None, None
+        answer, self._answer = self._answer, None
+        answer.set_result(status)
+
+    def _read_head(self) -> bool:
+        """Note where the body lies, if the head is complete."""
+        end = self._buffer.find(_HEAD_END)
+        if end < 0:
+            return False
+        head = bytes(self._buffer[: end + 2]).lower()
+        self._at = end + len(_HEAD_END)
+        start = head.find(_LENGTH)
+        if start >= 0:
+            length = int(head[start + len(_LENGTH) : head.index(b"\r\n", start + 2)])
+            self._end = self._at + length
+        elif _CHUNKED in head:
+            self._chunks = bytearray()
+        else:
+            raise ValueError(f"an answer without a length: {head!r}")
+        return True
+
+    def _read_chunks(self, body: bytearray) -> None:
+        """Move the chunks that are complete into the body (RFC 9112, section 7.1)."""
+        while (line := self._buffer.find(b"\r\n", self._at)) >= 0:
+            size = int(self._buffer[self._at : line].partition(b";")[0], 16)
+            if size == 0:  # fields may follow, then an empty line
+                end = self._buffer.find(_HEAD_END, line)
+                self._end = None if end < 0 else end + len(_HEAD_END)
                 return
-            head = bytes(self._buffer[: end + 2]).lower()
-            start = head.find(_LENGTH)
-            if start < 0:
-                raise ValueError(f"an answer without a length: {head!r}")
-            length = int(head[start + len(_LENGTH) : head.index(b"\r\n", start)])
-            self._expected = end + len(_HEAD_END) + length
-        if len(self._buffer) >= self._expected and self._answer is not None:
-            status = int(self._buffer[9:12])
-            self.body = bytes(self._buffer[self._buffer.find(_HEAD_END) + 4 : self._expected])
-            del self._buffer[: self._expected]
-            self._expected = 0
-            answer, self._answer = self._answer, None
-            answer.set_result(status)
+            start, end = line + 2, line + 2 + size
+            if len(self._buffer) < end + 2:
+                return
+            body += self._buffer[start:end]
+            self._at = end + 2
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
@@ -126,6 +159,11 @@ class Connection(asyncio.Protocol):
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return await self._answer
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a request is unanswered."""
+        return self._answer is not None
 
     @property
     def port(self) -> int:

@@ -12,7 +12,8 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +35,7 @@ class Running(NamedTuple):
         """Process ids of the workers, found by their command line."""
         return [
             child
-            for child in _descendants(self.process.pid)
+            for child in descendants(self.process.pid)
             if b"_bentoml_impl.worker.service" in _read(child, "cmdline")
         ]
 
@@ -63,32 +64,57 @@ def serving(
 
     Nothing of it is left when the context is closed.
     """
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder, socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        probe.close()
-        log = Path(folder, "log")
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        port = free_port()
         environment = clean_environment()
         environment |= {name.upper(): str(value) for name, value in settings.items()}
         environment.setdefault("ZOO_LOG_LEVEL", "WARNING")
         environment |= {"BENTOML_HOME": folder, "BENTOML_DO_NOT_TRACK": "True"}
         command = [sys.executable, "-m", "bentoml", "serve", "service.app:ZooService"]
-        with log.open("wb") as output:
-            started = time.perf_counter()
-            process = subprocess.Popen(  # noqa: S603
-                [*command, "--host", "127.0.0.1", "--port", str(port)],
-                cwd=cwd,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        try:
-            _wait(process, port, log, start_s)
-            yield Running(port, process, time.perf_counter() - started)
-        finally:
-            _stop(process)
+        command += ["--host", "127.0.0.1", "--port", str(port)]
+        log = Path(folder, "log")
+        with running(command, environment, port, partial(_is_ready, port), log, cwd, start_s) as it:
+            yield it
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    port: int,
+    is_ready: Callable[[], bool],
+    log: Path,
+    cwd: Path = ROOT,
+    start_s: float = START_SECONDS,
+) -> Iterator[Running]:
+    """Run a server in a session of its own. Raises ServerFailed when it is not ready in time.
+
+    Nothing of it is left when the context is closed.
+    """
+    with log.open("wb") as output:
+        started = time.perf_counter()
+        process = subprocess.Popen(  # noqa: S603
+            command,
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        _wait(process, is_ready, log, start_s)
+        yield Running(port, process, time.perf_counter() - started)
+    finally:
+        _stop(process)
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def clean_environment() -> dict[str, str]:
@@ -96,31 +122,59 @@ def clean_environment() -> dict[str, str]:
     return {k: v for k, v in os.environ.items() if not k.startswith(("ZOO_", "BENTOML"))}
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, log: Path, seconds: float) -> None:
-    url = f"http://127.0.0.1:{port}/readyz"
+def _is_ready(port: int) -> bool:
+    with (
+        contextlib.suppress(OSError, urllib.error.URLError),
+        OPENER.open(f"http://127.0.0.1:{port}/readyz", timeout=5) as answer,
+    ):
+        return bool(answer.status == 200)
+    return False
+
+
+def _wait(
+    process: subprocess.Popen[bytes], is_ready: Callable[[], bool], log: Path, seconds: float
+) -> None:
     end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if process.poll() is not None:
-            break
-        with (
-            contextlib.suppress(OSError, urllib.error.URLError),
-            OPENER.open(url, timeout=5) as answer,
-        ):
-            if answer.status == 200:
-                return
+    while time.monotonic() < end and process.poll() is None:
+        if is_ready():
+            return
         time.sleep(0.02)
     lines = log.read_text(errors="replace").strip().splitlines()
-    raise ServerFailed(lines[-1] if lines else "it said nothing")
+    last = lines[-1] if lines else "it said nothing"
+    raise ServerFailed(f"not ready in {seconds:g} s: {last}" if process.poll() is None else last)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(signal.SIGTERM)
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(20)
-    with contextlib.suppress(ProcessLookupError):  # whoever is left of its session
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    known = {pid: _began(pid) for pid in family(process.pid)}
+    try:
+        _send(known, signal.SIGCONT)  # what is suspended does not hear that it should end
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+    finally:
+        known |= {pid: _began(pid) for pid in family(process.pid)}
+        left = {pid: began for pid, began in known.items() if began and _began(pid) == began}
+        _send(left, signal.SIGKILL)
+        process.wait()
+        end = time.monotonic() + 5
+        while any(_began(pid) == left[pid] for pid in left) and time.monotonic() < end:
+            time.sleep(0.01)
+
+
+def suspend(pid: int) -> None:
+    """Halt a server and all its processes: idle ones may poll, and shall cost others nothing."""
+    _send(family(pid), signal.SIGSTOP)
+
+
+def resume(pid: int) -> None:
+    """Let a suspended server go on."""
+    _send(family(pid), signal.SIGCONT)
+
+
+def _send(pids: Iterable[int], what: signal.Signals) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, what)
 
 
 def proportional_bytes(pid: int) -> int:
@@ -131,9 +185,27 @@ def proportional_bytes(pid: int) -> int:
     return 0
 
 
-def _descendants(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
+    """A server and its processes: its descendants, and orphans of the session that it leads."""
+    sessions = (
+        (int(entry.name), _read(int(entry.name), "stat").rpartition(b")")[2].split())
+        for entry in Path("/proc").iterdir()
+        if entry.name.isdigit()
+    )
+    same = {each for each, fields in sessions if fields and int(fields[3]) == pid}
+    return sorted({pid, *descendants(pid), *same})
+
+
+def descendants(pid: int) -> list[int]:
+    """Process ids of the children, their children and so on."""
     children = [int(child) for child in _read(pid, f"task/{pid}/children").split()]
-    return children + [grandchild for child in children for grandchild in _descendants(child)]
+    return children + [grandchild for child in children for grandchild in descendants(child)]
+
+
+def _began(pid: int) -> int:
+    """When a process began, in ticks since the system did: with its id, who it is. 0: it ended."""
+    fields = _read(pid, "stat").rpartition(b")")[2].split()
+    return int(fields[19]) if fields and fields[0] != b"Z" else 0
 
 
 def _open_files(pid: int) -> set[str]:

@@ -1,0 +1,141 @@
+"""The service beside other servers: ``python -m loadtests.peers``.
+
+Every peer serves the same ONNX file with as many threads or processes as there are cores, set up as
+its documentation advises (docs/peers.md), in a virtual environment that is made for it. Contenders
+take turns in slices of some seconds; each round gives one ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from loadtests import bench, limit, server
+from loadtests.peers import environments
+from loadtests.peers.catalogue import PEERS, PIPELINE
+from loadtests.peers.contenders import (
+    MEASURED_WITH,
+    OURS_EXACT,
+    OURS_FAST,
+    Contender,
+    install,
+    ours,
+)
+from loadtests.peers.measure import Tried, alone, alternate, disagreements, rows
+from service.engine.cores import available_cores
+from service.manifest import Manifest, Precision
+from service.repository import find, read
+
+LEFT_OUT = 1
+
+
+def main() -> int:
+    """Install, check, measure, print, write. Returns the exit status."""
+    asked = _arguments()
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # stops the servers
+    model = model_file(asked.models, asked.model, asked.precision)
+    pictures = limit.pictures()
+    contenders, reasons = _contenders(asked, model, pictures)
+    contenders, tried, more = _check(contenders, asked.connections, asked.seconds)
+    reasons |= more
+    for name, reason in reasons.items():
+        print(f"left out: {name}: {reason}", file=sys.stderr, flush=True)
+    found = alternate(contenders, asked.connections, asked.rounds, asked.seconds)
+    table = [{"precision": asked.precision, **row} for row in rows(contenders, found, tried)]
+    print(bench.table(table))
+    bench.write_csv(asked.output, table, bench.machine())
+    return LEFT_OUT if reasons and asked.strict else 0
+
+
+def model_file(models: Path, name: str, precision: Precision) -> Path:
+    """The ONNX file of a network's newest version. Raises SystemExit when there is none."""
+    found = [version for version in find(models) if version.name == name]
+    manifest = read(found[-1]) if found else None
+    if not isinstance(manifest, Manifest):
+        raise SystemExit(f"{models} has no network {name}")
+    try:
+        return found[-1].path / manifest.file("model", precision).path
+    except KeyError as error:
+        raise SystemExit(str(error.args[0])) from None
+
+
+def _contenders(
+    asked: argparse.Namespace, model: Path, pictures: Sequence[bytes]
+) -> tuple[list[Contender], dict[str, str]]:
+    """Those that could be installed, and why others could not."""
+    settings = {
+        "zoo_models": asked.models.resolve(),
+        "zoo_default_model": asked.model,
+        "zoo_precision": asked.precision,
+        "zoo_threads": asked.threads,
+    }
+    about = bench.machine("bentoml", *MEASURED_WITH)
+    versions = {"server": f"bentoml {about['bentoml']}"}
+    versions |= {name: about[name] for name in MEASURED_WITH}
+    contenders = [
+        ours(settings, "exact", pictures, versions),
+        ours(settings, "fast", pictures, versions),
+    ]
+    reasons = {}
+    for name in asked.peers:
+        print(f"installing {name}", flush=True)
+        folder = asked.environments / name
+        try:
+            contenders.append(
+                install(PEERS[name], folder, model, asked.threads, pictures, PIPELINE)
+            )
+        except environments.EnvironmentFailed as error:
+            reasons[name] = f"it could not be installed: {error}"
+    return contenders, reasons
+
+
+def _check(
+    contenders: Sequence[Contender], connections: int, seconds: float
+) -> tuple[list[Contender], dict[str, Tried], dict[str, str]]:
+    """Those that start and answer as the service does, what they did, and why others are out."""
+    tried: dict[str, Tried] = {}
+    reasons = {}
+    for contender in contenders:
+        print(f"trying {contender.name}", flush=True)
+        try:
+            tried[contender.name] = alone(contender, connections, seconds)
+        except (server.ServerFailed, RuntimeError, OSError, TimeoutError) as error:
+            if contender.name in (OURS_EXACT, OURS_FAST):
+                raise
+            reasons[contender.name] = f"{error}"
+    first = {name: each.first for name, each in tried.items()}
+    for name, pictures in disagreements(first, OURS_EXACT).items():
+        if pictures and name == OURS_FAST:
+            print(f"{name}: another first class of {len(pictures)} of {len(first[name])} pictures")
+        elif pictures:
+            reasons[name] = f"another first class of pictures {pictures}"
+    return [each for each in contenders if each.name not in reasons], tried, reasons
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m loadtests.peers", description=__doc__)
+    parser.add_argument("--models", type=Path, default=server.ROOT / "models")
+    parser.add_argument("--model", default="efficientnet_lite0")
+    parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
+    parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS), metavar="NAME")
+    parser.add_argument("--environments", type=Path, default=environments.FOLDER)
+    parser.add_argument("--threads", type=int, default=available_cores())
+    parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=2.0, help="of a slice")
+    parser.add_argument("--output", type=Path, default=bench.RESULTS / "peers.csv")
+    parser.add_argument(
+        "--strict", action="store_true", help=f"exit with {LEFT_OUT} when a peer is left out"
+    )
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)

@@ -1,0 +1,1 @@
+"""The peers' servers, each for an environment of its own; nothing of the service is imported."""
