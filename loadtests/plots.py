@@ -33,6 +33,7 @@ DRAWN_BY = {
     "coldstart_*.csv": "loadtests.coldstart",
     "limit.csv": "loadtests.limit",
     "overload.csv": "loadtests.overload",
+    "peers*.csv": "loadtests.peers.__main__",
     "precision_*.csv": "loadtests.precision",
     "preprocessing.csv": "loadtests.preprocessing",
 }

@@ -12,9 +12,9 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
-from loadtests import bench, limit, server
+from loadtests import bench, limit, plots, server
 from loadtests.peers import environments
 from loadtests.peers.catalogue import PEERS, PIPELINE
 from loadtests.peers.contenders import (
@@ -29,6 +29,9 @@ from loadtests.peers.measure import Tried, alone, alternate, disagreements, rows
 from service.engine.cores import available_cores
 from service.manifest import Manifest, Precision
 from service.repository import find, read
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LEFT_OUT = 1
 
@@ -47,8 +50,26 @@ def main() -> int:
     found = alternate(contenders, asked.connections, asked.rounds, asked.seconds)
     table = [{"precision": asked.precision, **row} for row in rows(contenders, found, tried)]
     print(bench.table(table))
-    bench.write_csv(asked.output, table, bench.machine())
+    plots.write(asked.output, table, bench.machine(), draw)
     return LEFT_OUT if reasons and asked.strict else 0
+
+
+def draw(found: plots.Rows) -> Figure:
+    """How many times as fast as each of the others the service is, exact and fast."""
+    others = [row for row in found if row["contender"] not in (OURS_EXACT, OURS_FAST)]
+    sized = [
+        plots.Bar(
+            f"{mode} over {row['contender']} ({float(row['pictures_per_s']):.0f}/s)",
+            plots.spread_of(row, f"{mode}_over_it", f"{mode}_q1", f"{mode}_q3"),
+            f"ours, {mode}",
+        )
+        for row in others
+        for mode in ("exact", "fast")
+    ]
+    title = "Pictures per second of the service over those of its peers"
+    figure, (axes,) = plots.panels(title, [plots.height(sized)], found)
+    plots.bars(axes, sized, "times as fast (median of paired ratios, quartiles)", wanted=1)
+    return figure
 
 
 def model_file(models: Path, name: str, precision: Precision) -> Path:

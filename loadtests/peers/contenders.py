@@ -102,7 +102,7 @@ def answers(port: int, request: bytes) -> bool:
             connection.close()
 
     with contextlib.suppress(OSError, asyncio.TimeoutError, ValueError):
-        return asyncio.run(ask()) == 200
+        return client.run(ask()) == 200
     return False
 
 

@@ -20,7 +20,7 @@ from loadtests.peers.contenders import (
 )
 from loadtests.server import Running
 
-BEST_PEER = "best peer of each round"
+BEST_PEER = "best peer"
 SETTLE_S = 0.3
 """Load that is not counted, after a server was suspended."""
 
@@ -41,7 +41,7 @@ def alone(contender: Contender, connections: int, seconds: float) -> Tried:
     server.ServerFailed when it does not start and RuntimeError for a wrong answer.
     """
     with contender.start() as running:
-        first = asyncio.run(first_classes(contender, running.port))
+        first = client.run(first_classes(contender, running.port))
         _slice(contender, running, connections, seconds)
         everyone = server.family(running.process.pid)
         return Tried(first, sum(map(server.proportional_bytes, everyone)))
@@ -102,7 +102,7 @@ def alternate(
 
 
 def _slice(contender: Contender, running: Running, connections: int, seconds: float) -> client.Load:
-    load = asyncio.run(_load(contender, running.port, connections, seconds))
+    load = client.run(_load(contender, running.port, connections, seconds))
     if set(load.statuses) != {200}:
         raise RuntimeError(f"{contender.name} answered {dict(load.statuses)}")
     return load
@@ -124,8 +124,8 @@ async def _load(contender: Contender, port: int, connections: int, seconds: floa
 
 
 def best_of(rates: bench.Rounds, peers: Iterable[str]) -> list[float]:
-    """The rate of the fastest peer in each round."""
-    return [max(each) for each in zip(*(rates[name] for name in peers), strict=True)]
+    """The rates of the peer that is the fastest by its median."""
+    return rates[max(peers, key=lambda name: bench.spread(rates[name]).median)]
 
 
 def rows(

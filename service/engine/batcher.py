@@ -200,9 +200,14 @@ class Batcher:
             request.done(_expired())
         if another:
             self._pool.post("run", self._turn)
-        if batch:
-            self._work(batch)
-        del batch
+        try:
+            if batch:
+                self._work(batch)
+        finally:
+            del batch
+            self._end_turn()
+
+    def _end_turn(self) -> None:
         with self._lock:
             again = bool(self._queue)
             self._turns -= not again
@@ -246,14 +251,13 @@ class Batcher:
         return batch, expired
 
     def _work(self, batch: Sequence[_Slice]) -> None:
+        self._observer.batch(sum(part.stop - part.start for part in batch))
         pieces = [part.request.crops[part.start : part.stop] for part in batch]
-        crops = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
-        self._observer.batch(len(crops))
         started = perf_counter()
         try:
-            outputs = self._run(crops)
+            outputs = self._run(pieces[0] if len(pieces) == 1 else np.concatenate(pieces))
         except Exception:
-            logger.exception("a batch of %d crops failed", len(crops))
+            logger.exception("a batch of %d requests failed", len(batch))
             self._retry(batch)
             return
         offset = 0
@@ -287,14 +291,20 @@ class Batcher:
             if request.left or request.over:
                 return
             request.over = True
-        pieces = [result for result in request.results if result is not None]
-        whole = (
-            pieces[0]
-            if len(pieces) == 1
-            else Outputs(*map(np.concatenate, zip(*pieces, strict=True)))
-        )
+        try:
+            whole = _joined([result for result in request.results if result is not None])
+        except MemoryError:
+            logger.exception("the answer for %d crops could not be put together", request.taken)
+            request.done(Internal("the network's answer could not be put together"))
+            return
         now = perf_counter()
         request.done(Answer(whole, request.started - request.enqueued, now - request.started))
+
+
+def _joined(pieces: Sequence[Outputs]) -> Outputs:
+    if len(pieces) == 1:
+        return pieces[0]
+    return Outputs(*map(np.concatenate, zip(*pieces, strict=True)))
 
 
 def _expired() -> DeadlineExceeded:
