@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, NamedTuple, TypeVar
 
-from service import metrics
+from service import compiled, metrics
 from service.answers import Classification, Timing
 from service.catalogue import Answerer, Catalogue
 from service.engine.admission import Admission
@@ -75,6 +75,7 @@ class DataPlane:
         """
         self._pool = Pool(self.settings.pool_threads, "zoo")
         await self.catalogue.start(self._pool, only)
+        await self._pool.submit("prepare", compiled.prepare)
         gc.collect()
         gc.freeze()  # what is alive now stays: the collector need not walk it again
         gc.set_threshold(GC_THRESHOLD, 50, 100)

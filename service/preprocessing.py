@@ -184,6 +184,8 @@ def _resized_window(
         window = image.crop(place)
     elif mode == "fast" and simd.supports(interpolation):
         return simd.resized_window(image, size, place, interpolation, picture.frame)
+    elif image.size == picture.size and resampling.quick(interpolation):
+        return resampling.resized_window(image, size, place, interpolation)
     else:
         window = image.resize(size, _RESAMPLING[interpolation], box=picture.frame).crop(place)
     return np.asarray(window).reshape(window.height, window.width, -1)

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-import PIL
 from PIL import Image
+
+from service.resampling import rows_first
 
 try:
     import cykooz_resizer as library
@@ -32,8 +33,6 @@ _SUPPORT = {"bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}
 Frame = tuple[float, float, float, float]
 """Left, top, right, bottom."""
 
-_PILLOW_MAY_SWAP = int(PIL.__version__.partition(".")[0]) >= 13
-
 
 def available() -> bool:
     """Whether the library is installed."""
@@ -43,16 +42,6 @@ def available() -> bool:
 def supports(interpolation: str) -> bool:
     """Whether the library is installed and knows the filter."""
     return available() and interpolation in FILTERS
-
-
-def rows_first(before: tuple[int, int], after: tuple[int, int]) -> bool:
-    """Whether Pillow resizes (width, height) vertically first.
-
-    From version 13 on it does when the height loses more than twice the pixels that the width
-    loses (pull request 9549).
-    """
-    lost_width, lost_height = before[0] - after[0], before[1] - after[1]
-    return _PILLOW_MAY_SWAP and lost_height > 0 and lost_height > 2 * lost_width
 
 
 def resized_window(

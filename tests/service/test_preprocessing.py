@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import v2 as transforms
 
-from service import preprocessing, simd
+from service import compiled, preprocessing, resampling
 from service.manifest import Resize
 from service.preprocessing import Mode, center_box, corner_boxes, cut, resized_size
 from service.resampling import resized_window
@@ -178,14 +179,46 @@ def test_any_size_to_any_other(
 def test_the_order_of_pillows_passes(size: tuple[int, int], after: tuple[int, int]) -> None:
     picture = noise(size)
     pillow = np.asarray(picture.resize(after, Image.Resampling.BICUBIC))
-    # the numpy form goes across first; so does the picture turned for what goes down first
-    if simd.rows_first(size, after):
-        turned = picture.transpose(Image.Transpose.TRANSPOSE)
-        window = resized_window(turned, after[::-1], (0, 0, *after[::-1]), "bicubic")
-        ours = window.swapaxes(0, 1)
-    else:
-        ours = resized_window(picture, after, (0, 0, *after), "bicubic")
+    ours = resized_window(picture, after, (0, 0, *after), "bicubic")
     np.testing.assert_array_equal(ours, pillow)
+
+
+@pytest.mark.parametrize("color", ["RGB", "L"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos"])
+@pytest.mark.parametrize("size", [(41, 70), (90, 37), (400, 30), (30, 400), (13, 200)], ids=str)
+def test_without_numba_pixels_are_the_same(
+    size: tuple[int, int], interpolation: Any, color: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By Pillow, by NumPy and by the functions that numba would compile."""
+    picture = noise(size)
+    resize = Resize(rule="shortest_side", size=33, interpolation=interpolation)
+    after = resized_size(*size, resize, (28, 28))
+    place = center_box(after, (28, 28))
+    window = (place.left, place.top, place.left + 28, place.top + 28)
+    assert resampling.quick(interpolation)
+    expected = cut(picture, after, [place], resize, color)[0]
+    gray = picture.convert(color)
+    monkeypatch.setattr(compiled, "kernels", lambda: (compiled.columns, compiled.rows))
+    np.testing.assert_array_equal(resized_window(gray, after, window, interpolation), expected)
+    monkeypatch.setattr(compiled, "numba", None)
+    assert not resampling.quick(interpolation)
+    np.testing.assert_array_equal(resized_window(gray, after, window, interpolation), expected)
+    np.testing.assert_array_equal(cut(picture, after, [place], resize, color)[0], expected)
+
+
+def test_machine_code_that_cannot_be_kept_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+
+    def njit(signature: object, **options: Any) -> Any:
+        if options.pop("cache", False):
+            raise RuntimeError("cannot cache function: no locator available")
+        made.append(options)
+        return lambda function: function
+
+    monkeypatch.setattr(compiled.numba, "njit", njit)
+    assert compiled.kernels.__wrapped__() == (compiled.columns, compiled.rows)
+    assert len(made) == 2
+    assert all(options["nogil"] for options in made)
 
 
 @pytest.mark.parametrize("path", PHOTOGRAPHS, ids=lambda path: path.name)
