@@ -53,9 +53,9 @@ def columns(source: Pixels, target: Pixels, low: Ints, count: Ints, weights: Int
             for i in range(channels * _BLOCK):
                 total[i] = _HALF
             for tap in range(count[x]):
-                weight = weights[x, tap]
+                weight, column = weights[x, tap], low[x] + tap  # read here: totals may overlap them
                 for i in range(channels * _BLOCK):
-                    total[i] += np.int32(block[low[x] + tap, i]) * weight
+                    total[i] += np.int32(block[column, i]) * weight
             for channel in range(channels):
                 for row in range(height):
                     value = total[channel * _BLOCK + row] >> PRECISION_BITS
@@ -70,9 +70,9 @@ def rows(source: Pixels, target: Pixels, low: Ints, count: Ints, weights: Ints) 
         for i in range(wide):
             total[i] = _HALF
         for tap in range(count[y]):
-            weight = weights[y, tap]
+            weight, row = weights[y, tap], low[y] + tap
             for i in range(wide):
-                total[i] += np.int32(source[low[y] + tap, i]) * weight
+                total[i] += np.int32(source[row, i]) * weight
         for i in range(wide):
             target[y, i] = min(max(total[i] >> PRECISION_BITS, 0), 255)
 

@@ -92,7 +92,7 @@ def _contenders(
         "zoo_models": asked.models.resolve(),
         "zoo_default_model": asked.model,
         "zoo_precision": asked.precision,
-        "zoo_threads": asked.threads,
+        "zoo_threads": asked.threads or 0,
     }
     about = bench.machine("bentoml", *MEASURED_WITH)
     versions = {"server": f"bentoml {about['bentoml']}"}
@@ -102,13 +102,12 @@ def _contenders(
         ours(settings, "fast", pictures, versions),
     ]
     reasons = {}
+    threads = asked.threads or available_cores()
     for name in asked.peers:
         print(f"installing {name}", flush=True)
         folder = asked.environments / name
         try:
-            contenders.append(
-                install(PEERS[name], folder, model, asked.threads, pictures, PIPELINE)
-            )
+            contenders.append(install(PEERS[name], folder, model, threads, pictures, PIPELINE))
         except environments.EnvironmentFailed as error:
             reasons[name] = f"it could not be installed: {error}"
     return contenders, reasons
@@ -144,7 +143,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS), metavar="NAME")
     parser.add_argument("--environments", type=Path, default=environments.FOLDER)
-    parser.add_argument("--threads", type=int, default=available_cores())
+    parser.add_argument("--threads", type=int, help="default: each its own")
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=2.0, help="of a slice")

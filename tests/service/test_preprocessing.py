@@ -195,13 +195,13 @@ def test_without_numba_pixels_are_the_same(
     after = resized_size(*size, resize, (28, 28))
     place = center_box(after, (28, 28))
     window = (place.left, place.top, place.left + 28, place.top + 28)
-    assert resampling.quick(interpolation)
+    assert resampling.quick(picture, interpolation)
     expected = cut(picture, after, [place], resize, color)[0]
     gray = picture.convert(color)
     monkeypatch.setattr(compiled, "kernels", lambda: (compiled.columns, compiled.rows))
     np.testing.assert_array_equal(resized_window(gray, after, window, interpolation), expected)
     monkeypatch.setattr(compiled, "numba", None)
-    assert not resampling.quick(interpolation)
+    assert not resampling.quick(picture, interpolation)
     np.testing.assert_array_equal(resized_window(gray, after, window, interpolation), expected)
     np.testing.assert_array_equal(cut(picture, after, [place], resize, color)[0], expected)
 
