@@ -35,6 +35,7 @@ DRAWN_BY = {
     "overload.csv": "loadtests.overload",
     "peers*.csv": "loadtests.peers.__main__",
     "precision_*.csv": "loadtests.precision",
+    "profile.csv": "loadtests.profile",
     "preprocessing.csv": "loadtests.preprocessing",
 }
 """Names of result files -> the benchmark that writes them, and draws them by its ``draw``."""
