@@ -20,7 +20,7 @@ from service.engine.cores import available_cores
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LIMIT, POOL, LOOP, CLIENT, IDLE = (
+PARTS = LIMIT, POOL, LOOP, CLIENT, IDLE = (
     "in-process limit, all of it",
     "service, threads of the pool",
     "service, event loop",
@@ -43,7 +43,7 @@ def measure(models: Path, name: str, connections: int, rounds: int, s: float) ->
     cores = available_cores()
     encoded = limit.pictures()
     requests = [client.raw(picture) for picture in encoded]
-    found: bench.Rounds = {each: [] for each in (LIMIT, POOL, LOOP, CLIENT, IDLE)}
+    found: bench.Rounds = {each: [] for each in PARTS}
     with (
         limit.loops(models, name, encoded, 1) as running,
         server.serving(zoo_models=models, zoo_default_model=name) as serving,

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from export.precision import agreement, calibrate
-from loadtests import batching, bench, coldstart, inprocess, overload, plots, precision
+from loadtests import batching, bench, coldstart, inprocess, overload, plots, precision, profile
 from loadtests.bench import Spread
 from models import REPOSITORY
 from service.engine import tuning
@@ -35,6 +35,18 @@ class Clock:
     def takes(self, seconds: float, done: Callable[[], object] = lambda: None) -> None:
         self.now += seconds
         done()
+
+
+def test_a_profile_shares_out_what_the_service_costs() -> None:
+    figures = dict(zip(profile.PARTS, ([4.0], [5.0], [2.0], [1.0], [2.0]), strict=True))
+    table = {row["who"]: row["share"] for row in profile.rows(figures)}
+    assert table == {
+        profile.LIMIT: 0.4,
+        profile.POOL: 0.5,
+        profile.LOOP: 0.2,
+        profile.CLIENT: 0.1,
+        profile.IDLE: 0.2,
+    }
 
 
 def test_ratios_are_of_the_same_round() -> None:
@@ -154,7 +166,13 @@ ROWS: dict[str, list[dict[str, object]]] = {
         for name in ("in process, threads", "1 worker, raw, 4 connections")
     ],
     "overload.csv": [{"figure": name, "median": 3.0, "low": 2.0, "high": 5.0} for name in _FIGURES],
+    "peers.csv": [
+        {"contender": name, "pictures_per_s": 100.0}
+        | {f"{mode}_{end}": 1.5 for mode in ("exact", "fast") for end in ("over_it", "q1", "q3")}
+        for name in ("ours, exact", "ours, fast", "mosec", "best peer")
+    ],
     "precision_lenet5.csv": _precision(),
+    "profile.csv": profile.rows({who: [1.0, 2.0] for who in profile.PARTS}),
     "preprocessing.csv": [
         {"picture": "a cat", "interpolation": "bicubic", "contender": contender, **_RATIO}
         for contender in ("reference", "exact", "fast")
