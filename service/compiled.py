@@ -17,7 +17,7 @@ import numpy.typing as npt
 numba: Any
 try:
     import numba
-except ImportError:  # not installed, or too old for the NumPy that is
+except Exception:  # noqa: BLE001  not installed, too old for the NumPy that is, or damaged
     numba = None
 
 logger = logging.getLogger("zoo.preprocessing")
@@ -109,7 +109,7 @@ def _compiled(function: Kernel, dimensions: int) -> Kernel:
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
     try:
         compiled: Kernel = numba.njit(signature, cache=True, **options)(function)
-    except (RuntimeError, OSError) as error:  # nowhere to write
-        logger.info("compiled code is not kept: %s", error)
+    except Exception as error:  # noqa: BLE001  nowhere to write, or what lies there is damaged
+        logger.warning("compiled code is not kept: %s: %s", type(error).__name__, error)
         compiled = numba.njit(signature, **options)(function)
     return compiled

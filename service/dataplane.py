@@ -180,8 +180,9 @@ class DataPlane:
             # the frames of a traceback hold the picture, and the error: a circle, kept for long
             error.__cause__ = error.__context__ = None
             return error.with_traceback(None)
-        except Exception:
+        except Exception as error:
             logger.exception("a picture of %d bytes could not be classified", len(picture))
+            error.__traceback__ = error.__cause__ = error.__context__ = None
             return Internal("the picture could not be classified")
         stages = {**done.stages, "total": perf_counter() - request.started}
         for stage, seconds in stages.items():

@@ -67,8 +67,8 @@ def rows_first(before: tuple[int, int], after: tuple[int, int]) -> bool:
     return _PILLOW_MAY_SWAP and lost_height > 0 and lost_height > 2 * lost_width
 
 
-_USUAL_LENGTH = 4096
-"""Pixels up to which the weights of an axis are kept: they are about as many, times the reach."""
+_USUAL_LENGTH, _USUAL_INTERVAL = 4096, 1024
+"""Source pixels and pixels of a window up to which an axis is kept: some 100 KB at most."""
 
 
 class _Axis(NamedTuple):
@@ -86,7 +86,8 @@ class _Axis(NamedTuple):
 
 def _axis(start: int, stop: int, length: int, resized: int, interpolation: str) -> _Axis:
     """The pixels from ``start`` to ``stop`` of ``resized``, made of ``length`` source pixels."""
-    find = _usual if length <= _USUAL_LENGTH else _find
+    usual = length <= _USUAL_LENGTH and stop - start <= _USUAL_INTERVAL
+    find = _usual if usual else _find
     return find(start, stop, length, resized, interpolation)
 
 

@@ -128,8 +128,8 @@ class Batcher:
                 loop.call_soon_threadsafe(settle, future, answer, error)
 
         def expire() -> None:
-            self.drop(request, "expired")
             settle(future, None, _expired())
+            self.drop(request, "expired")
 
         request = self.submit(crops, permit, deadline, done)
         timer = loop.call_later(max(0.0, deadline - perf_counter()), expire)
@@ -174,7 +174,7 @@ class Batcher:
         """Run no more of it; whether it was still in the queue."""
         request.over = True
         waiting = len(request.crops) - request.taken
-        if waiting:
+        if waiting and request in self._queue:
             self._queue.remove(request)
             self._observer.waiting(-waiting)
         return bool(waiting)
@@ -192,6 +192,12 @@ class Batcher:
 
     def _turn(self) -> None:
         """Run one batch, in a thread of the pool; then let others have their turn."""
+        try:
+            self._next()
+        finally:
+            self._end_turn()
+
+    def _next(self) -> None:
         with self._lock:
             batch, expired = self._form()
             another = bool(self._queue) and self._turns < self._concurrency
@@ -200,14 +206,11 @@ class Batcher:
             request.done(_expired())
         if another:
             self._pool.post("run", self._turn)
-        try:
-            if batch:
-                self._work(batch)
-        finally:
-            del batch
-            self._end_turn()
+        if batch:
+            self._work(batch)
 
     def _end_turn(self) -> None:
+        """Whatever happened: a turn that is lost would be missing for good."""
         with self._lock:
             again = bool(self._queue)
             self._turns -= not again

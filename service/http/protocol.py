@@ -10,9 +10,12 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+from collections.abc import Sized
 from functools import partial
 from typing import Any, cast
 
+import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -25,29 +28,33 @@ from service.http.requests import new_id
 
 logger = logging.getLogger("zoo.http")
 
+_CONTINUE = b"HTTP/1.1 100 "
+
 MAX_HEAD_BYTES = 64 * 1024
 """Of a request's target and headers together, and of the trailers behind a chunked body."""
 MAX_HEADERS = 256
+MAX_WAITING = 16
+"""Requests behind the one that is being answered, beyond which a connection is not read; one read
+may bring more. While it is not read, nobody sees that the client has left."""
 MAX_FRAME = 16
 """Bytes beside each byte of a chunked body: a chunk of one byte takes five."""
 
 
-class _TooLargeError(Exception):
+class _RefusedError(Exception):
     """Raised while parsing: what is in the message is refused."""
 
 
 class _Joined:
     """The transport of one answer: its head waits for the first of its body, to go in one write."""
 
-    __slots__ = ("_cycle", "_head", "_transport")
+    __slots__ = ("_head", "_transport")
 
-    def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:
+    def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._cycle = cycle
         self._head: bytes | None = None
 
     def write(self, data: bytes) -> None:
-        if self._head is None and self._cycle.response_started:
+        if self._head is None and not data.startswith(_CONTINUE):
             self._head = data  # never empty, and a body follows or the transport is closed
         elif self._head:
             self._transport.write(self._head + data)
@@ -68,6 +75,18 @@ class _Joined:
         return self._transport.is_closing()
 
 
+class _Flow(FlowControl):
+    """Reads nothing while many requests wait behind the one that is being answered."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        if len(self._waiting) <= MAX_WAITING:
+            super().resume_reading()
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. Answers 400 and hangs up when a head, or a body's frame, is too large."""
 
@@ -80,17 +99,60 @@ class BoundedProtocol(HttpToolsProtocol):
         self._frame = 0
         """Bytes of the present message, from the next read on, that are not content."""
         self._content = 0
+        self._answering: RequestResponseCycle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(cast(asyncio.Transport, transport))
+        self.flow = _Flow(self.transport, self.pipeline)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The request that is being answered hears of it, not only the newest."""
+        self.pipeline.clear()
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
+        super().connection_lost(exc)
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
 
     def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
         self._began = False
         before = self._content
-        super().data_received(data)
+        self._parse(data)
         if self._began or self.transport.is_closing():
             return
         self._frame += len(data) - (self._content - before)
         allowed = MAX_HEAD_BYTES + (0 if self._in_head else MAX_FRAME * self._content)
         if self._frame > allowed:
             self._refuse("the request has too many bytes beside its content")
+
+    def _parse(self, data: bytes) -> None:
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                # the parser took the request for one without content, and stopped behind its head
+                data = self._without_upgrade() + data[upgrade.args[0] :]
+            except httptools.HttpParserError:
+                self.send_400_response("")
+                return
+
+    def _without_upgrade(self) -> bytes:
+        """The head again, to be parsed anew: no upgrade is offered (RFC 9110, section 7.8)."""
+        version = self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
+        for name, value in self.headers:
+            if name == b"connection":
+                tokens = (token.strip() for token in value.split(b","))
+                value = b", ".join(token for token in tokens if token.lower() != b"upgrade")
+            if name != b"upgrade":
+                lines.append(name + b": " + value)
+        self.parser = httptools.HttpRequestParser(self)
+        return b"\r\n".join(lines) + b"\r\n\r\n"
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -102,19 +164,25 @@ class BoundedProtocol(HttpToolsProtocol):
             return  # a trailer (RFC 9110, section 6.5): nobody asked for it
         super().on_header(name, value)
         if len(self.headers) > MAX_HEADERS:
-            raise _TooLargeError
+            raise _RefusedError
 
     def on_headers_complete(self) -> None:
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
-        if size > MAX_HEAD_BYTES:
-            raise _TooLargeError
+        if size > MAX_HEAD_BYTES or self.parser.get_method() == b"CONNECT":
+            raise _RefusedError
+        if self.parser.should_upgrade():
+            return  # it comes again
         self._in_head = False
         before = self.cycle
         super().on_headers_complete()
         if self.cycle is not before:
-            joined = _Joined(self.transport, self.cycle)
+            joined = _Joined(self.transport)
             cast(Any, self.cycle).transport = joined
             self.cycle.on_response = partial(self._completed, joined)
+
+    def on_message_complete(self) -> None:
+        if not self.parser.should_upgrade():
+            super().on_message_complete()
 
     def _completed(self, joined: _Joined) -> None:
         joined.flush()
@@ -126,9 +194,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """What the parser refused, or a callback above did."""
-        self._refuse(f"the request is not HTTP/1.1 or too large: at most {MAX_HEADERS} headers")
+        self._refuse(f"the request is not HTTP/1.1 or has more than {MAX_HEADERS} headers")
 
     def _refuse(self, reason: str) -> None:
+        cycle = self.cycle
+        if self.pipeline or (cycle and not cycle.response_complete and not cycle.more_body):
+            self.transport.close()  # it would be taken for the answer to an earlier request
+            return
         request_id = new_id()
         detail = f"{reason}; its head may have {MAX_HEAD_BYTES} bytes"
         logger.warning("a request was refused: %s", detail, extra={"request_id": request_id})

@@ -302,3 +302,21 @@ def test_every_accepted_request_is_answered_once_with_its_own(
         assert bench.log.now == bench.admission.in_use == bench.admitted == 0
 
     asyncio.run(scenario())
+
+
+async def test_a_fault_while_a_batch_is_formed_costs_no_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    bench = Bench()
+    form = bench.batcher._form
+    faults = [MemoryError()]
+
+    def faulty() -> object:
+        if faults:
+            raise faults.pop()
+        return form()
+
+    monkeypatch.setattr(bench.batcher, "_form", faulty)
+    assert values(await bench.infer(crops(1))) == [1]
+    assert values(await bench.infer(crops(2))) == [2]
+    await bench.batcher.close()

@@ -242,3 +242,15 @@ def test_fast_gray_and_square() -> None:
         exact = cut(picture, (96, 96), boxes, resize, color)
         fast = cut(picture, (96, 96), boxes, resize, color, "fast")
         assert np.abs(fast.astype(int) - exact).mean() <= 0.3
+
+
+def test_what_is_kept_of_geometries_is_bounded() -> None:
+    picture = noise((4096, 17))
+    resize = Resize(rule="shortest_side", size=256, interpolation="bicubic")
+    before = resampling._usual.cache_info().currsize
+    crops(picture, resize, 224, ten=True)
+    crops(noise((16, 4097)), resize, 224)
+    kept = resampling._usual.cache_info().currsize - before
+    assert kept <= 3  # their short sides, of some pixels
+    largest = resampling._usual(0, 1024, 4096, 1024, "lanczos")
+    assert largest.weights.nbytes <= 130_000

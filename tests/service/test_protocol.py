@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import time
@@ -58,6 +59,7 @@ REFUSED = {
     "a length and chunks": [GET + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc"],
     "an endless extension": [POST, b"1;", *[b"a" * 100_000] * 100],
     "endless trailers": [POST + b"1\r\na\r\n0\r\n", *[b"A: " + b"b" * 100_000] * 100],
+    "a tunnel": [b"CONNECT x:1 HTTP/1.1\r\nHost: x:1\r\n\r\n"],
     "a chunk of no size": [POST + b"x\r\n"],
 }
 
@@ -116,6 +118,80 @@ def test_an_answer_to_head_has_no_body_and_the_connection_goes_on(server: Server
             answer = connection.recv(65536)
             assert answer.startswith(b"HTTP/1.1 200 OK")
             assert answer.endswith(b"\r\n\r\n")
+
+
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQA\r\n"
+
+
+def test_an_upgrade_is_ignored_and_content_stays_content(server: Server) -> None:
+    """RFC 9110, section 7.8. Parsers that stop at it take content for the next request."""
+    data = COFFEE.read_bytes()
+    head = b"POST /classify HTTP/1.1\r\nHost: x\r\n" + UPGRADE + b"Content-Length: %d\r\n\r\n"
+    inner = GET + b"X-Request-ID: smuggled\r\n\r\n"
+    last = GET + UPGRADE + b"\r\n" + GET + b"Connection: close\r\n\r\n"
+    with closing(connect(server)) as connection:
+        connection.sendall(head % len(data) + data[:100])
+        time.sleep(0.2)  # the rest comes in another read
+        connection.sendall(data[100:] + head % len(inner))
+        time.sleep(0.2)
+        connection.sendall(inner + last)
+        answer = b""
+        while more := connection.recv(65536):
+            answer += more
+    statuses = [line.split()[1] for line in answer.splitlines() if line.startswith(b"HTTP/1.1")]
+    statuses = [part for part in statuses if part.isdigit()]
+    assert answer.count(b"HTTP/1.1 ") == 4
+    assert statuses[0] == b"200"
+    assert b"espresso" in answer
+    assert b"smuggled" not in answer
+    assert b"unsupported_format" in answer
+
+
+def test_a_client_that_pipelines_without_reading_takes_no_memory(server: Server) -> None:
+    request = GET + b"\r\n"
+    before = server.memory()
+    with closing(connect(server)) as connection:
+        connection.settimeout(0.5)
+        sent = 0
+        with contextlib.suppress(TimeoutError):
+            while sent < 60_000_000:
+                sent += connection.send(request * 2000)
+        assert server.memory() - before < 60e6
+    assert server.client.get("/livez").status_code == 200
+
+
+def test_bodies_of_refused_requests_are_given_back(server: Server) -> None:
+    body = bytes(200_000)
+
+    def refuse() -> None:
+        for _ in range(200):
+            assert server.client.post("/livez", content=body).status_code == 405
+
+    refuse()
+    before = server.memory()
+    refuse()
+    refuse()
+    assert server.memory() - before < 30e6
+
+
+def test_a_client_that_leaves_is_noticed_although_it_asked_for_more(server: Server) -> None:
+    data = COFFEE.read_bytes()
+    head = b"POST /classify?protocol=ten_crop HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    labels = 'model="efficientnet_lite0",protocol="ten_crop",transport="http"'
+    name = f'zoo_requests_total{{code="cancelled",{labels}}}'
+    for _ in range(20):
+        with closing(connect(server)) as connection:
+            connection.sendall(head % len(data) + data + GET + b"\r\n")
+            time.sleep(0.05)  # the work has begun
+        if server.metric(name):
+            return
+    raise AssertionError(server.client.get("/metrics").text)
+
+
+def test_nothing_is_answered_in_place_of_an_earlier_request(server: Server) -> None:
+    data = COFFEE.read_bytes()
+    head = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    assert b"400" not in exchange(server, head % len(data) + data + b"no HTTP\r\n\r\n")
 
 
 def test_expect_100_continue(server: Server) -> None:
