@@ -69,5 +69,5 @@ timm(
     std=HALF,
     errors=(round(100 - 75.382, 3), round(100 - 92.312, 3)),
     errors_from=_CARD,
-    peers=("pytorchcv:mobilenet_w1",),
+    # no peers: pytorchcv's mobilenet_w1 has ReLU where this network has ReLU6
 )
