@@ -16,7 +16,6 @@ import os
 import shutil
 import tempfile
 import time
-import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,7 +88,7 @@ def measure(load: str, count: int, copied: str, threads: int) -> Figures:
 def _ask(port: int, model: str) -> None:
     picture = _picture()
     url = f"http://127.0.0.1:{port}/classify?model={model}"
-    with urllib.request.urlopen(url, data=picture, timeout=60) as answer:
+    with server.OPENER.open(url, data=picture, timeout=60) as answer:
         answer.read()
 
 

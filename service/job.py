@@ -86,14 +86,18 @@ class Job:
 
     def _drop(self, reason: str) -> None:
         """Let go of everything, in the event loop, unless it has been answered."""
+        for batcher, request in self._end() or ():
+            batcher.drop(request, reason)
+
+    def _end(self) -> list[tuple[Batcher, Request]] | None:
+        """Once: nothing more is begun; what had been. None where it was over already."""
         with self._lock:
             if self._over:
-                return
+                return None
             self._over = True
             requests, self._requests = self._requests, []
             self._picture = None
-        for batcher, request in requests:
-            batcher.drop(request, reason)
+            return requests
 
     def _prepare(self) -> None:
         """Decode and cut, in a thread, and hand the crops to the batchers."""
@@ -179,12 +183,9 @@ class Job:
 
     def _finish(self, result: Result | None, error: BaseException | None) -> None:
         """Answer, once; what else is on its way for this picture is dropped."""
-        with self._lock:
-            if self._over:
-                return
-            self._over = True
-            requests, self._requests = self._requests, []
-            self._picture = None
+        requests = self._end()
+        if requests is None:
+            return
         if error is not None:
             for batcher, request in requests:
                 batcher.drop(request, "cancelled")

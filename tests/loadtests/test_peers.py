@@ -172,16 +172,12 @@ def test_a_peer_that_does_not_start_says_why(tmp_path: Path) -> None:
 
 
 def test_a_suspended_server_ends_with_its_processes(tmp_path: Path) -> None:
-    program = "import subprocess, time; subprocess.Popen(['sleep', '600']); time.sleep(600)"
-    command = [sys.executable, "-c", program]
+    started = tmp_path / "started"
+    command = ["sh", "-c", 'sleep 600 & touch "$0"; wait', str(started)]
     children: list[int] = []
     before = time.monotonic()
 
-    def is_ready() -> bool:
-        time.sleep(0.5)
-        return True
-
-    with server.running(command, os.environ, 0, is_ready, tmp_path / "log") as running:
+    with server.running(command, os.environ, 0, started.exists, tmp_path / "log") as running:
         children += server.family(running.process.pid)
         server.suspend(running.process.pid)
     assert len(children) == 2
