@@ -9,7 +9,6 @@ from time import perf_counter
 from typing import Any, cast
 
 from starlette.applications import Starlette
-from starlette.datastructures import Headers, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
@@ -19,19 +18,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service import metrics
 from service.answers import Classification
 from service.catalogue import Answerer, Refusal
-from service.dataplane import DEFAULT_TOP_K, DataPlane, Query
+from service.dataplane import DataPlane
 from service.ensemble import PROTOCOL_NAME, Ensemble
-from service.errors import BadParameter, ZooError
+from service.errors import ZooError
 from service.http.body import BodyBudget, ReceivedBody, pictures
 from service.http.docs import PAGE, STATIC_FILES, STATIC_FOLDER
 from service.http.interrupt import Interrupt, InterruptedByError
 from service.http.openapi import document
+from service.http.parameters import asked, timeout_s
 from service.http.problems import UNREAD, answer_error, problem
 from service.http.requests import RequestMiddleware
-from service.pictures import Exif
-
-PARAMETERS = ("model", "version", "protocol", "top_k", "exif")
-TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 
 
 def create_app(plane: DataPlane) -> ASGIApp:
@@ -105,8 +101,8 @@ class Routes:
         request.scope[UNREAD] = True
         handed_on = False
         try:
-            query = _query(request.query_params)
-            deadline = perf_counter() + _timeout_s(request.headers, settings.deadline_ms)
+            query = asked(request.query_params)
+            deadline = perf_counter() + timeout_s(request.headers, settings.deadline_ms)
             limit, budget = settings.max_body_bytes, self._budget
             received = ReceivedBody(request.receive, request.headers, limit, budget, deadline)
             async with received as body:
@@ -207,47 +203,6 @@ async def _unless_gone(
 async def _left(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
-
-
-def _query(given: QueryParams) -> Query:
-    for name in given:
-        if name not in PARAMETERS:
-            raise BadParameter(
-                f"there is no parameter {name[:64]!r}; there are: {', '.join(PARAMETERS)}"
-            )
-        if len(given.getlist(name)) > 1:
-            raise BadParameter(f"the parameter {name!r} is given more than once")
-    exif = given.get("exif", "apply")
-    if exif not in ("apply", "ignore"):
-        raise BadParameter(f"exif is {exif[:64]!r}, it can be 'apply' or 'ignore'")
-    return Query(
-        model=_short(given, "model"),
-        version=_short(given, "version"),
-        protocol=_short(given, "protocol"),
-        top_k=_integer("top_k", given.get("top_k", str(DEFAULT_TOP_K))),
-        exif=cast(Exif, exif),
-    )
-
-
-def _short(given: QueryParams, name: str) -> str | None:
-    value = given.get(name)
-    if value is not None and not 1 <= len(value) <= 64:
-        raise BadParameter(f"the parameter {name!r} must have 1 to 64 characters")
-    return value
-
-
-def _integer(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise BadParameter(f"{name} is {text[:64]!r}, it must be a whole number from 1 on")
-    return int(text)
-
-
-def _timeout_s(headers: Headers, default_ms: int) -> float:
-    text = headers.get(TIMEOUT_HEADER)
-    asked_ms = default_ms if text is None else _integer(TIMEOUT_HEADER, text)
-    if asked_ms < 1:
-        raise BadParameter(f"{TIMEOUT_HEADER} must be at least 1")
-    return min(asked_ms, default_ms) / 1e3
 
 
 def _result(answer: Classification | ZooError) -> dict[str, object]:
