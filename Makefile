@@ -1,11 +1,13 @@
-# make serve   serve the embedded models on http://localhost:3000 (PORT=, HOST= change it)
+# make serve   serve the embedded models on http://localhost:3000 (PORT=, GRPC_PORT=, HOST= change it)
 # make test    lint, types and tests in an environment of their own
 # make lint    only the first two
 # make zoo     the slow tests, then the proof of every network; two hours
 # make export  (re)build the embedded models
+# make protos  generate the gRPC stubs from service/grpc/protos/*.proto
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 3000
+GRPC_PORT ?= 3001
 
 SERVE_ENV := .venv
 TEST_ENV := .venv-test
@@ -13,10 +15,11 @@ PIP := -m pip --disable-pip-version-check --no-input
 # each server has a BentoML home of its own: BentoML empties its metrics folder at start
 export BENTOML_DO_NOT_TRACK ?= True
 
-.PHONY: serve test zoo lint format export clean
+.PHONY: serve test zoo lint format export protos clean
 
 serve: $(SERVE_ENV)/.installed
-	BENTOML_HOME="$${BENTOML_HOME:-$(CURDIR)/.bentoml/$(PORT)}" exec \
+	BENTOML_HOME="$${BENTOML_HOME:-$(CURDIR)/.bentoml/$(PORT)}" \
+		ZOO_HOST="$${ZOO_HOST:-$(HOST)}" ZOO_GRPC_PORT="$${ZOO_GRPC_PORT:-$(GRPC_PORT)}" exec \
 		$(SERVE_ENV)/bin/bentoml serve service.app:ZooService --host $(HOST) --port $(PORT)
 
 test: lint
@@ -39,6 +42,13 @@ export: $(TEST_ENV)/.installed
 	$(TEST_ENV)/bin/python -m export build efficientnet_lite0 --force
 	$(TEST_ENV)/bin/python -m export build lenet5 --force
 
+# the oldest grpcio-tools whose stubs run with the lower bounds of pyproject.toml
+protos:
+	$(PYTHON) -m venv .venv-protos
+	.venv-protos/bin/python $(PIP) install --quiet grpcio-tools==1.81.1 googleapis-common-protos
+	.venv-protos/bin/python -m grpc_tools.protoc -I. -I$$(echo .venv-protos/lib/python*/site-packages) \
+		--python_out=. --pyi_out=. --grpc_python_out=. service/grpc/protos/*.proto
+
 $(SERVE_ENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(SERVE_ENV)
 	$(SERVE_ENV)/bin/python $(PIP) install --quiet --editable '.[cpu,fast]'
@@ -50,4 +60,4 @@ $(TEST_ENV)/.installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(SERVE_ENV) $(TEST_ENV) .bentoml *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(SERVE_ENV) $(TEST_ENV) .venv-protos .bentoml *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from service.dataplane import DataPlane
+    from service.grpc.server import GrpcServer
 
 try:
     _settings = settings.load()
@@ -43,6 +44,7 @@ class _Worker:
 
     app: ASGIApp
     plane: DataPlane
+    grpc: GrpcServer | None = None
 
     async def start(self) -> None:
         from service.dataplane import DataPlane
@@ -56,8 +58,15 @@ class _Worker:
         self.plane = DataPlane(_settings)
         await self.plane.start()
         self.app = create_app(self.plane)
+        if _settings.grpc_port:
+            from service.grpc.server import GrpcServer
+
+            self.grpc = GrpcServer(self.plane)
+            await self.grpc.start()
 
     async def stop(self) -> None:
+        if self.grpc is not None:
+            await self.grpc.stop()
         await self.plane.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,6 +109,7 @@ class _Switch:
 @bentoml.service(
     name="imagenet_zoo",
     workers=_settings.workers,
+    http={"host": _settings.host},
     traffic={"timeout": _settings.deadline_ms / 1e3 + BENTOML_TIMEOUT_MARGIN_S},
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},

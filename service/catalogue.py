@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 
 from service import metrics, repository
@@ -68,8 +68,10 @@ class Used:
 class Catalogue:
     """Every version of the repository, by model and version, the newest last."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, changed: Callable[[], None] = lambda: None) -> None:
+        """``changed`` is called when a version was loaded, unloaded or refused."""
         self._settings = settings
+        self._tell = changed
         self._versions: dict[str, dict[str, Answerer | Refusal]] = {}
 
     def __contains__(self, name: str) -> bool:
@@ -185,12 +187,14 @@ class Catalogue:
     def _know(self, model: Answerer) -> None:
         self._versions[model.name][model.version] = model
         metrics.MODEL_READY.labels(model.name, model.version).set(int(model.ready))
+        self._tell()
 
     def _refuse(self, found: Version | Answerer, error: Exception) -> None:
         logger.error("refused %s version %s: %s", found.name, found.version, error)
         refusal = Refusal(found.name, found.version, str(error))
         self._versions[found.name][found.version] = refusal
         metrics.MODEL_READY.labels(found.name, found.version).set(0)
+        self._tell()
 
     def _assemble(self, found: Version | Ensemble, manifest: EnsembleManifest) -> None:
         """Put an ensemble together from what is served now, or refuse it."""

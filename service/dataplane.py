@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Container, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Container, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from service import compiled, metrics
 from service.answers import Classification, Timing
+from service.bodies import BodyBudget
 from service.catalogue import Answerer, Catalogue
 from service.engine.admission import Admission
 from service.engine.pool import Pool
@@ -65,8 +66,10 @@ class DataPlane:
         self.admission = Admission(
             settings.queue_crops, metrics.ADMITTED_CROPS.set, threads=settings.pool_threads
         )
-        self.catalogue = Catalogue(settings)
+        self.bodies = BodyBudget(settings.max_bodies_bytes)
+        self.catalogue = Catalogue(settings, self._tell)
         self._started = False
+        self._listeners: list[Callable[[bool], None]] = []
 
     async def start(self, only: Container[str] | None = None) -> None:
         """Read the manifests, or those of the models in ``only``, and load what is to be loaded.
@@ -80,10 +83,12 @@ class DataPlane:
         gc.freeze()  # what is alive now stays: the collector need not walk it again
         gc.set_threshold(GC_THRESHOLD, 50, 100)
         self._started = True
+        self._tell()
 
     async def stop(self) -> None:
         """Finish accepted work, then close everything."""
         self._started = False
+        self._tell()
         await self.catalogue.close()
         self._pool.close()
         metrics.forget_this_worker()
@@ -92,6 +97,15 @@ class DataPlane:
     def ready(self) -> bool:
         """Whether the default model answers; other models may have been refused."""
         return self._started and self.catalogue.has_ready(self.settings.default_model)
+
+    def listen(self, listener: Callable[[bool], None]) -> None:
+        """Tell ``listener`` whether the plane is ready, now and whenever that may have changed."""
+        self._listeners.append(listener)
+        listener(self.ready)
+
+    def _tell(self) -> None:
+        for listener in self._listeners:
+            listener(self.ready)
 
     def refused(self, transport: str, code: str) -> None:
         """Count a request that ended before it could be read: `classify` counts the others."""

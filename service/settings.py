@@ -85,6 +85,12 @@ class Settings(BaseSettings):
     loaded on their first use."""
     model_memory_mb: Annotated[int, Field(ge=0, le=1 << 30)] = 0
     """Most memory that a worker's models may take, by an estimate, in MB; 0: no limit."""
+    host: str = "127.0.0.1"
+    """The address that both ports bind to; `bentoml serve --host` changes that of HTTP alone."""
+    grpc_port: Annotated[int, Field(ge=0, le=65535)] = 3001
+    """The port of gRPC; 0: none."""
+    grpc_max_calls: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
+    """Most gRPC calls that a worker has open at a time; more are refused (RESOURCE_EXHAUSTED)."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that serve the port. Each holds its own copy of every model."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -23,8 +23,11 @@ START_SECONDS = 90
 class Server:
     """A running service."""
 
-    def __init__(self, url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    def __init__(
+        self, url: str, process: subprocess.Popen[bytes], log: Path, grpc_port: int = 0
+    ) -> None:
         self.url = url
+        self.grpc_address = f"127.0.0.1:{grpc_port}"
         self.process = process
         self._log = log
         self.client = httpx.Client(base_url=url, timeout=60)
@@ -32,6 +35,13 @@ class Server:
     @property
     def log(self) -> str:
         return self._log.read_text(errors="replace")
+
+    def wait_for(self, condition: Callable[[], bool], seconds: float = 10) -> None:
+        """Until it holds. Raises AssertionError when it does not in time."""
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"waited in vain; the log: {self.log}"
+            time.sleep(0.02)
 
     def logged(self, text: str, times: int = 1, seconds: float = 10) -> str:
         """The line of the log that has this text the ``times``-th time; waits for it.
@@ -101,6 +111,7 @@ def serving(
 ) -> Iterator[Server]:
     """Start the service with these ZOO_ settings and wait until /readyz answers ``ready``."""
     port = free_port()
+    grpc_port = int(str(settings.setdefault("zoo_grpc_port", free_port())))
     log = folder / "server.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -113,7 +124,7 @@ def serving(
             start_new_session=True,
         )
     try:
-        server = Server(f"http://127.0.0.1:{port}", process, log)
+        server = Server(f"http://127.0.0.1:{port}", process, log, grpc_port)
         with server.client:
             wait_until_ready(server, ready)
             yield server

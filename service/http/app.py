@@ -21,7 +21,7 @@ from service.catalogue import Answerer, Refusal
 from service.dataplane import DataPlane
 from service.ensemble import PROTOCOL_NAME, Ensemble
 from service.errors import ZooError
-from service.http.body import BodyBudget, ReceivedBody, pictures
+from service.http.body import ReceivedBody, pictures
 from service.http.docs import PAGE, STATIC_FILES, STATIC_FOLDER
 from service.http.interrupt import Interrupt, InterruptedByError
 from service.http.openapi import document
@@ -77,7 +77,6 @@ class Routes:
 
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
-        self._budget = BodyBudget(plane.settings.max_bodies_bytes)
         self._openapi = json.dumps(document(plane.settings)).encode()
 
     def all(self) -> list[BaseRoute]:
@@ -103,7 +102,7 @@ class Routes:
         try:
             query = asked(request.query_params)
             deadline = perf_counter() + timeout_s(request.headers, settings.deadline_ms)
-            limit, budget = settings.max_body_bytes, self._budget
+            limit, budget = settings.max_body_bytes, self._plane.bodies
             received = ReceivedBody(request.receive, request.headers, limit, budget, deadline)
             async with received as body:
                 request.scope[UNREAD] = False

@@ -13,8 +13,8 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
-from service import metrics
-from service.errors import BadParameter, BodyTooLarge, DeadlineExceeded, Overloaded
+from service.bodies import BodyBudget
+from service.errors import BadParameter, BodyTooLarge, DeadlineExceeded
 from service.http.interrupt import Interrupt, InterruptedByError
 
 if TYPE_CHECKING:
@@ -25,30 +25,6 @@ PART_NAME = "image"
 LINGER_SECONDS = 0.8
 """How long an upload that is too large is read and thrown away, so that a client which reads the
 answer only after sending everything still gets it."""
-
-
-class BodyBudget:
-    """The bytes of all bodies that one worker holds at a time."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.in_use = 0
-
-    def take(self, size: int) -> None:
-        """Count ``size`` bytes more. Raises Overloaded when they do not fit."""
-        if self.in_use + size > self.capacity:
-            raise Overloaded(
-                f"bodies of {self.in_use} bytes are being received or answered, {size} more do "
-                f"not fit into {self.capacity}",
-                retry_after=1,
-            )
-        self.in_use += size
-        metrics.BODY_BYTES.set(self.in_use)
-
-    def give(self, size: int) -> None:
-        """Count ``size`` bytes less."""
-        self.in_use -= size
-        metrics.BODY_BYTES.set(self.in_use)
 
 
 class ReceivedBody:

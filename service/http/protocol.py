@@ -24,7 +24,7 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from service.errors import BadParameter
 from service.http.problems import MEDIA_TYPE, problem
-from service.http.requests import new_id
+from service.ids import request_id_of
 
 logger = logging.getLogger("zoo.http")
 
@@ -201,7 +201,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.pipeline or (cycle and not cycle.response_complete and not cycle.more_body):
             self.transport.close()  # it would be taken for the answer to an earlier request
             return
-        request_id = new_id()
+        request_id = request_id_of("")
         detail = f"{reason}; its head may have {MAX_HEAD_BYTES} bytes"
         logger.warning("a request was refused: %s", detail, extra={"request_id": request_id})
         error = BadParameter(detail)

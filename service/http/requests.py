@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import re
 from time import perf_counter
 from typing import Any
 from urllib.parse import urlsplit
@@ -12,9 +10,10 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.ids import request_id_of
+
 access = logging.getLogger("zoo.access")
 
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._:+/=@-]{1,128}")
 _QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 MAX_LOGGED_PATH = 256
 
@@ -33,7 +32,7 @@ class RequestMiddleware:
         if not scope["path"].startswith("/"):  # RFC 9112, section 3.2.2: a whole URL is allowed
             scope = {**scope, "path": urlsplit(scope["path"]).path or "/"}
         headers = Headers(scope=scope)
-        request_id = _request_id(headers)
+        request_id = request_id_of(headers.get("x-request-id", ""))
         facts: dict[str, Any] = {"request_id": request_id}
         scope["zoo"] = facts
         status, sent = 0, 0
@@ -66,13 +65,3 @@ class RequestMiddleware:
                     "client": (scope.get("client") or ("",))[0],
                 }
                 access.log(level, "request", extra=entry | facts)
-
-
-def new_id() -> str:
-    """128 random bits in hex."""
-    return os.urandom(16).hex()
-
-
-def _request_id(headers: Headers) -> str:
-    given = headers.get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else new_id()

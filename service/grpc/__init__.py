@@ -1,0 +1,1 @@
+"""The gRPC server: a thin skin over the data plane."""

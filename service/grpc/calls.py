@@ -1,0 +1,153 @@
+"""What every call gets: an id, a status for its error, a line in the access log."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from time import perf_counter
+from typing import Any, TypeAlias, cast
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from service.errors import BadParameter, Internal, ZooError
+from service.grpc.status import DETAILS_KEY, code_of, message_of, status_of
+from service.ids import request_id_of
+
+access = logging.getLogger("zoo.access")
+logger = logging.getLogger("zoo.grpc")
+
+REQUEST_ID = "x-request-id"
+_QUIET = ("/grpc.health.v1.", "/grpc.reflection.")
+
+# in quotes: generic to a type checker alone
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+
+class CallInterceptor(grpc.aio.ServerInterceptor):
+    """Wraps the handler of every method, once."""
+
+    def __init__(self) -> None:
+        self._wrapped: dict[str, Handler] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        method = handler_call_details.method
+        found = self._wrapped.get(method)
+        if found is None:
+            found = await continuation(handler_call_details)
+            if found is not None:  # None: no such method, which grpc itself answers
+                found = self._wrapped[method] = _wrap(method, found)
+        return found
+
+
+def _wrap(method: str, handler: Handler) -> Handler:
+    """The same method; a message is read here, so that one that is none can be refused."""
+    kinds: dict[tuple[bool, bool], tuple[str, Any]] = {
+        (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
+        (False, True): ("unary_stream", grpc.unary_stream_rpc_method_handler),
+        (True, False): ("stream_unary", grpc.stream_unary_rpc_method_handler),
+        (True, True): ("stream_stream", grpc.stream_stream_rpc_method_handler),
+    }
+    many = bool(handler.request_streaming)
+    kind, make = kinds[many, bool(handler.response_streaming)]
+    inner = getattr(handler, kind)
+    parse = _parser(handler.request_deserializer)
+    read = partial(_each, parse) if many else parse
+    if inspect.isasyncgenfunction(inner):
+        behaviour = _generator(method, inner, read)
+    else:
+        behaviour = _coroutine(method, inner, read)
+    return cast(Handler, make(behaviour, None, handler.response_serializer))
+
+
+def _parser(parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
+    def checked(message: bytes) -> Any:
+        try:
+            return message if parse is None else parse(message)
+        except DecodeError as error:
+            raise BadParameter(f"the message cannot be read: {error}") from None
+
+    return checked
+
+
+async def _each(
+    parse: Callable[[bytes], Any], messages: AsyncIterator[bytes]
+) -> AsyncIterator[Any]:
+    async for message in messages:
+        yield parse(message)
+
+
+def _coroutine(
+    method: str, inner: Callable[[Any, Context], Awaitable[Any]], read: Callable[[Any], Any]
+) -> Any:
+    async def call(given: Any, context: Context) -> Any:
+        async with _told(method, context):
+            return await inner(read(given), context)
+
+    return call
+
+
+def _generator(
+    method: str, inner: Callable[[Any, Context], AsyncIterator[Any]], read: Callable[[Any], Any]
+) -> Any:
+    async def call(given: Any, context: Context) -> AsyncIterator[Any]:
+        async with _told(method, context):
+            async for answer in inner(read(given), context):
+                yield answer
+
+    return call
+
+
+@asynccontextmanager
+async def _told(method: str, context: Context) -> AsyncIterator[None]:
+    """Around one call: an error becomes its status, and the log hears of it."""
+    started = perf_counter()
+    given = dict(context.invocation_metadata() or ()).get(REQUEST_ID, "")
+    request_id = request_id_of(given if isinstance(given, str) else "")
+    context.set_trailing_metadata(((REQUEST_ID, request_id),))
+    code = "ok"
+    try:
+        yield
+    except ZooError as error:
+        code = error.code
+        await _abort(context, error, request_id)
+    except (asyncio.CancelledError, GeneratorExit):
+        code = "cancelled"
+        raise
+    except grpc.aio.AbortError:
+        code = "aborted"
+        raise
+    except Exception as fault:
+        code = Internal.code
+        logger.error("call failed", exc_info=fault, extra={"request_id": request_id})
+        detail = f"the request could not be answered; the log has it as {request_id}"
+        await _abort(context, Internal(detail), request_id)
+    finally:
+        level = logging.DEBUG if method.startswith(_QUIET) else logging.INFO
+        if access.isEnabledFor(level):
+            entry = {
+                "method": method,
+                "code": code,
+                "duration_ms": round(1e3 * (perf_counter() - started), 2),
+                "client": context.peer(),
+                "request_id": request_id,
+            }
+            access.log(level, "call", extra=entry)
+
+
+async def _abort(context: Context, error: ZooError, request_id: str) -> None:
+    details = status_of(error).SerializeToString()
+    trailing = ((REQUEST_ID, request_id), (DETAILS_KEY, details))
+    # the frames of a traceback hold the pictures, and the error: a circle, kept for long
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+    await context.abort(code_of(error), message_of(error), trailing)

@@ -1,0 +1,164 @@
+"""zoo.v1.Classifier: messages in, messages out. The data plane does the work between."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from time import perf_counter
+
+from service.answers import Classification
+from service.catalogue import Answerer, Refusal
+from service.dataplane import DEFAULT_TOP_K, DataPlane, Query
+from service.ensemble import PROTOCOL_NAME, Ensemble
+from service.errors import BadParameter, ZooError
+from service.grpc.calls import Context
+from service.grpc.protos import classifier_pb2 as messages
+from service.grpc.protos import classifier_pb2_grpc
+from service.grpc.status import status_of
+from service.grpc.stream import Stream
+from service.pictures import Exif
+
+TRANSPORT = "grpc"
+_MAX_NAME = 64
+_MAX_ID_BYTES = 256
+_EXIF: dict[int, Exif] = {messages.EXIF_APPLY: "apply", messages.EXIF_IGNORE: "ignore"}
+
+
+class Classifier(classifier_pb2_grpc.ClassifierServicer):
+    """The three methods; what they mean is said in classifier.proto."""
+
+    def __init__(self, plane: DataPlane) -> None:
+        self._plane = plane
+
+    async def Classify(  # noqa: N802
+        self, request: messages.ClassifyRequest, context: Context
+    ) -> messages.ClassifyResponse:
+        """One picture or several. Raises ZooError, for a single picture its own."""
+        size = request.ByteSize()
+        try:
+            self._plane.bodies.take(size)
+        except ZooError as error:
+            self._plane.refused(TRANSPORT, error.code)
+            raise
+        try:
+            answers = await self._answers(request, self._deadline(context))
+        finally:
+            self._plane.bodies.give(size)
+        if len(answers) == 1 and isinstance(answers[0], ZooError):
+            raise answers[0]
+        return messages.ClassifyResponse(id=request.id, results=map(_result, answers))
+
+    async def ClassifyStream(  # noqa: N802
+        self, request_iterator: AsyncIterator[messages.ClassifyRequest], context: Context
+    ) -> AsyncIterator[messages.ClassifyResponse]:
+        """Requests and answers at the same time, each answer as soon as it is ready."""
+
+        async def answer(request: messages.ClassifyRequest) -> messages.ClassifyResponse:
+            answers = await self._answers(request, self._deadline(context))
+            return messages.ClassifyResponse(id=request.id, results=map(_result, answers))
+
+        stream = Stream(answer, failure, self._plane.bodies)
+        async for response in stream.answers(request_iterator):
+            yield response
+
+    async def ListModels(  # noqa: N802
+        self, request: messages.ListModelsRequest, context: Context
+    ) -> messages.ListModelsResponse:
+        """Every version of every model, and its state."""
+        return messages.ListModelsResponse(
+            default_model=self._plane.settings.default_model,
+            models=map(_model, self._plane.catalogue.models()),
+        )
+
+    async def _answers(
+        self, request: messages.ClassifyRequest, deadline: float
+    ) -> list[Classification | ZooError]:
+        try:
+            query = asked(request)
+        except ZooError as error:
+            self._plane.refused(TRANSPORT, error.code)
+            raise
+        return await self._plane.classify(
+            request.images, query, transport=TRANSPORT, deadline=deadline
+        )
+
+    def _deadline(self, context: Context) -> float:
+        """By ``time.perf_counter``: the call's own deadline, at most that of the settings."""
+        seconds = self._plane.settings.deadline_ms / 1e3
+        left = context.time_remaining()
+        return perf_counter() + (seconds if left is None else min(left, seconds))
+
+
+def asked(request: messages.ClassifyRequest) -> Query:
+    """What a request asks for besides its pictures. Raises BadParameter."""
+    if not request.images:
+        raise BadParameter("the request holds no picture: images is empty")
+    if len(request.id.encode()) > _MAX_ID_BYTES:
+        raise BadParameter(f"id has more than {_MAX_ID_BYTES} bytes")
+    if request.exif not in _EXIF:
+        raise BadParameter(f"exif is {request.exif}, it can be EXIF_APPLY or EXIF_IGNORE")
+    for name in ("model", "version", "protocol"):
+        if len(getattr(request, name)) > _MAX_NAME:
+            raise BadParameter(f"{name} has more than {_MAX_NAME} characters")
+    return Query(
+        model=request.model or None,
+        version=request.version or None,
+        protocol=request.protocol or None,
+        top_k=request.top_k if request.HasField("top_k") else DEFAULT_TOP_K,
+        exif=_EXIF[request.exif],
+    )
+
+
+def failure(request: messages.ClassifyRequest, error: ZooError) -> messages.ClassifyResponse:
+    """The answer in a stream to a request that failed as a whole."""
+    return messages.ClassifyResponse(id=request.id[:_MAX_ID_BYTES], error=status_of(error))
+
+
+def _result(answer: Classification | ZooError) -> messages.Result:
+    if isinstance(answer, ZooError):
+        return messages.Result(error=status_of(answer))
+    timing = answer.timing_ms
+    return messages.Result(
+        classification=messages.Classification(
+            model=answer.model,
+            version=answer.version,
+            protocol=answer.protocol,
+            predictions=[
+                messages.Prediction(
+                    rank=each.rank,
+                    index=each.index,
+                    synset=each.label.synset or "",
+                    label=each.label.name,
+                    probability=each.probability,
+                )
+                for each in answer.predictions
+            ],
+            timing_ms=messages.Timing(
+                decode=timing.decode,
+                preprocess=timing.preprocess,
+                queue=timing.queue,
+                inference=timing.inference,
+                total=timing.total,
+            ),
+            random_weights=answer.random,
+        )
+    )
+
+
+def _model(model: Answerer | Refusal) -> messages.Model:
+    if isinstance(model, Refusal):
+        return messages.Model(
+            name=model.name, version=model.version, state="refused", reason=model.reason
+        )
+    if isinstance(model, Ensemble):
+        protocols = [PROTOCOL_NAME]
+    else:
+        known = model.manifest.protocols
+        protocols = [known.default, *(name for name in known.names if name != known.default)]
+    return messages.Model(
+        name=model.name,
+        version=model.version,
+        state=model.state,
+        classes=model.classes,
+        protocols=protocols,
+        random_weights=model.random,
+    )

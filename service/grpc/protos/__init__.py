@@ -1,0 +1,1 @@
+"""Protocol definitions and the stubs that `make protos` generates from them."""

@@ -1,0 +1,97 @@
+"""The gRPC server of one worker: services, limits, life."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from service.dataplane import DataPlane
+from service.grpc.calls import CallInterceptor
+from service.grpc.classifier import Classifier
+from service.grpc.protos import classifier_pb2, classifier_pb2_grpc
+from service.settings import Settings
+
+logger = logging.getLogger("zoo.grpc")
+
+CLASSIFIER = classifier_pb2.DESCRIPTOR.services_by_name["Classifier"].full_name
+MAX_METADATA_BYTES = 16 * 1024
+MAX_STREAMS = 256
+"""Calls that one connection may have open at a time; the client's library queues more."""
+KEEPALIVE_MS = 60_000
+"""A connection that is silent for this long is asked whether it lives."""
+KEEPALIVE_TIMEOUT_MS = 20_000
+MIN_PING_MS = 10_000
+"""Clients that ping more often than this are told to calm down and closed."""
+
+
+class PortTakenError(RuntimeError):
+    """The port cannot be bound; the message is one line."""
+
+
+class GrpcServer:
+    """Every worker has one; the kernel spreads connections among them (SO_REUSEPORT)."""
+
+    def __init__(self, plane: DataPlane) -> None:
+        """Made in the event loop that serves."""
+        settings = plane.settings
+        self._plane = plane
+        self._server = grpc.aio.server(
+            interceptors=[CallInterceptor()],
+            options=options(settings),
+            maximum_concurrent_rpcs=settings.grpc_max_calls,
+        )
+        self._health = health.aio.HealthServicer()
+        self._reports: set[asyncio.Task[None]] = set()
+        classifier_pb2_grpc.add_ClassifierServicer_to_server(Classifier(plane), self._server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (CLASSIFIER, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+
+    async def start(self) -> None:
+        """Bind and serve. Raises PortTakenError."""
+        settings = self._plane.settings
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        address = f"{host}:{settings.grpc_port}"
+        try:
+            bound = self._server.add_insecure_port(address)
+        except RuntimeError:
+            bound = 0
+        if not bound:
+            raise PortTakenError(f"gRPC cannot bind to {address}: is the port in use?")
+        await self._server.start()
+        self._plane.listen(self._report)
+        logger.info("gRPC on %s", address)
+
+    async def stop(self) -> None:
+        """Say that nothing is served any more, finish calls in flight, close the port."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(self._plane.settings.deadline_ms / 1e3)
+
+    def _report(self, ready: bool) -> None:
+        """Let the health service follow: for the server as a whole (``""``) and each service."""
+        states = health_pb2.HealthCheckResponse
+        status = states.SERVING if ready else states.NOT_SERVING
+        for name in ("", CLASSIFIER):
+            task = asyncio.ensure_future(self._health.set(name, status))
+            self._reports.add(task)
+            task.add_done_callback(self._reports.discard)
+
+
+def options(settings: Settings) -> list[tuple[str, int]]:
+    """Channel arguments: limits of messages, metadata, streams and pings."""
+    return [
+        ("grpc.so_reuseport", 1),
+        ("grpc.max_receive_message_length", settings.max_body_bytes),
+        ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", 2 * MAX_METADATA_BYTES),
+        ("grpc.max_concurrent_streams", MAX_STREAMS),
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_MS),
+        ("grpc.http2.max_ping_strikes", 2),
+    ]

@@ -1,0 +1,121 @@
+"""Many requests of one stream in work at a time, answered in whatever order they are ready."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Generic, Protocol, TypeVar
+
+from service.bodies import BodyBudget
+from service.errors import Internal, Overloaded, ZooError
+
+logger = logging.getLogger("zoo.grpc")
+
+WINDOW = 64
+"""Requests of one stream that are in work, or answered and not yet written."""
+
+
+class Message(Protocol):
+    """What a stream carries."""
+
+    def ByteSize(self) -> int:  # noqa: N802
+        """Its bytes on the wire."""
+
+
+Request = TypeVar("Request", bound=Message)
+Response = TypeVar("Response")
+
+
+class Stream(Generic[Request, Response]):
+    """One stream. At most `WINDOW` of its requests are read and not yet written back.
+
+    So who does not read answers, or sends faster than the engine computes, is held up by HTTP/2
+    flow control. The bytes of a request are in ``budget`` until its answer is ready.
+    """
+
+    def __init__(
+        self,
+        answer: Callable[[Request], Awaitable[Response]],
+        failure: Callable[[Request, ZooError], Response],
+        budget: BodyBudget,
+    ) -> None:
+        """``answer`` may raise ZooError, which ``failure`` makes a response of."""
+        self._answer = answer
+        self._failure = failure
+        self._budget = budget
+        self._room = asyncio.Semaphore(WINDOW)
+        self._done: asyncio.Queue[Response | None] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._working = 0
+        self._freed = asyncio.Event()
+
+    async def answers(self, requests: AsyncIterator[Request]) -> AsyncIterator[Response]:
+        """Each answer as soon as it is ready. When the consumer ends, so does all work.
+
+        Raises what reading ``requests`` raised.
+        """
+        reader = asyncio.create_task(self._read(requests))
+        try:
+            while (response := await self._done.get()) is not None:
+                yield response
+                self._room.release()
+            await reader
+        finally:
+            for task in (reader, *self._tasks):
+                task.cancel()
+
+    async def _read(self, requests: AsyncIterator[Request]) -> None:
+        try:
+            source = aiter(requests)
+            while True:
+                await self._room.acquire()
+                try:
+                    request = await anext(source)
+                except StopAsyncIteration:
+                    break
+                task = asyncio.create_task(self._work(request))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+                del request, task
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+        finally:
+            self._done.put_nowait(None)
+
+    async def _work(self, request: Request) -> None:
+        try:
+            response = await self._patiently(request)
+        except ZooError as error:
+            error.__traceback__ = error.__cause__ = error.__context__ = None
+            response = self._failure(request, error)
+        except Exception:
+            logger.exception("a request of a stream could not be answered")
+            response = self._failure(request, Internal("the request could not be answered"))
+        self._done.put_nowait(response)
+        self._freed.set()
+
+    async def _patiently(self, request: Request) -> Response:
+        """The answer. While others of the stream are in work, an Overloaded is waited out.
+
+        The stream itself may be what fills the queue; its client is slowed down, not refused.
+        """
+        while True:
+            self._working += 1
+            try:
+                return await self._once(request)
+            except Overloaded:
+                if self._working == 1:
+                    raise
+            finally:
+                self._working -= 1
+            self._freed.clear()
+            await self._freed.wait()
+
+    async def _once(self, request: Request) -> Response:
+        size = request.ByteSize()
+        self._budget.take(size)
+        try:
+            return await self._answer(request)
+        finally:
+            self._budget.give(size)
