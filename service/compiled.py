@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +22,20 @@ except Exception:  # noqa: BLE001  not installed, too old for the NumPy that is,
 
 logger = logging.getLogger("zoo.preprocessing")
 
-Pixels = npt.NDArray[np.uint8]
-"""uint8 [rows, columns, channels]."""
+Words = npt.NDArray[Any]
+"""[rows, columns]: a pixel each, uint32 where it has four bytes and uint8 where it has one."""
+Lanes = npt.NDArray[np.uint8]
+"""uint8 [rows, columns times bytes of a pixel]: the same, byte by byte."""
 Ints = npt.NDArray[np.int32]
 
-Kernel = Callable[[Pixels, Pixels, Ints, Ints, Ints], None]
+
+class Kernels(NamedTuple):
+    """The functions below, as machine code or as they are."""
+
+    columns: Callable[[Words, Words, int, int, Ints, Ints, Ints], None]
+    rows: Callable[[Lanes, Lanes, int, Ints, Ints, Ints], None]
+    packed: Callable[[Lanes, npt.NDArray[np.uint8]], None]
+
 
 PRECISION_BITS = 22
 """8-bit pixels times weights below 2 fit into 32 bits."""
@@ -35,46 +44,58 @@ _BLOCK = 32
 """Rows that are computed at once: one after the other in memory, as vector instructions want it."""
 
 
-def columns(source: Pixels, target: Pixels, low: Ints, count: Ints, weights: Ints) -> None:
-    """Column x of ``target`` is made of ``count[x]`` columns of ``source`` from ``low[x]`` on.
+def columns(
+    source: Words, target: Words, first: int, last: int, low: Ints, count: Ints, weights: Ints
+) -> None:
+    """Column x of ``target`` is made of ``count[x]`` columns of ``source``.
 
-    ``weights`` [columns of target, taps] are in units of 2^-22; sums are rounded to a byte.
+    They begin ``low[x]`` columns behind ``first``; none lies at ``last`` or behind it. ``weights``
+    [columns of target, taps] are in units of 2^-22; each byte's sum is rounded to a byte.
     """
-    rows, wide, channels = source.shape
-    block = np.empty((wide, channels * _BLOCK), np.uint8)
-    total = np.empty(channels * _BLOCK, np.int32)
-    for top in range(0, rows, _BLOCK):
-        height = min(_BLOCK, rows - top)
+    wide, lanes = last - first, _BLOCK * source.itemsize
+    block = np.empty((wide, _BLOCK), source.dtype)
+    done = np.empty(_BLOCK, source.dtype)
+    block_lanes, done_lanes = block.view(np.uint8), done.view(np.uint8)
+    total = np.empty(lanes, np.int32)
+    for top in range(0, source.shape[0], _BLOCK):
+        height = min(_BLOCK, source.shape[0] - top)
         for row in range(height):
             for x in range(wide):
-                for channel in range(channels):
-                    block[x, channel * _BLOCK + row] = source[top + row, x, channel]
+                block[x, row] = source[top + row, first + x]
         for x in range(target.shape[1]):
-            for i in range(channels * _BLOCK):
+            for i in range(lanes):
                 total[i] = _HALF
             for tap in range(count[x]):
                 weight, column = weights[x, tap], low[x] + tap  # read here: totals may overlap them
-                for i in range(channels * _BLOCK):
-                    total[i] += np.int32(block[column, i]) * weight
-            for channel in range(channels):
-                for row in range(height):
-                    value = total[channel * _BLOCK + row] >> PRECISION_BITS
-                    target[top + row, x, channel] = min(max(value, 0), 255)
+                for i in range(lanes):
+                    total[i] += np.int32(block_lanes[column, i]) * weight
+            for i in range(lanes):
+                done_lanes[i] = min(max(total[i] >> PRECISION_BITS, 0), 255)
+            for row in range(height):
+                target[top + row, x] = done[row]
 
 
-def rows(source: Pixels, target: Pixels, low: Ints, count: Ints, weights: Ints) -> None:
-    """The same for rows; both are uint8 [rows, columns times channels]."""
-    wide = source.shape[1]
+def rows(source: Lanes, target: Lanes, first: int, low: Ints, count: Ints, weights: Ints) -> None:
+    """The same for rows: of the lanes from ``first`` on, as many as ``target`` has."""
+    wide = target.shape[1]
     total = np.empty(wide, np.int32)
     for y in range(target.shape[0]):
         for i in range(wide):
             total[i] = _HALF
         for tap in range(count[y]):
-            weight, row = weights[y, tap], low[y] + tap
+            weight, line = weights[y, tap], source[low[y] + tap, first : first + wide]
             for i in range(wide):
-                total[i] += np.int32(source[row, i]) * weight
+                total[i] += np.int32(line[i]) * weight
         for i in range(wide):
             target[y, i] = min(max(total[i] >> PRECISION_BITS, 0), 255)
+
+
+def packed(source: Lanes, target: npt.NDArray[np.uint8]) -> None:
+    """Pixels of four bytes -> ``target``, uint8 [rows, columns, 3]: the fourth is padding."""
+    for y in range(target.shape[0]):
+        for x in range(target.shape[1]):
+            for channel in range(3):
+                target[y, x, channel] = source[y, 4 * x + channel]
 
 
 def available() -> bool:
@@ -91,25 +112,38 @@ def prepare() -> None:
 
 
 @cache
-def kernels() -> tuple[Kernel, Kernel]:
-    """`columns` and `rows` as machine code.
+def kernels() -> Kernels:
+    """The three as machine code.
 
-    The first call takes a second where numba's cache does not have them, and some tenths where it
-    does. The cache lies beside this file or, where that cannot be written, in the user's folder.
+    The first call takes some seconds where numba's cache does not have them, and some tenths where
+    it does. The cache lies beside this file or, where that cannot be written, in the user's folder.
     """
-    return _compiled(columns, 3), _compiled(rows, 2)
-
-
-def _compiled(function: Kernel, dimensions: int) -> Kernel:
     types: Any = numba.types
-    ints, weights = types.int32[::1], types.int32[:, ::1]
-    source = types.Array(types.uint8, dimensions, "C", readonly=True)
-    target = types.Array(types.uint8, dimensions, "C")
-    signature = types.void(source, target, ints, ints, weights)
+    byte, word, ints, weights = types.uint8, types.uint32, types.int32[::1], types.int32[:, ::1]
+    axis = (ints, ints, weights)
+    return Kernels(
+        _compiled(
+            columns,
+            *(
+                (_read_only(pixel, 2), pixel[:, ::1], types.int64, types.int64, *axis)
+                for pixel in (word, byte)
+            ),
+        ),
+        _compiled(rows, (_read_only(byte, 2), byte[:, ::1], types.int64, *axis)),
+        _compiled(packed, (_read_only(byte, 2), byte[:, :, ::1])),
+    )
+
+
+def _read_only(element: Any, dimensions: int) -> Any:
+    return numba.types.Array(element, dimensions, "C", readonly=True)
+
+
+def _compiled(function: Any, *arguments: tuple[Any, ...]) -> Any:
+    """The function for each of these types of its arguments."""
+    signatures = [numba.types.void(*each) for each in arguments]
     options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
     try:
-        compiled: Kernel = numba.njit(signature, cache=True, **options)(function)
+        return numba.njit(signatures, cache=True, **options)(function)
     except Exception as error:  # noqa: BLE001  nowhere to write, or what lies there is damaged
         logger.warning("compiled code is not kept: %s: %s", type(error).__name__, error)
-        compiled = numba.njit(signature, **options)(function)
-    return compiled
+        return numba.njit(signatures, **options)(function)

@@ -18,7 +18,8 @@ import PIL
 from PIL import Image
 
 from service import compiled
-from service.compiled import PRECISION_BITS, Ints, Pixels
+from service.compiled import PRECISION_BITS, Ints, Words
+from service.pixels import words
 
 Array = npt.NDArray[np.float64]
 
@@ -121,35 +122,56 @@ def _find(start: int, stop: int, length: int, resized: int, interpolation: str) 
 _usual = lru_cache(maxsize=256)(_find)
 
 
-def _columns(pixels: Pixels, axis: _Axis) -> Pixels:
-    """uint8 [rows, source, channels] -> uint8 [rows, interval, channels]."""
-    if not compiled.available():
-        return _pass(pixels, axis)
-    done = np.empty((pixels.shape[0], len(axis.low), pixels.shape[2]), np.uint8)
-    compiled.kernels()[0](pixels, done, axis.low, axis.taps, axis.weights)
+def _columns(source: Words, axis: _Axis) -> Words:
+    """Pixels [rows, columns of the picture] -> [rows, interval]."""
+    done = np.empty((len(source), len(axis.low)), source.dtype)
+    if compiled.available():
+        kernel = compiled.kernels().columns
+        kernel(source, done, axis.first, axis.last, axis.low, axis.taps, axis.weights)
+    else:
+        part = _lanes(source[:, axis.first : axis.last])
+        _lanes(done)[:] = _pass(part.swapaxes(0, 1), axis).swapaxes(0, 1)
     return done
 
 
-def _rows(pixels: Pixels, axis: _Axis) -> Pixels:
-    """uint8 [source, columns, channels] -> uint8 [interval, columns, channels]."""
-    if not compiled.available():
-        return np.ascontiguousarray(_pass(pixels.swapaxes(0, 1), axis).swapaxes(0, 1))
-    done = np.empty((len(axis.low), *pixels.shape[1:]), np.uint8)
-    flat = pixels.reshape(len(pixels), -1)
-    compiled.kernels()[1](flat, done.reshape(len(done), -1), axis.low, axis.taps, axis.weights)
+def _rows(source: Words, axis: _Axis, columns: slice) -> Words:
+    """Pixels [rows of the picture, columns] -> [interval, ``columns`` of these]."""
+    part = source[axis.first : axis.last]
+    done = np.empty((len(axis.low), columns.stop - columns.start), source.dtype)
+    if compiled.available():
+        size = source.itemsize
+        flat, target = part.view(np.uint8), done.view(np.uint8)
+        kernel = compiled.kernels().rows
+        kernel(flat, target, columns.start * size, axis.low, axis.taps, axis.weights)
+    else:
+        _lanes(done)[:] = _pass(_lanes(part[:, columns]), axis)
     return done
 
 
-def _pass(pixels: Pixels, axis: _Axis) -> Pixels:
-    """`_columns` with NumPy alone."""
-    total = np.full(
-        (pixels.shape[0], len(axis.low), pixels.shape[2]), 1 << (PRECISION_BITS - 1), np.int64
-    )
-    last = pixels.shape[1] - 1
+def _lanes(pixels: Words) -> npt.NDArray[np.uint8]:
+    """Pixels [rows, columns] as uint8 [rows, columns, bytes of a pixel]."""
+    return np.ascontiguousarray(pixels).view(np.uint8).reshape(*pixels.shape, pixels.itemsize)
+
+
+def _pass(source: npt.NDArray[np.uint8], axis: _Axis) -> npt.NDArray[np.uint8]:
+    """The pass over the first axis of uint8 [source, across, bytes], with NumPy alone."""
+    total = np.full((len(axis.low), *source.shape[1:]), 1 << (PRECISION_BITS - 1), np.int64)
+    last = len(source) - 1
     for tap, weights in enumerate(axis.weights.T):
-        total += pixels[:, np.minimum(axis.low + tap, last)] * weights[None, :, None].astype(int)
-    bytes_: Pixels = np.clip(total >> PRECISION_BITS, 0, 255).astype(np.uint8)
+        total += source[np.minimum(axis.low + tap, last)] * weights[:, None, None].astype(int)
+    bytes_: npt.NDArray[np.uint8] = np.clip(total >> PRECISION_BITS, 0, 255).astype(np.uint8)
     return bytes_
+
+
+def _packed(pixels: Words) -> npt.NDArray[np.uint8]:
+    """uint8 [rows, columns, channels]: of four bytes, three are channels."""
+    if pixels.itemsize == 1:
+        return pixels[:, :, None]
+    if not compiled.available():
+        return _lanes(pixels)[:, :, :3]
+    done = np.empty((*pixels.shape, 3), np.uint8)
+    compiled.kernels().packed(pixels.view(np.uint8), done)
+    return done
 
 
 def resized_window(
@@ -157,7 +179,7 @@ def resized_window(
     size: tuple[int, int],
     window: tuple[int, int, int, int],
     interpolation: str,
-) -> Pixels:
+) -> npt.NDArray[np.uint8]:
     """The window (left, top, right, bottom) of ``picture`` resized to ``size`` (width, height).
 
     ``picture`` is of mode RGB or L. Returns uint8 [bottom - top, right - left, channels].
@@ -165,8 +187,11 @@ def resized_window(
     left, top, right, bottom = window
     columns = _axis(left, right, picture.width, size[0], interpolation)
     rows = _axis(top, bottom, picture.height, size[1], interpolation)
-    part = picture.crop((columns.first, rows.first, columns.last, rows.last))
-    pixels = np.asarray(part).reshape(part.height, part.width, -1)
+    pixels = words(picture)
     if rows_first(picture.size, size):
-        return _columns(_rows(pixels, rows), columns)
-    return _rows(_columns(pixels, columns), rows)
+        across = slice(columns.first, columns.last)
+        moved = columns._replace(first=0, last=columns.last - columns.first)
+        return _packed(_columns(_rows(pixels, rows, across), moved))
+    across = slice(0, right - left)
+    moved = rows._replace(first=0, last=rows.last - rows.first)
+    return _packed(_rows(_columns(pixels[rows.first : rows.last], columns), moved, across))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import v2 as transforms
 
-from service import compiled, preprocessing, resampling
+from service import compiled, pixels, preprocessing, resampling
 from service.manifest import Resize
 from service.preprocessing import Mode, center_box, corner_boxes, cut, resized_size
 from service.resampling import resized_window
@@ -198,7 +199,8 @@ def test_without_numba_pixels_are_the_same(
     assert resampling.quick(picture, interpolation)
     expected = cut(picture, after, [place], resize, color)[0]
     gray = picture.convert(color)
-    monkeypatch.setattr(compiled, "kernels", lambda: (compiled.columns, compiled.rows))
+    plain = compiled.Kernels(compiled.columns, compiled.rows, compiled.packed)
+    monkeypatch.setattr(compiled, "kernels", lambda: plain)
     np.testing.assert_array_equal(resized_window(gray, after, window, interpolation), expected)
     monkeypatch.setattr(compiled, "numba", None)
     assert not resampling.quick(picture, interpolation)
@@ -216,8 +218,9 @@ def test_machine_code_that_cannot_be_kept_is_made_again(monkeypatch: pytest.Monk
         return lambda function: function
 
     monkeypatch.setattr(compiled.numba, "njit", njit)
-    assert compiled.kernels.__wrapped__() == (compiled.columns, compiled.rows)
-    assert len(made) == 2
+    plain = compiled.Kernels(compiled.columns, compiled.rows, compiled.packed)
+    assert compiled.kernels.__wrapped__() == plain
+    assert len(made) == 3
     assert all(options["nogil"] for options in made)
 
 
@@ -254,3 +257,27 @@ def test_what_is_kept_of_geometries_is_bounded() -> None:
     assert kept <= 3  # their short sides, of some pixels
     largest = resampling._usual(0, 1024, 4096, 1024, "lanczos")
     assert largest.weights.nbytes <= 130_000
+
+
+@pytest.mark.parametrize("color", ["RGB", "L"])
+def test_pixels_lie_where_pillow_keeps_them(color: str) -> None:
+    picture = noise((37, 23)).convert(color)
+    expected = np.asarray(picture).reshape(23, 37, -1)
+    found = pixels.words(picture)
+    assert not found.flags.writeable
+    assert found.shape == (23, 37)
+    channels = found.view(np.uint8).reshape(23, 37, -1)[:, :, : expected.shape[2]]
+    del picture  # the memory stays as long as the array
+    gc.collect()
+    np.testing.assert_array_equal(channels, expected)
+
+
+@pytest.mark.parametrize("color", ["RGB", "L"])
+def test_pixels_of_an_image_in_several_blocks(color: str) -> None:
+    side = 4200 if color == "L" else 2100  # 17 MB; Pillow's blocks have 16
+    picture = noise((side, side)).convert(color)
+    with pytest.raises(ValueError, match="contiguous"):
+        picture.__arrow_c_array__()
+    expected = np.asarray(picture).reshape(side, side, -1)
+    channels = pixels.words(picture).view(np.uint8).reshape(side, side, -1)
+    np.testing.assert_array_equal(channels[:, :, : expected.shape[2]], expected)
