@@ -1,4 +1,4 @@
-"""How much of the machine's limit is left behind HTTP: ``python -m loadtests.limit``.
+"""How much of the machine's limit is left behind HTTP and gRPC: ``python -m loadtests.limit``.
 
 The limit is the same pipeline called in a loop, with as many threads as cores in one process, or
 with as many processes of one thread, whichever is faster. The service and the limit take turns in
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loadtests import bench, client, plots, server
+from loadtests import bench, client, grpc_client, plots, server
 from loadtests.bench import Rounds
 from loadtests.photographs import jpeg, photographs
 from service.engine.cores import available_cores
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 CONNECTIONS = (1, 4, 16, 64)
 THREADS = "in process, threads"
 PROCESSES = "in process, processes"
+GRPC = {"gRPC calls": grpc_client.calls, "gRPC stream": grpc_client.stream}
 SIZE = (500, 375)
 
 
@@ -147,6 +148,11 @@ def measure(models: Path, name: str, rounds: int, seconds: float) -> list[dict[s
         contenders[f"{cores} workers, raw, 16 connections on one of them"] = lambda: client.run(
             on_one_worker(several, 16, raw, seconds)
         )
+        messages = [grpc_client.message(picture) for picture in encoded]
+        for way, slice_of_load in GRPC.items():
+            contenders[f"1 worker, {way}, 16 at once"] = partial(
+                lambda run: client.run(run(one.grpc_port, 16, messages, seconds)), slice_of_load
+            )
         rates: Rounds = {each: [] for each in (THREADS, PROCESSES, *contenders)}
         latencies: dict[str, list[float]] = {each: [] for each in contenders}
         for call in contenders.values():
@@ -172,6 +178,7 @@ def _row(
     times = np.percentile(latencies, [50, 99]) * 1e3 if latencies else None
     return {
         "contender": name,
+        "transport": "" if not latencies else "grpc" if "gRPC" in name else "http",
         "pictures_per_s": bench.spread(rates).median,
         "of_limit": share.median,
         "of_limit_q1": share.low,
@@ -187,7 +194,7 @@ def draw(rows: plots.Rows) -> Figure:
         plots.Bar(
             f"{row['contender']} ({float(row['pictures_per_s']):.0f}/s)",
             plots.spread_of(row, "of_limit", "of_limit_q1", "of_limit_q3"),
-            "in process" if row["contender"] in (THREADS, PROCESSES) else "over HTTP",
+            {"http": "over HTTP", "grpc": "over gRPC"}.get(row.get("transport", ""), "in process"),
         )
         for row in rows
     ]

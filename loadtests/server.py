@@ -30,6 +30,7 @@ class Running(NamedTuple):
     process: subprocess.Popen[bytes]
     started_s: float
     """Seconds from the start of the process until /readyz answered 200."""
+    grpc_port: int = 0
 
     def workers(self) -> list[int]:
         """Process ids of the workers, found by their command line."""
@@ -75,7 +76,7 @@ def serving(
         command += ["--host", "127.0.0.1", "--port", str(port)]
         log = Path(folder, "log")
         with running(command, environment, port, partial(_is_ready, port), log, cwd, start_s) as it:
-            yield it
+            yield it._replace(grpc_port=int(environment["ZOO_GRPC_PORT"]))
 
 
 @contextlib.contextmanager
