@@ -1,4 +1,4 @@
-"""TLS of the HTTP port: what BentoML hands on to uvicorn; `service.grpc.server` has that of gRPC."""
+"""TLS of the HTTP port, which BentoML hands on to uvicorn; that of gRPC is in its server."""
 
 from __future__ import annotations
 

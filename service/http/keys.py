@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -23,6 +25,17 @@ def need_of(path: str) -> Need:
     if path in _OPEN or path.startswith(_OPEN_BELOW):
         return Need.NOTHING
     return Need.ADMIN if path.startswith(_ADMIN_BELOW) else Need.KEY
+
+
+def describe_keys(document: dict[str, Any], refusals: dict[str, Any]) -> None:
+    """Write into an OpenAPI document which of its routes ask for a key, and what refuses it."""
+    scheme = {"type": "http", "scheme": "bearer", "description": "Authorization: Bearer KEY"}
+    document["components"]["securitySchemes"] = {"key": scheme}
+    for path, item in document["paths"].items():
+        if need_of(path) is not Need.NOTHING:
+            for operation in item.values():
+                operation["security"] = [{"key": []}]
+                operation["responses"].update(refusals)
 
 
 class KeyMiddleware:

@@ -8,9 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from service import __version__
-from service.access import Need
 from service.errors import ALL, ZooError
-from service.http.keys import need_of
+from service.http.keys import describe_keys
 from service.http.problems import MEDIA_TYPE
 from service.settings import Settings
 
@@ -40,18 +39,8 @@ def document(settings: Settings) -> Json:
         "components": {"schemas": _schemas(), "headers": _HEADERS},
     }
     if settings.has_api_keys:
-        _ask_for_keys(described)
+        describe_keys(described, _problems(401))
     return described
-
-
-def _ask_for_keys(described: Json) -> None:
-    scheme = {"type": "http", "scheme": "bearer", "description": "One of ZOO_API_KEYS."}
-    described["components"]["securitySchemes"] = {"key": scheme}
-    for path, item in described["paths"].items():
-        if need_of(path) is not Need.NOTHING:
-            for operation in item.values():
-                operation["security"] = [{"key": []}]
-                operation["responses"].update(_problems(401))
 
 
 _HEADERS: Json = {
