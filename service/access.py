@@ -116,14 +116,15 @@ class _Keys:
         seen = _state(path)
         if seen == self._seen:
             return
-        self._seen = seen
+        at_start, self._seen = self._seen is None, seen
         try:
             keys = read_keys(path)
         except ValueError as error:
             logger.error("%s: the keys from before stay: %s", self._setting, error)
             return
         self._digests = (*self._fixed, *map(_digest, keys))
-        logger.info("%s: %d keys", self._setting, len(keys))
+        if not at_start:
+            logger.info("%s: it changed, and holds %d keys now", self._setting, len(keys))
 
 
 def _state(path: Path) -> tuple[int, ...]:

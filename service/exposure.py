@@ -171,4 +171,7 @@ def _check_pair(certificate: Path, key: Path) -> None:
     except ssl.SSLError as error:
         if error.reason == "KEY_VALUES_MISMATCH":
             raise ValueError("it is not the key of ZOO_TLS_CERT") from None
+        if error.reason and error.reason.endswith(("_TOO_SMALL", "_TOO_WEAK")):
+            words = error.reason.replace("_", " ").lower()
+            raise ValueError(f"OpenSSL refuses its certificate: {words}") from None
         raise ValueError("it holds no private key in PEM without a passphrase") from None

@@ -63,7 +63,10 @@ class GrpcServer:
         except RuntimeError:
             bound = 0
         if not bound:
-            raise PortTakenError(f"gRPC cannot bind to {address}: is the port in use?")
+            kind = (
+                " or the certificate of a kind that it does not take" if settings.tls_cert else ""
+            )
+            raise PortTakenError(f"gRPC cannot bind to {address}: is the port in use{kind}?")
         await self._server.start()
         self._plane.listen(self._report)
         logger.info("gRPC on %s%s", address, " with TLS" if settings.tls_cert else "")

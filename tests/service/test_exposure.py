@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import subprocess
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
 import trustme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import (
     BestAvailableEncryption,
     Encoding,
+    NoEncryption,
     PrivateFormat,
     load_pem_private_key,
 )
@@ -48,6 +53,17 @@ def clean(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(f"ZOO_{name.upper()}", raising=False)
 
 
+def weak_pair() -> bytes:
+    """A key of 1024 bits with its certificate."""
+    key = rsa.generate_private_key(65537, 1024)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "weak")])
+    now = datetime.now(timezone.utc)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(now).not_valid_after(now + timedelta(days=1))
+    plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return plain + builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
 @pytest.fixture(scope="module")
 def pem(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A certificate with its key, a foreign key, the key with a passphrase, and no PEM."""
@@ -60,6 +76,7 @@ def pem(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "locked": load_pem_private_key(leaf.private_key_pem.bytes(), None).private_bytes(
             Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret")
         ),
+        "weak": weak_pair(),
         "text": b"text",
         "empty": b"",
     }
@@ -134,6 +151,11 @@ def test_files_of_keys_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ({"cert": "cert", "key": "text"}, "key", "it holds no private key"),
         ({"cert": "cert", "key": "cert"}, "key", "it holds no private key"),
         ({"cert": "cert", "key": "locked"}, "key", "it holds no private key in PEM without a"),
+        (
+            {"cert": "weak", "key": "weak"},
+            "key",
+            "OpenSSL refuses its certificate: ee key too small",
+        ),
         ({"cert": "cert", "key": "other"}, "key", "it is not the key of ZOO_TLS_CERT"),
         ({"cert": "cert"}, "key", "ZOO_TLS_CERT is set and needs its key"),
         ({"key": "key"}, "key", "it needs ZOO_TLS_CERT"),

@@ -228,7 +228,13 @@ def test_refusals_are_logged_and_counted_without_keys(server: Server) -> None:
     assert not any(key in server.log for key in KEYS)
 
 
-def test_a_file_of_keys_is_followed(server: Server, folder: Path) -> None:
+def listed(channel: grpc.Channel, key: str) -> bool:
+    stub = classifier_pb2_grpc.ClassifierStub(channel)
+    call = stub.ListModels.future(messages.ListModelsRequest(), metadata=metadata(key))
+    return call.code() is grpc.StatusCode.OK
+
+
+def test_a_file_of_keys_is_followed(server: Server, folder: Path, channel: grpc.Channel) -> None:
     rotated = "a-new-key-of-the-team-01"
 
     def refused_change(reason: str) -> bool:
@@ -238,8 +244,12 @@ def test_a_file_of_keys_is_followed(server: Server, folder: Path) -> None:
     (folder / "api").write_text(f"{FILED}\n{rotated}\n")
     server.wait_for(lambda: status(server, "/models", bearer(rotated)) == 200)
     assert status(server, "/models", bearer(FILED)) == 200
+    assert listed(channel, FILED)
     (folder / "api").write_text(f"{rotated}\n")
     server.wait_for(lambda: status(server, "/models", bearer(FILED)) == 401)
+    server.wait_for(lambda: not listed(channel, FILED))
+    assert listed(channel, rotated)
+    assert "ZOO_API_KEYS_FILE: it changed, and holds 1 keys now" in server.log
     (folder / "api").write_text("tooshort\n")
     server.wait_for(lambda: refused_change("key 1 is none"))
     (folder / "api").unlink()
