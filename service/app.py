@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import bentoml
 import uvicorn.config
 
-from service import logs, settings
+from service import logs, settings, tls
 from service.engine import probe
 
 if TYPE_CHECKING:
@@ -110,6 +110,7 @@ class _Switch:
     name="imagenet_zoo",
     workers=_settings.workers,
     http={"host": _settings.host},
+    ssl=tls.bentoml_config(_settings),
     traffic={"timeout": _settings.deadline_ms / 1e3 + BENTOML_TIMEOUT_MARGIN_S},
     metrics={"enabled": False},
     logging={"access": {"enabled": False}},

@@ -41,6 +41,24 @@ class BadParameter(ClientError):
     grpc_status = "INVALID_ARGUMENT"
 
 
+class Unauthorized(ClientError):
+    """Keys are asked for, and the request shows none that is known."""
+
+    code = "unauthorized"
+    title = "Unauthorized"
+    http_status = 401
+    grpc_status = "UNAUTHENTICATED"
+
+
+class Forbidden(ClientError):
+    """The key is known, but this needs an administrator's."""
+
+    code = "forbidden"
+    title = "Forbidden"
+    http_status = 403
+    grpc_status = "PERMISSION_DENIED"
+
+
 class UnknownModel(ClientError):
     """No model of that name and version is in the repository."""
 
@@ -137,6 +155,8 @@ class Internal(ServerError):
 
 ALL: tuple[type[ZooError], ...] = (
     BadParameter,
+    Unauthorized,
+    Forbidden,
     UnknownModel,
     NotFound,
     MethodNotAllowed,

@@ -44,6 +44,11 @@ REQUESTS = Counter(
     "Requests for a classification, by the code they ended with (ok, or a code of docs/api.md).",
     ["model", "protocol", "transport", "code"],
 )
+ACCESS_REFUSALS = Counter(
+    "zoo_access_refusals",
+    "Requests of any kind that were refused for their key, by code: unauthorized or forbidden.",
+    ["transport", "code"],
+)
 PICTURES = Counter(
     "zoo_pictures",
     "Pictures of these requests, by the code each ended with; a form may hold several.",

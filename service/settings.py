@@ -20,11 +20,15 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import models
 from service.engine.cores import available_cores
+from service.exposure import Exposure
 from service.manifest import Precision
 
 PREFIX = "ZOO_"
 MEGABYTE = 1_000_000
 """What settings in MB count in, in bytes."""
+
+SECRET = frozenset({PREFIX + "API_KEYS", PREFIX + "ADMIN_KEYS"})
+"""Variables whose value is never shown."""
 
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
@@ -71,7 +75,7 @@ class InvalidSettingsError(Exception):
     """A setting cannot be used; the message is one line that names it."""
 
 
-class Settings(BaseSettings):
+class Settings(Exposure, BaseSettings):
     """The settings, with defaults that serve the embedded models on every core at hand."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, env_ignore_empty=True)
@@ -209,7 +213,7 @@ def load() -> Settings:
     except ValidationError as invalid:
         error = invalid.errors()[0]
         name = PREFIX + str(error["loc"][0]).upper()
-        given = _given(os.environ, name.removeprefix(PREFIX))
+        given = "***" if name in SECRET else _given(os.environ, name.removeprefix(PREFIX))
         reason = error["msg"].removeprefix("Value error, ")
         if any(isinstance(part, str) for part in error["loc"][1:]):
             reason = f"{'.'.join(map(str, error['loc'][1:]))}: {reason}"

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -24,13 +25,18 @@ class Server:
     """A running service."""
 
     def __init__(
-        self, url: str, process: subprocess.Popen[bytes], log: Path, grpc_port: int = 0
+        self,
+        url: str,
+        process: subprocess.Popen[bytes],
+        log: Path,
+        grpc_port: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.url = url
         self.grpc_address = f"127.0.0.1:{grpc_port}"
         self.process = process
         self._log = log
-        self.client = httpx.Client(base_url=url, timeout=60)
+        self.client = httpx.Client(base_url=url, timeout=60, verify=True if tls is None else tls)
 
     @property
     def log(self) -> str:
@@ -107,9 +113,13 @@ def serving(
     python: str = sys.executable,
     cwd: Path = ROOT,
     ready: int = 200,
+    tls: ssl.SSLContext | None = None,
     **settings: object,
 ) -> Iterator[Server]:
-    """Start the service with these ZOO_ settings and wait until /readyz answers ``ready``."""
+    """Start the service with these ZOO_ settings and wait until /readyz answers ``ready``.
+
+    ``tls`` is the client's side of TLS, where the settings ask for it.
+    """
     port = free_port()
     grpc_port = int(str(settings.setdefault("zoo_grpc_port", free_port())))
     log = folder / "server.log"
@@ -124,7 +134,8 @@ def serving(
             start_new_session=True,
         )
     try:
-        server = Server(f"http://127.0.0.1:{port}", process, log, grpc_port)
+        scheme = "http" if tls is None else "https"
+        server = Server(f"{scheme}://127.0.0.1:{port}", process, log, grpc_port, tls)
         with server.client:
             wait_until_ready(server, ready)
             yield server

@@ -1,4 +1,4 @@
-"""What every call gets: an id, a status for its error, a line in the access log."""
+"""What every call gets: a check of its key, an id, a status for its error, a line in the log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ import grpc
 import grpc.aio
 from google.protobuf.message import DecodeError
 
+from service import tracecontext
+from service.access import Access
 from service.errors import BadParameter, Internal, ZooError
+from service.grpc.access import refusal
 from service.grpc.status import DETAILS_KEY, code_of, message_of, status_of
 from service.ids import request_id_of
 
@@ -23,6 +26,7 @@ access = logging.getLogger("zoo.access")
 logger = logging.getLogger("zoo.grpc")
 
 REQUEST_ID = "x-request-id"
+MAX_LOGGED_METHOD = 256
 _QUIET = ("/grpc.health.v1.", "/grpc.reflection.")
 
 # in quotes: generic to a type checker alone
@@ -31,9 +35,10 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):
-    """Wraps the handler of every method, once."""
+    """Wraps the handler of every method, once; lets nobody reach it without the key it needs."""
 
-    def __init__(self) -> None:
+    def __init__(self, access: Access | None) -> None:
+        self._access = access
         self._wrapped: dict[str, Handler] = {}
 
     async def intercept_service(
@@ -41,6 +46,10 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
+        if self._access is not None:
+            error = refusal(self._access, handler_call_details)
+            if error is not None:
+                return _refused(handler_call_details.method[:MAX_LOGGED_METHOD], error)
         method = handler_call_details.method
         found = self._wrapped.get(method)
         if found is None:
@@ -68,6 +77,16 @@ def _wrap(method: str, handler: Handler) -> Handler:
     else:
         behaviour = _coroutine(method, inner, read)
     return cast(Handler, make(behaviour, None, handler.response_serializer))
+
+
+def _refused(method: str, error: ZooError) -> Handler:
+    """A handler that reads no message, so that the refusal need not wait for one."""
+
+    async def call(_: AsyncIterator[bytes], context: Context) -> None:
+        async with _told(method, context):
+            raise error
+
+    return grpc.stream_stream_rpc_method_handler(call)
 
 
 def _parser(parse: Callable[[bytes], Any] | None) -> Callable[[bytes], Any]:
@@ -112,8 +131,8 @@ def _generator(
 async def _told(method: str, context: Context) -> AsyncIterator[None]:
     """Around one call: an error becomes its status, and the log hears of it."""
     started = perf_counter()
-    given = dict(context.invocation_metadata() or ()).get(REQUEST_ID, "")
-    request_id = request_id_of(given if isinstance(given, str) else "")
+    ids = _ids(context)
+    request_id = ids["request_id"]
     context.set_trailing_metadata(((REQUEST_ID, request_id),))
     code = "ok"
     try:
@@ -129,7 +148,7 @@ async def _told(method: str, context: Context) -> AsyncIterator[None]:
         raise
     except Exception as fault:
         code = Internal.code
-        logger.error("call failed", exc_info=fault, extra={"request_id": request_id})
+        logger.error("call failed", exc_info=fault, extra=ids)
         detail = f"the request could not be answered; the log has it as {request_id}"
         await _abort(context, Internal(detail), request_id)
     finally:
@@ -140,9 +159,19 @@ async def _told(method: str, context: Context) -> AsyncIterator[None]:
                 "code": code,
                 "duration_ms": round(1e3 * (perf_counter() - started), 2),
                 "client": context.peer(),
-                "request_id": request_id,
+                **ids,
             }
             access.log(level, "call", extra=entry)
+
+
+def _ids(context: Context) -> dict[str, str]:
+    """The `request_id` and, where the caller belongs to a trace, the `trace_id`."""
+    metadata = context.invocation_metadata() or ()
+    given = dict(metadata).get(REQUEST_ID, "")
+    ids = {"request_id": request_id_of(given if isinstance(given, str) else "")}
+    parents = [str(value) for name, value in metadata if name == tracecontext.HEADER]
+    trace_id = tracecontext.trace_id_of(parents)
+    return ids if trace_id is None else {**ids, "trace_id": trace_id}
 
 
 async def _abort(context: Context, error: ZooError, request_id: str) -> None:

@@ -10,6 +10,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from service.access import Access
 from service.dataplane import DataPlane
 from service.grpc.calls import CallInterceptor
 from service.grpc.classifier import Classifier
@@ -41,7 +42,7 @@ class GrpcServer:
         settings = plane.settings
         self._plane = plane
         self._server = grpc.aio.server(
-            interceptors=[CallInterceptor()],
+            interceptors=[CallInterceptor(Access.of(settings))],
             options=options(settings),
             maximum_concurrent_rpcs=settings.grpc_max_calls,
         )
@@ -58,14 +59,24 @@ class GrpcServer:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         address = f"{host}:{settings.grpc_port}"
         try:
-            bound = self._server.add_insecure_port(address)
+            bound = self._bind(address)
         except RuntimeError:
             bound = 0
         if not bound:
-            raise PortTakenError(f"gRPC cannot bind to {address}: is the port in use?")
+            kind = (
+                " or the certificate of a kind that it does not take" if settings.tls_cert else ""
+            )
+            raise PortTakenError(f"gRPC cannot bind to {address}: is the port in use{kind}?")
         await self._server.start()
         self._plane.listen(self._report)
-        logger.info("gRPC on %s", address)
+        logger.info("gRPC on %s%s", address, " with TLS" if settings.tls_cert else "")
+
+    def _bind(self, address: str) -> int:
+        """The port that was bound, or 0."""
+        credentials = credentials_of(self._plane.settings)
+        if credentials is None:
+            return self._server.add_insecure_port(address)
+        return self._server.add_secure_port(address, credentials)
 
     async def stop(self) -> None:
         """Say that nothing is served any more, finish calls in flight, close the port."""
@@ -80,6 +91,15 @@ class GrpcServer:
             task = asyncio.ensure_future(self._health.set(name, status))
             self._reports.add(task)
             task.add_done_callback(self._reports.discard)
+
+
+def credentials_of(settings: Settings) -> grpc.ServerCredentials | None:
+    """The certificate and who must show one as well; None without TLS. TLS 1.2 at least."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    pair = (settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())
+    client_ca = settings.tls_client_ca.read_bytes() if settings.tls_client_ca else None
+    return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=bool(client_ca))
 
 
 def options(settings: Settings) -> list[tuple[str, int]]:

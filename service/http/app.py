@@ -16,14 +16,17 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service import metrics
+from service.access import Access
 from service.answers import Classification
 from service.catalogue import Answerer, Refusal
 from service.dataplane import DataPlane
 from service.ensemble import PROTOCOL_NAME, Ensemble
 from service.errors import ZooError
 from service.http.body import ReceivedBody, pictures
+from service.http.cors import Cors
 from service.http.docs import PAGE, STATIC_FILES, STATIC_FOLDER
 from service.http.interrupt import Interrupt, InterruptedByError
+from service.http.keys import KeyMiddleware
 from service.http.openapi import document
 from service.http.parameters import asked, timeout_s
 from service.http.problems import UNREAD, answer_error, problem
@@ -41,7 +44,13 @@ def create_app(plane: DataPlane) -> ASGIApp:
     handlers = dict.fromkeys(errors, answer_error)
     app = Starlette(routes=routes.all(), exception_handlers=handlers)
     app.router.redirect_slashes = False
-    return RequestMiddleware(_Shortcut(routes.classify, app))
+    guarded: ASGIApp = _Shortcut(routes.classify, app)
+    access = Access.of(plane.settings)
+    if access is not None:
+        guarded = KeyMiddleware(guarded, access)
+    if plane.settings.cors_origins:  # outside: a browser must be able to read a refusal
+        guarded = Cors(guarded, plane.settings.cors_origins)
+    return RequestMiddleware(guarded)
 
 
 class _Shortcut:

@@ -9,6 +9,7 @@ from typing import Any
 
 from service import __version__
 from service.errors import ALL, ZooError
+from service.http.keys import describe_keys
 from service.http.problems import MEDIA_TYPE
 from service.settings import Settings
 
@@ -19,7 +20,7 @@ _CLASSIFY_ERRORS = (400, 404, 413, 415, 422, 429, 500, 503, 504)
 
 def document(settings: Settings) -> Json:
     """The document of a service with these settings, as JSON values."""
-    return {
+    described: Json = {
         "openapi": "3.0.3",
         "info": {
             "title": "ImageNet zoo server",
@@ -37,6 +38,9 @@ def document(settings: Settings) -> Json:
         },
         "components": {"schemas": _schemas(), "headers": _HEADERS},
     }
+    if settings.has_api_keys:
+        describe_keys(described, _problems(401))
+    return described
 
 
 _HEADERS: Json = {

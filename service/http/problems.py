@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.errors import Internal, MethodNotAllowed, NotFound, ZooError
+from service.errors import Internal, MethodNotAllowed, NotFound, Unauthorized, ZooError
 from service.http.body import linger
 
 logger = logging.getLogger("zoo.http")
@@ -51,6 +51,8 @@ def answer_error(request: Request, error: Exception) -> Response:
     answer = response(text, failure.http_status, media_type=MEDIA_TYPE)
     if failure.retry_after is not None:
         answer.headers["Retry-After"] = str(failure.retry_after)
+    if isinstance(failure, Unauthorized):
+        answer.headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, HTTPException) and error.headers:
         answer.headers.update(error.headers)
     return answer
@@ -64,8 +66,10 @@ def _as_zoo_error(request: Request, error: Exception) -> ZooError:
         return NotFound(f"there is nothing at {path}; see /docs")
     if isinstance(error, HTTPException) and error.status_code == 405:
         return MethodNotAllowed(f"{path} takes {(error.headers or {}).get('Allow', 'others')}")
-    request_id = request.scope["zoo"]["request_id"]
-    logger.error("request failed", exc_info=error, extra={"request_id": request_id})
+    facts = request.scope["zoo"]
+    request_id = facts["request_id"]
+    ids = {name: facts[name] for name in ("request_id", "trace_id") if name in facts}
+    logger.error("request failed", exc_info=error, extra=ids)
     return Internal(f"the request could not be answered; the log has it as {request_id}")
 
 

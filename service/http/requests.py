@@ -1,4 +1,4 @@
-"""What every HTTP request gets: an id and a line in the access log."""
+"""What every HTTP request gets: an id, its trace, and a line in the access log."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service import tracecontext
 from service.ids import request_id_of
 
 access = logging.getLogger("zoo.access")
@@ -34,6 +35,9 @@ class RequestMiddleware:
         headers = Headers(scope=scope)
         request_id = request_id_of(headers.get("x-request-id", ""))
         facts: dict[str, Any] = {"request_id": request_id}
+        trace_id = tracecontext.trace_id_of(headers.getlist(tracecontext.HEADER))
+        if trace_id is not None:
+            facts["trace_id"] = trace_id
         scope["zoo"] = facts
         status, sent = 0, 0
 

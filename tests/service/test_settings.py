@@ -189,6 +189,6 @@ def test_every_setting_is_documented_with_its_default() -> None:
     assert set(rows) == {f"ZOO_{name.upper()}" for name in fields}
     for name, field in fields.items():
         if name not in ("models", "providers", "cache"):
-            default = str(field.default)
+            default = "" if field.default in (None, ()) else str(field.default)
             written = default.lower() if isinstance(field.default, bool) else default
             assert rows[f"ZOO_{name.upper()}"] == written

@@ -1,0 +1,60 @@
+"""Keys over HTTP: which path needs which, and the refusal before a body is read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.access import Access, Need
+from service.errors import ZooError
+from service.http.problems import UNREAD, answer_error
+
+_OPEN = frozenset({"/livez", "/readyz", "/docs", "/openapi.json"})
+_OPEN_BELOW = ("/v2/health/", "/docs/static/")
+_ADMIN_BELOW = "/v2/repository"
+
+
+def need_of(path: str) -> Need:
+    """What a request for this path must show, when keys are set.
+
+    Open are probes, and the description of the service, which a browser opens without a header.
+    """
+    if path in _OPEN or path.startswith(_OPEN_BELOW):
+        return Need.NOTHING
+    return Need.ADMIN if path.startswith(_ADMIN_BELOW) else Need.KEY
+
+
+def describe_keys(document: dict[str, Any], refusals: dict[str, Any]) -> None:
+    """Write into an OpenAPI document which of its routes ask for a key, and what refuses it."""
+    scheme = {"type": "http", "scheme": "bearer", "description": "Authorization: Bearer KEY"}
+    document["components"]["securitySchemes"] = {"key": scheme}
+    for path, item in document["paths"].items():
+        if need_of(path) is not Need.NOTHING:
+            for operation in item.values():
+                operation["security"] = [{"key": []}]
+                operation["responses"].update(refusals)
+
+
+class KeyMiddleware:
+    """Lets a request through that shows the key its path needs."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app = app
+        self._access = access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            try:
+                self._access.check(
+                    need_of(scope["path"]), headers.get("authorization"), transport="http"
+                )
+            except ZooError as error:
+                # who sends a body reads the answer behind it
+                scope[UNREAD] = "transfer-encoding" in headers or "content-length" in headers
+                await answer_error(Request(scope), error)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
