@@ -50,6 +50,15 @@ class UnknownModel(ClientError):
     grpc_status = "NOT_FOUND"
 
 
+class ManagementClosed(ClientError):
+    """Models are loaded, unloaded and listed by clients only where the operator allows it."""
+
+    code = "management_closed"
+    title = "Management closed"
+    http_status = 403
+    grpc_status = "PERMISSION_DENIED"
+
+
 class NotFound(ClientError):
     """No such route."""
 
@@ -138,6 +147,7 @@ class Internal(ServerError):
 ALL: tuple[type[ZooError], ...] = (
     BadParameter,
     UnknownModel,
+    ManagementClosed,
     NotFound,
     MethodNotAllowed,
     BodyTooLarge,
