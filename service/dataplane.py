@@ -125,17 +125,20 @@ class DataPlane:
         *,
         transport: str,
         deadline: float,
+        whole: bool = False,
     ) -> list[Classification | ZooError]:
         """Classify one or more encoded pictures before ``deadline`` (``time.perf_counter``).
 
         The answers come in the order of the pictures; one that fails is an error in its place
-        and does not touch the others. Raises BadParameter, UnknownModel, NotReady, BodyTooLarge
-        (too many pictures), Overloaded or DeadlineExceeded (while the model was being loaded) for
-        the request as a whole.
+        and does not touch the others; with ``whole`` the first one is raised, with its place.
+        Raises BadParameter, UnknownModel, NotReady, BodyTooLarge (too many pictures), Overloaded
+        or DeadlineExceeded (while the model was being loaded) for the request as a whole.
         """
         with self._tally(query, transport) as tally:
             answers = await self._answers(pictures, query, tally, deadline)
             tally.pictures(a.code if isinstance(a, ZooError) else "ok" for a in answers)
+            if whole:
+                _raise_first(answers)
             return answers
 
     async def infer(
@@ -255,6 +258,13 @@ class DataPlane:
     async def unload(self, name: str) -> None:
         """Unload a model. Raises ManagementClosed."""
         raise ManagementClosed("models cannot be unloaded by clients")
+
+
+def _raise_first(answers: Sequence[Classification | ZooError]) -> None:
+    for index, answer in enumerate(answers):
+        if isinstance(answer, ZooError):
+            detail = f"picture {index}: {answer.detail}"
+            raise type(answer)(detail, retry_after=answer.retry_after)
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
