@@ -63,7 +63,10 @@ def test_requests_of_every_transport_are_counted(workers: Server) -> None:
     assert after["inference_count"] - before["inference_count"] == 6 * 5
     grown = {name: n - counts(before)[name] for name, n in counts(after).items()}
     assert grown == {
-        "success": 24, "fail": 0, "cache_hit": 0, "cache_miss": 0,
+        "success": 24,
+        "fail": 0,
+        "cache_hit": 0,
+        "cache_miss": 0,
         **dict.fromkeys(("queue", "compute_input", "compute_infer", "compute_output"), 30),
     }
     for entry in after["inference_stats"].values():
