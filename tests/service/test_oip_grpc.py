@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 from service.grpc.protos import classifier_pb2, classifier_pb2_grpc, oip_pb2_grpc
 from service.grpc.protos import oip_pb2 as messages
 from tests.photographs import CHELSEA, COFFEE
-from tests.server import Server
+from tests.server import ROOT, Server
 from tests.service.oip_client import (
     base64_input,
     crops_of,
@@ -245,3 +245,9 @@ NUMBERS = {
 def test_messages_have_the_public_numbers(name: str) -> None:
     fields = messages.DESCRIPTOR.message_types_by_name[name].fields
     assert {field.name: field.number for field in fields} == NUMBERS[name]
+
+
+def test_the_page_tells_of_every_call() -> None:
+    text = (ROOT / "docs" / "oip.md").read_text()
+    for method in messages.DESCRIPTOR.services_by_name["GRPCInferenceService"].methods:
+        assert f"`{method.name}`" in text

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 import zlib
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from service import __version__
 from tests.photographs import CHELSEA, COFFEE
@@ -188,10 +190,6 @@ def test_bodies_may_be_compressed(server: Server, encoding: str) -> None:
 
 
 def test_exif_can_be_ignored(server: Server) -> None:
-    import io
-
-    from PIL import Image
-
     exif = Image.Exif()
     exif[274] = 3
     turned = io.BytesIO()
