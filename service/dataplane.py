@@ -22,9 +22,12 @@ from service.catalogue import Answerer, Catalogue
 from service.engine.admission import Admission
 from service.engine.pool import Pool
 from service.ensemble import PROTOCOL_NAME, Ensemble, Part, parts_of
-from service.errors import BadParameter, BodyTooLarge, Internal, ZooError
+from service.errors import BadParameter, BodyTooLarge, Internal, NotReady, UnknownModel, ZooError
+from service.follower import Follower
+from service.index import IndexEntry
 from service.job import Job, Rules
 from service.loader import Superseded
+from service.management import Management
 from service.pictures import Exif
 from service.settings import Settings
 
@@ -68,6 +71,8 @@ class DataPlane:
         )
         self.bodies = BodyBudget(settings.max_bodies_bytes)
         self.catalogue = Catalogue(settings, self._tell)
+        self._follower = Follower(settings, self.catalogue)
+        self._management = Management(settings, self.catalogue, self._follower)
         self._started = False
         self._listeners: list[Callable[[bool], None]] = []
 
@@ -77,7 +82,8 @@ class DataPlane:
         What is broken is refused by name.
         """
         self._pool = Pool(self.settings.pool_threads, "zoo")
-        await self.catalogue.start(self._pool, only)
+        self.catalogue.open(self._pool)
+        await self._follower.start(only)
         await self._pool.submit("prepare", compiled.prepare)
         gc.collect()
         gc.freeze()  # what is alive now stays: the collector need not walk it again
@@ -90,6 +96,7 @@ class DataPlane:
         self._started = False
         self._tell()
         await self.catalogue.close()
+        await self._follower.stop()
         self._pool.close()
         metrics.forget_this_worker()
 
@@ -106,6 +113,35 @@ class DataPlane:
     def _tell(self) -> None:
         for listener in self._listeners:
             listener(self.ready)
+
+    def index(self, ready_only: bool = False) -> list[IndexEntry]:
+        """Every version in the repository, by name and version, as this worker has it.
+
+        Raises ManagementClosed.
+        """
+        return self._management.index(ready_only=ready_only)
+
+    async def load(
+        self, name: str, versions: str | None = None, deadline: float | None = None
+    ) -> None:
+        """Look for new versions of a model and load it, in every worker.
+
+        ``versions`` is a policy (as ZOO_VERSIONS) that holds for this model until the next load;
+        None: that of the settings. Ends when every living worker has loaded it beside what it had,
+        and answers with it. Raises ManagementClosed, BadParameter, UnknownModel, NotReady with the
+        reason where a version was refused or does not fit (what answered before goes on), and
+        DeadlineExceeded at ``deadline`` (``time.perf_counter``; None: as for requests).
+        """
+        await self._management.load(name, versions, deadline)
+
+    async def unload(self, name: str, deadline: float | None = None) -> None:
+        """Let a model answer no more, in every worker, until it is loaded by `load`.
+
+        Ends when what it had accepted is answered and its memory is free. Raises
+        ManagementClosed, BadParameter for the default model and its members, UnknownModel,
+        NotReady when the desired state cannot be written, and DeadlineExceeded as `load`.
+        """
+        await self._management.unload(name, deadline)
 
     def refused(self, transport: str, code: str) -> None:
         """Count a request that ended before it could be read: `classify` counts the others."""
@@ -155,7 +191,7 @@ class DataPlane:
 
         What can be refused is refused, and the permit taken, before anything is loaded.
         """
-        model = self.catalogue.model(query.model or self.settings.default_model, query.version)
+        model = await self._model(query.model or self.settings.default_model, query.version)
         parts = parts_of(model, query.protocol)
         names[1] = _protocol_name(model, parts)
         _check_top_k(query.top_k, model)
@@ -181,8 +217,17 @@ class DataPlane:
                 )
                 request = _Request(model, names[1], rules, started)
                 return await _all(self._classify(picture, request) for picture in pictures)
-        # loading it showed that it is broken: an older version may answer
+        # loading it showed that it is broken, or another took its place: that one answers
         return await self._answers(pictures, query, names, started, deadline)
+
+    async def _model(self, name: str, version: str | None) -> Answerer:
+        """What answers. Raises UnknownModel or NotReady, once this worker knows what others do."""
+        try:
+            return self.catalogue.model(name, version)
+        except (UnknownModel, NotReady):
+            if not await self._follower.catch_up():
+                raise
+        return self.catalogue.model(name, version)
 
     async def _classify(
         self, picture: bytes | memoryview, request: _Request

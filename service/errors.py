@@ -50,6 +50,15 @@ class UnknownModel(ClientError):
     grpc_status = "NOT_FOUND"
 
 
+class ManagementClosed(ClientError):
+    """Models are loaded and unloaded by clients only where a setting allows it."""
+
+    code = "management_closed"
+    title = "Management closed"
+    http_status = 403
+    grpc_status = "PERMISSION_DENIED"
+
+
 class NotFound(ClientError):
     """No such route."""
 
@@ -138,6 +147,7 @@ class Internal(ServerError):
 ALL: tuple[type[ZooError], ...] = (
     BadParameter,
     UnknownModel,
+    ManagementClosed,
     NotFound,
     MethodNotAllowed,
     BodyTooLarge,

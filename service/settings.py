@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -15,18 +14,25 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import models
 from service.engine.cores import available_cores
 from service.manifest import Precision
+from service.policy import VERSION, parse
 
 PREFIX = "ZOO_"
 MEGABYTE = 1_000_000
 """What settings in MB count in, in bytes."""
-
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 ProviderName = Literal["tensorrt", "cuda", "openvino", "cpu"]
 
@@ -42,6 +48,21 @@ def _split_providers(value: Any) -> Any:
 Providers = Annotated[tuple[ProviderName, ...], BeforeValidator(_split_providers)]
 """An ordered list of execution providers; empty: `auto`."""
 MaxBatch = Annotated[int, Field(ge=0, le=4096)]
+
+
+def _policy(text: str) -> str:
+    """How a policy is written, once. Raises ValueError."""
+    return str(parse(text))
+
+
+VersionPolicy = Annotated[str, AfterValidator(_policy)]
+"""`all`, `latest`, `latest:N` or a comma list of versions."""
+
+
+def _default_state() -> Path:
+    """A folder of what this server keeps while it runs; BentoML has one for each server."""
+    home = os.environ.get("BENTOML_HOME", "")
+    return (Path(home) if home else Path("~/bentoml").expanduser()) / "zoo"
 
 
 def _default_cache() -> Path:
@@ -65,6 +86,7 @@ class ModelSettings(BaseModel):
     providers: Providers | None = None
     max_batch: MaxBatch | None = None
     precision: PrecisionName | None = None
+    versions: VersionPolicy | None = None
 
 
 class InvalidSettingsError(Exception):
@@ -83,6 +105,14 @@ class Settings(BaseSettings):
     load: str = "all"
     """Which models are loaded at start: `all`, `used` (the default one) or names; the others are
     loaded on their first use."""
+    versions: VersionPolicy = "all"
+    """Which versions are served: `all`, `latest`, `latest:N` or a comma list."""
+    watch_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 2.0
+    """Seconds between two looks for what is new in the repository; 0: nobody looks."""
+    management: bool = False
+    """Whether clients may load and unload models."""
+    state: Path = Field(default_factory=_default_state)
+    """Folder where the workers find what clients loaded and unloaded."""
     model_memory_mb: Annotated[int, Field(ge=0, le=1 << 30)] = 0
     """Most memory that a worker's models may take, by an estimate, in MB; 0: no limit."""
     host: str = "127.0.0.1"
@@ -146,7 +176,7 @@ class Settings(BaseSettings):
         except (ValueError, RecursionError) as error:
             raise ValueError(f"no JSON: {error}") from None
 
-    @field_validator("cache")
+    @field_validator("cache", "state")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         try:
@@ -181,6 +211,7 @@ class Settings(BaseSettings):
             "providers": self.providers,
             "max_batch": self.max_batch,
             "precision": self.precision,
+            "versions": self.versions,
         }
         return own.model_copy(
             update={key: value for key, value in common.items() if getattr(own, key) is None}
@@ -278,7 +309,7 @@ def version_folders(model: Path) -> Iterator[Path]:
         return
     with suppress(OSError):  # no folder, or not ours to read
         for child in model.iterdir():
-            if _VERSION.fullmatch(child.name) and child.is_dir():
+            if VERSION.fullmatch(child.name) and child.is_dir():
                 yield child
 
 
