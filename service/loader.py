@@ -66,6 +66,9 @@ class Loader:
         self._loaded: set[Network] = set()
         self._tasks: set[asyncio.Task[NotReady | None]] = set()
         self._turn = asyncio.Lock()
+        self.rollout = asyncio.Lock()
+        """Held by a load beside what answers, which must stay meanwhile: two would block each other
+        where memory is short."""
         self._thread = Pool(1, "zoo-load")
         self._closed = False
         self._leaving: dict[Network, asyncio.Task[None]] = {}

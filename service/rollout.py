@@ -38,18 +38,19 @@ async def roll_out(shelf: Shelf, loader: Loader, ahead: Ahead, *, asked: bool = 
 
 
 async def _load(shelf: Shelf, loader: Loader, answerer: Answerer) -> None:
-    answering = [] if shelf.front is None else shelf.front.networks
-    hold(answering)
-    try:
-        await loader.load(answerer)
-    except NotReady as error:
-        note(shelf, answerer, error.detail)
-    except Superseded:
-        pass
-    else:
-        shelf.notes.pop(answerer.version, None)
-    finally:
-        let_go(answering)
+    async with loader.rollout:
+        answering = [] if shelf.front is None else shelf.front.networks
+        hold(answering)
+        try:
+            await loader.load(answerer)
+        except NotReady as error:
+            note(shelf, answerer, error.detail)
+        except Superseded:
+            pass
+        else:
+            shelf.notes.pop(answerer.version, None)
+        finally:
+            let_go(answering)
 
 
 def _wanted(shelf: Shelf, ahead: Ahead, asked: bool) -> Iterator[tuple[Answerer, bool]]:
