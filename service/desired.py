@@ -92,8 +92,12 @@ class DesiredState:
         return self._look() != self._stamp
 
     def read(self) -> Desired:
-        """What is asked for now."""
+        """What is asked for now, until it has `changed`."""
         self._stamp = self._look()
+        return self.current()
+
+    def current(self) -> Desired:
+        """What is asked for now."""
         try:
             return Desired.model_validate_json(self._file.read_bytes())
         except FileNotFoundError:
@@ -105,8 +109,7 @@ class DesiredState:
     def ask(self, name: str, *, unloaded: bool, versions: str | None = None) -> int:
         """Write down what an operator asks for; the generation that says it. Raises OSError."""
         with self._locked():
-            before = self.read()
-            self._stamp = None
+            before = self.current()
             number = before.generation + 1
             wish = Wish(generation=number, unloaded=unloaded, versions=versions)
             after = Desired(generation=number, models={**before.models, name: wish})

@@ -105,7 +105,7 @@ class Follower:
                 error.strerror,
             )
             return
-        desired = await asyncio.to_thread(self.state.read)
+        desired = await asyncio.to_thread(self.state.current)
         for name, wish in desired.models.items():
             self._catalogue.wish(name, closed=wish.unloaded, policy=wish.policy)
 

@@ -170,6 +170,8 @@ async def test_a_worker_that_is_started_anew_follows(folder: Path) -> None:
         await one.unload("net")
         async with workers(folder, 1) as (other,):
             assert states(other) == {"1": "unloaded"}
+            reached = other._follower.state.reached
+            await until(lambda: [r.generation for r in reached("net")] == [1, 1])
             await other.load("net", "1")
             marked.add(folder, "net", 2)
             await other.unload("net")
