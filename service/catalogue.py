@@ -10,7 +10,7 @@ from service.engine.admission import Permit
 from service.engine.pool import Pool
 from service.ensemble import Ensemble
 from service.errors import NotReady, UnknownModel
-from service.index import IndexEntry, entries
+from service.index import IndexEntry, entries, failure
 from service.loader import Loader, Used
 from service.manifest import EnsembleManifest
 from service.network import Network
@@ -143,7 +143,7 @@ class Catalogue:
 
     def failure(self, name: str) -> str | None:
         """Why the newest version that the policy names does not answer, or None where it does."""
-        return self._shelf(name).failure()
+        return failure(self._shelf(name))
 
     def _shelf(self, name: str) -> Shelf:
         if name not in self._shelves:

@@ -1,4 +1,4 @@
-"""The index of the repository: every version, its state, and why."""
+"""The index of the repository: every version, its state, and why; what operators are told."""
 
 from __future__ import annotations
 
@@ -39,3 +39,21 @@ def _state(shelf: Shelf, version: str) -> tuple[State, str]:
     if answerer.loading:
         return "LOADING", ""
     return "UNAVAILABLE", shelf.notes.get(version, "it is loaded on its first use")
+
+
+def failure(shelf: Shelf) -> str | None:
+    """Why what the policy chooses does not answer, the newest first, or None where it does."""
+    there = {*shelf.known, *shelf.refused}
+    named = shelf.policy.named or ()
+    if missing := [version for version in named if version not in there]:
+        return f"model {shelf.name!r} has no version {', '.join(missing)}"
+    answers = shelf.front if shelf.front is not None and shelf.front.ready else None
+    for version in reversed(shelf.policy.choose(there)):
+        if answers and not named and int(version) < int(answers.version):
+            return None
+        if version in shelf.refused:
+            reason = f"version {version} was refused: {shelf.refused[version].reason}"
+            return f"{reason}; version {answers.version} answers" if answers else reason
+        if version in shelf.notes:
+            return f"version {version} is not loaded: {shelf.notes[version]}"
+    return None if answers else f"no version of model {shelf.name!r} is ready"

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
@@ -26,6 +25,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import models
+from service import places
 from service.engine.cores import available_cores
 from service.manifest import Precision
 from service.policy import VERSION, parse
@@ -57,22 +57,6 @@ def _policy(text: str) -> str:
 
 VersionPolicy = Annotated[str, AfterValidator(_policy)]
 """`all`, `latest`, `latest:N` or a comma list of versions."""
-
-
-def _default_state() -> Path:
-    """A folder of what this server keeps while it runs; BentoML has one for each server."""
-    home = os.environ.get("BENTOML_HOME", "")
-    return (Path(home) if home else Path("~/bentoml").expanduser()) / "zoo"
-
-
-def _default_cache() -> Path:
-    """Where programs of this user keep what they can make again (XDG base directories)."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        folder = Path(home) if Path(home).is_absolute() else Path("~/.cache").expanduser()
-    except RuntimeError:  # a user without a home
-        folder = Path(tempfile.gettempdir())
-    return folder / "imagenet-zoo-server"
 
 
 PrecisionName = Precision | Literal["auto"]
@@ -111,7 +95,7 @@ class Settings(BaseSettings):
     """Seconds between two looks for what is new in the repository; 0: nobody looks."""
     management: bool = False
     """Whether clients may load and unload models."""
-    state: Path = Field(default_factory=_default_state)
+    state: Path = Field(default_factory=places.default_state)
     """Folder where the workers find what clients loaded and unloaded."""
     model_memory_mb: Annotated[int, Field(ge=0, le=1 << 30)] = 0
     """Most memory that a worker's models may take, by an estimate, in MB; 0: no limit."""
@@ -136,7 +120,7 @@ class Settings(BaseSettings):
     """Whether a provider that is named and missing stops the start."""
     model_settings: Annotated[dict[str, ModelSettings], NoDecode] = {}
     """Per model what it does otherwise, as JSON."""
-    cache: Path = Field(default_factory=_default_cache)
+    cache: Path = Field(default_factory=places.default_cache)
     """Folder for what TensorRT builds: engines and timings."""
     tensorrt_fp16: bool = False
     """Whether TensorRT may compute fp32 models in half precision."""

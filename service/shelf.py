@@ -197,24 +197,6 @@ class Shelf:
         entries = [*self.known.values(), *self.waiting.values()]
         return any(isinstance(entry.manifest, EnsembleManifest) for entry in entries)
 
-    def failure(self) -> str | None:
-        """Why what the policy names is not ready, the newest first, or None where it is."""
-        if self.policy.named:
-            missing = [v for v in self.policy.named if v not in {*self.known, *self.refused}]
-            if missing:
-                return f"model {self.name!r} has no version {', '.join(missing)}"
-        answers = self.front if self.front is not None and self.front.ready else None
-        wanted = self.policy.choose({*self.known, *self.refused})
-        for version in reversed(wanted):
-            if answers and not self.policy.named and int(version) < int(answers.version):
-                return None
-            if version in self.refused:
-                refused = f"version {version} was refused: {self.refused[version].reason}"
-                return f"{refused}; version {answers.version} answers" if answers else refused
-            if version in self.notes:
-                return f"version {version} is not loaded: {self.notes[version]}"
-        return None if answers else f"no version of model {self.name!r} is ready"
-
     def model(self, version: str | None = None) -> Answerer:
         """What answers, loaded or not. Raises UnknownModel or NotReady."""
         if self.closed:
