@@ -24,6 +24,8 @@ MAX_FILES = 1000
 
 Files = tuple[tuple[str, int, int, int], ...]
 """Name, bytes, time of change and inode of each file of a version."""
+Key = tuple[str, str]
+"""A model's name and the number of a version."""
 
 
 @dataclass
@@ -44,11 +46,11 @@ class Watch:
         """Of the repository ``folder`` only these models are looked at; None: all."""
         self._folder = folder
         self._only = only
-        self._judged: dict[Version, Files] = {}
+        self._judged: dict[Key, Files] = {}
         """The files by which a version was accepted or refused."""
-        self._resting: dict[Version, Files] = {}
+        self._resting: dict[Key, Files] = {}
         """The files of versions that are not whole, at the last look."""
-        self._missing: set[Version] = set()
+        self._missing: set[Key] = set()
         self._unreadable = False
 
     def look(self, name: str | None = None, *, patient: bool = True) -> Changes:
@@ -69,74 +71,80 @@ class Watch:
             self._unreadable = True
             return changes
         self._unreadable = False
-        for found, files in there.items():
-            self._judge(found, files, changes, patient=patient)
-        for found in [found for found in self._judged if name in (None, found.name)]:
-            if found in there or found.name in unknown:
-                self._missing.discard(found)
-            elif patient and found not in self._missing:
-                self._missing.add(found)
+        for key, files in there.items():
+            if self._judged.get(key) != files:
+                self._judge(key, files, changes, patient=patient)
+        for key in [key for key in self._judged if name in (None, key[0])]:
+            if key in there or key[0] in unknown:
+                self._missing.discard(key)
+            elif patient and key not in self._missing:
+                self._missing.add(key)
             else:
-                self._missing.discard(found)
-                del self._judged[found]
-                changes.gone.append(found)
-        for found in [found for found in self._resting if name in (None, found.name)]:
-            if found not in there:
-                del self._resting[found]
+                self._missing.discard(key)
+                del self._judged[key]
+                changes.gone.append(self._version(key))
+        for key in [key for key in self._resting if name in (None, key[0])]:
+            if key not in there:
+                del self._resting[key]
         return changes
 
-    def _judge(self, found: Version, files: Files, changes: Changes, *, patient: bool) -> None:
-        if self._judged.get(found) == files:
-            return
+    def _version(self, key: Key) -> Version:
+        return Version(*key, self._folder / key[0] / key[1])
+
+    def _judge(self, key: Key, files: Files, changes: Changes, *, patient: bool) -> None:
+        found = self._version(key)
         manifest: Manifest | EnsembleManifest | None = None
         try:
             manifest = repository.read(found)
             reason = _unlike(manifest, files) if patient else None
         except RefusedModelError as error:
             reason = str(error)
-        if reason is not None and patient and self._resting.get(found) != files:
-            self._resting[found] = files
+        if reason is not None and patient and self._resting.get(key) != files:
+            self._resting[key] = files
             return
-        self._resting.pop(found, None)
-        self._judged[found] = files
+        self._resting.pop(key, None)
+        self._judged[key] = files
         if manifest is not None and reason is None:
             changes.arrived.append((found, manifest))
         else:
             changes.broken.append((found, reason or ""))
 
-    def _list(self, name: str | None) -> tuple[dict[Version, Files], set[str]]:
+    def _list(self, name: str | None) -> tuple[dict[Key, Files], set[str]]:
         """Every version and its files; the models whose folder cannot be read now.
 
         A new version without a manifest is not there yet, but at the first look nobody copies.
         """
         first = not self._judged
         names = [entry.name for entry in os.scandir(self._folder)] if name is None else [name]
-        there: dict[Version, Files] = {}
+        there: dict[Key, Files] = {}
         unknown: set[str] = set()
         for model in sorted(names):
             if model.startswith((".", "_")) or (self._only is not None and model not in self._only):
                 continue
             try:
-                for found, files in self._versions(model):
-                    seen = first or found in self._judged
-                    if seen or any(name == FILE_NAME for name, *_ in files):
-                        there[found] = files
+                for number, files in self._versions(model):
+                    key = model, number
+                    seen = first or key in self._judged
+                    if seen or any(file[0] == FILE_NAME for file in files):
+                        there[key] = files
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError:
                 unknown.add(model)
         return there, unknown
 
-    def _versions(self, model: str) -> Iterator[tuple[Version, Files]]:
-        folder = self._folder / model
-        numbers = [child for child in os.listdir(folder) if VERSION.fullmatch(child)]
-        for number in sorted(numbers, key=int):
-            path = folder / number
-            if path.is_dir():
-                yield Version(model, number, path), _files(path)
+    def _versions(self, model: str) -> Iterator[tuple[str, Files]]:
+        with os.scandir(self._folder / model) as entries:
+            numbers = [
+                (entry.name, entry.path)
+                for entry in entries
+                if VERSION.fullmatch(entry.name) and entry.is_dir()
+            ]
+        for number, path in sorted(numbers, key=lambda found: int(found[0])):
+            yield number, _files(path)
 
 
-def _files(folder: Path) -> Files:
+def _files(folder: str) -> Files:
     found = []
     with os.scandir(folder) as entries:
         for entry in entries:
