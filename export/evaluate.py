@@ -84,7 +84,7 @@ class InProcess(Subject):
         """Load the model alone. Raises ExportError when it cannot be used."""
         if not (models / name).is_dir():
             raise ExportError(f"{models} has no model {name}")
-        plane = DataPlane(Settings(models=models, default_model=name))
+        plane = DataPlane(Settings(models=models, default_model=name, watch_seconds=0))
         await plane.start(only=_with_members(models, name))
         try:
             return cls(plane, plane.catalogue.model(name), protocol)

@@ -108,7 +108,8 @@ class Catalogue:
             self._shelf_for(found.name).remove(found.version)
         everything = [*changes.arrived, *changes.broken]
         touched = {found.name for found, _ in everything} | {found.name for found in changes.gone}
-        self._arrange(touched)
+        if touched:
+            self._arrange(touched)
         return touched
 
     def wish(self, name: str, *, closed: bool, policy: Policy | None) -> None:

@@ -10,14 +10,18 @@ from pathlib import Path
 def default_state() -> Path:
     """A folder of what this server keeps while it runs; BentoML has one for each server."""
     home = os.environ.get("BENTOML_HOME", "")
-    return (Path(home) if home else Path("~/bentoml").expanduser()) / "zoo"
+    return (Path(home) if home else _at_home("bentoml")) / "zoo"
 
 
 def default_cache() -> Path:
     """Where programs of this user keep what they can make again (XDG base directories)."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
+    home = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return (home if home.is_absolute() else _at_home(".cache")) / "imagenet-zoo-server"
+
+
+def _at_home(name: str) -> Path:
+    """A folder of this user."""
     try:
-        folder = Path(home) if Path(home).is_absolute() else Path("~/.cache").expanduser()
+        return Path("~", name).expanduser()
     except RuntimeError:  # a user without a home
-        folder = Path(tempfile.gettempdir())
-    return folder / "imagenet-zoo-server"
+        return Path(tempfile.gettempdir())
