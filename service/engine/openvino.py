@@ -15,7 +15,7 @@ import onnxruntime
 NAME = "OpenVINOExecutionProvider"
 """ONNX Runtime's name of the provider."""
 _MODULE = "onnxruntime_ep_openvino"
-_CPUINFO = Path("/proc/cpuinfo")
+CPUINFO = Path("/proc/cpuinfo")
 
 
 def not_installed() -> str | None:
@@ -43,14 +43,14 @@ def device() -> Any:
     raise RuntimeError("OpenVINO does not take this CPU")
 
 
-def no_bf16(cpuinfo: Path = _CPUINFO) -> str | None:
+def no_bf16(cpuinfo: Path | None = None) -> str | None:
     """Why bfloat16 is not computed here, as a clause; None when it is.
 
     OpenVINO takes the wish everywhere: without such instructions it computes in single precision
     or imitates them, and says neither. Raises what `device` raises.
     """
     try:
-        lines = cpuinfo.read_text(encoding="utf-8").splitlines()
+        lines = (cpuinfo or CPUINFO).read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     flags = next((line.split() for line in lines if line.startswith("flags")), [])
