@@ -147,7 +147,9 @@ def _write(
             report=report,
         )
         reduced = mixture.model(number)
-        kept = [*mixture.ranking[:number], *_not_ranked(model, mixture)]
+        kept = mixture.ranking[:number]
+        if precision == "int8":
+            kept = [*kept, *_not_ranked(model, mixture)]
     onnx.save_model(reduced, path)
     onnx.checker.check_model(str(path), full_check=True)
     report(f"measuring on {CROPS} crops")
@@ -212,7 +214,7 @@ def _libraries(precision: Reduced) -> tuple[str, ...]:
 
 
 def _not_ranked(model: onnx.ModelProto, mixture: Mixture) -> list[str]:
-    """The layers with weights that there is no way to put into less precision."""
+    """The layers with weights that there is no way to quantise."""
     weighted = [node.name for node in model.graph.node if node.op_type in WEIGHTED]
     return [name for name in weighted if name not in mixture.ranking]
 

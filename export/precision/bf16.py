@@ -44,17 +44,27 @@ class Narrowed:
         return self.without(self.ranking[:left_in_float])
 
     def without(self, names: Iterable[str]) -> onnx.ModelProto:
-        """The graph with these layers, and the clipping behind them, in single precision."""
-        wanted = set(names)
-        left = {layer.name: layer for layer in self.network.layers if layer.name in wanted}
-        kept = [name for layer in left.values() for name in (layer.name, layer.clip) if name]
+        """The graph with these layers in single precision, and what follows nothing but them."""
+        left = set(names)
         changed = onnx.ModelProto()
         changed.CopyFrom(self.single)
         constants = {tensor.name: tensor for tensor in changed.graph.initializer}
         for layer in self.network.layers:
             if layer.name in self.rounded and layer.name not in left:
                 _give(changed.graph, constants, layer, *self.rounded[layer.name])
-        return narrow(changed, BFLOAT16, kept)
+        return narrow(changed, BFLOAT16, self._wide(left))
+
+    def _wide(self, left: set[str]) -> set[str]:
+        """The nodes in single precision: no layer in bfloat16, nor anything that reads of one."""
+        narrowed: set[str] = set()
+        wide = set()
+        for node in self.single.graph.node:
+            computes = node.name in self.rounded
+            if node.name in left or not (computes or narrowed & set(node.input)):
+                wide.add(node.name)
+            else:
+                narrowed.update(node.output)
+        return wide
 
 
 def _give(
@@ -94,7 +104,7 @@ def convert(
     noises = {}
     for number, name in enumerate(weighted, start=1):
         report(f"sensitivity of layer {number} of {len(weighted)}")
-        alone = found.without(layer.name for layer in network.layers if layer.name != name)
+        alone = found.without(other for other in weighted if other != name)
         noises[name] = agreement.noise(reference, agreement.logits(session(alone), few))
     found.ranking = sorted(noises, key=noises.__getitem__, reverse=True)
     return found
