@@ -18,9 +18,10 @@ _NEAR = 0.005
 
 
 class Mixture(Protocol):
-    """A graph whose layers can be put back into single precision, the most sensitive first."""
+    """A graph whose layers can be put back into single precision."""
 
     ranking: list[str]
+    """In the order in which they are."""
 
     def model(self, left_in_float: int) -> onnx.ModelProto:
         """The graph with that many layers in single precision."""
