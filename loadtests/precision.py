@@ -6,9 +6,9 @@
 A network is calibrated and rounded once per precision; then as many graphs are measured as there
 are points, from none to all layers left in single precision (of int8 the most sensitive ones, of
 bf16 the first ones), by each of the providers that takes the precision: bf16 by openvino alone.
-What they are compared with is single precision by the provider cpu. Both graphs of a ratio run one crop at a time on one thread,
-in alternating slices of one run, by the time of that thread; the speed is the median of the paired
-ratios, with their quartiles. All cores compute the agreement.
+What they are compared with is single precision by the provider cpu. Both graphs of a ratio run one
+crop at a time on one thread, in alternating slices of one run, by the time of that thread; the
+speed is the median of the paired ratios, with their quartiles. All cores compute the agreement.
 Writes precision_NETWORK.csv and its plot into loadtests/results/.
 """
 
