@@ -40,6 +40,7 @@ class Precision(str, Enum):
 
     fp32 = "fp32"
     fp16 = "fp16"
+    bf16 = "bf16"
     int8 = "int8"
 
 
@@ -74,11 +75,11 @@ def build(
     version: Annotated[str, typer.Option(help="Version to build, a whole number.")] = "1",
     force: Annotated[bool, typer.Option(help="Replace the version if it is there.")] = False,
     precision: Annotated[
-        Precision, typer.Option(help="fp16 and int8 are added to the version in fp32.")
+        Precision, typer.Option(help="Less than fp32 is added to the version in fp32.")
     ] = Precision.fp32,
     calibration: Annotated[
         Path | None,
-        typer.Option(help="Folder of pictures for int8; photographs of packages by default."),
+        typer.Option(help="Folder of pictures to round on; photographs of packages by default."),
     ] = None,
     agreement: Annotated[
         float, typer.Option(min=0, max=1, help="Least top-1 agreement with fp32 to demand.")
@@ -110,7 +111,7 @@ def build(
         terminal.print_precision(manifest, precision.value)
         return
     if calibration or allow_drop:
-        raise ExportError("--calibration and --allow-drop go with --precision fp16 or int8")
+        raise ExportError("--calibration and --allow-drop go with --precision fp16, bf16 or int8")
     spec = registry.get(name)
     with terminal.progress(f"building {name}") as report:
         report("loading PyTorch")

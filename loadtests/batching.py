@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from time import perf_counter, thread_time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 from pydantic import ValidationError
@@ -26,7 +26,9 @@ from loadtests import bench, inprocess, plots, server
 from service.engine.cores import available_cores
 from service.engine.model import GPU_BATCH, Model
 from service.engine.providers import GPU
+from service.manifest import Precision
 from service.preprocessing import Crops
+from service.repository import RefusedModelError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,12 +61,15 @@ def seconds_per_crop(
         return 1 / sum(len(crops) / future.result() for future in running)
 
 
-def load(models: Path, name: str, providers: str, sizes: Sequence[int]) -> Model:
+def load(
+    models: Path, name: str, providers: str, sizes: Sequence[int], precision: str = "auto"
+) -> Model:
     """The model as the service loads it, able to take batches of ``sizes``."""
-    model = inprocess.load(models, name, providers=providers)
+    chosen = {"providers": providers, "precision": precision}
+    model = inprocess.load(models, name, **chosen)
     if model.providers[0] in GPU and max(sizes) > GPU_BATCH:  # a GPU's buffers have a size
         close(model)
-        model = inprocess.load(models, name, providers=providers, max_batch=max(sizes))
+        model = inprocess.load(models, name, max_batch=max(sizes), **chosen)
     return model
 
 
@@ -152,6 +157,7 @@ def main() -> None:
     parser.add_argument("networks", nargs="*", default=DEFAULT, help="default: the embedded ones")
     parser.add_argument("--models", type=Path, default=server.ROOT / "models", metavar="FOLDER")
     parser.add_argument("--providers", default="auto", help="a value of ZOO_PROVIDERS")
+    parser.add_argument("--precision", default="auto", choices=["auto", *get_args(Precision)])
     parser.add_argument(
         "--sizes", type=_size, nargs="+", default=SIZES, help="crops; 1 is always one"
     )
@@ -164,10 +170,10 @@ def main() -> None:
     rows: list[Row] = []
     for name in asked.networks:
         try:
-            model = load(asked.models, name, asked.providers, sizes)
+            model = load(asked.models, name, asked.providers, sizes, asked.precision)
         except ValidationError as invalid:
             parser.error(f"--providers {asked.providers}: {invalid.errors()[0]['msg']}")
-        except (LookupError, OSError) as error:
+        except (LookupError, OSError, RefusedModelError) as error:
             parser.error(str(error))
         costs = ", ".join(f"{size}: {1e3 * s:.3g}" for size, s in model.batch_costs.items())
         print(

@@ -1,10 +1,13 @@
-"""What int8 costs and gains: agreement and speed by the number of layers left in floats.
+"""What int8 and bf16 cost and gain: agreement and speed by the number of layers left in floats.
 
-    python -m loadtests.precision [NETWORK…] [--models FOLDER] [--crops 1000] [--points 9]
+    python -m loadtests.precision [NETWORK…] [--precisions int8 bf16] [--providers cpu openvino]
+                                  [--models FOLDER] [--crops 1000] [--points 9]
 
-A network is calibrated and rounded once; then as many graphs are measured as there are points,
-from all layers in integers to all in floats, the most sensitive first. Both graphs of a ratio run
-one crop at a time on one thread, in alternating slices of one run, by the time of that thread; the
+A network is calibrated and rounded once per precision; then as many graphs are measured as there
+are points, from none to all layers left in single precision (of int8 the most sensitive ones, of
+bf16 the first ones), by each of the providers that takes the precision: bf16 by openvino alone.
+What they are compared with is single precision by the provider cpu. Both graphs of a ratio run one
+crop at a time on one thread, in alternating slices of one run, by the time of that thread; the
 speed is the median of the paired ratios, with their quartiles. All cores compute the agreement.
 Writes precision_NETWORK.csv and its plot into loadtests/results/.
 """
@@ -12,23 +15,30 @@ Writes precision_NETWORK.csv and its plot into loadtests/results/.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter, thread_time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 import onnx
 
 from export import built
-from export.precision import add, agreement, calibrate, crops, int8
+from export.precision import add, agreement, bf16, calibrate, crops, int8
+from export.precision.choose import TARGET, Mixture
 from loadtests import bench, plots
 from service.engine.cores import available_cores
+from service.engine.opening import openvino_session
+from service.engine.providers import missing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+Precision = Literal["int8", "bf16"]
+Provider = Literal["cpu", "openvino"]
 
 POINTS = 9
 _ROUNDS, _SLICE_S = 15, 0.1
@@ -42,6 +52,8 @@ class Row:
 
     network: str
     weights: str
+    precision: str
+    provider: str
     float_layers: int
     crops: int
     agreement: float
@@ -54,13 +66,17 @@ class Row:
     speedup_upper_quartile: float
 
 
-def curve(name: str, models: Path, count: int, points: int) -> list[Row]:
-    """A row per number of layers in floats."""
+def curve(
+    name: str, precision: Precision, providers: Sequence[Provider], asked: argparse.Namespace
+) -> list[Row]:
+    """A row per number of layers in floats and provider."""
+    models, count = asked.models, asked.crops
     manifest = built.read_manifest(models, name, None)
     path = models / name / manifest.version / manifest.file("model", "fp32").path
     pictures = crops.sources(add.labels_of(manifest))
     given = crops.draw(pictures.calibration, manifest.input, int8.CALIBRATION_CROPS, seed=1)
-    quantised = int8.quantise(onnx.load(path), given, report=_Steps())
+    convert = bf16.convert if precision == "bf16" else int8.quantise
+    mixture: Mixture = convert(onnx.load(path), given, report=_Steps())
     varied, hard = (
         crops.draw(pictures.measure, manifest.input, count, seed=3, hard=hard)
         for hard in (False, True)
@@ -69,18 +85,21 @@ def curve(name: str, models: Path, count: int, points: int) -> list[Row]:
     print(f"single precision of {2 * count} crops", flush=True)
     expected, expected_hard = (logits(single, some) for some in (varied, hard))
     rows = []
-    numbers = spread_over(len(quantised.ranking), points)
-    for point, number in enumerate(numbers, start=1):
+    numbers = spread_over(len(mixture.ranking), asked.points)
+    points = [(number, provider) for number in numbers for provider in providers]
+    for point, (number, provider) in enumerate(points, start=1):
         begun = perf_counter()
-        graph = quantised.model(number).SerializeToString()
-        session = calibrate.session(graph, threads=1)
+        graph = mixture.model(number).SerializeToString()
+        session, alone = _sessions(graph, provider)
         found = agreement.compare(expected, logits(session, varied))
         harder = agreement.compare(expected_hard, logits(session, hard))
-        speed = speedup(single, session, varied[:1])
+        speed = speedup(single, alone, varied[:1])
         rows.append(
             Row(
                 network=name,
                 weights=manifest.weights.source,
+                precision=precision,
+                provider=provider,
                 float_layers=number,
                 crops=found.crops,
                 agreement=found.top1,
@@ -93,9 +112,21 @@ def curve(name: str, models: Path, count: int, points: int) -> list[Row]:
                 speedup_upper_quartile=speed.high,
             )
         )
-        print(f"point {point} of {len(numbers)}, {perf_counter() - begun:.0f} s: ", end="")
+        print(f"point {point} of {len(points)}, {perf_counter() - begun:.0f} s: ", end="")
         _print(rows[-1])
     return rows
+
+
+def _sessions(graph: bytes, provider: Provider) -> tuple[calibrate.Session, calibrate.Session]:
+    """What computes the agreement on all cores, and what is timed in its caller's thread.
+
+    A session of ``cpu`` is both; OpenVINO has a stream for each run at once, and where it has one,
+    it computes in the caller's thread.
+    """
+    if provider == "openvino":
+        return openvino_session(graph, available_cores()), openvino_session(graph)
+    session = calibrate.session(graph, threads=1)
+    return session, session
 
 
 def spread_over(most: int, points: int) -> list[int]:
@@ -119,10 +150,10 @@ def speedup(
     """How many times as fast ``reduced`` is; both sessions have one thread."""
     contenders = {
         name: partial(session.run, None, {"pixels": crop})
-        for name, session in {"fp32": single, "int8": reduced}.items()
+        for name, session in {"fp32": single, "less": reduced}.items()
     }
     times = bench.alternate(contenders, _ROUNDS, _SLICE_S, thread_time)
-    return bench.paired_ratio(times, "fp32", "int8")
+    return bench.paired_ratio(times, "fp32", "less")
 
 
 class _Steps:
@@ -140,7 +171,8 @@ class _Steps:
 
 def _print(row: Row) -> None:
     print(
-        f"{row.network} ({row.weights}): {row.float_layers:3} layers in floats, "
+        f"{row.network} ({row.weights}) in {row.precision} by {row.provider}: "
+        f"{row.float_layers:3} layers in floats, "
         f"agreement {row.agreement:.2%} ({row.confident_agreement:.2%} of "
         f"{row.confident_crops} confident, {row.hard_agreement:.2%} hard), "
         f"{row.signal_to_noise_db:.1f} dB, {row.speedup:.2f} times as fast "
@@ -149,13 +181,13 @@ def _print(row: Row) -> None:
     )
 
 
-def _integer_products() -> str:
-    """Whether the processor has instructions for products of 8-bit integers, as Linux says."""
+def _instructions(*names: str) -> str:
+    """Whether the processor has any of these, as Linux says."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
         return "unknown"
-    return "yes" if "avx512_vnni" in text or "avx_vnni" in text else "no"
+    return "yes" if any(name in text for name in names) else "no"
 
 
 def draw(rows: plots.Rows) -> Figure:
@@ -165,20 +197,31 @@ def draw(rows: plots.Rows) -> Figure:
         "confident ones of them": "confident_agreement",
         "hard crops": "hard_agreement",
     }
+    parts: dict[str, list[Mapping[str, str]]] = {}
+    for row in rows:
+        parts.setdefault(f"{row['precision']} by {row['provider']}", []).append(row)
     figure, (left, right) = plots.panels(
-        f"{rows[0]['network']} in int8, {rows[0]['crops']} crops", [4.4, 4.4], rows, beside=True
+        f"{rows[0]['network']} in {', '.join(parts)}, {rows[0]['crops']} crops",
+        [4.4, 4.4],
+        rows,
+        beside=True,
     )
+    if len(parts) > 1:  # three lines each would hide one another
+        agreements = {"": "agreement"}
     series = {
-        name: _points(rows, (column, column, column), times=100)
+        f"{part} {name}".strip() if len(parts) > 1 else name: _points(
+            own, (column, column, column), times=100
+        )
+        for part, own in parts.items()
         for name, column in agreements.items()
     }
     layers = "layers left in floats"
-    plots.lines(left, series, layers, "same first class as fp32, %", wanted=100 * int8.TARGET)
+    plots.lines(left, series, layers, "same first class as fp32, %", wanted=100 * TARGET)
     quartiles = ("speedup", "speedup_lower_quartile", "speedup_upper_quartile")
-    speeds = {"speed": _points(rows, quartiles)}
-    plots.lines(right, speeds, layers, "times as fast as fp32, one thread", wanted=1)
+    speeds = {part: _points(own, quartiles) for part, own in parts.items()}
+    plots.lines(right, speeds, layers, "times as fast as fp32 by cpu, one thread", wanted=1)
     for axes in (left, right):
-        axes.set_xticks([int(row["float_layers"]) for row in rows])
+        axes.set_xticks(sorted({int(row["float_layers"]) for row in rows}))
     return figure
 
 
@@ -191,18 +234,34 @@ def _points(rows: plots.Rows, columns: tuple[str, str, str], times: float = 1) -
 
 def main() -> None:
     """Measure the networks that are named, which must be built."""
-    parser = argparse.ArgumentParser(description="Agreement and speed of int8.")
+    parser = argparse.ArgumentParser(description="Agreement and speed of less precision.")
     parser.add_argument("networks", nargs="*", default=["efficientnet_lite0"])
     parser.add_argument("--models", type=Path, default=Path("models"))
+    parser.add_argument("--precisions", nargs="+", choices=get_args(Precision), default=["int8"])
+    parser.add_argument("--providers", nargs="+", choices=get_args(Provider), default=["cpu"])
     parser.add_argument("--crops", type=int, default=add.CROPS)
     parser.add_argument(
         "--points", type=int, default=POINTS, help="of the curve, both ends included"
     )
     parser.add_argument("--output", type=Path, default=bench.RESULTS)
     given = parser.parse_args()
-    about = bench.machine("onnxruntime") | {"vnni": _integer_products()}
+    takes: dict[Precision, list[Provider]] = {
+        precision: [p for p in given.providers if precision == "int8" or p == "openvino"]
+        for precision in given.precisions
+    }
+    if not all(takes.values()):
+        parser.error("bf16 is computed by openvino alone: --providers openvino")
+    if "openvino" in given.providers and (why := missing("openvino")):
+        parser.error(f"openvino {why}")
+    about = bench.machine("onnxruntime", "onnxruntime-ep-openvino")
+    about |= {"vnni": _instructions("avx512_vnni", "avx_vnni")}
+    about |= {"bf16": _instructions("avx512_bf16", "amx_bf16")}
     for name in given.networks:
-        rows = [asdict(row) for row in curve(name, given.models, given.crops, given.points)]
+        rows = [
+            asdict(row)
+            for precision, providers in takes.items()
+            for row in curve(name, precision, providers, given)
+        ]
         print(bench.table(rows))
         file = given.output / f"precision_{name}.csv"
         plots.write(file, rows, about, draw)

@@ -32,7 +32,7 @@ FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 ProtocolName = Literal["center", "ten_crop", "crops_144", "dense"]
 Color = Literal["RGB", "BGR", "L"]
-Precision = Literal["fp32", "fp16", "int8"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -167,6 +167,8 @@ class PrecisionRecord(_Part):
     versions: dict[str, str]
     calibration: str
     """What its ranges and rounding were chosen on; "none" for half precision."""
+    provider: Literal["cpu", "openvino"] = "cpu"
+    """The execution provider that computed it; single precision was always computed by `cpu`."""
     measured_on: str
     crops: PositiveInt
     top1_agreement: Share

@@ -1,1 +1,1 @@
-"""Half precision and 8-bit integers: written from the proved graph, measured against it."""
+"""Floats of 16 bits and integers of 8: written from the proved graph, measured against it."""

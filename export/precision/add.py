@@ -16,20 +16,21 @@ import onnx
 
 from export import built
 from export.errors import ExportError, NotBuilt, OutputRefused, ProofFailed
-from export.precision import agreement, calibrate, crops, fp16, int8
+from export.precision import agreement, bf16, calibrate, crops, fp16, int8
 from export.precision.agreement import Agreement
+from export.precision.choose import TARGET, Mixture, choose
 from export.precision.crops import Crops
+from export.precision.narrow import WEIGHTED
 from export.publish import publish, workshop
 from export.registry import LabelSet
 from service.manifest import FILE_NAME, Manifest, ModelFile, PrecisionRecord, sha256_of
 
-Reduced = Literal["fp16", "int8"]
+Reduced = Literal["fp16", "bf16", "int8"]
 Report = Callable[[str], None]
 
 CROPS = 1000
 """That the agreement is measured on; as many again that are harder."""
 _TUNING_CROPS = 400
-_WEIGHTED = ("Conv", "Gemm", "MatMul")
 _LIBRARIES = ("numpy", "onnx", "onnxruntime", "pillow", "torch")
 
 
@@ -39,7 +40,7 @@ class Options:
 
     calibration: Path | None = None
     """A folder of pictures; the packaged photographs by default."""
-    target: float = int8.TARGET
+    target: float = TARGET
     """The least top-1 agreement."""
     allow_drop: bool = False
     """Keep what does not reach it, and record that."""
@@ -77,7 +78,7 @@ def add(
             path=path.name,
             role="model",
             precision=precision,
-            opset=manifest.file("model", "fp32").opset,
+            opset=bf16.OPSET if precision == "bf16" else manifest.file("model", "fp32").opset,
             bytes=path.stat().st_size,
             sha256=sha256_of(path),
         )
@@ -127,21 +128,32 @@ def _write(
     pictures = crops.sources(labels_of(manifest), options.calibration)
     single = calibrate.session(str(source))
     given = crops.draw(pictures.calibration, manifest.input, int8.CALIBRATION_CROPS, seed=1)
-    kept: list[str] = []
     if precision == "fp16":
         report("converting to half precision")
         reduced, kept = fp16.convert(model, given[:32])
     else:
-        quantised = int8.quantise(model, given, method=options.method, report=report)
+        mixture: Mixture
+        if precision == "bf16":
+            mixture = bf16.convert(model, given, report=report)
+        else:
+            mixture = int8.quantise(model, given, method=options.method, report=report)
         tuning = crops.draw(pictures.calibration, manifest.input, _TUNING_CROPS, seed=2, hard=False)
-        reference = agreement.logits(single, tuning)
-        number, _ = int8.choose(quantised, reference, tuning, target=options.target, report=report)
-        kept = [*quantised.ranking[:number], *_without_integers(model, quantised)]
-        reduced = quantised.model(number)
+        number = choose(
+            mixture,
+            agreement.logits(single, tuning),
+            tuning,
+            target=options.target,
+            session=_opener(precision),
+            report=report,
+        )
+        reduced = mixture.model(number)
+        kept = mixture.ranking[:number]
+        if precision == "int8":
+            kept = [*kept, *_not_ranked(model, mixture)]
     onnx.save_model(reduced, path)
     onnx.checker.check_model(str(path), full_check=True)
     report(f"measuring on {CROPS} crops")
-    ours = calibrate.session(str(path))
+    ours = _opener(precision)(reduced)
     varied, hard = (
         crops.draw(pictures.measure, manifest.input, CROPS, seed=3, hard=hard)
         for hard in (False, True)
@@ -152,9 +164,10 @@ def _write(
         date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         versions={
             "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in _LIBRARIES},
+            **{name: importlib.metadata.version(name) for name in _libraries(precision)},
         },
-        calibration=pictures.words if precision == "int8" else "none",
+        calibration="none" if precision == "fp16" else pictures.words,
+        provider="openvino" if precision == "bf16" else "cpu",
         measured_on=pictures.measured_words,
         crops=found.crops,
         top1_agreement=found.top1,
@@ -165,10 +178,15 @@ def _write(
         max_abs_probability_difference=found.max_difference,
         mean_abs_probability_difference=found.mean_difference,
         signal_to_noise_db=round(found.noise_db, 2),
-        speedup=_speedup(source, path, varied[:1]) if precision == "int8" else None,
-        layers=sum(node.op_type in _WEIGHTED for node in model.graph.node),
+        speedup=_speedup(source, path, precision, varied[:1]),
+        layers=sum(node.op_type in WEIGHTED for node in model.graph.node),
         float_layers=tuple(kept),
     )
+
+
+def _opener(precision: Reduced) -> Callable[[onnx.ModelProto], calibrate.Session]:
+    """What opens a graph of this precision, by the provider that serves it on a CPU."""
+    return bf16.session if precision == "bf16" else calibrate.graph_session
 
 
 def measure(single: calibrate.Session, reduced: calibrate.Session, given: Crops) -> Agreement:
@@ -191,12 +209,23 @@ def demand(name: str, precision: Reduced, found: Agreement, options: Options) ->
     )
 
 
-def _without_integers(model: onnx.ModelProto, quantised: int8.Quantised) -> list[str]:
+def _libraries(precision: Reduced) -> tuple[str, ...]:
+    return (*_LIBRARIES, "onnxruntime-ep-openvino") if precision == "bf16" else _LIBRARIES
+
+
+def _not_ranked(model: onnx.ModelProto, mixture: Mixture) -> list[str]:
     """The layers with weights that there is no way to quantise."""
-    known = {layer.name for layer in quantised.network.layers}
-    return [n.name for n in model.graph.node if n.op_type in _WEIGHTED and n.name not in known]
+    weighted = [node.name for node in model.graph.node if node.op_type in WEIGHTED]
+    return [name for name in weighted if name not in mixture.ranking]
 
 
-def _speedup(single: Path, reduced: Path, crop: Crops) -> float:
-    one, other = (calibrate.session(str(path), threads=1) for path in (single, reduced))
-    return round(agreement.speedup(one, other, crop), 2)
+def _speedup(source: Path, path: Path, precision: Reduced, crop: Crops) -> float | None:
+    """Over single precision; None for halves, which CPUs compute by casts."""
+    if precision == "fp16":
+        return None
+    single = calibrate.session(str(source), threads=1)
+    if precision == "bf16":
+        reduced = bf16.session(onnx.load(path))
+    else:
+        reduced = calibrate.session(str(path), threads=1)
+    return round(agreement.speedup(single, reduced, crop), 2)

@@ -69,9 +69,11 @@ def noise(reference: Array, measured: Array) -> float:
 
 def logits(session: ort.InferenceSession, crops: Crops) -> Array:
     """float32 [N, classes] of uint8 crops [N, H, W, C]."""
+    most = session.get_inputs()[0].shape[0]
+    size = most if isinstance(most, int) else _CHUNK
     parts = [
-        session.run(["logits"], {"pixels": crops[start : start + _CHUNK]})[0]
-        for start in range(0, len(crops), _CHUNK)
+        session.run(["logits"], {"pixels": crops[start : start + size]})[0]
+        for start in range(0, len(crops), size)
     ]
     found: Array = np.concatenate(parts)
     return found

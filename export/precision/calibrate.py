@@ -52,6 +52,11 @@ def exposing(model: onnx.ModelProto, names: Sequence[str]) -> Session:
     return session(copy.SerializeToString())
 
 
+def graph_session(model: onnx.ModelProto) -> Session:
+    """A session on the CPU, with as many threads as cores."""
+    return session(model.SerializeToString())
+
+
 def session(model: bytes | str, threads: int = 0) -> Session:
     """A session on the CPU, of bytes or a path; 0 threads: as many as cores."""
     options = ort.SessionOptions()

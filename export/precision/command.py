@@ -1,4 +1,4 @@
-"""``build NAME --precision fp16|int8``: the version in fp32, if need be, and its new file."""
+"""``build NAME --precision fp16|bf16|int8``: the version in fp32, if need be, and its new file."""
 
 from __future__ import annotations
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import onnx
 
 from export.errors import ExportError
 from export.precision import agreement, calibrate, layers, qdq
-from export.precision.agreement import Agreement
 from export.precision.crops import Crops
 from export.precision.prepare import fold_normalisation
 from export.precision.rounding import round_weights
@@ -17,10 +16,6 @@ from export.precision.rounding import round_weights
 CALIBRATION_CROPS = 168
 _ROUNDING_CROPS = 56
 _RANKING_CROPS = 14
-TARGET = 0.99
-_MARGIN = 0.002
-"""More than the target is asked for on the crops that decide, which the proof does not use."""
-_NEAR = 0.005
 
 
 @dataclass
@@ -37,13 +32,6 @@ class Quantised:
         """The graph with that many layers in floats."""
         names = self.ranking[:left_in_float]
         return qdq.write(self.network, self.ranges, left_in_float=names, rounded=self.rounded)
-
-    def steps(self) -> Iterator[int]:
-        """Numbers of layers in floats that are worth a try: 0, 1, 2, 3, 4, 6, 8, 12, …"""
-        number, most = 0, len(self.ranking) // 2
-        while number <= most:
-            yield number
-            number += 1 if number < 4 else 2 if number < 8 else 4
 
 
 def quantise(
@@ -74,29 +62,3 @@ def quantise(
         noises[name] = agreement.noise(reference, answers)
     ranking = sorted(noises, key=noises.__getitem__, reverse=True)
     return Quantised(network, ranges, rounded, ranking)
-
-
-def choose(
-    quantised: Quantised,
-    reference: agreement.Array,
-    crops: Crops,
-    *,
-    target: float = TARGET,
-    report: Callable[[str], None] = lambda _: None,
-) -> tuple[int, Sequence[Agreement]]:
-    """The fewest layers in floats with ``target`` on ``crops``; what was tried on the way.
-
-    ``reference`` are the logits of the graph in single precision. Where no number will do, the
-    fewest within ``_NEAR`` of the best: floats that gain next to nothing are not worth their time.
-    """
-    tried: dict[int, Agreement] = {}
-    for number in quantised.steps():
-        session = calibrate.session(quantised.model(number).SerializeToString())
-        found = agreement.compare(reference, agreement.logits(session, crops))
-        tried[number] = found
-        report(f"{number} layers in floats: {found.top1:.2%} of {found.crops} crops agree")
-        if found.top1 >= min(1.0, target + _MARGIN):
-            return number, list(tried.values())
-    best = max(found.top1 for found in tried.values())
-    fewest = min(number for number, found in tried.items() if found.top1 >= best - _NEAR)
-    return fewest, list(tried.values())

@@ -9,6 +9,7 @@ section 4.2, https://arxiv.org/abs/1906.04721).
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -18,8 +19,10 @@ from torch.nn import functional
 
 from export.precision.calibrate import activations
 from export.precision.crops import Crops
-from export.precision.layers import Layer, Network
+from export.precision.layers import Float, Layer, Network
 from export.precision.qdq import RoundedLayer
+
+T = TypeVar("T")
 
 MAX_COLUMNS = 5000
 """Weights of one output channel, beyond which a layer is rounded to the nearest: memory."""
@@ -34,7 +37,23 @@ _SHRINKAGE = np.linspace(0.6, 1, 21)
 def round_weights(
     network: Network, crops: Crops, report: Callable[[str], None] = lambda _: None
 ) -> dict[str, RoundedLayer]:
-    """Weights and biases for every layer that has some, rounded on ``crops``."""
+    """Integer weights, and biases, for every layer that has some, rounded on ``crops``."""
+    return _round(network, crops, report, _integers)
+
+
+def round_to_bfloat16(
+    network: Network, crops: Crops, report: Callable[[str], None] = lambda _: None
+) -> dict[str, tuple[Float, Float]]:
+    """Weights that are bfloat16, and biases, for every layer that has some, as float32."""
+    return _round(network, crops, report, _bfloat16)
+
+
+def _round(
+    network: Network,
+    crops: Crops,
+    report: Callable[[str], None],
+    solve: Callable[[Network, Layer, _Moments], T],
+) -> dict[str, T]:
     layers = [
         layer
         for layer in network.layers
@@ -50,7 +69,7 @@ def round_weights(
     rounded = {}
     for number, layer in enumerate(layers, start=1):
         report(f"rounding layer {number} of {len(layers)}")
-        rounded[layer.name] = _solve(network, layer, moments.pop(layer.name))
+        rounded[layer.name] = solve(network, layer, moments.pop(layer.name))
     return rounded
 
 
@@ -123,22 +142,38 @@ class _Patches:
         return found.flatten(1, 2)
 
 
-def _solve(network: Network, layer: Layer, moments: _Moments) -> RoundedLayer:
-    weight = network.weight(layer)
-    mean, damped = moments.mean, moments.covariance
-    groups, columns = mean.shape
-    original = torch.from_numpy(weight.reshape(groups, -1, columns).astype(np.float64))
+def _integers(network: Network, layer: Layer, moments: _Moments) -> RoundedLayer:
+    original, damped = _weight(network, layer, moments)
+    step = _steps(original, damped.diagonal(dim1=1, dim2=2))
+    scale = step[:, :, 0]
+    values = _gptq(original, damped, lambda value: (value / scale).round().clamp(-127, 127) * scale)
+    whole = (values / step).round().reshape(network.weight(layer).shape)
+    bias = _bias(network, layer, (original - values) @ moments.mean[:, :, None])
+    return RoundedLayer(whole.to(torch.int8).numpy(), step.reshape(-1).float().numpy(), bias)
+
+
+def _bfloat16(network: Network, layer: Layer, moments: _Moments) -> tuple[Float, Float]:
+    original, damped = _weight(network, layer, moments)
+    values = _gptq(original, damped, lambda value: value.float().bfloat16().double())
+    bias = _bias(network, layer, (original - values) @ moments.mean[:, :, None])
+    weight: Float = values.reshape(network.weight(layer).shape).float().numpy()
+    return weight.T if network.transposed(layer) else weight, bias
+
+
+def _weight(network: Network, layer: Layer, moments: _Moments) -> tuple[Tensor, Tensor]:
+    """The weights [G, O, K] and the damped covariance [G, K, K] of their inputs."""
+    damped = moments.covariance
+    groups, columns = damped.shape[:2]
+    original = network.weight(layer).reshape(groups, -1, columns).astype(np.float64)
     diagonal = damped.diagonal(dim1=1, dim2=2)
     diagonal += _DAMPING * diagonal.mean(dim=1, keepdim=True) + 1e-12
-    step = _steps(original, diagonal)
-    whole = _gptq(original, damped, step)
-    error = (original - whole * step) @ mean[:, :, None]
-    bias = error.reshape(-1).float().numpy()
-    if layer.bias is not None:
-        bias = bias + network.constants[layer.bias]
-    return RoundedLayer(
-        whole.reshape(weight.shape).to(torch.int8).numpy(), step.reshape(-1).float().numpy(), bias
-    )
+    return torch.from_numpy(original), damped
+
+
+def _bias(network: Network, layer: Layer, error: Tensor) -> Float:
+    """The layer's bias with the mean of what the rounding took from its output."""
+    bias: Float = error.reshape(-1).float().numpy()
+    return bias if layer.bias is None else bias + network.constants[layer.bias]
 
 
 def _steps(weight: Tensor, importance: Tensor) -> Tensor:
@@ -155,24 +190,26 @@ def _steps(weight: Tensor, importance: Tensor) -> Tensor:
     return chosen
 
 
-def _gptq(weight: Tensor, damped: Tensor, step: Tensor) -> Tensor:
-    """Whole numbers [G, O, K] whose products with the step are ``weight``, as inputs see it."""
+def _gptq(weight: Tensor, damped: Tensor, nearest: Callable[[Tensor], Tensor]) -> Tensor:
+    """Values of a grid [G, O, K] that are ``weight`` as inputs see it.
+
+    ``nearest`` rounds a column [G, O] to the grid.
+    """
     order = damped.diagonal(dim1=1, dim2=2).mean(dim=0).argsort(descending=True)
     back = order.argsort()
     rest = weight[:, :, order].clone()
     inverse = torch.linalg.inv(damped[:, order][:, :, order])
     factor = torch.linalg.cholesky((inverse + inverse.transpose(1, 2)) / 2, upper=True)
-    whole = torch.zeros_like(rest)
+    values = torch.zeros_like(rest)
     block = 128
     for start in range(0, rest.shape[2], block):
         stop = min(start + block, rest.shape[2])
         errors = torch.zeros_like(rest[:, :, start:stop])
         for column in range(start, stop):
             value = rest[:, :, column]
-            whole[:, :, column] = (value / step[:, :, 0]).round().clamp(-127, 127)
-            error = value - whole[:, :, column] * step[:, :, 0]
-            error = error / factor[:, column, column][:, None]
+            values[:, :, column] = nearest(value)
+            error = (value - values[:, :, column]) / factor[:, column, column][:, None]
             rest[:, :, column:stop] -= error[:, :, None] * factor[:, None, column, column:stop]
             errors[:, :, column - start] = error
         rest[:, :, stop:] -= errors @ factor[:, start:stop, stop:]
-    return whole[:, :, back]
+    return values[:, :, back]

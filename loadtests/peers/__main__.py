@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 LEFT_OUT = 1
+_PRECISIONS = [name for name in get_args(Precision) if name != "bf16"]
+"""What ONNX Runtime's own provider computes, which the peers use."""
 
 
 def main() -> int:
@@ -140,7 +142,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m loadtests.peers", description=__doc__)
     parser.add_argument("--models", type=Path, default=server.ROOT / "models")
     parser.add_argument("--model", default="efficientnet_lite0")
-    parser.add_argument("--precision", choices=get_args(Precision), default="fp32")
+    parser.add_argument("--precision", choices=_PRECISIONS, default="fp32")
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS), metavar="NAME")
     parser.add_argument("--environments", type=Path, default=environments.FOLDER)
     parser.add_argument("--threads", type=int, help="default: each its own")

@@ -76,14 +76,16 @@ class Guard:
         *,
         shrunk: Callable[[int], None] = lambda _: None,
         lost: Callable[[], bool] = lambda: False,
+        max_batch: int | None = None,
         end: Callable[[BaseException], None] = end_process,
     ) -> None:
-        """``shrunk`` is told the new most crops of a batch, in the thread that ran out of memory.
+        """``shrunk`` is told the new most crops of a batch, in the thread that ran out of memory;
+        ``max_batch`` is the most of the beginning.
 
         ``lost`` is asked after a failure that does not tell by its text; ``end`` ends the process.
         """
-        self.max_batch: int | None = None
-        """Most crops that fit into the device's memory; None: no limit was met."""
+        self.max_batch = max_batch
+        """Most crops of one run; None: no limit was met."""
         self._run = run
         self._shrunk = shrunk
         self._lost = lost

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from functools import partial
 from time import perf_counter
 
 from service import metrics, repository
-from service.engine import tuning
+from service.engine import openvino, tuning
 from service.engine.batcher import Batcher, BatchObserver
 from service.engine.opening import providers_for
 from service.engine.pool import Pool
@@ -17,7 +18,7 @@ from service.manifest import Manifest, ModelFile, Precision
 from service.preprocessing import Crops
 from service.protocols import PROTOCOLS, Graph
 from service.repository import RefusedModelError, Version
-from service.settings import Settings
+from service.settings import ProviderName, Settings
 
 logger = logging.getLogger("zoo.model")
 
@@ -47,6 +48,8 @@ class Model:
         self.precisions = {graph: file.precision for graph, file in files.items()}
         """By graph; the dense graph is in single precision, whatever the other is."""
         providers = providers_for(settings, found.name)
+        if self.precision == "bf16":
+            _demand_bf16(providers)
         on_gpu = providers[0] in GPU
         most = own.max_batch or (GPU_BATCH if on_gpu else CPU_BATCH)
         self._sessions = {
@@ -63,7 +66,7 @@ class Model:
         }
         self.providers = self._sessions["model"].providers
         self.nodes = self._sessions["model"].nodes
-        self.max_batch = most
+        self.max_batch = min(most, self._sessions["model"].max_batch or most)
         """Most crops in one batch: learnt here, and lowered by a device short of memory."""
         self.batchers: dict[Graph, Batcher] = {}
         for session in self._sessions.values():
@@ -140,6 +143,15 @@ def _file(manifest: Manifest, precision: Precision | None) -> ModelFile:
     except KeyError:
         there = ", ".join(manifest.model_precisions) or "files of no stated precision"
         raise RefusedModelError(f"the precision {precision} is asked for, it has {there}") from None
+
+
+def _demand_bf16(providers: Sequence[ProviderName]) -> None:
+    """Raise RefusedModelError where bfloat16 cannot be computed as such."""
+    why = f"the providers that work here are {', '.join(providers)}"
+    if "openvino" in providers:
+        why = openvino.no_bf16() or ""
+    if why:
+        raise RefusedModelError(f"the precision bf16 is computed by openvino alone, and {why}")
 
 
 def _graphs(manifest: Manifest) -> list[Graph]:

@@ -13,13 +13,16 @@ from typing import Any, NamedTuple
 
 import onnxruntime
 
-from service.engine import options
+from service.engine import openvino, options
 from service.engine.network import BrokenModelError
-from service.engine.options import INPUT, Options, Shape, Wish
+from service.engine.options import BATCH, INPUT, Options, Shape, Wish
 from service.engine.providers import ORT_NAMES, choose, first_line, forbid_tf32
 from service.settings import ProviderName, Settings
 
 logger = logging.getLogger("zoo.providers")
+
+COMPILERS: frozenset[ProviderName] = frozenset({"tensorrt", "openvino"})
+"""Providers that compile a graph anew for each shape."""
 
 
 class Way(NamedTuple):
@@ -53,14 +56,19 @@ def providers_for(settings: Settings, model: str) -> list[ProviderName]:
 def ways(providers: Sequence[ProviderName], wish: Wish) -> list[Way]:
     """The ways to open a session, the preferred one first.
 
-    A provider that cannot take the graph hands all of it to those behind it. TensorRT needs to
-    know the shapes: a graph of any size goes to CUDA.
+    A provider that cannot take the graph hands all of it to those behind it. TensorRT and OpenVINO
+    compile for the shapes: a graph of any size goes to others. OpenVINO shares a session with the
+    CPU alone; bf16 is computed by it or not at all.
     """
-    usable = [name for name in providers if wish.batches or name != "tensorrt"]
+    usable = [name for name in providers if wish.batches or name not in COMPILERS]
+    if wish.precision == "bf16":
+        usable = [name for name in usable if name == "openvino"]
     found: list[Way] = []
-    for first in range(len(usable)):
-        rest = tuple(usable[first:])
-        if rest[0] == "tensorrt":
+    for first, name in enumerate(usable):
+        rest = tuple(other for other in usable[first:] if other != "openvino")
+        if name == "openvino":
+            found.append(Way(("openvino", "cpu")))
+        elif rest[0] == "tensorrt":
             found += [Way(rest, profile={INPUT: wish.crop}), Way(rest)]
         elif rest[0] == "cuda" and wish.graphs and wish.batches:
             found += [Way(rest, graphs=True), Way(rest)]
@@ -96,6 +104,9 @@ def open_session(
         if ORT_NAMES[name] not in session.get_providers():
             reasons[name] = "onnxruntime left it out"
             continue
+        if name == "openvino" and not _takes_part(session):
+            reasons[name] = "it takes no node of the graph"
+            continue
         given_up = {key: why for key, why in reasons.items() if key not in way.providers}
         if given_up:
             words = "; ".join(f"{key}: {why}" for key, why in given_up.items())
@@ -107,6 +118,29 @@ def open_session(
 
 
 def _create(path: Path, way: Way, wish: Wish, cache: Path) -> Any:
+    if way.providers[0] == "openvino":
+        return openvino_session(path, wish.streams)
+    session = _session_options()
+    folder = _engine_folder(cache, wish) if "tensorrt" in way.providers else None
+    named = [(ORT_NAMES[name], provider_options(name, way, wish, folder)) for name in way.providers]
+    with warnings.catch_warnings(), _alone(folder):
+        warnings.simplefilter("ignore")
+        return onnxruntime.InferenceSession(path, session, providers=named, enable_fallback=0)
+
+
+def openvino_session(model: Path | bytes, streams: int = 1) -> Any:
+    """A session of OpenVINO that takes one crop a run, and ``streams`` runs at once.
+
+    Compiled for one crop: that costs hardly more than a crop of a batch, and no batch of another
+    size makes it compile again.
+    """
+    session = _session_options()
+    session.add_free_dimension_override_by_name(BATCH, 1)
+    session.add_provider_for_devices([openvino.device()], options.openvino(streams))
+    return onnxruntime.InferenceSession(model, session)
+
+
+def _session_options() -> Any:
     session = onnxruntime.SessionOptions()
     session.intra_op_num_threads = 1
     session.inter_op_num_threads = 1
@@ -114,11 +148,13 @@ def _create(path: Path, way: Way, wish: Wish, cache: Path) -> Any:
     # a worker's memory must follow the load down again, not keep its highest tide
     session.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     session.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
-    folder = _engine_folder(cache, wish) if "tensorrt" in way.providers else None
-    named = [(ORT_NAMES[name], provider_options(name, way, wish, folder)) for name in way.providers]
-    with warnings.catch_warnings(), _alone(folder):
-        warnings.simplefilter("ignore")
-        return onnxruntime.InferenceSession(path, session, providers=named, enable_fallback=0)
+    return session
+
+
+def _takes_part(session: Any) -> bool:
+    """Whether OpenVINO got any node."""
+    parts = session.get_provider_graph_assignment_info()
+    return any(part.ep_name == openvino.NAME for part in parts)
 
 
 def provider_options(name: ProviderName, way: Way, wish: Wish, folder: Path | None) -> Options:

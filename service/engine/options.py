@@ -1,10 +1,12 @@
 """Provider options of ONNX Runtime, from what is asked for: pure functions, no device needed.
 
-Names and values follow ONNX Runtime's pages on its CUDA and TensorRT execution providers.
+Names and values follow ONNX Runtime's pages on its CUDA and TensorRT execution providers, and
+OpenVINO's on the properties of its CPU plugin.
 """
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,8 @@ Options = dict[str, str]
 Shape = tuple[int, ...]
 
 INPUT = "pixels"
+BATCH = "N"
+"""The graph's name of its first dimension."""
 _MISSING_PROFILE = re.compile(r"has no associated shape profiles provided: *([^\n]+)")
 
 
@@ -30,14 +34,14 @@ class Gpu(NamedTuple):
 
 @dataclass(frozen=True)
 class Wish:
-    """What one graph of one model wants of a GPU."""
+    """What one graph of one model wants of its provider."""
 
     sha256: str
     """Of the ONNX file."""
     crop: Shape
     """Height, width, channels."""
     precision: str | None
-    """The model's own: fp32, fp16, int8."""
+    """The model's own: fp32, fp16, bf16, int8."""
     batches: tuple[int, ...]
     """Batch sizes that will be run, ascending; empty: any, of crops of any size."""
     fp16: bool = False
@@ -45,6 +49,8 @@ class Wish:
     tf32: bool = False
     graphs: bool = True
     memory_bytes: int = 0
+    streams: int = 1
+    """Runs that OpenVINO computes at once."""
 
 
 def buckets(max_batch: int) -> tuple[int, ...]:
@@ -109,6 +115,22 @@ def tensorrt(wish: Wish, folder: Path | None, profile: Mapping[str, Shape]) -> O
             "trt_profile_max_shapes": shapes(profile, largest),
         }
     return options
+
+
+def openvino(streams: int) -> Options:
+    """Options of OpenVINO's execution provider on a CPU, for so many runs at once.
+
+    A stream computes one run by one thread, as ONNX Runtime's own provider does. fp32 is computed
+    as such, where OpenVINO would choose bfloat16 by itself: what is bfloat16 says the graph.
+    Threads that are bound to cores would meet those of other workers there.
+    """
+    cpu = {
+        "NUM_STREAMS": str(streams),
+        "INFERENCE_NUM_THREADS": streams,
+        "INFERENCE_PRECISION_HINT": "f32",
+        "ENABLE_CPU_PINNING": False,
+    }
+    return {"load_config": json.dumps({"CPU": cpu})}
 
 
 def _python(switch: bool) -> str:

@@ -19,8 +19,10 @@ from contextlib import contextmanager, redirect_stdout
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import onnxruntime
 
+from service.engine import openvino
 from service.engine.network import BrokenModelError
 from service.settings import ProviderName
 
@@ -29,13 +31,14 @@ logger = logging.getLogger("zoo.providers")
 ORT_NAMES: dict[ProviderName, str] = {
     "tensorrt": "TensorrtExecutionProvider",
     "cuda": "CUDAExecutionProvider",
-    "openvino": "OpenVINOExecutionProvider",
+    "openvino": openvino.NAME,
     "cpu": "CPUExecutionProvider",
 }
 GPU: frozenset[str] = frozenset({"tensorrt", "cuda"})
 """Providers that compute on an NVIDIA GPU."""
 _AUTO: tuple[ProviderName, ...] = ("cuda", "cpu")
-"""What `auto` tries. TensorRT is slow to build and OpenVINO rounds: they are asked for by name."""
+"""What `auto` tries. TensorRT is slow to build, and OpenVINO is in single precision not always
+faster than ONNX Runtime itself: they are asked for by name."""
 _PROBE = (
     b'\x08\x08\x12\x00:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01pZ\x0f\n\x01x\x12\n\n\x08'
     b"\x08\x01\x12\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04"
@@ -74,24 +77,33 @@ def _warn_once(words: str, instead: str) -> None:
 def missing(name: ProviderName) -> str | None:
     """Why this provider cannot be used here, as the end of a sentence; None when it can."""
     available = onnxruntime.get_available_providers()
-    if ORT_NAMES[name] not in available:
+    if name == "openvino":
+        absent = openvino.not_installed()
+    elif ORT_NAMES[name] not in available:
         have = ", ".join(short_names(sorted(available)))
-        return f"is not in this onnxruntime (it has {have})"
-    return None if name == "cpu" else _failure(name)
+        absent = f"is not in this onnxruntime (it has {have})"
+    else:
+        absent = None
+    return absent or (None if name == "cpu" else _failure(name))
 
 
 @lru_cache
 def _failure(name: ProviderName) -> str | None:
-    """What happens when onnxruntime shall use a provider that it lists; None: it works."""
+    """What happens when onnxruntime shall use a provider that is there; None: it works."""
     if name in GPU:
         preload()
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
     try:
         with _quiet():
-            session = onnxruntime.InferenceSession(
-                _PROBE, options, providers=[ORT_NAMES[name]], enable_fallback=0
-            )
+            if name == "openvino":
+                options.add_provider_for_devices([openvino.device()], {})
+                session = onnxruntime.InferenceSession(_PROBE, options)
+            else:
+                session = onnxruntime.InferenceSession(
+                    _PROBE, options, providers=[ORT_NAMES[name]], enable_fallback=0
+                )
+            session.run(None, {"x": np.zeros(1, np.float32)})
     except Exception as error:  # noqa: BLE001 - ONNX Runtime's family has no common base
         return f"cannot be used: {_missing_library(name) or first_line(error)}"
     if ORT_NAMES[name] in session.get_providers():

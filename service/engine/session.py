@@ -9,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from service.engine.cores import available_cores
 from service.engine.device import Guard
 from service.engine.lanes import LANES, Lanes
 from service.engine.network import BrokenModelError as BrokenModelError
 from service.engine.network import Outputs as Outputs
 from service.engine.opening import open_session
-from service.engine.options import INPUT, Wish, buckets
+from service.engine.options import BATCH, INPUT, Wish, buckets
 from service.engine.providers import GPU, first_line, short_names
 from service.manifest import Manifest
 from service.preprocessing import Crops
@@ -27,7 +28,8 @@ class Session:
 
     On a CPU each run computes in its caller's thread: ``InferenceSession.run`` is thread-safe and
     releases the GIL, so one session with a single intra-op thread serves as many concurrent runs
-    as there are cores, with one copy of the weights. On a GPU batches go through `Lanes`.
+    as there are cores, with one copy of the weights. On a GPU batches go through `Lanes`. OpenVINO
+    has as many streams, and takes crops one by one.
     """
 
     def __init__(
@@ -63,8 +65,11 @@ class Session:
                 tf32=settings.tf32,
                 graphs=settings.cuda_graphs,
                 memory_bytes=settings.gpu_memory_bytes,
+                streams=min(settings.pool_threads, available_cores()),
             )
         self._session, way = open_session(path, providers, wish, cache, strict=strict)
+        self.max_batch = 1 if way.providers[0] == "openvino" else None
+        """Most crops of one run; None: any number."""
         self._check_signature(path.name, graph)
         self._lanes: Lanes | None = None
         lost: Callable[[], bool] = _never
@@ -83,12 +88,15 @@ class Session:
                     graphs=way.graphs,
                     count=lanes,
                 )
-        self._guard = Guard(self._compute, shrunk=shrunk, lost=lost)
-        sizes = fixed if self._lanes else (1, max_batch) if graph == "model" else (1,)
+        self._guard = Guard(self._compute, shrunk=shrunk, lost=lost, max_batch=self.max_batch)
+        many = graph == "model" and self.max_batch is None
+        sizes = fixed if self._lanes else (1, max_batch) if many else (1,)
         self.sizes: tuple[int, ...] = tuple(dict.fromkeys((sizes[-1], *sizes)))
         """Batch sizes to warm up, the largest first: it takes the memory that all others fit in.
         Then the smallest: where TensorRT learns its shapes, all others lie between."""
         self.at_once: int | None = lanes if self._lanes else None
+        if self.max_batch:
+            self.at_once = wish.streams
         """How many runs compute at once; None: as many as there are threads that call."""
 
     @property
@@ -174,7 +182,7 @@ class Session:
     def _check_signature(self, name: str, graph: Graph) -> None:
         size = self._manifest.input
         inputs = [(i.name, i.type, list(i.shape)) for i in self._session.get_inputs()]
-        wanted: list[object] = ["N", size.height, size.width, size.channels]
+        wanted: list[object] = [self.max_batch or BATCH, size.height, size.width, size.channels]
         if graph == "dense":
             wanted[1:3] = ["H", "W"]
         if (

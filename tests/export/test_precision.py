@@ -13,9 +13,11 @@ from PIL import Image
 
 from export.precision import add, agreement, calibrate, crops, int8, layers, prepare, qdq
 from models import REPOSITORY
+from service.engine import openvino
 from service.manifest import FILE_NAME, sha256_of
 from tests.export.conftest import Command, read_manifest, snapshot
 
+needs_bf16 = pytest.mark.skipif(openvino.no_bf16() is not None, reason=str(openvino.no_bf16()))
 LITE0 = REPOSITORY / "efficientnet_lite0" / "1"
 
 
@@ -39,7 +41,7 @@ def few_crops(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(add, "CROPS", 120)
 
 
-@pytest.mark.parametrize("precision", ["int8", "fp16"])
+@pytest.mark.parametrize("precision", ["int8", "fp16", pytest.param("bf16", marks=needs_bf16)])
 def test_a_precision_is_added_to_a_built_version(
     precision: add.Reduced, export: Command, lenet: Path
 ) -> None:
@@ -65,6 +67,7 @@ def test_a_precision_is_added_to_a_built_version(
     assert record.crops == 120
     assert f"{record.top1_agreement:.2%} of 120 crops" in outcome.out
     assert [path.name for path in lenet.iterdir()] == ["lenet5"]
+    assert record.provider == ("openvino" if precision == "bf16" else "cpu")
     if precision == "int8":
         assert export("verify", "lenet5", "--models", lenet).code == 0
 

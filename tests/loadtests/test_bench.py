@@ -141,7 +141,9 @@ def _precision() -> list[dict[str, object]]:
     share = {"agreement": 0.97, "confident_agreement": 1.0, "hard_agreement": 0.9}
     speed = {"speedup": 2.0, "speedup_lower_quartile": 1.9, "speedup_upper_quartile": 2.2}
     return [
-        {"network": "lenet5", "crops": 40, "float_layers": layers, **share, **speed}
+        {"network": "lenet5", "precision": precision, "provider": provider, "crops": 40}
+        | {"float_layers": layers, **share, **speed}
+        for precision, provider in (("int8", "cpu"), ("bf16", "openvino"))
         for layers in (0, 3, 6)
     ]
 
