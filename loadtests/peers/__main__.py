@@ -19,8 +19,8 @@ from loadtests.peers import environments
 from loadtests.peers.catalogue import PEERS, PIPELINE
 from loadtests.peers.contenders import (
     MEASURED_WITH,
+    OURS,
     OURS_EXACT,
-    OURS_FAST,
     Contender,
     install,
     ours,
@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 LEFT_OUT = 1
 _PRECISIONS = [name for name in get_args(Precision) if name != "bf16"]
 """What ONNX Runtime's own provider computes, which the peers use."""
+PROVIDERS = {"int8": "cpu", "bf16": "openvino,cpu"}
+"""Of a third contender of ours, by its precision: that which computes it the fastest."""
 
 
 def main() -> int:
@@ -57,8 +59,8 @@ def main() -> int:
 
 
 def draw(found: plots.Rows) -> Figure:
-    """How many times as fast as each of the others the service is, exact and fast."""
-    others = [row for row in found if row["contender"] not in (OURS_EXACT, OURS_FAST)]
+    """How many times as fast as each of the others the service is, by its settings."""
+    others = [row for row in found if row["contender"] not in OURS.values()]
     sized = [
         plots.Bar(
             f"{mode} over {row['contender']} ({float(row['pictures_per_s']):.0f}/s)",
@@ -66,7 +68,8 @@ def draw(found: plots.Rows) -> Figure:
             f"ours, {mode}",
         )
         for row in others
-        for mode in ("exact", "fast")
+        for mode in OURS
+        if row.get(f"{mode}_over_it")
     ]
     title = "Pictures per second of the service over those of its peers"
     figure, (axes,) = plots.panels(title, [plots.height(sized)], found)
@@ -103,6 +106,9 @@ def _contenders(
         ours(settings, "exact", pictures, versions),
         ours(settings, "fast", pictures, versions),
     ]
+    if asked.best:
+        best = {"zoo_precision": asked.best, "zoo_providers": PROVIDERS[asked.best]}
+        contenders.append(ours(settings | best, "best", pictures, versions))
     reasons = {}
     threads = asked.threads or available_cores()
     for name in asked.peers:
@@ -126,12 +132,12 @@ def _check(
         try:
             tried[contender.name] = alone(contender, connections, seconds)
         except (server.ServerFailed, RuntimeError, OSError, TimeoutError) as error:
-            if contender.name in (OURS_EXACT, OURS_FAST):
+            if contender.name in OURS.values():
                 raise
             reasons[contender.name] = f"{error}"
     first = {name: each.first for name, each in tried.items()}
     for name, pictures in disagreements(first, OURS_EXACT).items():
-        if pictures and name == OURS_FAST:
+        if pictures and name in OURS.values():
             print(f"{name}: another first class of {len(pictures)} of {len(first[name])} pictures")
         elif pictures:
             reasons[name] = f"another first class of pictures {pictures}"
@@ -143,6 +149,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--models", type=Path, default=server.ROOT / "models")
     parser.add_argument("--model", default="efficientnet_lite0")
     parser.add_argument("--precision", choices=_PRECISIONS, default="fp32")
+    parser.add_argument(
+        "--best", choices=PROVIDERS, help="the service once more, fast, in this precision"
+    )
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS), metavar="NAME")
     parser.add_argument("--environments", type=Path, default=environments.FOLDER)
     parser.add_argument("--threads", type=int, help="default: each its own")

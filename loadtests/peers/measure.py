@@ -13,8 +13,7 @@ import numpy as np
 from loadtests import bench, client, server
 from loadtests.peers.contenders import (
     ANSWER_SECONDS,
-    OURS_EXACT,
-    OURS_FAST,
+    OURS,
     Contender,
     first_classes,
 )
@@ -133,7 +132,7 @@ def rows(
 ) -> list[dict[str, object]]:
     """The table: speed, latency and memory, and by how much the service is faster."""
     rates = dict(found.rates)
-    peers = [each.name for each in contenders if each.name not in (OURS_EXACT, OURS_FAST)]
+    peers = [each.name for each in contenders if each.name not in OURS.values()]
     if peers:
         rates[BEST_PEER] = best_of(rates, peers)
     by_name = {each.name: each for each in contenders}
@@ -145,7 +144,9 @@ def rows(
         }
         row |= _latencies(found.latencies_s.get(name, []))
         row["memory_mb"] = tried[name].memory_bytes / 1e6 if name in tried else ""
-        for prefix, of in (("exact", OURS_EXACT), ("fast", OURS_FAST)):
+        for prefix, of in OURS.items():
+            if of not in rates:
+                continue
             ratio = bench.paired_ratio(rates, of, name)
             row |= {
                 f"{prefix}_over_it": ratio.median,
