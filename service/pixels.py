@@ -7,11 +7,16 @@ Arrow's C data interface. ``numpy.asarray`` would copy all of them twice, and ho
 from __future__ import annotations
 
 import ctypes
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
+
+BLOCK_BYTES = 1 << 30
+"""Pillow hands out what lies in one block, and makes larger images of several. A block is no larger
+than its image; by itself Pillow ends it at 16 MB."""
+cast(Any, Image).core.set_block_size(BLOCK_BYTES)
 
 _pointer = ctypes.pythonapi.PyCapsule_GetPointer
 _pointer.restype = ctypes.c_void_p
@@ -53,7 +58,7 @@ def words(image: Image.Image) -> npt.NDArray[Any]:
     """The pixels of an image of mode RGB or L: [height, width], read-only.
 
     Each is a uint32 of RGB, whose bytes in memory are red, green, blue and padding, or a uint8 of
-    L. Images beyond 16 MB lie in several blocks: of these it is a copy.
+    L. Of an image in several blocks, beyond `BLOCK_BYTES`, it is a copy.
     """
     shape = (image.height, image.width)
     kind = "|u1" if image.mode == "L" else "=u4"

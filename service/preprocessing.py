@@ -184,7 +184,7 @@ def _resized_window(
         window = image.crop(place)
     elif mode == "fast" and simd.supports(interpolation):
         return simd.resized_window(image, size, place, interpolation, picture.frame)
-    elif image.size == picture.size and resampling.quick(image, interpolation):
+    elif image.size == picture.size and resampling.quick(interpolation):
         return resampling.resized_window(image, size, place, interpolation)
     else:
         window = image.resize(size, _RESAMPLING[interpolation], box=picture.frame).crop(place)

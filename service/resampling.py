@@ -48,14 +48,9 @@ _FILTERS = {"bilinear": (_bilinear, 1.0), "bicubic": (_bicubic, 2.0), "lanczos":
 """By interpolation: the filter, and how far it reaches when nothing shrinks."""
 
 
-QUICK_PIXELS = 2_000_000
-"""Larger pictures are resized faster by Pillow as a whole: their blocks of rows leave the cache."""
-
-
-def quick(picture: Image.Image, interpolation: str) -> bool:
+def quick(interpolation: str) -> bool:
     """Whether a window is computed faster here than by Pillow as a part of the whole."""
-    small = picture.width * picture.height <= QUICK_PIXELS
-    return compiled.available() and small and interpolation in _FILTERS
+    return compiled.available() and interpolation in _FILTERS
 
 
 def rows_first(before: tuple[int, int], after: tuple[int, int]) -> bool:

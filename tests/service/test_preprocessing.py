@@ -196,14 +196,14 @@ def test_without_numba_pixels_are_the_same(
     after = resized_size(*size, resize, (28, 28))
     place = center_box(after, (28, 28))
     window = (place.left, place.top, place.left + 28, place.top + 28)
-    assert resampling.quick(picture, interpolation)
+    assert resampling.quick(interpolation)
     expected = cut(picture, after, [place], resize, color)[0]
     gray = picture.convert(color)
     plain = compiled.Kernels(compiled.columns, compiled.rows, compiled.packed)
     monkeypatch.setattr(compiled, "kernels", lambda: plain)
     np.testing.assert_array_equal(resized_window(gray, after, window, interpolation), expected)
     monkeypatch.setattr(compiled, "numba", None)
-    assert not resampling.quick(picture, interpolation)
+    assert not resampling.quick(interpolation)
     np.testing.assert_array_equal(resized_window(gray, after, window, interpolation), expected)
     np.testing.assert_array_equal(cut(picture, after, [place], resize, color)[0], expected)
 
@@ -274,8 +274,12 @@ def test_pixels_lie_where_pillow_keeps_them(color: str) -> None:
 
 @pytest.mark.parametrize("color", ["RGB", "L"])
 def test_pixels_of_an_image_in_several_blocks(color: str) -> None:
-    side = 4200 if color == "L" else 2100  # 17 MB; Pillow's blocks have 16
-    picture = noise((side, side)).convert(color)
+    side = 4200 if color == "L" else 2100  # 17 MB
+    Image.core.set_block_size(16 << 20)  # Pillow's own
+    try:
+        picture = noise((side, side)).convert(color)
+    finally:
+        Image.core.set_block_size(pixels.BLOCK_BYTES)
     with pytest.raises(ValueError, match="contiguous"):
         picture.__arrow_c_array__()
     expected = np.asarray(picture).reshape(side, side, -1)
