@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from service.engine.network import Outputs
 from service.repository import Label
 
 
@@ -43,6 +45,28 @@ class Classification:
     timing_ms: Timing
     random: bool
     """Whether weights that were never trained took part: the answer means nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """The answer for ready-made crops."""
+
+    model: str
+    version: str
+    outputs: Outputs
+    labels: Sequence[Label]
+    """What the columns of the outputs mean."""
+
+
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """One version in the repository, in the words of Triton's repository extension."""
+
+    name: str
+    version: str
+    state: Literal["READY", "LOADING", "UNAVAILABLE"]
+    reason: str
+    """Why it is not ready; empty where it is."""
 
 
 def top_predictions(

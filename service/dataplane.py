@@ -13,26 +13,33 @@ from collections.abc import Callable, Container, Coroutine, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
+
+import numpy as np
 
 from service import compiled, metrics
-from service.answers import Classification, Timing
+from service.answers import Classification, IndexEntry, Inference, Timing
 from service.bodies import BodyBudget
-from service.catalogue import Answerer, Catalogue
+from service.catalogue import Answerer, Catalogue, Refusal
 from service.engine.admission import Admission
 from service.engine.pool import Pool
-from service.ensemble import PROTOCOL_NAME, Ensemble, Part, parts_of
-from service.errors import BadParameter, BodyTooLarge, Internal, ZooError
+from service.ensemble import PROTOCOL_NAME, Ensemble, Part, network_of, parts_of
+from service.errors import BadParameter, BodyTooLarge, Internal, ManagementClosed, ZooError
 from service.job import Job, Rules
 from service.loader import Superseded
 from service.pictures import Exif
+from service.preprocessing import Crops
 from service.settings import Settings
+from service.tally import Tally
 
 logger = logging.getLogger("zoo.dataplane")
 
 DEFAULT_TOP_K = 5
 GC_THRESHOLD = 20_000
 """Containers made between two collections: some hundred requests; Python's own 700 are a few."""
+
+READY_MADE = "ready_made"
+"""What the metrics name as the protocol of crops that the client cut itself."""
 
 T = TypeVar("T")
 
@@ -54,7 +61,7 @@ class _Request(NamedTuple):
     model: Answerer
     protocol: str
     rules: Rules
-    started: float
+    tally: Tally
 
 
 class DataPlane:
@@ -118,46 +125,53 @@ class DataPlane:
         *,
         transport: str,
         deadline: float,
+        whole: bool = False,
     ) -> list[Classification | ZooError]:
         """Classify one or more encoded pictures before ``deadline`` (``time.perf_counter``).
 
         The answers come in the order of the pictures; one that fails is an error in its place
-        and does not touch the others. Raises BadParameter, UnknownModel, NotReady, BodyTooLarge
-        (too many pictures), Overloaded or DeadlineExceeded (while the model was being loaded) for
-        the request as a whole.
+        and does not touch the others; with ``whole`` the first one is raised, with its place.
+        Raises BadParameter, UnknownModel, NotReady, BodyTooLarge (too many pictures), Overloaded
+        or DeadlineExceeded (while the model was being loaded) for the request as a whole.
         """
-        started = perf_counter()
+        with self._tally(query, transport) as tally:
+            answers = await self._answers(pictures, query, tally, deadline)
+            tally.pictures(a.code if isinstance(a, ZooError) else "ok" for a in answers)
+            if whole:
+                _raise_first(answers)
+            return answers
+
+    async def infer(
+        self, crops: Crops, query: Query, *, transport: str, deadline: float
+    ) -> Inference:
+        """Compute crops that the client has cut, uint8 [N, height, width, channels], N >= 1.
+
+        Of ``query`` only model and version matter. Raises BadParameter for crops that are not the
+        network's, or for an ensemble, whose networks take crops of their own; otherwise as
+        `classify`, and Internal when the device failed.
+        """
+        with self._tally(query, transport) as tally:
+            return await self._inference(crops, query, tally, deadline)
+
+    def _tally(self, query: Query, transport: str) -> Tally:
         name = query.model or self.settings.default_model
-        names = [name if name in self.catalogue else metrics.UNKNOWN, metrics.UNKNOWN, transport]
-        try:
-            answers = await self._answers(pictures, query, names, started, deadline)
-        except ZooError as error:
-            metrics.REQUESTS.labels(*names, error.code).inc()
-            raise
-        except asyncio.CancelledError:
-            metrics.REQUESTS.labels(*names, "cancelled").inc()
-            raise
-        codes = [answer.code if isinstance(answer, ZooError) else "ok" for answer in answers]
-        for code in codes:
-            metrics.PICTURES.labels(*names, code).inc()
-        metrics.REQUESTS.labels(*names, codes[0] if len(codes) == 1 else "ok").inc()
-        return answers
+        return Tally(name if name in self.catalogue else metrics.UNKNOWN, transport)
 
     async def _answers(
         self,
         pictures: Sequence[bytes | memoryview],
         query: Query,
-        names: list[str],
-        started: float,
+        tally: Tally,
         deadline: float,
     ) -> list[Classification | ZooError]:
-        """The answers of the version that serves ``query``; its protocol goes into ``names``.
+        """The answers of the version that serves ``query``.
 
         What can be refused is refused, and the permit taken, before anything is loaded.
         """
         model = self.catalogue.model(query.model or self.settings.default_model, query.version)
         parts = parts_of(model, query.protocol)
-        names[1] = _protocol_name(model, parts)
+        protocol = _protocol_name(model, parts)
+        tally.chosen(model.version, protocol)
         _check_top_k(query.top_k, model)
         if len(pictures) > self.settings.max_pictures:
             raise BodyTooLarge(
@@ -179,10 +193,10 @@ class DataPlane:
                     labels=model.labels,
                     top_k=query.top_k,
                 )
-                request = _Request(model, names[1], rules, started)
+                request = _Request(model, protocol, rules, tally)
                 return await _all(self._classify(picture, request) for picture in pictures)
         # loading it showed that it is broken: an older version may answer
-        return await self._answers(pictures, query, names, started, deadline)
+        return await self._answers(pictures, query, tally, deadline)
 
     async def _classify(
         self, picture: bytes | memoryview, request: _Request
@@ -198,7 +212,11 @@ class DataPlane:
             logger.exception("a picture of %d bytes could not be classified", len(picture))
             error.__traceback__ = error.__cause__ = error.__context__ = None
             return Internal("the picture could not be classified")
-        stages = {**done.stages, "total": perf_counter() - request.started}
+        own = done.stages
+        request.tally.computed(
+            1, own["decode"] + own["preprocess"], own["queue"], own["inference"], done.combine_s
+        )
+        stages = {**own, "total": perf_counter() - request.tally.started}
         for stage, seconds in stages.items():
             metrics.stage_seconds(model.name, stage).observe(seconds)
         return Classification(
@@ -209,6 +227,44 @@ class DataPlane:
             Timing(**{stage: 1e3 * seconds for stage, seconds in stages.items()}),
             model.random,
         )
+
+    async def _inference(
+        self, crops: Crops, query: Query, tally: Tally, deadline: float
+    ) -> Inference:
+        model = self.catalogue.model(query.model or self.settings.default_model, query.version)
+        tally.chosen(model.version, READY_MADE)
+        network = network_of(model)
+        network.check(crops)
+        left = deadline - perf_counter()
+        with suppress(Superseded), self.admission.acquire(len(crops), left) as permit:
+            async with self.catalogue.use(network, deadline, permit):
+                answer = await network.model.batchers["model"].infer(crops, permit, deadline)
+                if not np.isfinite(answer.outputs.probabilities).all():
+                    raise Internal("the network gave no finite probabilities for these crops")
+                tally.computed(len(crops), 0.0, answer.queue_s, answer.inference_s, 0.0)
+                return Inference(model.name, model.version, answer.outputs, network.labels)
+        # as above
+        return await self._inference(crops, query, tally, deadline)
+
+    def index(self, ready_only: bool) -> list[IndexEntry]:
+        """Every version in the repository, or those that are ready."""
+        entries = map(_entry, self.catalogue.models())
+        return [entry for entry in entries if entry.state == "READY" or not ready_only]
+
+    async def load(self, name: str, versions: Sequence[str] | None = None) -> None:
+        """Load a model. Raises ManagementClosed."""
+        raise ManagementClosed("models cannot be loaded by clients")
+
+    async def unload(self, name: str) -> None:
+        """Unload a model. Raises ManagementClosed."""
+        raise ManagementClosed("models cannot be unloaded by clients")
+
+
+def _raise_first(answers: Sequence[Classification | ZooError]) -> None:
+    for index, answer in enumerate(answers):
+        if isinstance(answer, ZooError):
+            detail = f"picture {index}: {answer.detail}"
+            raise type(answer)(detail, retry_after=answer.retry_after)
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
@@ -227,6 +283,16 @@ async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 def _protocol_name(model: Answerer, parts: list[Part]) -> str:
     return PROTOCOL_NAME if isinstance(model, Ensemble) else parts[0].protocol.name
+
+
+def _entry(model: Answerer | Refusal) -> IndexEntry:
+    if isinstance(model, Refusal):
+        return IndexEntry(model.name, model.version, "UNAVAILABLE", model.reason)
+    if model.state == "ready":
+        return IndexEntry(model.name, model.version, "READY", "")
+    state: Literal["LOADING", "UNAVAILABLE"]
+    state = "LOADING" if model.state == "loading" else "UNAVAILABLE"
+    return IndexEntry(model.name, model.version, state, "it is loaded on its first use")
 
 
 def _check_top_k(top_k: int, model: Answerer) -> None:

@@ -124,6 +124,13 @@ def parts_of(model: Network | Ensemble, protocol: str | None) -> list[Part]:
     return model.parts
 
 
+def network_of(model: Network | Ensemble) -> Network:
+    """The network that takes crops. Raises BadParameter for an ensemble: it takes pictures."""
+    if isinstance(model, Ensemble):
+        raise BadParameter(f"the ensemble {model.name!r} takes pictures, not crops")
+    return model
+
+
 def weighted_mean(
     answers: Sequence[npt.NDArray[np.float32]], weights: Sequence[float]
 ) -> npt.NDArray[np.float32]:

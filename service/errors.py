@@ -68,6 +68,15 @@ class UnknownModel(ClientError):
     grpc_status = "NOT_FOUND"
 
 
+class ManagementClosed(ClientError):
+    """Models are loaded, unloaded and listed by clients only where the operator allows it."""
+
+    code = "management_closed"
+    title = "Management closed"
+    http_status = 403
+    grpc_status = "PERMISSION_DENIED"
+
+
 class NotFound(ClientError):
     """No such route."""
 
@@ -158,6 +167,7 @@ ALL: tuple[type[ZooError], ...] = (
     Unauthorized,
     Forbidden,
     UnknownModel,
+    ManagementClosed,
     NotFound,
     MethodNotAllowed,
     BodyTooLarge,

@@ -47,6 +47,8 @@ class Result(NamedTuple):
     predictions: list[Prediction]
     stages: dict[str, float]
     """decode, preprocess, queue, inference."""
+    combine_s: float
+    """Seconds to combine the answers for the crops and to take the best classes."""
 
 
 class Job:
@@ -166,6 +168,7 @@ class Job:
 
     def _combined(self) -> Result:
         """Raises Internal when the answer is not finite."""
+        begun = perf_counter()
         answers = [answer for answer in self._answers if answer is not None]
         rest = iter(answers)
         parts = self._rules.parts
@@ -179,7 +182,7 @@ class Job:
         self._stages["queue"] += max(answer.queue_s for answer in answers)
         self._stages["inference"] = max(answer.inference_s for answer in answers)
         best = top_predictions(probabilities, self._rules.labels, self._rules.top_k)
-        return Result(best, self._stages)
+        return Result(best, self._stages, perf_counter() - begun)
 
     def _finish(self, result: Result | None, error: BaseException | None) -> None:
         """Answer, once; what else is on its way for this picture is dropped."""

@@ -147,7 +147,7 @@ class Loader:
                 metrics.MODEL_LOADS.labels(network.name, "refused").inc()
                 self._changed(network, error)
                 return
-            model.open(self._pool, metrics.ModelObserver(network.name))
+            model.open(self._pool, metrics.ModelObserver(network.name, network.version))
             network.take(model)
             network.last_used = perf_counter()
             self._loaded.add(network)

@@ -24,6 +24,9 @@ from prometheus_client import (
     values,
 )
 
+from service import statistics
+from service.statistics import shared_folder
+
 if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
     # prometheus-client asks for the process' id, a system call, at every increment; a worker
     # imports this after it has been forked and does not fork itself
@@ -140,14 +143,19 @@ def stage_seconds(model: str, stage: str) -> Histogram:
 class ModelObserver:
     """Writes down what the batcher of one model does."""
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: str, version: str) -> None:
         self._model = model
+        self._record = statistics.record(model, version)
         self._batch = BATCH_CROPS.labels(model)
         self._waiting = QUEUE_CROPS.labels(model)
 
     def batch(self, crops: int) -> None:
         """A batch of this many crops goes to the device."""
         self._batch.observe(crops)
+
+    def ran(self, crops: int, input_s: float, infer_s: float) -> None:
+        """It was run: seconds to put its crops together, and to compute them."""
+        self._record.ran(crops, input_s, infer_s)
 
     def dropped(self, reason: str) -> None:
         """A request left the queue unanswered: `cancelled` or `expired`."""
@@ -164,7 +172,7 @@ class ModelObserver:
 
 def exposition() -> bytes:
     """All metrics of all workers in Prometheus' text format."""
-    folder = _shared_folder()
+    folder = shared_folder()
     if folder is None:
         return generate_latest(REGISTRY)
     _forget_dead_workers(folder)
@@ -176,13 +184,8 @@ def exposition() -> bytes:
 
 def forget_this_worker() -> None:
     """Take this process' live gauges out, at its orderly end."""
-    if _shared_folder() is not None:
+    if shared_folder() is not None:
         multiprocess.mark_process_dead(os.getpid())  # type: ignore[no-untyped-call]
-
-
-def _shared_folder() -> Path | None:
-    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    return Path(folder) if folder else None
 
 
 def _forget_dead_workers(folder: Path) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import Literal
 
+import numpy as np
+
 from service.engine.model import CPU_BATCH, Model
-from service.errors import NotReady
+from service.errors import BadParameter, NotReady
 from service.manifest import Manifest
+from service.preprocessing import Crops
 from service.protocols import PROTOCOLS
 from service.repository import Label, Version
 from service.settings import ModelSettings, PrecisionName
@@ -69,6 +72,21 @@ class Network:
     def random(self) -> bool:
         """Whether the weights were never trained: its answers are for trying out."""
         return self.manifest.weights.source == "random"
+
+    def check(self, crops: Crops) -> None:
+        """Raise BadParameter where these are not uint8 [N, height, width, channels], N >= 1."""
+        size = self.manifest.input
+        wanted = (size.height, size.width, size.channels)
+        if (
+            crops.ndim != 4
+            or crops.shape[1:] != wanted
+            or crops.dtype != np.uint8
+            or not crops.size
+        ):
+            raise BadParameter(
+                f"model {self.name!r} takes uint8 [N, {', '.join(map(str, wanted))}] with N from 1 "
+                f"on, not {crops.dtype} {list(crops.shape)}"
+            )
 
     def take(self, model: Model) -> None:
         """Become ready by this model."""

@@ -45,7 +45,9 @@ def _split_providers(value: Any) -> Any:
 
 Providers = Annotated[tuple[ProviderName, ...], BeforeValidator(_split_providers)]
 """An ordered list of execution providers; empty: `auto`."""
-MaxBatch = Annotated[int, Field(ge=0, le=4096)]
+MOST_BATCH = 4096
+"""The most that a setting may allow for one run of a network."""
+MaxBatch = Annotated[int, Field(ge=0, le=MOST_BATCH)]
 
 
 def _default_cache() -> Path:

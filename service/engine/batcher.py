@@ -36,6 +36,9 @@ class BatchObserver(Protocol):
     def batch(self, crops: int) -> None:
         """A batch of this many crops goes to the device."""
 
+    def ran(self, crops: int, input_s: float, infer_s: float) -> None:
+        """It was run: seconds to put its crops together, and to compute them."""
+
     def dropped(self, reason: str) -> None:
         """A request left the queue unanswered: `cancelled` or `expired`."""
 
@@ -254,15 +257,19 @@ class Batcher:
         return batch, expired
 
     def _work(self, batch: Sequence[_Slice]) -> None:
-        self._observer.batch(sum(part.stop - part.start for part in batch))
+        crops = sum(part.stop - part.start for part in batch)
+        self._observer.batch(crops)
         pieces = [part.request.crops[part.start : part.stop] for part in batch]
         started = perf_counter()
         try:
-            outputs = self._run(pieces[0] if len(pieces) == 1 else np.concatenate(pieces))
+            whole = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+            joined = perf_counter()
+            outputs = self._run(whole)
         except Exception:
             logger.exception("a batch of %d requests failed", len(batch))
             self._retry(batch)
             return
+        self._observer.ran(crops, joined - started, perf_counter() - joined)
         offset = 0
         for part in batch:
             count = part.stop - part.start

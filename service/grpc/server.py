@@ -14,12 +14,14 @@ from service.access import Access
 from service.dataplane import DataPlane
 from service.grpc.calls import CallInterceptor
 from service.grpc.classifier import Classifier
-from service.grpc.protos import classifier_pb2, classifier_pb2_grpc
+from service.grpc.inference import Inference
+from service.grpc.protos import classifier_pb2, classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
 from service.settings import Settings
 
 logger = logging.getLogger("zoo.grpc")
 
 CLASSIFIER = classifier_pb2.DESCRIPTOR.services_by_name["Classifier"].full_name
+INFERENCE = oip_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 MAX_METADATA_BYTES = 16 * 1024
 MAX_STREAMS = 256
 """Calls that one connection may have open at a time; the client's library queues more."""
@@ -49,8 +51,9 @@ class GrpcServer:
         self._health = health.aio.HealthServicer()
         self._reports: set[asyncio.Task[None]] = set()
         classifier_pb2_grpc.add_ClassifierServicer_to_server(Classifier(plane), self._server)
+        oip_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Inference(plane), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (CLASSIFIER, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (CLASSIFIER, INFERENCE, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
 
     async def start(self) -> None:
@@ -87,7 +90,7 @@ class GrpcServer:
         """Let the health service follow: for the server as a whole (``""``) and each service."""
         states = health_pb2.HealthCheckResponse
         status = states.SERVING if ready else states.NOT_SERVING
-        for name in ("", CLASSIFIER):
+        for name in ("", CLASSIFIER, INFERENCE):
             task = asyncio.ensure_future(self._health.set(name, status))
             self._reports.add(task)
             task.add_done_callback(self._reports.discard)

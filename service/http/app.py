@@ -25,11 +25,12 @@ from service.errors import ZooError
 from service.http.body import ReceivedBody, pictures
 from service.http.cors import Cors
 from service.http.docs import PAGE, STATIC_FILES, STATIC_FOLDER
-from service.http.interrupt import Interrupt, InterruptedByError
 from service.http.keys import KeyMiddleware
+from service.http.oip import INFER, OipRoutes
 from service.http.openapi import document
 from service.http.parameters import asked, timeout_s
 from service.http.problems import UNREAD, answer_error, problem
+from service.http.replies import json_reply, unless_gone
 from service.http.requests import RequestMiddleware
 
 
@@ -39,12 +40,12 @@ def create_app(plane: DataPlane) -> ASGIApp:
     What comes out is not a Starlette object but a plain ASGI app around one: BentoML hands every
     path that is not its own to such an app, so unknown paths are answered here as well.
     """
-    routes = Routes(plane)
+    routes, oip = Routes(plane), OipRoutes(plane)
     errors = (HTTPException, ZooError, ClientDisconnect, Exception)
     handlers = dict.fromkeys(errors, answer_error)
-    app = Starlette(routes=routes.all(), exception_handlers=handlers)
+    app = Starlette(routes=[*routes.all(), *oip.all()], exception_handlers=handlers)
     app.router.redirect_slashes = False
-    guarded: ASGIApp = _Shortcut(routes.classify, app)
+    guarded: ASGIApp = _Shortcut(routes.classify, oip.infer, app)
     access = Access.of(plane.settings)
     if access is not None:
         guarded = KeyMiddleware(guarded, access)
@@ -53,32 +54,40 @@ def create_app(plane: DataPlane) -> ASGIApp:
     return RequestMiddleware(guarded)
 
 
-class _Shortcut:
-    """Classifications go straight to their handler, past the layers of a router for all paths."""
+Handler = Callable[[Request], Awaitable[Response]]
 
-    def __init__(self, classify: Callable[[Request], Awaitable[Response]], app: ASGIApp) -> None:
+
+class _Shortcut:
+    """What classifies goes straight to its handler, past the layers of a router for all paths."""
+
+    def __init__(self, classify: Handler, infer: Handler, app: ASGIApp) -> None:
         self._classify = classify
+        self._infer = infer
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or (scope["path"], scope["method"]) != ("/classify", "POST"):
+        handler = self._handler(scope)
+        if handler is None:
             await self._app(scope, receive, send)
             return
         request = Request(scope, receive)
         try:
-            response = await self._classify(request)
+            response = await handler(request)
         except Exception as error:  # noqa: BLE001  the handler of all errors logs what is a fault
             response = answer_error(request, error)
             # the frames of a traceback hold the body, and the error: a circle, kept for long
             error.__traceback__ = error.__cause__ = error.__context__ = None
         await response(scope, receive, send)
 
-
-_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-
-
-def _json(content: object, status: int = 200) -> Response:
-    return Response(_encode(content).encode(), status, media_type="application/json")
+    def _handler(self, scope: Scope) -> Handler | None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            return None
+        if scope["path"] == "/classify":
+            return self._classify
+        if found := INFER.fullmatch(scope["path"]):
+            scope["path_params"] = found.groupdict()
+            return self._infer
+        return None
 
 
 class Routes:
@@ -120,7 +129,7 @@ class Routes:
                 facts["pictures"] = len(encoded)
                 handed_on = True
                 work = self._plane.classify(encoded, query, transport="http", deadline=deadline)
-                answers = await _unless_gone(work, request.receive)
+                answers = await unless_gone(work, request.receive)
         except (ZooError, ClientDisconnect) as error:
             if not handed_on:
                 code = error.code if isinstance(error, ZooError) else "cancelled"
@@ -129,16 +138,16 @@ class Routes:
         if is_form and len(answers) > 1:
             failed = sum(isinstance(answer, ZooError) for answer in answers)
             facts.update(code="ok", failed=failed, model=query.model or settings.default_model)
-            return _json({"results": [_result(answer) for answer in answers]})
+            return json_reply({"results": [_result(answer) for answer in answers]})
         answer = answers[0]
         if isinstance(answer, ZooError):
             raise answer
         facts.update(code="ok", model=answer.model, protocol=answer.protocol)
-        return _json(_result(answer))
+        return json_reply(_result(answer))
 
     async def models(self, request: Request) -> Response:
         """GET /models: every version in the repository and its state."""
-        return _json(
+        return json_reply(
             {
                 "default": self._plane.settings.default_model,
                 "models": [_summary(model) for model in self._plane.catalogue.models()],
@@ -152,11 +161,11 @@ class Routes:
         versions = [_summary(model) for model in self._plane.catalogue.versions(name)]
         model = self._plane.catalogue.model(name, version)
         manifest = model.manifest.model_dump(mode="json")
-        return _json({**_summary(model), "manifest": manifest, "versions": versions})
+        return json_reply({**_summary(model), "manifest": manifest, "versions": versions})
 
     async def livez(self, request: Request) -> Response:
         """GET /livez: the process answers."""
-        return _json({"status": "alive"})
+        return json_reply({"status": "alive"})
 
     async def readyz(self, request: Request) -> Response:
         """GET /readyz: 200 once the default model answers; names what is loaded and refused."""
@@ -170,7 +179,7 @@ class Routes:
             "models": [f"{model.name}/{model.version}" for model in loaded],
             "refused": refused,
         }
-        return _json(content, 200 if ready else 503)
+        return json_reply(content, 200 if ready else 503)
 
     async def metrics(self, request: Request) -> Response:
         """GET /metrics: Prometheus' text format, of all workers."""
@@ -191,26 +200,6 @@ class Routes:
         if name not in STATIC_FILES:
             raise HTTPException(404)
         return FileResponse(STATIC_FOLDER / name)
-
-
-async def _unless_gone(
-    work: Awaitable[list[Classification | ZooError]], receive: Receive
-) -> list[Classification | ZooError]:
-    """Await ``work``; cancel it when the client leaves. Raises ClientDisconnect then."""
-    leaving = asyncio.ensure_future(_left(receive))
-    try:
-        with Interrupt() as interrupt:
-            leaving.add_done_callback(interrupt.trip)
-            return await work
-    except InterruptedByError:
-        raise ClientDisconnect from None
-    finally:
-        leaving.cancel()
-
-
-async def _left(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
 
 
 def _result(answer: Classification | ZooError) -> dict[str, object]:

@@ -46,6 +46,8 @@ def answer_error(request: Request, error: Exception) -> Response:
     failure = _as_zoo_error(request, error)
     facts["code"] = failure.code
     content = {**problem(failure), "request_id": facts["request_id"]}
+    if request.scope["path"].startswith("/v2"):
+        content["error"] = failure.detail  # what clients of the Open Inference Protocol read
     text = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
     response = LingeringResponse if request.scope.get(UNREAD) else Response
     answer = response(text, failure.http_status, media_type=MEDIA_TYPE)

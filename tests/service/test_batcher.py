@@ -47,6 +47,9 @@ class Log:
     def batch(self, crops: int) -> None:
         pass
 
+    def ran(self, crops: int, input_s: float, infer_s: float) -> None:
+        pass
+
     def dropped(self, reason: str) -> None:
         self.reasons[reason] += 1
 

@@ -31,6 +31,9 @@ class Log(Counter[str]):
     def batch(self, crops: int) -> None:
         self["batches"] += 1
 
+    def ran(self, crops: int, input_s: float, infer_s: float) -> None:
+        pass
+
     def dropped(self, reason: str) -> None:
         self[reason] += 1
 

@@ -212,7 +212,7 @@ async def test_a_device_short_of_memory_lowers_the_batches(
     inner._session = ShortOfMemory(inner._session)
     model.max_batch = 8  # whatever was learnt
     pool = Pool(1, "test")
-    model.open(pool, ModelObserver("lenet5"))
+    model.open(pool, ModelObserver("lenet5", "1"))
     admission = Admission(8, lambda _: None)
     with admission.acquire(8) as permit:
         answer = await model.batchers["model"].infer(crops, permit, perf_counter() + 60)

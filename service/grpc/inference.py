@@ -1,0 +1,231 @@
+"""inference.GRPCInferenceService: the Open Inference Protocol's messages. See docs/oip.md."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from time import perf_counter
+from typing import Any, TypeVar
+
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message import Message
+
+from service.dataplane import DataPlane
+from service.errors import BadParameter, ZooError
+from service.grpc.calls import Context
+from service.grpc.protos import oip_pb2 as messages
+from service.grpc.protos import oip_pb2_grpc
+from service.grpc.status import message_of
+from service.grpc.stream import Stream
+from service.oip import faces, server
+from service.oip.inference import MOST_ID_BYTES, Request, Response, infer
+from service.oip.parameters import Value, binary_size, wanted
+from service.oip.tensors import Tensor, from_binary, from_values, shape_of, to_binary
+
+TRANSPORT = "grpc"
+_CONTENTS = {"BYTES": "bytes_contents", "UINT8": "uint_contents"}
+"""Which field holds the values of an input that is not raw."""
+
+M = TypeVar("M", bound=Message)
+
+
+class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
+    """One method per call; what they mean is said in oip.proto."""
+
+    def __init__(self, plane: DataPlane) -> None:
+        self._plane = plane
+
+    async def ServerLive(  # noqa: N802
+        self, request: messages.ServerLiveRequest, context: Context
+    ) -> messages.ServerLiveResponse:
+        """The process answers."""
+        return messages.ServerLiveResponse(live=True)
+
+    async def ServerReady(  # noqa: N802
+        self, request: messages.ServerReadyRequest, context: Context
+    ) -> messages.ServerReadyResponse:
+        """Whether the default model answers."""
+        return messages.ServerReadyResponse(ready=self._plane.ready)
+
+    async def ModelReady(  # noqa: N802
+        self, request: messages.ModelReadyRequest, context: Context
+    ) -> messages.ModelReadyResponse:
+        """Whether it answers without being loaded first. Raises UnknownModel."""
+        ready = server.model_ready(self._plane, request.name, request.version or None)
+        return messages.ModelReadyResponse(ready=ready)
+
+    async def ServerMetadata(  # noqa: N802
+        self, request: messages.ServerMetadataRequest, context: Context
+    ) -> messages.ServerMetadataResponse:
+        """Name, version and extensions."""
+        return messages.ServerMetadataResponse(**server.metadata())
+
+    async def ModelMetadata(  # noqa: N802
+        self, request: messages.ModelMetadataRequest, context: Context
+    ) -> messages.ModelMetadataResponse:
+        """What it takes and yields. Raises UnknownModel, NotReady."""
+        face = faces.find(self._plane, request.name, request.version or None)
+        return _filled(faces.metadata(self._plane, face), messages.ModelMetadataResponse())
+
+    async def ModelConfig(  # noqa: N802
+        self, request: messages.ModelConfigRequest, context: Context
+    ) -> messages.ModelConfigResponse:
+        """Triton's model configuration. Raises UnknownModel, NotReady."""
+        face = faces.find(self._plane, request.name, request.version or None)
+        content = {"config": faces.config(self._plane, face)}
+        return _filled(content, messages.ModelConfigResponse())
+
+    async def ModelStatistics(  # noqa: N802
+        self, request: messages.ModelStatisticsRequest, context: Context
+    ) -> messages.ModelStatisticsResponse:
+        """Triton's statistics, of all workers. Raises UnknownModel."""
+        statistics = await server.model_statistics(
+            self._plane, request.name or None, request.version or None
+        )
+        return _filled({"model_stats": statistics}, messages.ModelStatisticsResponse())
+
+    async def ModelInfer(  # noqa: N802
+        self, request: messages.ModelInferRequest, context: Context
+    ) -> messages.ModelInferResponse:
+        """Answer one request. Raises ZooError."""
+        size = request.ByteSize()
+        try:
+            self._plane.bodies.take(size)
+        except ZooError as error:
+            self._plane.refused(TRANSPORT, error.code)
+            raise
+        try:
+            return _answer(await self._infer(request, context))
+        finally:
+            self._plane.bodies.give(size)
+
+    async def ModelStreamInfer(  # noqa: N802
+        self, request_iterator: AsyncIterator[messages.ModelInferRequest], context: Context
+    ) -> AsyncIterator[messages.ModelStreamInferResponse]:
+        """Requests and answers at the same time, each answer as soon as it is ready."""
+
+        async def answer(request: messages.ModelInferRequest) -> messages.ModelStreamInferResponse:
+            response = await self._infer(request, context)
+            message = _answer(response)
+            if response.final_response:
+                message.parameters["triton_final_response"].bool_param = True
+            return messages.ModelStreamInferResponse(infer_response=message)
+
+        stream = Stream(answer, failure, self._plane.bodies)
+        async for response in stream.answers(request_iterator):
+            yield response
+
+    async def RepositoryIndex(  # noqa: N802
+        self, request: messages.RepositoryIndexRequest, context: Context
+    ) -> messages.RepositoryIndexResponse:
+        """Every face of every version, and its state. Raises ManagementClosed."""
+        _check_repository(request.repository_name)
+        models = server.index(self._plane, ready_only=request.ready)
+        return _filled({"models": models}, messages.RepositoryIndexResponse())
+
+    async def RepositoryModelLoad(  # noqa: N802
+        self, request: messages.RepositoryModelLoadRequest, context: Context
+    ) -> messages.RepositoryModelLoadResponse:
+        """Load a model. Raises ManagementClosed and what loading it raises."""
+        _check_repository(request.repository_name)
+        await server.load(self._plane, request.model_name, _values(request.parameters))
+        return messages.RepositoryModelLoadResponse()
+
+    async def RepositoryModelUnload(  # noqa: N802
+        self, request: messages.RepositoryModelUnloadRequest, context: Context
+    ) -> messages.RepositoryModelUnloadResponse:
+        """Unload a model. Raises ManagementClosed, UnknownModel."""
+        _check_repository(request.repository_name)
+        await server.unload(self._plane, request.model_name, _values(request.parameters))
+        return messages.RepositoryModelUnloadResponse()
+
+    async def _infer(self, message: messages.ModelInferRequest, context: Context) -> Response:
+        seconds = self._plane.settings.deadline_ms / 1e3
+        left = context.time_remaining()
+        deadline = perf_counter() + (seconds if left is None else min(left, seconds))
+        try:
+            request = _request(message)
+        except ZooError as error:
+            self._plane.refused(TRANSPORT, error.code)
+            raise
+        return await infer(self._plane, request, transport=TRANSPORT, deadline=deadline)
+
+
+def failure(
+    request: messages.ModelInferRequest, error: ZooError
+) -> messages.ModelStreamInferResponse:
+    """The answer in a stream to a request that failed: why, and which one it was."""
+    empty = messages.ModelInferResponse(
+        model_name=request.model_name[: faces.MOST_NAME], id=request.id[:MOST_ID_BYTES]
+    )
+    text = f"[{error.code}] {message_of(error)}"
+    return messages.ModelStreamInferResponse(error_message=text, infer_response=empty)
+
+
+def _request(message: messages.ModelInferRequest) -> Request:
+    """Read a message. Raises BadParameter."""
+    raw = message.raw_input_contents
+    if raw and len(raw) != len(message.inputs):
+        raise BadParameter(
+            f"the request has {len(message.inputs)} inputs and {len(raw)} raw_input_contents"
+        )
+    return Request(
+        message.model_name,
+        message.model_version or None,
+        id=message.id,
+        parameters=_values(message.parameters),
+        inputs=[
+            _input(tensor, raw[index] if raw else None)
+            for index, tensor in enumerate(message.inputs)
+        ],
+        outputs=[wanted(output.name, _values(output.parameters)) for output in message.outputs],
+    )
+
+
+def _input(tensor: Any, raw: bytes | None) -> Tensor:
+    """``tensor`` is an InferInputTensor; ``raw`` its data, unless its contents hold them."""
+    name, datatype = tensor.name, tensor.datatype
+    shape = shape_of(name, tensor.shape)
+    size = binary_size(name, _values(tensor.parameters))
+    if raw is None:
+        field = _CONTENTS.get(datatype, "")
+        others = [used.name for used, _ in tensor.contents.ListFields() if used.name != field]
+        if others:
+            raise BadParameter(f"{others[0]} do not go with {name[:64]!r} of {datatype[:16]!r}")
+        values = getattr(tensor.contents, field) if field else ()
+        return from_values(name, datatype, shape, values)
+    if tensor.HasField("contents"):
+        raise BadParameter(f"the input {name[:64]!r} has both contents and raw_input_contents")
+    if size not in (None, len(raw)):
+        raise BadParameter(f"binary_data_size is {size}, {name[:64]!r} has {len(raw)} bytes")
+    return from_binary(name, datatype, shape, raw)
+
+
+def _values(parameters: Mapping[str, Any]) -> dict[str, Value]:
+    """The parameters as values, and those without one as absent."""
+    chosen = {name: each.WhichOneof("parameter_choice") for name, each in parameters.items()}
+    return {name: getattr(parameters[name], field) for name, field in chosen.items() if field}
+
+
+def _answer(response: Response) -> messages.ModelInferResponse:
+    return messages.ModelInferResponse(
+        model_name=response.model,
+        model_version=response.version,
+        id=response.id,
+        outputs=[
+            messages.ModelInferResponse.InferOutputTensor(
+                name=tensor.name, datatype=tensor.datatype, shape=tensor.shape
+            )
+            for tensor in response.outputs
+        ],
+        raw_output_contents=map(to_binary, response.outputs),
+    )
+
+
+def _filled(content: dict[str, Any], message: M) -> M:
+    ParseDict(content, message)
+    return message
+
+
+def _check_repository(name: str) -> None:
+    if name:
+        raise BadParameter(f"there is one repository, which has no name: {name[:64]!r} is unknown")

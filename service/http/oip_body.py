@@ -1,0 +1,231 @@
+"""Inference bodies of the protocol over REST: JSON, and binary data after it.
+
+A tensor whose parameters have ``binary_data_size`` has its data behind the JSON, in the order of
+the tensors; the header `HEADER_LENGTH` says where the JSON ends. What is BYTES in JSON is base64
+where it comes in (pictures are no text), and text where it goes out (labels are).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
+from typing import Any, NoReturn, TypeVar, cast
+
+from service.errors import BadParameter
+from service.oip.inference import Request, Response
+from service.oip.parameters import Value, Wanted, binary_size, wanted
+from service.oip.tensors import (
+    MOST_VALUES,
+    Tensor,
+    from_binary,
+    from_values,
+    shape_of,
+    to_binary,
+    to_values,
+)
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+_MOST_OUTPUTS = 16
+"""Tensors that a request may name: more than any model has."""
+_SHOWN = 64
+
+T = TypeVar("T")
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def read(model: str, version: str | None, body: bytes, header_length: str | None) -> Request:
+    """Read a body; ``header_length`` is the text of the header. Raises BadParameter.
+
+    A length of 0 says that there is no JSON: the body is the data of the only input.
+    """
+    length = _length(header_length, len(body))
+    if length == 0 and header_length is not None:
+        return Request(model, version, raw=body)
+    given = members(
+        parse(body if length == len(body) else body[:length]),
+        ("id", "parameters", "inputs", "outputs", "model_name", "model_version"),
+        "the request",
+    )
+    binary = _Binary(memoryview(body)[length:])
+    inputs = [_input(each, binary) for each in _items(given, "inputs")]
+    binary.check_used_up()
+    return Request(
+        model,
+        version,
+        id=_text(given, "id") or "",
+        parameters=_parameters(given),
+        inputs=inputs,
+        outputs=[_output(each) for each in _items(given, "outputs")],
+    )
+
+
+def write(response: Response) -> tuple[bytes, int | None]:
+    """The body of an answer, and the length of its JSON where binary data follows."""
+    parts: list[bytes] = []
+    outputs = []
+    for tensor, binary in zip(response.outputs, response.binary, strict=True):
+        output: dict[str, object] = {
+            "name": tensor.name,
+            "datatype": tensor.datatype,
+            "shape": tensor.shape,
+        }
+        if binary:
+            parts.append(to_binary(tensor))
+            output["parameters"] = {"binary_data_size": len(parts[-1])}
+        else:
+            output["data"] = to_values(tensor)
+        outputs.append(output)
+    content: dict[str, object] = {
+        "model_name": response.model,
+        "model_version": response.version,
+        **({"id": response.id} if response.id else {}),
+        "outputs": outputs,
+    }
+    text = _encode(content).encode()
+    return (b"".join((text, *parts)), len(text)) if parts else (text, None)
+
+
+def parse(text: bytes) -> object:
+    """Read JSON, UTF-8, no larger than can be read in some 10 ms. Raises BadParameter."""
+    if text.count(b",") > MOST_VALUES:
+        raise BadParameter(f"the JSON has more than {MOST_VALUES} values: send tensors in binary")
+    try:
+        return json.loads(text.decode(), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise BadParameter(f"the body is no JSON: {str(error)[:_SHOWN]}") from None
+
+
+def members(given: object, known: Sequence[str], owner: str) -> Mapping[str, Any]:
+    """The members of a JSON object; null stands for absent. Raises BadParameter."""
+    if not isinstance(given, dict):
+        raise BadParameter(f"{owner} must be a JSON object")
+    for name in given:
+        if name not in known:
+            raise BadParameter(
+                f"{owner} has no member {name[:_SHOWN]!r}; there are: {', '.join(known)}"
+            )
+    return {name: value for name, value in given.items() if value is not None}
+
+
+class _Binary:
+    """What comes after the JSON, taken off piece by piece."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+
+    def take(self, size: int) -> memoryview:
+        if size > len(self._data):
+            raise BadParameter(
+                f"binary_data_size is {size}, but {len(self._data)} bytes are left of the body"
+            )
+        piece, self._data = self._data[:size], self._data[size:]
+        return piece
+
+    def check_used_up(self) -> None:
+        if self._data:
+            raise BadParameter(f"{len(self._data)} bytes of the body belong to no input")
+
+
+def _length(text: str | None, most: int) -> int:
+    if text is None:
+        return most
+    if not (text.isascii() and text.isdigit() and len(text) <= 12 and int(text) <= most):
+        raise BadParameter(
+            f"{HEADER_LENGTH} is {text[:_SHOWN]!r}, it must be a whole number up to {most}, the "
+            "length of the body"
+        )
+    return int(text)
+
+
+def _input(given: object, binary: _Binary) -> Tensor:
+    known = ("name", "shape", "datatype", "parameters", "data")
+    tensor = members(given, known, "an input")
+    name, datatype = _needed(tensor, "name", _text), _needed(tensor, "datatype", _text)
+    shape = shape_of(name, _needed(tensor, "shape", _list))
+    size = binary_size(name, _parameters(tensor))
+    if size is not None:
+        if "data" in tensor:
+            raise BadParameter(f"the input {name[:_SHOWN]!r} has both data and binary_data_size")
+        return from_binary(name, datatype, shape, binary.take(size))
+    values = _flat(name, _needed(tensor, "data", _list), shape)
+    return from_values(name, datatype, shape, values, _from_base64)
+
+
+def _output(given: object) -> Wanted:
+    output = members(given, ("name", "parameters"), "an output")
+    return wanted(_needed(output, "name", _text), _parameters(output))
+
+
+def _flat(name: str, values: list[Any], shape: tuple[int, ...]) -> list[Any]:
+    """Values that may be nested as the shape is."""
+    for size in shape[1:]:
+        if not values or not isinstance(values[0], list):
+            break
+        if not all(isinstance(inner, list) and len(inner) == size for inner in values):
+            raise BadParameter(f"the data of {name[:_SHOWN]!r} is not nested as its shape is")
+        values = list(chain.from_iterable(values))
+    return values
+
+
+def _from_base64(value: object) -> bytes:
+    if not isinstance(value, str):
+        raise TypeError("an element is no text of base64")
+    return base64.b64decode(value, validate=True)
+
+
+def _items(given: Mapping[str, Any], name: str) -> list[Any]:
+    items = _list(given, name) or []
+    if len(items) > _MOST_OUTPUTS:
+        raise BadParameter(f"the request has more than {_MOST_OUTPUTS} {name}")
+    return items
+
+
+def _parameters(given: Mapping[str, Any]) -> dict[str, Value]:
+    parameters = given.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise BadParameter("parameters must be a JSON object")
+    for name, value in parameters.items():
+        if not isinstance(value, bool | int | float | str):
+            raise BadParameter(
+                f"the parameter {name[:_SHOWN]!r} must be a number, a text or a boolean"
+            )
+    return cast("dict[str, Value]", parameters)
+
+
+def _needed(
+    given: Mapping[str, Any], name: str, read_as: Callable[[Mapping[str, Any], str], T | None]
+) -> T:
+    value = read_as(given, name)
+    if value is None:
+        raise BadParameter(f"{name!r} is missing in an input or output")
+    return value
+
+
+def _text(given: Mapping[str, Any], name: str) -> str | None:
+    value = given.get(name)
+    if value is not None and not isinstance(value, str):
+        raise BadParameter(f"{name} must be a text")
+    if value is not None and not value.isascii():
+        _check_encodable(name, value)
+    return value
+
+
+def _check_encodable(name: str, value: str) -> None:
+    """JSON can escape half a surrogate pair, which UTF-8 cannot say."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise BadParameter(f"{name} is no text that UTF-8 can say") from None
+
+
+def _list(given: Mapping[str, Any], name: str) -> list[Any] | None:
+    value = given.get(name)
+    if value is not None and not isinstance(value, list):
+        raise BadParameter(f"{name} must be a list")
+    return value
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number")

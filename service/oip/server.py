@@ -1,0 +1,125 @@
+"""What the server says of itself, of its repository and of what its models have done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from service import __version__, statistics
+from service.dataplane import DataPlane
+from service.errors import BadParameter, NotReady
+from service.oip import faces
+from service.statistics import Duration, Statistics
+
+NAME = "imagenet-zoo-server"
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "statistics",
+)
+
+
+def metadata() -> dict[str, Any]:
+    """What GET /v2 and ServerMetadata say."""
+    return {"name": NAME, "version": __version__, "extensions": list(EXTENSIONS)}
+
+
+def model_ready(plane: DataPlane, name: str, version: str | None) -> bool:
+    """Whether it answers without being loaded first. Raises UnknownModel."""
+    try:
+        return faces.find(plane, name, version).model.ready
+    except NotReady:  # it was refused
+        return False
+
+
+async def model_statistics(
+    plane: DataPlane, name: str | None, version: str | None
+) -> list[dict[str, Any]]:
+    """Of one model or of all, of one version or of all: Triton's model_stats in its JSON form.
+
+    Both faces of a network share what it has done, so a list of all names each network once.
+    Raises UnknownModel.
+    """
+    if name is None:
+        chosen = plane.catalogue.models()
+    else:
+        versions = plane.catalogue.versions(faces.base(name))
+        chosen = [model for model in versions if version in (None, model.version)]
+        if not chosen or name.endswith(faces.SUFFIX):
+            faces.find(plane, name, version)
+
+    def read() -> list[dict[str, Any]]:
+        return [
+            _statistics(name or model.name, model.version, statistics.of(model.name, model.version))
+            for model in chosen
+        ]
+
+    return await asyncio.to_thread(read)
+
+
+def index(plane: DataPlane, *, ready_only: bool) -> list[dict[str, str]]:
+    """Every face of every version in the repository. Raises ManagementClosed."""
+    return [
+        {"name": name, "version": entry.version, "state": entry.state, "reason": entry.reason}
+        for entry in plane.index(ready_only)
+        for name in faces.names(plane, entry.name, entry.version)
+    ]
+
+
+async def load(plane: DataPlane, name: str, parameters: Mapping[str, object]) -> None:
+    """Load a model, by either face. Raises BadParameter, and what `DataPlane.load` raises."""
+    for key in parameters:
+        raise BadParameter(
+            f"the parameter {key[:64]!r} cannot be given: a model is loaded as it lies in the "
+            "repository"
+        )
+    await plane.load(faces.base(name))
+
+
+async def unload(plane: DataPlane, name: str, parameters: Mapping[str, object]) -> None:
+    """Unload a model, by either face: both go. Raises BadParameter and as `DataPlane.unload`."""
+    for key, value in parameters.items():
+        if key != "unload_dependents" or value is not False:
+            raise BadParameter(
+                f"the parameter {key[:64]!r} is not allowed: only 'unload_dependents': false, as "
+                "the networks of an ensemble are models of their own"
+            )
+    await plane.unload(faces.base(name))
+
+
+def _statistics(name: str, version: str, of: Statistics) -> dict[str, Any]:
+    none = Duration()
+    return {
+        "name": name,
+        "version": version,
+        "last_inference": of.last_ms,
+        "inference_count": of.inferences,
+        "execution_count": of.executions,
+        "inference_stats": {
+            "success": _duration(of.success),
+            "fail": _duration(of.fail),
+            "queue": _duration(of.queue),
+            "compute_input": _duration(of.compute_input),
+            "compute_infer": _duration(of.compute_infer),
+            "compute_output": _duration(of.compute_output),
+            "cache_hit": _duration(none),
+            "cache_miss": _duration(none),
+        },
+        "batch_stats": [
+            {
+                "batch_size": batch.crops,
+                "compute_input": _duration(batch.compute_input),
+                "compute_infer": _duration(batch.compute_infer),
+                "compute_output": _duration(batch.compute_output),
+            }
+            for batch in of.batches
+        ],
+    }
+
+
+def _duration(of: Duration) -> dict[str, int]:
+    return {"count": of.count, "ns": of.ns}
