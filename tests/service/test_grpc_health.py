@@ -15,7 +15,7 @@ from tests.server import Server, serving
 States = health_pb2.HealthCheckResponse
 QUICK = {"zoo_default_model": "lenet5", "zoo_load": "used"}
 SECONDS = 15
-"""Patience; a stop with nothing in flight takes half a second, its grace is 30 (ZOO_DEADLINE_MS)."""
+"""Patience; a stop with nothing in flight takes half a second, the grace is ZOO_DEADLINE_MS."""
 
 
 @pytest.fixture
