@@ -70,7 +70,7 @@ $(TEST_ENV)/.installed: pyproject.toml
 
 $(CLIENTS_ENV)/.installed: tests/clients/requirements.txt
 	$(PYTHON) -m venv $(CLIENTS_ENV)
-	$(CLIENTS_ENV)/bin/python $(PIP) install --quiet --requirement $<
+	$(CLIENTS_ENV)/bin/python $(PIP) install --quiet --no-compile --requirement $<
 	touch $@
 
 clean:
