@@ -9,6 +9,7 @@ everything else should be a 429, and soon.
 from __future__ import annotations
 
 import argparse
+import heapq
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 
 from loadtests import bench, client, plots, server
 from loadtests.limit import http, pictures
+from service.engine.cores import available_cores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,6 +53,21 @@ def poisson(rate: float, seconds: float, seed: int) -> list[float]:
     """Arrival times of requests that know nothing of each other."""
     gaps = np.random.default_rng(seed).exponential(1 / rate, int(rate * seconds))
     return [float(moment) for moment in np.cumsum(gaps)]
+
+
+def ideal_p99(cores: int, load: float = LOAD, arrivals: int = 200_000, seed: int = 0) -> float:
+    """The 99th percentile of what a request takes behind one queue, in times of its service alone.
+
+    Requests come at random; each takes one of ``cores`` servers for the same time, and nothing
+    else costs anything: what no service can be better than (the queue M/D/c of queueing theory).
+    """
+    free = [0.0] * cores  # a heap: when each server is free
+    took = []
+    for moment in poisson(load * cores, arrivals / (load * cores), seed):
+        end = max(moment, free[0]) + 1.0
+        heapq.heapreplace(free, end)
+        took.append(end - moment)
+    return float(np.percentile(took, 99))
 
 
 def measure(port: int, rounds: int, seconds: float) -> list[Round]:
@@ -101,6 +118,7 @@ def rows(measured: Sequence[Round]) -> list[dict[str, object]]:
         "p99 at 70 %, Poisson / unloaded median": [
             each.poisson_p99_ms / each.median_ms for each in measured
         ],
+        "the same of an ideal queue / unloaded median": [ideal_p99(available_cores())],
         "in time at 3x overload / peak": [each.in_time / each.peak for each in measured],
         "429 at 3x overload, p99 in ms": [each.refusal_p99_ms for each in measured],
         "neither 200 nor 429 at 3x overload, share": [

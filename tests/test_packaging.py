@@ -61,6 +61,15 @@ def test_nothing_below_a_transport_imports_one() -> None:
         assert not any(n.startswith(("service.http", "starlette")) for n in imports(path)), path
 
 
+def test_only_the_grpc_skin_imports_grpc() -> None:
+    for path in (ROOT / "service").rglob("*.py"):
+        if "grpc" in path.relative_to(ROOT).parts or path.name == "app.py":
+            continue
+        named = [n for n in imports(path) if n.split(".")[0] in ("grpc", "google")]
+        assert not named, (path, named)
+        assert not any(n.startswith("service.grpc") for n in imports(path)), path
+
+
 def test_a_running_service_has_not_loaded_torch() -> None:
     code = "import service.app, sys; print([m for m in sys.modules if m.startswith('torch')])"
     done = subprocess.run(

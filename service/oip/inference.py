@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from time import perf_counter
@@ -145,7 +146,7 @@ def _from_raw(face: Face, raw: bytes) -> Tensor:
     if not face.crops:
         return Tensor(spec.name, spec.datatype, (1,), [raw])
     crop = spec.shape[1:]
-    size = int(np.prod(crop))
+    size = math.prod(crop)
     if not raw or len(raw) % size:
         raise BadParameter(f"the body has {len(raw)} bytes, crops of {list(crop)} have {size} each")
     return from_binary(spec.name, spec.datatype, (len(raw) // size, *crop), raw)

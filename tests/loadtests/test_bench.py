@@ -283,3 +283,9 @@ def _command(module: str, *arguments: Path) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=120,
     )
+
+
+def test_the_tail_of_an_ideal_queue() -> None:
+    assert overload.ideal_p99(2, load=0.001) == pytest.approx(1.0, abs=0.01)
+    tails = [overload.ideal_p99(cores, arrivals=20_000) for cores in (1, 2, 4)]
+    assert tails[0] > tails[1] > tails[2] > 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -323,3 +324,10 @@ def test_port_0_serves_no_grpc(tmp_path: Path) -> None:
         assert server.classify(PICTURES["chelsea"]).status_code == 200
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", 3001)) != 0
+
+
+def test_the_page_has_every_error_with_its_statuses() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    rows = re.findall(r"^\| (\d{3}) \| (\w+) \| `(\w+)` \|", page, re.MULTILINE)
+    expected = {(str(e.http_status), e.grpc_status, e.code) for e in ALL if e.http_status != 500}
+    assert set(rows) == expected

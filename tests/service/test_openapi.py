@@ -8,6 +8,7 @@ import pytest
 from service.errors import ALL
 from tests.photographs import COFFEE
 from tests.server import ROOT, Server
+from tests.service.oip_client import base64_input, post
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +44,36 @@ def check(document: dict, path: str, method: str, reply: object) -> None:
 def test_every_get_route(server: Server, document: dict) -> None:
     for path, item in document["paths"].items():
         if "get" in item:
-            reply = server.client.get(path.replace("{name}", "lenet5"))
+            reply = server.client.get(path.replace("{name}", "lenet5").replace("{version}", "1"))
             assert reply.status_code == 200
             check(document, path, "get", reply)
     check(document, "/models/{name}", "get", server.client.get("/models/nobody"))
+
+
+def test_every_post_of_the_inference_protocol(server: Server, document: dict) -> None:
+    described = {path for path in document["paths"] if path.startswith("/v2")}
+    inputs = [base64_input(COFFEE.read_bytes())]
+    outputs = [{"name": "labels"}]
+    request = {"id": "x", "parameters": {"top_k": 2}, "inputs": inputs, "outputs": outputs}
+    for body in (request, {"inputs": inputs}):
+        components = document["components"]
+        schema = nullable({**components["schemas"]["OipRequest"], "components": components})
+        jsonschema.validate(body, schema, jsonschema.Draft202012Validator)
+        for path in ("/v2/models/{name}/infer", "/v2/models/{name}/versions/{version}/infer"):
+            reply = post(server, "lenet5" + ("/versions/1" if "version" in path else ""), body)
+            assert reply.status_code == 200
+            check(document, path, "post", reply)
+    path = "/v2/models/{name}/infer"
+    for body in ({"inputs": [base64_input(b"text")]}, {"parameters": {"x": 1}, "inputs": inputs}):
+        check(document, path, "post", post(server, "lenet5", body))
+    check(document, path, "post", post(server, "nobody", request))
+    binary = {"parameters": {"binary_data_output": True}, "inputs": inputs}
+    check(document, path, "post", post(server, "lenet5", binary))
+    for path in described:
+        if "repository" in path:
+            reply = server.client.post(path.replace("{name}", "lenet5"))
+            check(document, path, "post", reply)
+    check(document, "/v2/models/{name}", "get", server.client.get("/v2/models/nobody"))
 
 
 def test_every_body_of_classify(server: Server, document: dict) -> None:
@@ -118,10 +145,13 @@ def test_every_code_is_described(document: dict) -> None:
 
 
 def test_the_written_api_has_every_code_and_route(document: dict) -> None:
-    text = (ROOT / "docs" / "api.md").read_text()
+    text = (ROOT / "docs" / "api.md").read_text() + (ROOT / "docs" / "oip.md").read_text()
     for error in ALL:
         if error.http_status != 500:  # never by what a client sends
             assert f"| {error.http_status} | `{error.code}` |" in text
     for path, item in document["paths"].items():
         for method in item:
-            assert f"{method.upper()} {path}" in text
+            either = path.replace("/versions/{version}", "").replace(
+                "/v2/models/{name}", "/v2/models/{name}[/versions/{version}]"
+            )
+            assert f"{method.upper()} {either}" in text
