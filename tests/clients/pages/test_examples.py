@@ -1,4 +1,4 @@
-"""Every example of docs/clients.md does what the page says that it prints."""
+"""Every example of docs/clients.md prints what the page says; those of docs/oip.md work."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.clients.conftest import PYTHON
 from tests.server import ROOT, Server
 
 PAGE = ROOT / "docs" / "clients.md"
+OF_THE_PROTOCOL = ROOT / "docs" / "oip.md"
 TOOLS = ("curl", "grpcurl")
 TIMING = re.compile(r'"timing_ms":\{[^}]*\}')
 NUMBER = re.compile(r"(\d+\.\d+)")
@@ -35,10 +36,10 @@ class Example:
     prints: str
 
 
-def blocks() -> list[tuple[str, str, str]]:
+def blocks(page: Path) -> list[tuple[str, str, str]]:
     """Section, language and text of each fenced block."""
     found, section = [], ""
-    for match in re.finditer(r"^## ([^\n]+)$|^```(\w+)\n(.*?)^```$", PAGE.read_text(), re.M | re.S):
+    for match in re.finditer(r"^## ([^\n]+)$|^```(\w+)\n(.*?)^```$", page.read_text(), re.M | re.S):
         section = match[1] or section
         if match[2]:
             found.append((section, match[2], match[3]))
@@ -47,7 +48,7 @@ def blocks() -> list[tuple[str, str, str]]:
 
 def examples() -> list[Example]:
     """Each block of code with what it prints."""
-    found = blocks()
+    found = blocks(PAGE)
     return [
         Example(section, language, code, found[place + 1][2])
         for place, (section, language, code) in enumerate(found)
@@ -66,24 +67,22 @@ def parts(text: str) -> tuple[list[str], list[float]]:
 
 
 def test_every_block_is_an_example_or_what_it_prints() -> None:
-    languages = [language for _, language, _ in blocks()]
+    languages = [language for _, language, _ in blocks(PAGE)]
     assert len(languages) >= 30
     assert set(languages[::2]) == {"sh", "python"}
     assert set(languages[1::2]) == {"text"}
 
 
-@pytest.mark.parametrize("example", examples(), ids=name)
-def test_an_example_prints_what_the_page_says(
-    server: Server, folder: Path, example: Example
-) -> None:
+def printed(server: Server, folder: Path, language: str, code: str) -> str:
+    """What the code prints when it runs where the pictures are. It must not fail."""
     for tool in TOOLS:
-        if example.language == "sh" and tool in example.code and not shutil.which(tool, path=PATH):
+        if language == "sh" and tool in code and not shutil.which(tool, path=PATH):
             pytest.skip(f"{tool} is not installed")
-    code = example.code.replace("localhost:3000", server.url.removeprefix("http://"))
+    code = code.replace("localhost:3000", server.url.removeprefix("http://"))
     code = code.replace("localhost:3001", server.grpc_address)
     command = {"sh": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
     done = subprocess.run(
-        [*command[example.language], code],
+        [*command[language], code],
         cwd=folder,
         env={**os.environ, "PATH": PATH, "PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -91,10 +90,24 @@ def test_an_example_prints_what_the_page_says(
         timeout=SECONDS,
     )
     assert done.returncode == 0, done.stderr
-    words, numbers = parts(done.stdout)
+    return done.stdout
+
+
+@pytest.mark.parametrize("example", examples(), ids=name)
+def test_an_example_prints_what_the_page_says(
+    server: Server, folder: Path, example: Example
+) -> None:
+    words, numbers = parts(printed(server, folder, example.language, example.code))
     shown_words, shown_numbers = parts(example.prints)
     assert words == shown_words
     assert numbers == pytest.approx(shown_numbers, abs=TOLERANCE)
+
+
+def test_the_examples_of_the_protocol_classify_a_cat(server: Server, folder: Path) -> None:
+    found = blocks(OF_THE_PROTOCOL)
+    assert {language for _, language, _ in found} == {"sh", "python"}
+    for _, language, code in found:
+        assert "tiger cat" in printed(server, folder, language, code)
 
 
 def test_bentoml_s_own_client_does_not_fit(server: Server) -> None:
