@@ -22,10 +22,11 @@ from export.dataset import Sample
 from export.errors import ExportError
 from service import repository
 from service.catalogue import Answerer
-from service.dataplane import DataPlane, Query
+from service.dataplane import DataPlane
 from service.ensemble import PROTOCOL_NAME
 from service.errors import Overloaded, ZooError
 from service.manifest import EnsembleManifest, Manifest
+from service.query import Query
 from service.repository import Label, RefusedModelError
 from service.settings import Settings
 
@@ -84,7 +85,7 @@ class InProcess(Subject):
         """Load the model alone. Raises ExportError when it cannot be used."""
         if not (models / name).is_dir():
             raise ExportError(f"{models} has no model {name}")
-        plane = DataPlane(Settings(models=models, default_model=name))
+        plane = DataPlane(Settings(models=models, default_model=name, watch_seconds=0))
         await plane.start(only=_with_members(models, name))
         try:
             return cls(plane, plane.catalogue.model(name), protocol)

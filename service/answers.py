@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -56,17 +55,6 @@ class Inference:
     outputs: Outputs
     labels: Sequence[Label]
     """What the columns of the outputs mean."""
-
-
-@dataclass(frozen=True, slots=True)
-class IndexEntry:
-    """One version in the repository, in the words of Triton's repository extension."""
-
-    name: str
-    version: str
-    state: Literal["READY", "LOADING", "UNAVAILABLE"]
-    reason: str
-    """Why it is not ready; empty where it is."""
 
 
 def top_predictions(

@@ -3,91 +3,46 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 
-from service import metrics, repository
+from service import metrics
 from service.engine.admission import Permit
 from service.engine.pool import Pool
 from service.ensemble import Ensemble
 from service.errors import NotReady, UnknownModel
-from service.loader import Loader, Superseded, hold, let_go
+from service.index import IndexEntry, entries, failure
+from service.loader import Loader, Used
 from service.manifest import EnsembleManifest
 from service.network import Network
-from service.repository import RefusedModelError, Version
+from service.policy import Policy, parse
+from service.repository import RefusedModelError
+from service.rollout import Ahead, roll_out
 from service.settings import Settings
+from service.shelf import Answerer as Answerer
+from service.shelf import Entry, Shelf
+from service.shelf import Refusal as Refusal
+from service.watch import Changes
 
 logger = logging.getLogger("zoo.catalogue")
 
-Answerer = Network | Ensemble
-"""What can answer a request."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A version on disk that is not served, and why."""
-
-    name: str
-    version: str
-    reason: str
-
-
-class Used:
-    """What `Catalogue.use` gives; costs next to nothing where the networks are loaded."""
-
-    __slots__ = ("_answerer", "_deadline", "_loader", "_permit")
-
-    def __init__(
-        self, loader: Loader, answerer: Answerer, deadline: float, permit: Permit | None
-    ) -> None:
-        self._loader = loader
-        self._permit = permit
-        self._answerer = answerer
-        self._deadline = deadline
-
-    async def __aenter__(self) -> None:
-        hold(self._answerer.networks)
-        if not self._answerer.ready:
-            try:
-                await self._load()
-            except BaseException:
-                let_go(self._answerer.networks)
-                raise
-
-    async def __aexit__(self, *failure: object) -> None:
-        let_go(self._answerer.networks)
-
-    async def _load(self) -> None:
-        if self._permit is not None:
-            self._permit.park()
-        await self._loader.load(self._answerer, self._deadline)
-        if self._permit is not None:
-            self._permit.resume()
-
 
 class Catalogue:
-    """Every version of the repository, by model and version, the newest last."""
+    """The models of the repository, each with its versions. Lives in one event loop."""
 
     def __init__(self, settings: Settings, changed: Callable[[], None] = lambda: None) -> None:
-        """``changed`` is called when a version was loaded, unloaded or refused."""
+        """``changed`` is called when a version was loaded, unloaded, refused or replaced."""
         self._settings = settings
         self._tell = changed
-        self._versions: dict[str, dict[str, Answerer | Refusal]] = {}
+        self._shelves: dict[str, Shelf] = {}
+        self._wishes: dict[str, tuple[bool, Policy | None]] = {}
+        """What operators want of models, there or not: unloaded or not, and which versions."""
 
     def __contains__(self, name: str) -> bool:
-        return name in self._versions
+        return name in self._shelves
 
-    async def start(self, pool: Pool, only: Container[str] | None = None) -> None:
-        """Read every manifest, or those of the models in ``only``; load what the settings say."""
-        self._read(only)
+    def open(self, pool: Pool) -> None:
+        """Begin: ``pool`` computes what the networks accept."""
         self._loader = Loader(self._settings, pool, self._changed)
-        await self._load_newest(self._settings.default_model, keep=True)
-        for name in self._settings.loaded_names:
-            await self._load_newest(name)
-        if self._settings.load_all:
-            for network in self.models():
-                if isinstance(network, Network):
-                    await self._load_at_start(network)
 
     async def close(self) -> None:
         """Finish what every network has accepted."""
@@ -100,143 +55,218 @@ class Catalogue:
 
         Entering raises DeadlineExceeded when that takes until ``deadline``
         (``time.perf_counter``), NotReady when there is no room, Superseded when this version
-        turned out to be broken.
+        turned out to be broken or was replaced meanwhile.
         """
         return Used(self._loader, answerer, deadline, permit)
 
+    def names(self) -> list[str]:
+        """The models, in order."""
+        return sorted(self._shelves)
+
     def models(self) -> list[Answerer | Refusal]:
-        """Every version in the repository, by name and version."""
-        return [model for versions in self._versions.values() for model in versions.values()]
+        """Every version that is served or refused, by name and version."""
+        return [model for name in self.names() for model in self._shelves[name].listed()]
 
     def versions(self, name: str) -> list[Answerer | Refusal]:
         """Every version of one model, the newest last. Raises UnknownModel."""
-        if name not in self._versions:
-            there = ", ".join(self._versions) or "none"
-            raise UnknownModel(f"there is no model {name!r}; there are: {there}")
-        return list(self._versions[name].values())
+        return self._shelf(name).listed()
+
+    def index(self) -> list[IndexEntry]:
+        """Every version on disk or in memory, by name and version."""
+        shelves = [self._shelves[name] for name in self.names()]
+        return [entry for shelf in shelves for entry in entries(shelf)]
 
     def has_ready(self, name: str) -> bool:
         """Whether some version of this model is loaded."""
-        versions = self._versions.get(name, {}).values()
-        return any(not isinstance(model, Refusal) and model.ready for model in versions)
+        shelf = self._shelves.get(name)
+        return shelf is not None and any(one.ready for one in shelf.served.values())
 
     def model(self, name: str, version: str | None = None) -> Answerer:
         """The version that answers, loaded or not: the newest that is served, or the named one.
 
-        Raises UnknownModel when it is not in the repository, NotReady when it was refused.
+        Raises UnknownModel when it is not in the repository, NotReady when it was refused or
+        unloaded by its operator.
         """
-        versions = self.versions(name)
-        if version is not None:
-            versions = [model for model in versions if model.version == version]
-            if not versions:
-                there = ", ".join(self._versions[name])
-                raise UnknownModel(f"model {name!r} has no version {version!r}; it has: {there}")
-        for candidate in reversed(versions):
-            if not isinstance(candidate, Refusal):
-                return candidate
-        refusal = versions[-1]
-        assert isinstance(refusal, Refusal)  # noqa: S101
-        raise NotReady(f"model {name!r} version {refusal.version} was refused: {refusal.reason}")
+        return self._shelf(name).model(version)
 
-    def _read(self, only: Container[str] | None) -> None:
-        ensembles: list[tuple[Version, EnsembleManifest]] = []
-        for found in repository.find(self._settings.models):
-            if only is not None and found.name not in only:
-                continue
-            waiting = Refusal(found.name, found.version, "it is itself an ensemble")
-            self._versions.setdefault(found.name, {})[found.version] = waiting
-            try:
-                manifest = repository.read(found)
-            except RefusedModelError as error:
-                self._refuse(found, error)
-                continue
-            if isinstance(manifest, EnsembleManifest):
-                ensembles.append((found, manifest))
-            else:
-                self._know(Network(found, manifest, self._settings.of_model(found.name)))
-        for found, ensemble in ensembles:
-            self._assemble(found, ensemble)
+    def needed_by_default(self, name: str) -> bool:
+        """Whether the default model is this one, or has it as a member."""
+        shelf = self._shelves.get(self._settings.default_model)
+        members = [] if shelf is None or shelf.front is None else shelf.front.networks
+        return name in {self._settings.default_model, *(network.name for network in members)}
 
-    async def _load_newest(self, name: str, *, keep: bool = False) -> None:
-        """Load the version that answers, which is an older one where the newest is broken."""
-        while self._is_served(name):
-            newest = self.model(name)
-            for network in newest.networks:
-                network.kept = network.kept or keep
-            if await self._load_at_start(newest):
-                return
+    def follow(self, changes: Changes) -> set[str]:
+        """Take over what a look at the repository found; the models that it touches.
 
-    async def _load_at_start(self, answerer: Answerer) -> bool:
-        """Load it unless another would have to go; whether it is not broken."""
-        kept = all(network.kept for network in answerer.networks)
-        if not kept and not self._loader.fits(answerer):
-            logger.info("%s waits for its first use: ZOO_MODEL_MEMORY_MB is full", answerer.name)
-            return True
-        try:
-            await self._loader.load(answerer)
-        except NotReady as error:
-            logger.warning("%s is not loaded: %s", answerer.name, error.detail)
-        except Superseded:
-            return False
-        return True
+        What answers goes on until its successor is loaded, which `roll_out` does.
+        """
+        for found, manifest in changes.arrived:
+            self._shelf_for(found.name).put(Entry(found, manifest))
+        for found, reason in changes.broken:
+            self._shelf_for(found.name).refuse(found.version, reason)
+        for found in changes.gone:
+            self._shelf_for(found.name).remove(found.version)
+        everything = [*changes.arrived, *changes.broken]
+        touched = {found.name for found, _ in everything} | {found.name for found in changes.gone}
+        if touched:
+            self._arrange(touched)
+        return touched
 
-    def _is_served(self, name: str) -> bool:
-        """Whether some version of this model is not refused."""
-        return any(not isinstance(m, Refusal) for m in self._versions.get(name, {}).values())
+    def wish(self, name: str, *, closed: bool, policy: Policy | None) -> None:
+        """An operator unloads a model or wants it; ``policy``: of these versions."""
+        self._wishes[name] = (closed, policy)
+        if name in self._shelves:
+            self._heed(self._shelves[name])
+            self._arrange([name])
 
-    def _know(self, model: Answerer) -> None:
-        self._versions[model.name][model.version] = model
-        metrics.MODEL_READY.labels(model.name, model.version).set(int(model.ready))
-        self._tell()
+    async def roll_out(self, name: str, *, asked: bool = False) -> None:
+        """Load what is to answer, beside what does, and what is loaded ahead of its use.
 
-    def _refuse(self, found: Version | Answerer, error: Exception) -> None:
-        logger.error("refused %s version %s: %s", found.name, found.version, error)
-        refusal = Refusal(found.name, found.version, str(error))
-        self._versions[found.name][found.version] = refusal
-        metrics.MODEL_READY.labels(found.name, found.version).set(0)
-        self._tell()
+        ``asked``: an operator wants it loaded, so idle models may be unloaded for it.
+        """
+        if name not in self._shelves:
+            return
+        chosen = self._wishes.get(name, (False, None))[1] is not None
+        ahead: Ahead = "nothing"
+        if self._settings.load_all or (asked and chosen):
+            ahead = "all"
+        elif asked or name in (self._settings.default_model, *self._settings.loaded_names):
+            ahead = "front"
+        await roll_out(self._shelves[name], self._loader, ahead, asked=asked)
 
-    def _assemble(self, found: Version | Ensemble, manifest: EnsembleManifest) -> None:
-        """Put an ensemble together from what is served now, or refuse it."""
-        try:
-            ensemble = Ensemble(manifest, self._network)
-            ensemble.compare_labels()
-            self._know(ensemble)
-        except RefusedModelError as error:
-            self._refuse(found, error)
+    def unfinished(self) -> list[str]:
+        """Models where something is to take another's place and is not ready."""
+        return [name for name, shelf in self._shelves.items() if any(shelf.beside())]
+
+    async def emptied(self, name: str) -> None:
+        """Wait until what is not served of a model any more has finished and is unloaded."""
+        await self._loader.swept(name)
+
+    def failure(self, name: str) -> str | None:
+        """Why the newest version that the policy names does not answer, or None where it does."""
+        return failure(self._shelf(name))
+
+    def _shelf(self, name: str) -> Shelf:
+        if name not in self._shelves:
+            there = ", ".join(self.names()) or "none"
+            raise UnknownModel(f"there is no model {name!r}; there are: {there}")
+        return self._shelves[name]
+
+    def _shelf_for(self, name: str) -> Shelf:
+        if name not in self._shelves:
+            kept = name == self._settings.default_model
+            self._shelves[name] = Shelf(name, Policy(), self._make, kept=kept)
+            self._heed(self._shelves[name])
+        return self._shelves[name]
+
+    def _heed(self, shelf: Shelf) -> None:
+        closed, policy = self._wishes.get(shelf.name, (False, None))
+        shelf.closed = closed
+        shelf.policy = policy or parse(str(self._settings.of_model(shelf.name).versions))
+
+    def _make(self, entry: Entry) -> Answerer:
+        """What answers for a version. Raises RefusedModelError."""
+        if isinstance(entry.manifest, EnsembleManifest):
+            return self._ensemble(entry)
+        return Network(entry.found, entry.manifest, self._settings.of_model(entry.found.name))
+
+    def _ensemble(self, entry: Entry) -> Ensemble:
+        assert isinstance(entry.manifest, EnsembleManifest)  # noqa: S101
+        ensemble = Ensemble(entry.found, entry.manifest, self._network)
+        ensemble.compare_labels()
+        return ensemble
+
+    def _network(self, name: str, version: str | None) -> Network:
+        shelf = self._shelf(name)
+        if shelf.has_ensembles and not shelf.closed:
+            raise NotReady(f"model {name!r} is itself an ensemble")
+        model = shelf.model(version)
+        assert isinstance(model, Network)  # noqa: S101
+        return model
 
     def _changed(self, network: Network, error: Exception | None) -> None:
         """A network was loaded or unloaded, or is broken: so are the ensembles that need it."""
-        labels = (network.name, network.version)
-        metrics.MODEL_BYTES.labels(*labels).set(network.estimated_bytes if network.ready else 0)
-        if network.ready:
-            metrics.MODEL_MAX_BATCH.labels(*labels).set(network.model.max_batch)
-            for provider, nodes in network.model.nodes.items():
-                metrics.MODEL_NODES.labels(*labels, provider).set(nodes)
-        if error is None:
-            self._know(network)
-        else:
+        touched = {network.name}
+        if error is not None:
             network.superseded = True
-            self._refuse(network, error)
-        for ensemble in self.models():
-            if isinstance(ensemble, Ensemble) and network in ensemble.networks:
-                self._update(ensemble, broken=error is not None)
+            if network.name in self._shelves:
+                self._shelves[network.name].refuse_answerer(network, str(error))
+        for shelf in self._shelves.values():
+            for ensemble in shelf.ensembles():
+                if network in ensemble.networks:
+                    touched.add(shelf.name)
+                    try:
+                        ensemble.compare_labels()
+                    except RefusedModelError as unlike:
+                        shelf.refuse_answerer(ensemble, str(unlike))
+        self._arrange(touched)
 
-    def _update(self, ensemble: Ensemble, *, broken: bool) -> None:
-        """Follow a change of a member; where it is broken, an older version may take its place."""
-        if broken:
-            ensemble.superseded = True
-            self._assemble(ensemble, ensemble.manifest)
-            return
-        try:
-            ensemble.compare_labels()
-            self._know(ensemble)
-        except RefusedModelError as error:
-            ensemble.superseded = True
-            self._refuse(ensemble, error)
+    def _arrange(self, names: Iterable[str]) -> None:
+        """Arrange these, then the ensembles of what has changed, and let go of the rest."""
+        shelves = [self._shelves[name] for name in names if name in self._shelves]
+        changed = set()
+        for shelf in sorted(shelves, key=lambda one: one.has_ensembles):
+            if shelf.arrange():
+                changed.add(shelf.name)
+        for shelf in self._shelves.values():
+            self._follow_members(shelf, changed)
+        for name in [shelf.name for shelf in shelves if not shelf.versions()]:
+            del self._shelves[name]
+        front = self._shelves[self._settings.default_model].front if self._has_default() else None
+        kept = set() if front is None else set(front.networks)
+        self._loader.keep(kept)
+        self._loader.sweep(self._needed)
+        self._report()
+        self._tell()
 
-    def _network(self, name: str, version: str | None) -> Network:
-        model = self.model(name, version)
-        if not isinstance(model, Network):
-            raise NotReady(f"model {name!r} is itself an ensemble")
-        return model
+    def _report(self) -> None:
+        """Let the metrics follow."""
+        there = self.models()
+        metrics.only({(one.name, one.version) for one in there})
+        for one in there:
+            ready = not isinstance(one, Refusal) and one.ready
+            size = one.estimated_bytes if ready and isinstance(one, Network) else 0
+            metrics.version(one.name, one.version, ready=ready, size=size)
+            if ready and isinstance(one, Network):
+                metrics.MODEL_MAX_BATCH.labels(one.name, one.version).set(one.model.max_batch)
+                for provider, nodes in one.model.nodes.items():
+                    metrics.MODEL_NODES.labels(one.name, one.version, provider).set(nodes)
+
+    def _has_default(self) -> bool:
+        return self._settings.default_model in self._shelves
+
+    def _follow_members(self, shelf: Shelf, changed: set[str]) -> None:
+        """Put ensembles together anew of which a member ``changed``."""
+        if any(_members(entry.manifest) & changed for entry in shelf.waiting.values()):
+            shelf.reconsider()
+            shelf.arrange()
+        for old in shelf.ensembles():
+            if not _members(old.manifest) & changed:
+                continue
+            try:
+                new = self._ensemble(Entry(old.found, old.manifest))
+            except RefusedModelError as error:
+                if old.ready and shelf.name == self._settings.default_model:
+                    logger.error("%s goes on as it was: %s", shelf.name, error)
+                else:
+                    shelf.refuse_answerer(old, str(error))
+            else:
+                if new.networks != old.networks:
+                    shelf.replace(old, new)
+            shelf.arrange()
+
+    def _needed(self) -> set[Network]:
+        """The networks that a request may still find."""
+        return {
+            network
+            for shelf in self._shelves.values()
+            if not shelf.closed
+            for answerer in shelf.answerers()
+            for network in answerer.networks
+        }
+
+
+def _members(manifest: object) -> set[str]:
+    if isinstance(manifest, EnsembleManifest):
+        return {member.model for member in manifest.members}
+    return set()

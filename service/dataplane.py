@@ -11,30 +11,31 @@ import gc
 import logging
 from collections.abc import Callable, Container, Coroutine, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from service import compiled, metrics
-from service.answers import Classification, IndexEntry, Inference, Timing
+from service.answers import Classification, Inference, Timing
 from service.bodies import BodyBudget
-from service.catalogue import Answerer, Catalogue, Refusal
+from service.catalogue import Answerer, Catalogue
 from service.engine.admission import Admission
 from service.engine.pool import Pool
 from service.ensemble import PROTOCOL_NAME, Ensemble, Part, network_of, parts_of
-from service.errors import BadParameter, BodyTooLarge, Internal, ManagementClosed, ZooError
+from service.errors import BodyTooLarge, Internal, NotReady, UnknownModel, ZooError
+from service.follower import Follower
+from service.index import IndexEntry
 from service.job import Job, Rules
 from service.loader import Superseded
-from service.pictures import Exif
+from service.management import Management
 from service.preprocessing import Crops
+from service.query import Query
 from service.settings import Settings
 from service.tally import Tally
 
 logger = logging.getLogger("zoo.dataplane")
 
-DEFAULT_TOP_K = 5
 GC_THRESHOLD = 20_000
 """Containers made between two collections: some hundred requests; Python's own 700 are a few."""
 
@@ -42,17 +43,6 @@ READY_MADE = "ready_made"
 """What the metrics name as the protocol of crops that the client cut itself."""
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Query:
-    """What a client may ask for besides its pictures; None stands for the default."""
-
-    model: str | None = None
-    version: str | None = None
-    protocol: str | None = None
-    top_k: int = DEFAULT_TOP_K
-    exif: Exif = "apply"
 
 
 class _Request(NamedTuple):
@@ -75,6 +65,8 @@ class DataPlane:
         )
         self.bodies = BodyBudget(settings.max_bodies_bytes)
         self.catalogue = Catalogue(settings, self._tell)
+        self._follower = Follower(settings, self.catalogue)
+        self._management = Management(settings, self.catalogue, self._follower)
         self._started = False
         self._listeners: list[Callable[[bool], None]] = []
 
@@ -84,7 +76,8 @@ class DataPlane:
         What is broken is refused by name.
         """
         self._pool = Pool(self.settings.pool_threads, "zoo")
-        await self.catalogue.start(self._pool, only)
+        self.catalogue.open(self._pool)
+        await self._follower.start(only)
         await self._pool.submit("prepare", compiled.prepare)
         gc.collect()
         gc.freeze()  # what is alive now stays: the collector need not walk it again
@@ -97,6 +90,7 @@ class DataPlane:
         self._started = False
         self._tell()
         await self.catalogue.close()
+        await self._follower.stop()
         self._pool.close()
         metrics.forget_this_worker()
 
@@ -113,6 +107,35 @@ class DataPlane:
     def _tell(self) -> None:
         for listener in self._listeners:
             listener(self.ready)
+
+    def index(self, ready_only: bool = False) -> list[IndexEntry]:
+        """Every version in the repository, by name and version, as this worker has it.
+
+        Raises ManagementClosed.
+        """
+        return self._management.index(ready_only=ready_only)
+
+    async def load(
+        self, name: str, versions: str | None = None, deadline: float | None = None
+    ) -> None:
+        """Look for new versions of a model and load it, in every worker.
+
+        ``versions`` is a policy (as ZOO_VERSIONS) that holds for this model until the next load;
+        None: that of the settings. Ends when every living worker has loaded it beside what it had,
+        and answers with it. Raises ManagementClosed, BadParameter, UnknownModel, NotReady with the
+        reason where a version was refused or does not fit (what answered before goes on), and
+        DeadlineExceeded at ``deadline`` (``time.perf_counter``; None: as for requests).
+        """
+        await self._management.load(name, versions, deadline)
+
+    async def unload(self, name: str, deadline: float | None = None) -> None:
+        """Let a model answer no more, in every worker, until it is loaded by `load`.
+
+        Ends when what it had accepted is answered and its memory is free. Raises
+        ManagementClosed, BadParameter for the default model and its members, UnknownModel,
+        NotReady when the desired state cannot be written, and DeadlineExceeded as `load`.
+        """
+        await self._management.unload(name, deadline)
 
     def refused(self, transport: str, code: str) -> None:
         """Count a request that ended before it could be read: `classify` counts the others."""
@@ -168,11 +191,11 @@ class DataPlane:
 
         What can be refused is refused, and the permit taken, before anything is loaded.
         """
-        model = self.catalogue.model(query.model or self.settings.default_model, query.version)
+        model = await self._model(query.model or self.settings.default_model, query.version)
         parts = parts_of(model, query.protocol)
         protocol = _protocol_name(model, parts)
         tally.chosen(model.version, protocol)
-        _check_top_k(query.top_k, model)
+        query.check(model.name, model.classes)
         if len(pictures) > self.settings.max_pictures:
             raise BodyTooLarge(
                 f"the request holds more than {self.settings.max_pictures} pictures, "
@@ -195,8 +218,17 @@ class DataPlane:
                 )
                 request = _Request(model, protocol, rules, tally)
                 return await _all(self._classify(picture, request) for picture in pictures)
-        # loading it showed that it is broken: an older version may answer
+        # loading it showed that it is broken, or another took its place: that one answers
         return await self._answers(pictures, query, tally, deadline)
+
+    async def _model(self, name: str, version: str | None) -> Answerer:
+        """What answers. Raises UnknownModel or NotReady, once this worker knows what others do."""
+        try:
+            return self.catalogue.model(name, version)
+        except (UnknownModel, NotReady):
+            if not await self._follower.catch_up():
+                raise
+        return self.catalogue.model(name, version)
 
     async def _classify(
         self, picture: bytes | memoryview, request: _Request
@@ -231,7 +263,7 @@ class DataPlane:
     async def _inference(
         self, crops: Crops, query: Query, tally: Tally, deadline: float
     ) -> Inference:
-        model = self.catalogue.model(query.model or self.settings.default_model, query.version)
+        model = await self._model(query.model or self.settings.default_model, query.version)
         tally.chosen(model.version, READY_MADE)
         network = network_of(model)
         network.check(crops)
@@ -245,19 +277,6 @@ class DataPlane:
                 return Inference(model.name, model.version, answer.outputs, network.labels)
         # as above
         return await self._inference(crops, query, tally, deadline)
-
-    def index(self, ready_only: bool) -> list[IndexEntry]:
-        """Every version in the repository, or those that are ready."""
-        entries = map(_entry, self.catalogue.models())
-        return [entry for entry in entries if entry.state == "READY" or not ready_only]
-
-    async def load(self, name: str, versions: Sequence[str] | None = None) -> None:
-        """Load a model. Raises ManagementClosed."""
-        raise ManagementClosed("models cannot be loaded by clients")
-
-    async def unload(self, name: str) -> None:
-        """Unload a model. Raises ManagementClosed."""
-        raise ManagementClosed("models cannot be unloaded by clients")
 
 
 def _raise_first(answers: Sequence[Classification | ZooError]) -> None:
@@ -283,18 +302,3 @@ async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
 
 def _protocol_name(model: Answerer, parts: list[Part]) -> str:
     return PROTOCOL_NAME if isinstance(model, Ensemble) else parts[0].protocol.name
-
-
-def _entry(model: Answerer | Refusal) -> IndexEntry:
-    if isinstance(model, Refusal):
-        return IndexEntry(model.name, model.version, "UNAVAILABLE", model.reason)
-    if model.state == "ready":
-        return IndexEntry(model.name, model.version, "READY", "")
-    state: Literal["LOADING", "UNAVAILABLE"]
-    state = "LOADING" if model.state == "loading" else "UNAVAILABLE"
-    return IndexEntry(model.name, model.version, state, "it is loaded on its first use")
-
-
-def _check_top_k(top_k: int, model: Answerer) -> None:
-    if not 1 <= top_k <= model.classes:
-        raise BadParameter(f"top_k is {top_k}, model {model.name!r} allows 1 to {model.classes}")

@@ -13,7 +13,7 @@ from service.errors import BadParameter, NotReady, ZooError
 from service.manifest import EnsembleManifest, Member
 from service.network import Network, State
 from service.protocols import PROTOCOLS, Protocol
-from service.repository import Label, RefusedModelError
+from service.repository import Label, RefusedModelError, Version
 
 PROTOCOL_NAME = "ensemble"
 """What an answer names as its protocol: each member has its own."""
@@ -31,7 +31,10 @@ class Ensemble:
     """A version of an ensemble whose members are all served; it is ready when they are loaded."""
 
     def __init__(
-        self, manifest: EnsembleManifest, find: Callable[[str, str | None], Network]
+        self,
+        found: Version,
+        manifest: EnsembleManifest,
+        find: Callable[[str, str | None], Network],
     ) -> None:
         """``find`` gives a network by name and version, loaded or not, or raises a ZooError.
 
@@ -39,13 +42,14 @@ class Ensemble:
         labels than the first as far as their number tells: see `compare_labels`.
         """
         self.name, self.version = manifest.name, manifest.version
+        self.found = found
         self.manifest = manifest
         self.parts = [_part(member, find) for member in manifest.members]
         self.networks = list(dict.fromkeys(part.network for part in self.parts))
         self.classes = manifest.classes
         self.loading: asyncio.Task[NotReady | None] | None = None
         self.superseded = False
-        """Whether a member turned out to be broken: the catalogue has let go of it."""
+        """Whether nobody finds it any more: it was refused, or another has taken its place."""
         self._labels_agree = False
         first = self.networks[0]
         for network in self.networks:

@@ -1,15 +1,16 @@
-"""Loads networks when they are needed, and unloads idle ones when memory is short."""
+"""Loads networks when they are needed; unloads idle ones when memory is short, and the replaced."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from functools import partial
 from time import perf_counter
 
 from service import metrics
+from service.engine.admission import Permit
 from service.engine.model import Model
 from service.engine.pool import Pool
 from service.engine.session import BrokenModelError
@@ -41,6 +42,8 @@ def let_go(networks: Iterable[Network]) -> None:
     for network in networks:
         network.uses -= 1
         network.last_used = now
+        if not network.uses and network.unused is not None:
+            network.unused.set()
 
 
 class Loader:
@@ -54,7 +57,7 @@ class Loader:
         """``pool`` computes what the networks accept.
 
         ``changed`` is told of each network that was loaded or unloaded, or with an error that it
-        must be refused; it then marks what it lets go of as superseded.
+        must be refused; it then marks what nobody finds any more as superseded.
         """
         self._settings = settings
         self._limit = settings.model_memory_mb * MEGABYTE
@@ -63,8 +66,13 @@ class Loader:
         self._loaded: set[Network] = set()
         self._tasks: set[asyncio.Task[NotReady | None]] = set()
         self._turn = asyncio.Lock()
+        self.rollout = asyncio.Lock()
+        """Held by a load beside what answers, which must stay meanwhile: two would block each other
+        where memory is short."""
         self._thread = Pool(1, "zoo-load")
         self._closed = False
+        self._leaving: dict[Network, asyncio.Task[None]] = {}
+        self._kept: set[Network] = set()
 
     def fits(self, wanted: Network | Ensemble) -> bool:
         """Whether it can be loaded without unloading another."""
@@ -98,11 +106,48 @@ class Loader:
     async def close(self) -> None:
         """Finish the load that runs, begin no other, and finish what was accepted."""
         self._closed = True
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        for network in self._leaving:
+            if network.unused is not None:
+                network.unused.set()
+        tasks = [*self._tasks, *self._leaving.values()]
+        if tasks:
+            await asyncio.wait(tasks)
         for network in list(self._loaded):
             await network.model.close()
         self._thread.close()
+
+    def sweep(self, needed: Callable[[], Container[Network]]) -> None:
+        """Unload what is not ``needed``, each network once its requests are answered."""
+        now = needed()
+        for network in self._loaded:
+            if network not in now and network not in self._leaving:
+                task = asyncio.ensure_future(self._leave(network, needed))
+                self._leaving[network] = task
+                task.add_done_callback(partial(self._left, network))
+
+    def keep(self, networks: set[Network]) -> None:
+        """These alone are never unloaded while they are needed."""
+        for network in self._kept - networks:
+            network.kept = False
+        for network in networks:
+            network.kept = True
+        self._kept = networks
+
+    async def swept(self, name: str) -> None:
+        """Wait until what `sweep` found of this model is unloaded."""
+        leaving = [task for network, task in self._leaving.items() if network.name == name]
+        if leaving:
+            await asyncio.wait(leaving)
+
+    def _left(self, network: Network, task: asyncio.Task[None]) -> None:
+        del self._leaving[network]
+
+    async def _leave(self, network: Network, needed: Callable[[], Container[Network]]) -> None:
+        while network.uses and not self._closed:
+            network.unused = asyncio.Event()
+            await network.unused.wait()
+        if not self._closed and network in self._loaded and network not in needed():
+            await self._unload(network, "it is not served any more")
 
     async def _load(self, wanted: Network | Ensemble) -> NotReady | None:
         """Load it. What a waiting request is told is returned: there may be many, or none."""
@@ -132,6 +177,8 @@ class Loader:
         async with self._turn:
             if self._closed:
                 raise NotReady("the service is stopping")
+            if network.superseded:
+                return
             await self._make_room(network)
             work = partial(Model, network.found, network.manifest, self._settings)
             try:
@@ -159,7 +206,9 @@ class Loader:
         while not network.kept and not self.fits(network):
             self._check_room([network])
             idle = [loaded for loaded in self._loaded if _idle(loaded)]
-            await self._unload(min(idle, key=lambda loaded: loaded.last_used))
+            least = min(idle, key=lambda loaded: loaded.last_used)
+            metrics.MODEL_EVICTIONS.labels(least.name).inc()
+            await self._unload(least, "memory")
 
     def _check_room(self, wanted: list[Network]) -> None:
         """Raise NotReady when these do not fit even without all that is idle."""
@@ -181,12 +230,11 @@ class Loader:
             retry_after=1 if passing else None,
         )
 
-    async def _unload(self, network: Network) -> None:
+    async def _unload(self, network: Network, why: str) -> None:
         model = network.unload()
         self._loaded.discard(network)
-        metrics.MODEL_EVICTIONS.labels(network.name).inc()
         self._changed(network, None)
-        logger.info("unloading %s version %s: memory", network.name, network.version)
+        logger.info("unloading %s version %s: %s", network.name, network.version, why)
         await model.close()
 
         def release() -> None:
@@ -197,6 +245,39 @@ class Loader:
 
     def _bytes(self, networks: Iterable[Network]) -> int:
         return sum(network.estimated_bytes for network in networks)
+
+
+class Used:
+    """What `Catalogue.use` gives; costs next to nothing where the networks are loaded."""
+
+    __slots__ = ("_answerer", "_deadline", "_loader", "_permit")
+
+    def __init__(
+        self, loader: Loader, answerer: Network | Ensemble, deadline: float, permit: Permit | None
+    ) -> None:
+        self._loader = loader
+        self._permit = permit
+        self._answerer = answerer
+        self._deadline = deadline
+
+    async def __aenter__(self) -> None:
+        hold(self._answerer.networks)
+        if not self._answerer.ready:
+            try:
+                await self._load()
+            except BaseException:
+                let_go(self._answerer.networks)
+                raise
+
+    async def __aexit__(self, *failure: object) -> None:
+        let_go(self._answerer.networks)
+
+    async def _load(self) -> None:
+        if self._permit is not None:
+            self._permit.park()
+        await self._loader.load(self._answerer, self._deadline)
+        if self._permit is not None:
+            self._permit.resume()
 
 
 def _missing(wanted: Network | Ensemble) -> list[Network]:

@@ -8,6 +8,7 @@ protocols that exist, codes of our error family, `unknown` for what a client mad
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,8 @@ from prometheus_client import (
     multiprocess,
     values,
 )
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from service import statistics
 from service.statistics import shared_folder
@@ -127,11 +130,35 @@ MODEL_LOADS = Counter(
     "(ZOO_MODEL_MEMORY_MB), failed (for now: the next request tries again).",
     ["model", "result"],
 )
+MODEL_SWAPS = Counter(
+    "zoo_model_swaps",
+    "Times that a loaded version took over from a loaded one, counted in each worker.",
+    ["model"],
+)
 MODEL_EVICTIONS = Counter(
     "zoo_model_evictions",
     "Idle models that were unloaded to make room for another.",
     ["model"],
 )
+
+
+_OF_VERSIONS = ("zoo_model_ready", "zoo_model_nodes", "zoo_model_max_batch", "zoo_model_bytes")
+_versions: set[tuple[str, str]] = set()
+"""Models and versions that there are; those that have been shall not be labels for ever."""
+
+
+def version(name: str, number: str, *, ready: bool, size: int) -> None:
+    """A version is loaded or not, and takes this many bytes now, by an estimate."""
+    _versions.add((name, number))
+    MODEL_READY.labels(name, number).set(int(ready))
+    MODEL_BYTES.labels(name, number).set(size)
+
+
+def only(versions: set[tuple[str, str]]) -> None:
+    """There are no other models and versions than these."""
+    for name, number in _versions - versions:
+        version(name, number, ready=False, size=0)
+    _versions.intersection_update(versions)
 
 
 @lru_cache(maxsize=1024)
@@ -173,13 +200,31 @@ class ModelObserver:
 def exposition() -> bytes:
     """All metrics of all workers in Prometheus' text format."""
     folder = shared_folder()
-    if folder is None:
-        return generate_latest(REGISTRY)
-    _forget_dead_workers(folder)
     registry = CollectorRegistry()
+    if folder is None:
+        registry.register(_OfToday(REGISTRY))
+        return generate_latest(registry)
+    _forget_dead_workers(folder)
     # prometheus-client has no type hints here
-    multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    registry.register(_OfToday(multiprocess.MultiProcessCollector(None)))  # type: ignore[no-untyped-call]
     return generate_latest(registry)
+
+
+class _OfToday:
+    """What is collected, without the versions that are gone: its files forget nothing."""
+
+    def __init__(self, collected: Collector) -> None:
+        self._collected = collected
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._collected.collect():
+            if metric.name in _OF_VERSIONS:
+                metric.samples = [
+                    sample
+                    for sample in metric.samples
+                    if (sample.labels["model"], sample.labels["version"]) in _versions
+                ]
+            yield metric
 
 
 def forget_this_worker() -> None:

@@ -40,10 +40,12 @@ class Network:
         """Whether it is never unloaded."""
         self.uses = 0
         """Requests that need it now; while there are any it is not unloaded."""
+        self.unused: asyncio.Event | None = None
+        """Whoever waits until nobody uses it sets this up."""
         self.last_used = 0.0
         self.loading: asyncio.Task[NotReady | None] | None = None
         self.superseded = False
-        """Whether loading showed that it must not be served: the catalogue has let go of it."""
+        """Whether nobody finds it any more: it was refused, or another has taken its place."""
         self._model: Model | None = None
 
     @property

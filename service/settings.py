@@ -7,21 +7,29 @@ from __future__ import annotations
 
 import json
 import os
-import re
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 import models
+from service import places
 from service.engine.cores import available_cores
 from service.exposure import Exposure
 from service.manifest import Precision
+from service.policy import VERSION, parse
 
 PREFIX = "ZOO_"
 MEGABYTE = 1_000_000
@@ -29,8 +37,6 @@ MEGABYTE = 1_000_000
 
 SECRET = frozenset({PREFIX + "API_KEYS", PREFIX + "ADMIN_KEYS"})
 """Variables whose value is never shown."""
-
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
 
 ProviderName = Literal["tensorrt", "cuda", "openvino", "cpu"]
 
@@ -50,14 +56,13 @@ MOST_BATCH = 4096
 MaxBatch = Annotated[int, Field(ge=0, le=MOST_BATCH)]
 
 
-def _default_cache() -> Path:
-    """Where programs of this user keep what they can make again (XDG base directories)."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        folder = Path(home) if Path(home).is_absolute() else Path("~/.cache").expanduser()
-    except RuntimeError:  # a user without a home
-        folder = Path(tempfile.gettempdir())
-    return folder / "imagenet-zoo-server"
+def _policy(text: str) -> str:
+    """How a policy is written, once. Raises ValueError."""
+    return str(parse(text))
+
+
+VersionPolicy = Annotated[str, AfterValidator(_policy)]
+"""`all`, `latest`, `latest:N` or a comma list of versions."""
 
 
 PrecisionName = Precision | Literal["auto"]
@@ -71,6 +76,7 @@ class ModelSettings(BaseModel):
     providers: Providers | None = None
     max_batch: MaxBatch | None = None
     precision: PrecisionName | None = None
+    versions: VersionPolicy | None = None
 
 
 class InvalidSettingsError(Exception):
@@ -89,6 +95,14 @@ class Settings(Exposure, BaseSettings):
     load: str = "all"
     """Which models are loaded at start: `all`, `used` (the default one) or names; the others are
     loaded on their first use."""
+    versions: VersionPolicy = "all"
+    """Which versions are served: `all`, `latest`, `latest:N` or a comma list."""
+    watch_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 2.0
+    """Seconds between two looks for what is new in the repository; 0: nobody looks."""
+    management: bool = False
+    """Whether clients may load and unload models."""
+    state: Path = Field(default_factory=places.default_state)
+    """Folder where the workers find what clients loaded and unloaded."""
     model_memory_mb: Annotated[int, Field(ge=0, le=1 << 30)] = 0
     """Most memory that a worker's models may take, by an estimate, in MB; 0: no limit."""
     host: str = "127.0.0.1"
@@ -112,7 +126,7 @@ class Settings(Exposure, BaseSettings):
     """Whether a provider that is named and missing stops the start."""
     model_settings: Annotated[dict[str, ModelSettings], NoDecode] = {}
     """Per model what it does otherwise, as JSON."""
-    cache: Path = Field(default_factory=_default_cache)
+    cache: Path = Field(default_factory=places.default_cache)
     """Folder for what TensorRT builds: engines and timings."""
     tensorrt_fp16: bool = False
     """Whether TensorRT may compute fp32 models in half precision."""
@@ -152,7 +166,7 @@ class Settings(Exposure, BaseSettings):
         except (ValueError, RecursionError) as error:
             raise ValueError(f"no JSON: {error}") from None
 
-    @field_validator("cache")
+    @field_validator("cache", "state")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         try:
@@ -187,6 +201,7 @@ class Settings(Exposure, BaseSettings):
             "providers": self.providers,
             "max_batch": self.max_batch,
             "precision": self.precision,
+            "versions": self.versions,
         }
         return own.model_copy(
             update={key: value for key, value in common.items() if getattr(own, key) is None}
@@ -284,7 +299,7 @@ def version_folders(model: Path) -> Iterator[Path]:
         return
     with suppress(OSError):  # no folder, or not ours to read
         for child in model.iterdir():
-            if _VERSION.fullmatch(child.name) and child.is_dir():
+            if VERSION.fullmatch(child.name) and child.is_dir():
                 yield child
 
 

@@ -7,7 +7,7 @@ from time import perf_counter
 
 from service.answers import Classification
 from service.catalogue import Answerer, Refusal
-from service.dataplane import DEFAULT_TOP_K, DataPlane, Query
+from service.dataplane import DataPlane
 from service.ensemble import PROTOCOL_NAME, Ensemble
 from service.errors import BadParameter, ZooError
 from service.grpc.calls import Context
@@ -16,6 +16,7 @@ from service.grpc.protos import classifier_pb2_grpc
 from service.grpc.status import status_of
 from service.grpc.stream import Stream
 from service.pictures import Exif
+from service.query import DEFAULT_TOP_K, Query
 
 TRANSPORT = "grpc"
 _MAX_NAME = 64

@@ -6,9 +6,9 @@ from typing import cast
 
 from starlette.datastructures import Headers, QueryParams
 
-from service.dataplane import DEFAULT_TOP_K, Query
 from service.errors import BadParameter
 from service.pictures import Exif
+from service.query import DEFAULT_TOP_K, Query
 
 PARAMETERS = ("model", "version", "protocol", "top_k", "exif")
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"

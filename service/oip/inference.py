@@ -12,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from service.answers import Classification, Inference, Prediction, top_predictions
-from service.dataplane import DataPlane, Query
+from service.dataplane import DataPlane
 from service.errors import BadParameter, ZooError
 from service.oip import faces
 from service.oip.faces import Face
 from service.oip.parameters import Options, Value, Wanted, options
 from service.oip.tensors import Elements, Tensor, from_binary
+from service.query import Query
 from service.repository import Label
 
 MOST_ID_BYTES = 256

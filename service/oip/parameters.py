@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias, cast
 
-from service.dataplane import DEFAULT_TOP_K
 from service.errors import BadParameter
 from service.pictures import Exif
+from service.query import DEFAULT_TOP_K
 
 Value: TypeAlias = "bool | int | float | str"
 

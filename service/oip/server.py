@@ -71,13 +71,20 @@ def index(plane: DataPlane, *, ready_only: bool) -> list[dict[str, str]]:
 
 
 async def load(plane: DataPlane, name: str, parameters: Mapping[str, object]) -> None:
-    """Load a model, by either face. Raises BadParameter, and what `DataPlane.load` raises."""
+    """Load a model, by either face; the parameter `versions` is a policy, as in ZOO_VERSIONS.
+
+    Raises BadParameter, and what `DataPlane.load` raises.
+    """
     for key in parameters:
-        raise BadParameter(
-            f"the parameter {key[:64]!r} cannot be given: a model is loaded as it lies in the "
-            "repository"
-        )
-    await plane.load(faces.base(name))
+        if key != "versions":
+            raise BadParameter(
+                f"the parameter {key[:64]!r} cannot be given, only 'versions': a model is loaded "
+                "as it lies in the repository"
+            )
+    versions = parameters.get("versions")
+    if not isinstance(versions, str | None):
+        raise BadParameter("the parameter 'versions' must be text: all, latest, latest:2 or 1,3")
+    await plane.load(faces.base(name), versions)
 
 
 async def unload(plane: DataPlane, name: str, parameters: Mapping[str, object]) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from service import repository
 from service.answers import Classification
-from service.dataplane import DataPlane, Query
+from service.dataplane import DataPlane
 from service.errors import (
     BadParameter,
     DeadlineExceeded,
@@ -27,6 +27,7 @@ from service.errors import (
 )
 from service.manifest import Member
 from service.metrics import MODEL_EVICTIONS, MODEL_LOADS, MODEL_READY
+from service.query import Query
 from service.settings import Settings
 from tests.photographs import COFFEE
 from tests.service.copies import copy_of, ensemble

@@ -166,14 +166,6 @@ def test_the_server_and_its_models_describe_themselves(server: Server, stub: Stu
         assert config.parameters["classes"].string_value == "1000"
 
 
-def test_the_repository_lists_every_face(server: Server, stub: Stub) -> None:
-    index = stub.RepositoryIndex(messages.RepositoryIndexRequest(ready=True))
-    rest = server.client.post("/v2/repository/index", json={"ready": True}).json()
-    assert [(m.name, m.version, m.state, m.reason) for m in index.models] == [
-        (m["name"], m["version"], m["state"], m["reason"]) for m in rest
-    ]
-
-
 def test_health_and_reflection_know_the_service(channel: grpc.Channel) -> None:
     health = health_pb2_grpc.HealthStub(channel)
     answer = health.Check(health_pb2.HealthCheckRequest(service=SERVICE))

@@ -236,16 +236,6 @@ def check_config(metadata: dict[str, Any], config: dict[str, Any]) -> None:
         ]
 
 
-def test_the_repository_lists_every_face(server: Server) -> None:
-    for body in (b"", b"{}", b'{"ready": true}'):
-        reply = server.client.post("/v2/repository/index", content=body)
-        entries = {(entry["name"], entry["version"]): entry for entry in reply.json()}
-        assert set(entries) == {
-            (name, "1") for model in (LITE0, "lenet5") for name in (model, f"{model}.tensor")
-        }
-        assert {entry["state"] for entry in entries.values()} == {"READY"}
-
-
 def test_a_request_is_logged_with_what_it_asked(server: Server) -> None:
     picture = base64.b64encode(PICTURES[1]).decode()
     body = {"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [picture]}]}

@@ -109,10 +109,9 @@ def test_what_is_not_loaded_or_refused_is_not_ready(tmp_path: Path) -> None:
         copy_of("lenet5", models, name)
     (models / "broken" / "1" / "model.onnx").write_bytes(b"")
     ensemble(models, "both", Member(model="lenet5"), Member(model="other"), classes=10)
+    settings = {"zoo_default_model": "lenet5", "zoo_load": "broken", "zoo_management": "true"}
     with (
-        serving(
-            tmp_path, zoo_models=models, zoo_default_model="lenet5", zoo_load="broken"
-        ) as server,
+        serving(tmp_path, zoo_models=models, **settings) as server,
         grpc.insecure_channel(server.grpc_address) as channel,
     ):
         stub = oip_pb2_grpc.GRPCInferenceServiceStub(channel)

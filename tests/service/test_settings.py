@@ -15,6 +15,9 @@ BAD = {
     "ZOO_DEFAULT_MODEL": ["vgg99", "../models/lenet5", "lenet5/1", ".", "..", "Lenet5"],
     "ZOO_MODELS": ["/nowhere", str(ROOT / "README.md")],
     "ZOO_LOAD": ["vgg99", "lenet5,", "lenet5;efficientnet_lite0", "all,lenet5", "../lenet5"],
+    "ZOO_VERSIONS": ["newest", "latest:0", "latest:", "latest,1", "1,,2", "0", "1-3", "all,1"],
+    "ZOO_WATCH_SECONDS": ["-1", "often", "nan", "inf", "1e9"],
+    "ZOO_MANAGEMENT": ["open"],
     "ZOO_MODEL_MEMORY_MB": ["-1", "1GB"],
     "ZOO_WORKERS": ["0", "-1", "two", "1.5", "100000"],
     "ZOO_THREADS": ["-1", "many"],
@@ -39,6 +42,7 @@ BAD = {
         '{"lenet5": {"provider": "cpu"}}',
         '{"lenet5": {"providers": ["gpu"]}}',
         '{"lenet5": {"max_batch": -1}}',
+        '{"lenet5": {"versions": "newest"}}',
     ],
 }
 
@@ -130,6 +134,33 @@ def test_what_is_loaded_at_start(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (loaded.load_all, loaded.loaded_names) == (everything, names)
 
 
+def test_which_versions_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    for given, meant in [
+        ("all", "all"),
+        ("Latest", "latest:1"),
+        ("latest:3", "latest:3"),
+        ("3, 1", "3,1"),
+    ]:
+        monkeypatch.setenv("ZOO_VERSIONS", given)
+        assert settings.load().versions == meant
+    monkeypatch.setenv("ZOO_MODEL_SETTINGS", '{"lenet5": {"versions": "latest:2"}}')
+    loaded = settings.load()
+    assert loaded.of_model("lenet5").versions == "latest:2"
+    assert loaded.of_model("efficientnet_lite0").versions == "3,1"
+
+
+def test_the_state_is_in_the_home_that_bentoml_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BENTOML_HOME", str(tmp_path))
+    assert settings.load().state == tmp_path / "zoo"
+    monkeypatch.delenv("BENTOML_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert settings.load().state == tmp_path / "bentoml" / "zoo"
+    monkeypatch.setenv("ZOO_STATE", "~/wishes")
+    assert settings.load().state == tmp_path / "wishes"
+
+
 def test_fast_preprocessing_needs_its_library(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.load().preprocessing == "exact"
     monkeypatch.setenv("ZOO_PREPROCESSING", "fast")
@@ -188,7 +219,7 @@ def test_every_setting_is_documented_with_its_default() -> None:
     fields = settings.Settings.model_fields
     assert set(rows) == {f"ZOO_{name.upper()}" for name in fields}
     for name, field in fields.items():
-        if name not in ("models", "providers", "cache"):
+        if name not in ("models", "providers", "cache", "state"):
             default = "" if field.default in (None, ()) else str(field.default)
             written = default.lower() if isinstance(field.default, bool) else default
             assert rows[f"ZOO_{name.upper()}"] == written

@@ -1,0 +1,48 @@
+"""Which versions of a model are served: all of them, the latest ones, or those that are named."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+VERSION = re.compile(r"[1-9][0-9]{0,8}")
+"""A version's number, as its folder is called."""
+MAX_NAMED = 64
+
+_LATEST = re.compile(r"latest(?::([1-9][0-9]{0,8}))?")
+
+
+class Policy(NamedTuple):
+    """What `ZOO_VERSIONS` says; without a field all versions are served."""
+
+    latest: int | None = None
+    """This many of the highest numbers."""
+    named: tuple[str, ...] | None = None
+
+    def choose(self, versions: Iterable[str]) -> list[str]:
+        """Those of ``versions`` that are to be served, the newest last."""
+        ordered = sorted(versions, key=int)
+        if self.named is not None:
+            return [version for version in ordered if version in self.named]
+        return ordered if self.latest is None else ordered[-self.latest :]
+
+    def __str__(self) -> str:
+        if self.named is not None:
+            return ",".join(self.named)
+        return "all" if self.latest is None else f"latest:{self.latest}"
+
+
+def parse(text: str) -> Policy:
+    """``all``, ``latest``, ``latest:N`` or a comma list of versions. Raises ValueError."""
+    words = text.strip().lower()
+    if words == "all":
+        return Policy()
+    if match := _LATEST.fullmatch(words):
+        return Policy(latest=int(match[1] or 1))
+    named = tuple(dict.fromkeys(word.strip() for word in words.split(",")))
+    if len(named) > MAX_NAMED or not all(map(VERSION.fullmatch, named)):
+        raise ValueError(
+            f"it can be all, latest, latest:N, or up to {MAX_NAMED} versions such as 1,3"
+        )
+    return Policy(named=named)

@@ -1,0 +1,26 @@
+"""What a client may ask for besides its pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from service.errors import BadParameter
+from service.pictures import Exif
+
+DEFAULT_TOP_K = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a client may ask for besides its pictures; None stands for the default."""
+
+    model: str | None = None
+    version: str | None = None
+    protocol: str | None = None
+    top_k: int = DEFAULT_TOP_K
+    exif: Exif = "apply"
+
+    def check(self, name: str, classes: int) -> None:
+        """Raise BadParameter when model ``name`` has fewer classes than are asked for."""
+        if not 1 <= self.top_k <= classes:
+            raise BadParameter(f"top_k is {self.top_k}, model {name!r} allows 1 to {classes}")

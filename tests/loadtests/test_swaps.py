@@ -1,0 +1,28 @@
+"""The swaps under load, for some seconds; and that a mixture would not pass."""
+
+from __future__ import annotations
+
+import copy
+
+from loadtests import marked, swaps
+
+
+def test_swaps_under_load_fail_nothing() -> None:
+    traffic, operator = swaps.run(seconds=8, steps=5, connections=8, seed=1)
+    assert traffic.failures == []
+    assert len(operator.steps_s) == 5
+    assert len(traffic.versions) >= 3
+    assert traffic.answered > 100
+    figures = {row["figure"]: row["value"] for row in swaps.rows(traffic, operator)}
+    assert (figures["failed"], figures["swaps"]) == (0, 5)
+
+
+def test_a_mixture_is_seen() -> None:
+    names = [{"index": i, "label": marked.label(i, 13)} for i in (3, 0, 1)]
+    answer = {"version": "13", "predictions": names}
+    assert marked.is_whole(answer)
+    assert not marked.is_whole({**answer, "version": "12"})
+    assert not marked.is_whole({**answer, "predictions": names[1:]})
+    other = copy.deepcopy(answer)
+    other["predictions"][2]["label"] = marked.label(1, 12)
+    assert not marked.is_whole(other)
