@@ -19,6 +19,12 @@ def test_models_come_and_go_only_by_the_operator(triton: Triton, model: str) -> 
     assert triton.client.is_model_ready("lenet5")
 
 
+def test_the_index_is_the_operator_s(triton: Triton) -> None:
+    with pytest.raises(InferenceServerException, match="management is closed") as refused:
+        triton.client.get_model_repository_index()
+    assert refused.value.status() == status(403, "PERMISSION_DENIED", triton)
+
+
 def test_no_file_can_be_sent(triton: Triton) -> None:
     with pytest.raises(InferenceServerException) as refused:
         triton.client.load_model("mine", config="{}", files={"file:1/model.onnx": b"graph"})

@@ -11,12 +11,7 @@ from tritonclient.utils import InferenceServerException
 from tests.clients.conftest import PYTHON
 from tests.clients.triton.conftest import Triton
 from tests.clients.triton.test_both import LITE, status
-from tests.server import ROOT, Server, serving
-
-SETTINGS = (ROOT / "docs" / "settings.md").read_text()
-pytestmark = pytest.mark.skipif(
-    "`ZOO_MANAGEMENT`" not in SETTINGS, reason="the service has no ZOO_MANAGEMENT"
-)
+from tests.server import Server, serving
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +47,7 @@ def test_a_model_goes_and_comes_back(triton: Triton, pictures: dict[str, bytes])
         assert index(triton)["lenet5"]["state"] == "UNAVAILABLE"
         with pytest.raises(InferenceServerException) as gone:
             triton.client.infer("lenet5", asked)
-        assert gone.value.status() in (
-            status(503, "UNAVAILABLE", triton),
-            status(404, "NOT_FOUND", triton),
-        )
+        assert gone.value.status() == status(503, "UNAVAILABLE", triton)
     triton.client.load_model("lenet5")
     for _ in range(6):
         assert triton.client.is_model_ready("lenet5")
@@ -81,3 +73,10 @@ def test_a_configuration_cannot_be_given(triton: Triton) -> None:
         triton.client.load_model("lenet5", config='{"max_batch_size": 1}')
     assert refused.value.status() == status(400, "INVALID_ARGUMENT", triton)
     assert triton.client.is_model_ready("lenet5")
+
+
+def test_the_default_model_stays(triton: Triton) -> None:
+    with pytest.raises(InferenceServerException, match=LITE) as refused:
+        triton.client.unload_model(LITE)
+    assert refused.value.status() == status(400, "INVALID_ARGUMENT", triton)
+    assert triton.client.is_model_ready(LITE)
