@@ -1,6 +1,7 @@
 # make serve   serve the embedded models on http://localhost:3000 (PORT=, GRPC_PORT=, HOST= change it)
-# make test    lint, types and tests in an environment of their own
+# make test    lint, types and tests in an environment of their own, and clients in another
 # make lint    only the first two
+# make clients only tests/clients: tritonclient, the KServe SDK, grpcurl, docs/clients.md
 # make zoo     the slow tests, then the proof of every network; two hours
 # make export  (re)build the embedded models
 # make protos  generate the gRPC stubs from service/grpc/protos/*.proto
@@ -11,19 +12,27 @@ GRPC_PORT ?= 3001
 
 SERVE_ENV := .venv
 TEST_ENV := .venv-test
+CLIENTS_ENV := .venv-clients
 PIP := -m pip --disable-pip-version-check --no-input
 # each server has a BentoML home of its own: BentoML empties its metrics folder at start
 export BENTOML_DO_NOT_TRACK ?= True
 
-.PHONY: serve test zoo lint format export protos clean
+.PHONY: serve test clients zoo lint format export protos clean
 
 serve: $(SERVE_ENV)/.installed
 	BENTOML_HOME="$${BENTOML_HOME:-$(CURDIR)/.bentoml/$(PORT)}" \
 		ZOO_HOST="$${ZOO_HOST:-$(HOST)}" ZOO_GRPC_PORT="$${ZOO_GRPC_PORT:-$(GRPC_PORT)}" exec \
 		$(SERVE_ENV)/bin/bentoml serve service.app:ZooService --host $(HOST) --port $(PORT)
 
-test: lint
+test: lint $(CLIENTS_ENV)/.installed
 	$(TEST_ENV)/bin/python -m pytest
+	$(MAKE) --no-print-directory clients
+
+# tritonclient and the KServe SDK have the same protocol package: no process can hold both
+clients: $(TEST_ENV)/.installed $(CLIENTS_ENV)/.installed
+	export ZOO_TEST_PYTHON=$(CURDIR)/$(TEST_ENV)/bin/python; \
+		$(CLIENTS_ENV)/bin/python -m pytest tests/clients/triton tests/clients/pages && \
+		$(CLIENTS_ENV)/bin/python -m pytest tests/clients/kserve
 
 zoo: $(TEST_ENV)/.installed
 	$(TEST_ENV)/bin/python -m pytest -m zoo
@@ -59,5 +68,10 @@ $(TEST_ENV)/.installed: pyproject.toml
 	$(TEST_ENV)/bin/python $(PIP) install --quiet --editable '.[cpu,openvino,fast,export,load,dev]'
 	touch $@
 
+$(CLIENTS_ENV)/.installed: tests/clients/requirements.txt
+	$(PYTHON) -m venv $(CLIENTS_ENV)
+	$(CLIENTS_ENV)/bin/python $(PIP) install --quiet --no-compile --requirement $<
+	touch $@
+
 clean:
-	rm -rf $(SERVE_ENV) $(TEST_ENV) .venv-protos .bentoml *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(SERVE_ENV) $(TEST_ENV) $(CLIENTS_ENV) .venv-protos .bentoml *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from tests.server import Server, serving
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# they run in an environment of their own: make clients
+collect_ignore = [] if "ZOO_TEST_PYTHON" in os.environ else ["clients"]
 
 
 @pytest.fixture(scope="session")

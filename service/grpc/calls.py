@@ -131,6 +131,7 @@ def _generator(
 async def _told(method: str, context: Context) -> AsyncIterator[None]:
     """Around one call: an error becomes its status, and the log hears of it."""
     started = perf_counter()
+    client = context.peer()  # not later: once a call was cancelled, to ask kills the process
     ids = _ids(context)
     request_id = ids["request_id"]
     context.set_trailing_metadata(((REQUEST_ID, request_id),))
@@ -158,7 +159,7 @@ async def _told(method: str, context: Context) -> AsyncIterator[None]:
                 "method": method,
                 "code": code,
                 "duration_ms": round(1e3 * (perf_counter() - started), 2),
-                "client": context.peer(),
+                "client": client,
                 **ids,
             }
             access.log(level, "call", extra=entry)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from service.access import Access
 from service.dataplane import DataPlane
 from service.grpc.calls import CallInterceptor
 from service.grpc.classifier import Classifier
+from service.grpc.health import Health
 from service.grpc.inference import Inference
 from service.grpc.protos import classifier_pb2, classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
 from service.settings import Settings
@@ -22,6 +22,7 @@ logger = logging.getLogger("zoo.grpc")
 
 CLASSIFIER = classifier_pb2.DESCRIPTOR.services_by_name["Classifier"].full_name
 INFERENCE = oip_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 MAX_METADATA_BYTES = 16 * 1024
 MAX_STREAMS = 256
 """Calls that one connection may have open at a time; the client's library queues more."""
@@ -48,12 +49,11 @@ class GrpcServer:
             options=options(settings),
             maximum_concurrent_rpcs=settings.grpc_max_calls,
         )
-        self._health = health.aio.HealthServicer()
-        self._reports: set[asyncio.Task[None]] = set()
+        self._health = Health((CLASSIFIER, INFERENCE))
         classifier_pb2_grpc.add_ClassifierServicer_to_server(Classifier(plane), self._server)
         oip_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Inference(plane), self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (CLASSIFIER, INFERENCE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (CLASSIFIER, INFERENCE, HEALTH, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
 
     async def start(self) -> None:
@@ -71,7 +71,7 @@ class GrpcServer:
             )
             raise PortTakenError(f"gRPC cannot bind to {address}: is the port in use{kind}?")
         await self._server.start()
-        self._plane.listen(self._report)
+        self._plane.listen(self._health.report)
         logger.info("gRPC on %s%s", address, " with TLS" if settings.tls_cert else "")
 
     def _bind(self, address: str) -> int:
@@ -83,17 +83,8 @@ class GrpcServer:
 
     async def stop(self) -> None:
         """Say that nothing is served any more, finish calls in flight, close the port."""
-        await self._health.enter_graceful_shutdown()
+        self._health.stop()
         await self._server.stop(self._plane.settings.deadline_ms / 1e3)
-
-    def _report(self, ready: bool) -> None:
-        """Let the health service follow: for the server as a whole (``""``) and each service."""
-        states = health_pb2.HealthCheckResponse
-        status = states.SERVING if ready else states.NOT_SERVING
-        for name in ("", CLASSIFIER, INFERENCE):
-            task = asyncio.ensure_future(self._health.set(name, status))
-            self._reports.add(task)
-            task.add_done_callback(self._reports.discard)
 
 
 def credentials_of(settings: Settings) -> grpc.ServerCredentials | None:

@@ -1,0 +1,70 @@
+"""grpc.health.v1.Health: the server as a whole (``""``) and each service, which have one state.
+
+In place of grpcio-health-checking's own servicer, whose watches hold up a stop until its grace is
+over, and which keeps an entry for every name that somebody ever watched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+
+import grpc
+from grpc_health.v1 import health_pb2 as messages
+from grpc_health.v1 import health_pb2_grpc
+
+from service.grpc.calls import Context
+
+States = messages.HealthCheckResponse
+
+
+class Health(health_pb2_grpc.HealthServicer):
+    """The state of ``services``: NOT_SERVING until `report` says otherwise."""
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self._names = frozenset(("", *services))
+        self._ready = False
+        self._stopping = False
+        self._changed = asyncio.Event()
+
+    def report(self, ready: bool) -> None:
+        """Whether the default model answers."""
+        self._ready = ready
+        self._tell()
+
+    def stop(self) -> None:
+        """From now on NOT_SERVING. Watches say so and end; their clients look elsewhere."""
+        self._stopping = True
+        self._tell()
+
+    async def Check(  # noqa: N802
+        self, request: messages.HealthCheckRequest, context: Context
+    ) -> messages.HealthCheckResponse:
+        """The state now. NOT_FOUND for a service that is not here."""
+        status = self._status(request.service)
+        if status == States.SERVICE_UNKNOWN:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "there is no service of that name")
+        return States(status=status)
+
+    async def Watch(  # noqa: N802
+        self, request: messages.HealthCheckRequest, context: Context
+    ) -> AsyncIterator[messages.HealthCheckResponse]:
+        """The state now and whenever it changes: SERVICE_UNKNOWN for what is not here."""
+        last = None
+        while True:
+            changed, status = self._changed, self._status(request.service)
+            if status != last:
+                yield States(status=status)
+                last = status
+            if self._stopping:
+                await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
+            await changed.wait()
+
+    def _status(self, name: str) -> int:
+        if name not in self._names:
+            return int(States.SERVICE_UNKNOWN)
+        return int(States.SERVING if self._ready and not self._stopping else States.NOT_SERVING)
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
