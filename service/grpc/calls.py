@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -163,6 +164,15 @@ async def _told(method: str, context: Context) -> AsyncIterator[None]:
                 **ids,
             }
             access.log(level, "call", extra=entry)
+
+
+def end_of(context: Context) -> float:
+    """When the caller's patience ends, by ``time.perf_counter``; infinity where it says nothing.
+
+    To be asked for at the start of a call, as the peer.
+    """
+    left = context.time_remaining()
+    return math.inf if left is None else perf_counter() + left
 
 
 def _ids(context: Context) -> dict[str, str]:

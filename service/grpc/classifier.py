@@ -10,11 +10,11 @@ from service.catalogue import Answerer, Refusal
 from service.dataplane import DataPlane
 from service.ensemble import PROTOCOL_NAME, Ensemble
 from service.errors import BadParameter, ZooError
-from service.grpc.calls import Context
+from service.grpc.calls import Context, end_of
 from service.grpc.protos import classifier_pb2 as messages
 from service.grpc.protos import classifier_pb2_grpc
 from service.grpc.status import status_of
-from service.grpc.stream import Stream
+from service.grpc.stream import Streams
 from service.pictures import Exif
 from service.query import DEFAULT_TOP_K, Query
 
@@ -27,8 +27,9 @@ _EXIF: dict[int, Exif] = {messages.EXIF_APPLY: "apply", messages.EXIF_IGNORE: "i
 class Classifier(classifier_pb2_grpc.ClassifierServicer):
     """The three methods; what they mean is said in classifier.proto."""
 
-    def __init__(self, plane: DataPlane) -> None:
+    def __init__(self, plane: DataPlane, streams: Streams) -> None:
         self._plane = plane
+        self._streams = streams
 
     async def Classify(  # noqa: N802
         self, request: messages.ClassifyRequest, context: Context
@@ -41,7 +42,7 @@ class Classifier(classifier_pb2_grpc.ClassifierServicer):
             self._plane.refused(TRANSPORT, error.code)
             raise
         try:
-            answers = await self._answers(request, self._deadline(context))
+            answers = await self._answers(request, end_of(context))
         finally:
             self._plane.bodies.give(size)
         if len(answers) == 1 and isinstance(answers[0], ZooError):
@@ -52,13 +53,13 @@ class Classifier(classifier_pb2_grpc.ClassifierServicer):
         self, request_iterator: AsyncIterator[messages.ClassifyRequest], context: Context
     ) -> AsyncIterator[messages.ClassifyResponse]:
         """Requests and answers at the same time, each answer as soon as it is ready."""
+        last = end_of(context)
 
         async def answer(request: messages.ClassifyRequest) -> messages.ClassifyResponse:
-            answers = await self._answers(request, self._deadline(context))
+            answers = await self._answers(request, last)
             return messages.ClassifyResponse(id=request.id, results=map(_result, answers))
 
-        stream = Stream(answer, failure, self._plane.bodies)
-        async for response in stream.answers(request_iterator):
+        async for response in self._streams.answers(request_iterator, answer, failure):
             yield response
 
     async def ListModels(  # noqa: N802
@@ -71,8 +72,10 @@ class Classifier(classifier_pb2_grpc.ClassifierServicer):
         )
 
     async def _answers(
-        self, request: messages.ClassifyRequest, deadline: float
+        self, request: messages.ClassifyRequest, last: float
     ) -> list[Classification | ZooError]:
+        """``last`` is the call's own deadline; that of the settings may be sooner."""
+        deadline = min(last, perf_counter() + self._plane.settings.deadline_ms / 1e3)
         try:
             query = asked(request)
         except ZooError as error:
@@ -81,12 +84,6 @@ class Classifier(classifier_pb2_grpc.ClassifierServicer):
         return await self._plane.classify(
             request.images, query, transport=TRANSPORT, deadline=deadline
         )
-
-    def _deadline(self, context: Context) -> float:
-        """By ``time.perf_counter``: the call's own deadline, at most that of the settings."""
-        seconds = self._plane.settings.deadline_ms / 1e3
-        left = context.time_remaining()
-        return perf_counter() + (seconds if left is None else min(left, seconds))
 
 
 def asked(request: messages.ClassifyRequest) -> Query:

@@ -11,11 +11,11 @@ from google.protobuf.message import Message
 
 from service.dataplane import DataPlane
 from service.errors import BadParameter, ZooError
-from service.grpc.calls import Context
+from service.grpc.calls import Context, end_of
 from service.grpc.protos import oip_pb2 as messages
 from service.grpc.protos import oip_pb2_grpc
 from service.grpc.status import message_of
-from service.grpc.stream import Stream
+from service.grpc.stream import Streams
 from service.oip import faces, server
 from service.oip.inference import MOST_ID_BYTES, Request, Response, infer
 from service.oip.parameters import Value, binary_size, wanted
@@ -31,8 +31,9 @@ M = TypeVar("M", bound=Message)
 class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
     """One method per call; what they mean is said in oip.proto."""
 
-    def __init__(self, plane: DataPlane) -> None:
+    def __init__(self, plane: DataPlane, streams: Streams) -> None:
         self._plane = plane
+        self._streams = streams
 
     async def ServerLive(  # noqa: N802
         self, request: messages.ServerLiveRequest, context: Context
@@ -94,7 +95,7 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
             self._plane.refused(TRANSPORT, error.code)
             raise
         try:
-            return _answer(await self._infer(request, context))
+            return _answer(await self._infer(request, end_of(context)))
         finally:
             self._plane.bodies.give(size)
 
@@ -102,16 +103,16 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
         self, request_iterator: AsyncIterator[messages.ModelInferRequest], context: Context
     ) -> AsyncIterator[messages.ModelStreamInferResponse]:
         """Requests and answers at the same time, each answer as soon as it is ready."""
+        last = end_of(context)
 
         async def answer(request: messages.ModelInferRequest) -> messages.ModelStreamInferResponse:
-            response = await self._infer(request, context)
+            response = await self._infer(request, last)
             message = _answer(response)
             if response.final_response:
                 message.parameters["triton_final_response"].bool_param = True
             return messages.ModelStreamInferResponse(infer_response=message)
 
-        stream = Stream(answer, failure, self._plane.bodies)
-        async for response in stream.answers(request_iterator):
+        async for response in self._streams.answers(request_iterator, answer, failure):
             yield response
 
     async def RepositoryIndex(  # noqa: N802
@@ -138,10 +139,9 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
         await server.unload(self._plane, request.model_name, _values(request.parameters))
         return messages.RepositoryModelUnloadResponse()
 
-    async def _infer(self, message: messages.ModelInferRequest, context: Context) -> Response:
-        seconds = self._plane.settings.deadline_ms / 1e3
-        left = context.time_remaining()
-        deadline = perf_counter() + (seconds if left is None else min(left, seconds))
+    async def _infer(self, message: messages.ModelInferRequest, last: float) -> Response:
+        """``last`` is the call's own deadline; that of the settings may be sooner."""
+        deadline = min(last, perf_counter() + self._plane.settings.deadline_ms / 1e3)
         try:
             request = _request(message)
         except ZooError as error:

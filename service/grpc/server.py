@@ -16,6 +16,7 @@ from service.grpc.classifier import Classifier
 from service.grpc.health import Health
 from service.grpc.inference import Inference
 from service.grpc.protos import classifier_pb2, classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
+from service.grpc.stream import Streams
 from service.settings import Settings
 
 logger = logging.getLogger("zoo.grpc")
@@ -50,8 +51,11 @@ class GrpcServer:
             maximum_concurrent_rpcs=settings.grpc_max_calls,
         )
         self._health = Health((CLASSIFIER, INFERENCE))
-        classifier_pb2_grpc.add_ClassifierServicer_to_server(Classifier(plane), self._server)
-        oip_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(Inference(plane), self._server)
+        self._streams = Streams(plane.bodies)
+        classifier = Classifier(plane, self._streams)
+        inference = Inference(plane, self._streams)
+        classifier_pb2_grpc.add_ClassifierServicer_to_server(classifier, self._server)
+        oip_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, self._server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (CLASSIFIER, INFERENCE, HEALTH, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
@@ -84,6 +88,7 @@ class GrpcServer:
     async def stop(self) -> None:
         """Say that nothing is served any more, finish calls in flight, close the port."""
         self._health.stop()
+        self._streams.end()
         await self._server.stop(self._plane.settings.deadline_ms / 1e3)
 
 

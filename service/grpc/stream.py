@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from service.bodies import BodyBudget
-from service.errors import Internal, Overloaded, ZooError
+from service.errors import Internal, NotReady, Overloaded, ZooError
 
 logger = logging.getLogger("zoo.grpc")
 
@@ -25,6 +25,39 @@ class Message(Protocol):
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response")
+
+
+class Streams:
+    """The open streams of a server, which end when it stops."""
+
+    def __init__(self, budget: BodyBudget) -> None:
+        """``budget`` bounds the bytes of all requests in work."""
+        self._budget = budget
+        self._open: set[Stream[Any, Any]] = set()
+        self._ending = False
+
+    async def answers(
+        self,
+        requests: AsyncIterator[Request],
+        answer: Callable[[Request], Awaitable[Response]],
+        failure: Callable[[Request, ZooError], Response],
+    ) -> AsyncIterator[Response]:
+        """One more stream, see `Stream`. Raises NotReady when the server stops."""
+        stream = Stream(answer, failure, self._budget)
+        self._open.add(stream)
+        if self._ending:
+            stream.end()
+        try:
+            async for response in stream.answers(requests):
+                yield response
+        finally:
+            self._open.discard(stream)
+
+    def end(self) -> None:
+        """Read nothing more, answer what was read, then end."""
+        self._ending = True
+        for stream in self._open:
+            stream.end()
 
 
 class Stream(Generic[Request, Response]):
@@ -49,11 +82,19 @@ class Stream(Generic[Request, Response]):
         self._tasks: set[asyncio.Task[None]] = set()
         self._working = 0
         self._freed = asyncio.Event()
+        self._reading: asyncio.Task[None] | None = None
+        self._ending = False
+
+    def end(self) -> None:
+        """Read nothing more: once what was read is answered, `answers` raises NotReady."""
+        self._ending = True
+        if self._reading is not None:
+            self._reading.cancel()
 
     async def answers(self, requests: AsyncIterator[Request]) -> AsyncIterator[Response]:
         """Each answer as soon as it is ready. When the consumer ends, so does all work.
 
-        Raises what reading ``requests`` raised.
+        Raises what reading ``requests`` raised, and NotReady after `end`.
         """
         reader = asyncio.create_task(self._read(requests))
         try:
@@ -61,27 +102,40 @@ class Stream(Generic[Request, Response]):
                 yield response
                 self._room.release()
             await reader
+            if self._ending:
+                raise NotReady("the service is stopping")
         finally:
             for task in (reader, *self._tasks):
                 task.cancel()
 
     async def _read(self, requests: AsyncIterator[Request]) -> None:
+        reading = self._reading = asyncio.create_task(self._start(requests))
+        if self._ending:
+            reading.cancel()
         try:
-            source = aiter(requests)
-            while True:
-                await self._room.acquire()
-                try:
-                    request = await anext(source)
-                except StopAsyncIteration:
-                    break
-                task = asyncio.create_task(self._work(request))
-                self._tasks.add(task)
-                task.add_done_callback(self._tasks.discard)
-                del request, task
+            try:
+                await reading
+            except asyncio.CancelledError:
+                if not self._ending:
+                    raise
             if self._tasks:
                 await asyncio.wait(self._tasks)
         finally:
             self._done.put_nowait(None)
+
+    async def _start(self, requests: AsyncIterator[Request]) -> None:
+        """Begin the work on each request as it comes."""
+        source = aiter(requests)
+        while True:
+            await self._room.acquire()
+            try:
+                request = await anext(source)
+            except StopAsyncIteration:
+                return
+            task = asyncio.create_task(self._work(request))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+            del request, task
 
     async def _work(self, request: Request) -> None:
         try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +19,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 
 from service.errors import ALL, Overloaded
 from service.grpc.protos import classifier_pb2 as messages
-from service.grpc.protos import classifier_pb2_grpc
+from service.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
 from service.grpc.status import DETAILS_KEY, status_of
 from tests.photographs import CHELSEA, CHINA, COFFEE, FLOWER, ROCKET
 from tests.server import Server, serving
@@ -241,6 +243,47 @@ def test_a_stream_that_is_left_leaves_nothing(
     assert "code=cancelled" in server.logged("request_id=left")
     assert stub.Classify(request("chelsea"), timeout=30).results
     assert server.metric("zoo_body_bytes") == 0
+
+
+def test_streams_that_are_left_do_the_worker_no_harm(
+    server: Server, stub: classifier_pb2_grpc.ClassifierStub
+) -> None:
+    """To ask a cancelled call for its peer kills the process, sooner or later."""
+    (before,) = (worker.pid for worker in server.workers())
+    for _ in range(40):
+        stream = stub.ClassifyStream(iter([request("chelsea", top_k=1)] * 8))
+        next(stream)
+        stream.cancel()
+    assert stub.Classify(request("chelsea"), timeout=30).results
+    assert [worker.pid for worker in server.workers()] == [before]
+
+
+def test_a_stop_ends_open_streams_once_they_are_answered(tmp_path: Path) -> None:
+    asked: queue.Queue[messages.ClassifyRequest] = queue.Queue()
+    with (
+        serving(tmp_path, zoo_load="used") as server,
+        grpc.insecure_channel(server.grpc_address) as channel,
+    ):
+        stub = classifier_pb2_grpc.ClassifierStub(channel)
+        streams = [stub.ClassifyStream(iter(asked.get, None)), oip_stream(channel)]
+        asked.put(request("chelsea", protocol="ten_crop", id="first"))
+        assert next(streams[0]).id == "first"
+        asked.put(request("chelsea", protocol="ten_crop", id="last"))
+        server.wait_for(lambda: server.metric("zoo_admitted_crops") == 10)
+        server.process.send_signal(signal.SIGTERM)
+        assert next(streams[0]).id == "last"
+        for stream in streams:
+            with pytest.raises(grpc.RpcError) as ended:
+                next(stream)
+            assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+        server.process.wait(15)  # the grace is ZOO_DEADLINE_MS, 30 s
+        asked.put(None)
+
+
+def oip_stream(channel: grpc.Channel) -> Iterator[oip_pb2.ModelStreamInferResponse]:
+    """A stream of the other service that never asks for anything."""
+    idle: queue.Queue[oip_pb2.ModelInferRequest] = queue.Queue()
+    return oip_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(iter(idle.get, None))
 
 
 def test_the_models_are_listed(stub: classifier_pb2_grpc.ClassifierStub) -> None:
