@@ -1,8 +1,8 @@
 """How much of the machine's limit is left behind HTTP and gRPC: ``python -m loadtests.limit``.
 
 The limit is the same pipeline called in a loop, with as many threads as cores in one process, or
-with as many processes of one thread, whichever is faster. The service and the limit take turns in
-slices of some seconds; each round gives one ratio.
+with as many processes of one thread, whichever is faster by its median. It is measured anew
+before each slice of the service; each such pair gives one ratio.
 """
 
 from __future__ import annotations
@@ -154,27 +154,32 @@ def measure(models: Path, name: str, rounds: int, seconds: float) -> list[dict[s
                 lambda run: client.run(run(one.grpc_port, 16, messages, seconds)), slice_of_load
             )
         rates: Rounds = {each: [] for each in (THREADS, PROCESSES, *contenders)}
+        beside: dict[str, list[dict[str, float]]] = {each: [] for each in contenders}
         latencies: dict[str, list[float]] = {each: [] for each in contenders}
         for call in contenders.values():
             call()  # warm
         for turn in range(rounds):
-            rates[THREADS].append(limit(running[:1], cores, seconds))
-            rates[PROCESSES].append(limit(running, 1, seconds))
             for contender, call in contenders.items():
+                # beside each contender anew: the machine's speed is another half a minute later
+                rates[THREADS].append(limit(running[:1], cores, seconds))
+                rates[PROCESSES].append(limit(running, 1, seconds))
+                beside[contender].append({kind: rates[kind][-1] for kind in (THREADS, PROCESSES)})
                 load = call()
                 if set(load.statuses) != {200}:
                     raise RuntimeError(f"{contender}: {dict(load.statuses)}")
                 rates[contender].append(load.rate)
                 latencies[contender] += load.latencies_s
             print(f"round {turn + 1} of {rounds}", flush=True)
-    best = [max(pair) for pair in zip(rates[THREADS], rates[PROCESSES], strict=True)]
-    return [_row(each, rates[each], best, latencies.get(each, [])) for each in rates]
+    faster = max((THREADS, PROCESSES), key=lambda kind: bench.spread(rates[kind]).median)
+    limits = {name: [pair[faster] for pair in pairs] for name, pairs in beside.items()}
+    limits |= dict.fromkeys((THREADS, PROCESSES), rates[faster])
+    return [_row(each, rates[each], limits[each], latencies.get(each, [])) for each in rates]
 
 
 def _row(
-    name: str, rates: Sequence[float], best: Sequence[float], latencies: Sequence[float]
+    name: str, rates: Sequence[float], limits: Sequence[float], latencies: Sequence[float]
 ) -> dict[str, object]:
-    share = bench.spread(rate / limit for rate, limit in zip(rates, best, strict=True))
+    share = bench.spread(rate / limit for rate, limit in zip(rates, limits, strict=True))
     times = np.percentile(latencies, [50, 99]) * 1e3 if latencies else None
     return {
         "contender": name,
@@ -211,7 +216,7 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=server.ROOT / "models")
     parser.add_argument("--model", default="efficientnet_lite0")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=2.0, help="of a slice")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of a slice")
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "limit.csv")
     asked = parser.parse_args()
     rows = measure(asked.models, asked.model, asked.rounds, asked.seconds)
