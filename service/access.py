@@ -39,7 +39,6 @@ class Access:
 
     def __init__(self, settings: Settings) -> None:
         self._asks = settings.has_api_keys
-        self._asks_admin = settings.has_admin_keys
         self._keys = _Keys(settings.api_keys, settings.api_keys_file, "API_KEYS_FILE")
         self._admin = _Keys(settings.admin_keys, settings.admin_keys_file, "ADMIN_KEYS_FILE")
 
@@ -62,7 +61,7 @@ class Access:
             raise
 
     def _check(self, need: Need, authorization: str | None) -> None:
-        as_admin = need is Need.ADMIN and self._asks_admin
+        as_admin = need is Need.ADMIN
         if need is Need.NOTHING or not (self._asks or as_admin):
             return
         digest = _digest(_bearer(authorization))
@@ -70,7 +69,7 @@ class Access:
         if not (known or admin):
             raise Unauthorized("the key is not known")
         if as_admin and not admin:
-            raise Forbidden("the key is not an administrator's")
+            raise Forbidden("this needs an administrator's key")
 
 
 def _bearer(authorization: str | None) -> str:

@@ -142,6 +142,17 @@ class Catalogue:
         """Wait until what is not served of a model any more has finished and is unloaded."""
         await self._loader.swept(name)
 
+    def check(self, name: str, policy: Policy) -> None:
+        """Raise NotReady where a policy would choose nothing, or what is not there or refused."""
+        shelf = self._shelf(name)
+        there = {*shelf.known, *shelf.refused}
+        if missing := [version for version in policy.named or () if version not in there]:
+            raise NotReady(f"model {name!r} has no version {', '.join(missing)}")
+        chosen = policy.choose(there)
+        if all(version in shelf.refused for version in chosen):
+            newest = shelf.refused[chosen[-1]].reason if chosen else "there is none"
+            raise NotReady(f"no version of model {name!r} that {policy} chooses: {newest}")
+
     def failure(self, name: str) -> str | None:
         """Why the newest version that the policy names does not answer, or None where it does."""
         return failure(self._shelf(name))
@@ -181,7 +192,8 @@ class Catalogue:
         if shelf.has_ensembles and not shelf.closed:
             raise NotReady(f"model {name!r} is itself an ensemble")
         model = shelf.model(version)
-        assert isinstance(model, Network)  # noqa: S101
+        if not isinstance(model, Network):
+            raise NotReady(f"model {name!r} is itself an ensemble")
         return model
 
     def _changed(self, network: Network, error: Exception | None) -> None:

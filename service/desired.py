@@ -97,20 +97,29 @@ class DesiredState:
         return self.current()
 
     def current(self) -> Desired:
-        """What is asked for now."""
+        """What is asked for now; nothing where the file cannot be read."""
+        try:
+            return self._stored()
+        except OSError as error:
+            logger.error("%s cannot be read: %s", self._file, error.strerror)
+            return Desired()
+
+    def _stored(self) -> Desired:
+        """What is asked for now. Raises OSError."""
         try:
             return Desired.model_validate_json(self._file.read_bytes())
         except FileNotFoundError:
             return Desired()
-        except (OSError, ValidationError) as error:
+        except ValidationError as error:
             logger.error("%s cannot be used: %s", self._file, str(error).partition("\n")[0])
             return Desired()
 
     def ask(self, name: str, *, unloaded: bool, versions: str | None = None) -> int:
         """Write down what an operator asks for; the generation that says it. Raises OSError."""
         with self._locked():
-            before = self.current()
-            number = before.generation + 1
+            before = self._stored()
+            # the file may have been lost: what workers have reached is older all the same
+            number = 1 + max([before.generation, *self._generations()])
             wish = Wish(generation=number, unloaded=unloaded, versions=versions)
             after = Desired(generation=number, models={**before.models, name: wish})
             self._write(self._file, after.model_dump_json())
@@ -129,6 +138,12 @@ class DesiredState:
             for path in self._workers.glob("*.json")
             if (content := self._of_worker(path)) is not None
         ]
+
+    def _generations(self) -> Iterator[int]:
+        """Every generation that a living worker has reached with some model."""
+        for path in self._workers.glob("*.json"):
+            for generation, _ in (self._of_worker(path) or {}).values():
+                yield generation
 
     def _of_worker(self, path: Path) -> dict[str, tuple[int, str | None]] | None:
         """What a worker wrote; None where it does not live."""

@@ -45,6 +45,8 @@ class Management:
                 raise BadParameter(f"versions is {versions[:64]!r}: {error}") from None
         await self._follower.look(name, patient=False)
         self._catalogue.versions(name)
+        if versions is not None:
+            self._catalogue.check(name, policy.parse(versions))
         await self._ask(state, name, deadline, unloaded=False, versions=versions)
 
     async def unload(self, name: str, deadline: float | None) -> None:
@@ -72,6 +74,7 @@ class Management:
         if deadline is None:
             deadline = perf_counter() + self._settings.deadline_ms / 1e3
         try:
+            before = (await asyncio.to_thread(state.current)).models.get(name)
             number = await asyncio.to_thread(state.ask, name, unloaded=unloaded, versions=versions)
             await self._follower.catch_up()
             while late := [r for r in await _reached(state, name) if r.generation < number]:
@@ -82,6 +85,9 @@ class Management:
                     )
                 await asyncio.sleep(PATIENCE_SECONDS)
             failures = [r.failure for r in await _reached(state, name) if r.failure]
+            if failures and versions is not None:  # a worker that begins anew must not follow it
+                closed, policy_ = (before.unloaded, before.versions) if before else (False, None)
+                await asyncio.to_thread(state.ask, name, unloaded=closed, versions=policy_)
         except OSError as error:
             raise NotReady(
                 f"ZOO_STATE={self._settings.state} cannot be written: {error.strerror}"

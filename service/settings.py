@@ -189,7 +189,7 @@ class Settings(Exposure, BaseSettings):
     def _is_folder(cls, value: Path) -> Path:
         try:
             if value.is_dir() and list(value.iterdir()):
-                return value.resolve()
+                return value.absolute()
         except OSError as error:
             raise ValueError(f"it cannot be read: {error.strerror}") from None
         raise ValueError(f"there is no folder {value}" if not value.is_dir() else "it is empty")

@@ -261,6 +261,14 @@ class Shelf:
         if target is front:
             return
         if front is not None and front.ready:
+            if target is None and front.version in self.known:
+                logger.error(
+                    "%s: nothing of what the policy %s chooses can be served; version %s goes on",
+                    self.name,
+                    self.policy,
+                    front.version,
+                )
+                return
             if target is None and self._kept:
                 logger.error(
                     "%s, the default model, has no version on disk any more that can be served; "

@@ -129,9 +129,9 @@ class Record:
             self.values[row + 2] += int(_NANO * infer_s)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def record(name: str, version: str) -> Record:
-    """The one record that this process has of a version."""
+    """The one record that this process has of a version, each of which is an open file."""
     _used.add((name, version))
     return Record(name, version)
 
@@ -146,7 +146,8 @@ def of(name: str, version: str) -> Statistics:
         used = (name, version) in _used
         return _summed([np.array(record(name, version).values)] if used else [])
     paths = folder.glob(f"{name}.{version}.*{_SUFFIX}")
-    return _summed([np.fromfile(path, np.int64) for path in paths])
+    workers = [np.fromfile(path, np.int64) for path in paths]
+    return _summed([values for values in workers if values.size == _SIZE])
 
 
 def shared_folder() -> Path | None:
@@ -161,7 +162,11 @@ def _mapped(name: str) -> bytearray | mmap:
     if folder is not None:
         try:
             with (folder / name).open("a+b") as file:
-                file.truncate(8 * _SIZE)  # holes, which take no room until they are written
+                # no holes: on a full disk, to write into one would end the process
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, 8 * _SIZE)
+                else:
+                    file.truncate(8 * _SIZE)
                 return mmap(file.fileno(), 8 * _SIZE)
         except OSError:
             logger.exception("%s cannot be written: other workers will not count this one", name)

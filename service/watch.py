@@ -121,6 +121,8 @@ class Watch:
         for model in sorted(names):
             if model.startswith((".", "_")) or (self._only is not None and model not in self._only):
                 continue
+            if not model.isascii():  # it could not be said in an answer, and is no model's name
+                continue
             try:
                 for number, files in self._versions(model):
                     key = model, number
@@ -141,7 +143,12 @@ class Watch:
                 if VERSION.fullmatch(entry.name) and entry.is_dir()
             ]
         for number, path in sorted(numbers, key=lambda found: int(found[0])):
-            yield number, _files(path)
+            try:
+                yield number, _files(path)
+            except FileNotFoundError:
+                continue
+            except OSError:  # there it is; reading its manifest will say what is wrong
+                yield number, ((FILE_NAME, -1, 0, 0),)
 
 
 def _files(folder: str) -> Files:

@@ -39,8 +39,9 @@ class Model:
         started = perf_counter()
         self.name, self.version = manifest.name, manifest.version
         self.manifest = manifest
-        repository.check_files(found.path, manifest)
-        self.labels = repository.labels(found.path, manifest)
+        folder = found.path.resolve()  # once: a link that is turned meanwhile leads elsewhere
+        repository.check_files(folder, manifest)
+        self.labels = repository.labels(folder, manifest)
         own = settings.of_model(found.name)
         file = _file(manifest, None if own.precision == "auto" else own.precision)
         self.precision = file.precision
@@ -54,7 +55,7 @@ class Model:
         most = own.max_batch or (GPU_BATCH if on_gpu else CPU_BATCH)
         self._sessions = {
             graph: Session(
-                found.path / file.path,
+                folder / file.path,
                 manifest,
                 providers,
                 graph,

@@ -7,7 +7,7 @@ import inspect
 import logging
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from time import perf_counter
 from typing import Any, TypeAlias, cast
@@ -41,6 +41,11 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
     def __init__(self, access: Access | None) -> None:
         self._access = access
         self._wrapped: dict[str, Handler] = {}
+        self._accepted = _Accepted()
+
+    async def idle(self) -> None:
+        """Wait until every call whose message was read is answered; probes are not waited for."""
+        await self._accepted.none()
 
     async def intercept_service(
         self,
@@ -56,11 +61,33 @@ class CallInterceptor(grpc.aio.ServerInterceptor):
         if found is None:
             found = await continuation(handler_call_details)
             if found is not None:  # None: no such method, which grpc itself answers
-                found = self._wrapped[method] = _wrap(method, found)
+                found = self._wrapped[method] = _wrap(method, found, self._accepted)
         return found
 
 
-def _wrap(method: str, handler: Handler) -> Handler:
+class _Accepted:
+    """``with`` this around each call that is in work."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def __enter__(self) -> None:
+        self._count += 1
+        self._none.clear()
+
+    def __exit__(self, *failure: object) -> None:
+        self._count -= 1
+        if not self._count:
+            self._none.set()
+
+    async def none(self) -> None:
+        """Wait until there is no such call."""
+        await self._none.wait()
+
+
+def _wrap(method: str, handler: Handler, accepted: _Accepted) -> Handler:
     """The same method; a message is read here, so that one that is none can be refused."""
     kinds: dict[tuple[bool, bool], tuple[str, Any]] = {
         (False, False): ("unary_unary", grpc.unary_unary_rpc_method_handler),
@@ -74,9 +101,9 @@ def _wrap(method: str, handler: Handler) -> Handler:
     parse = _parser(handler.request_deserializer)
     read = partial(_each, parse) if many else parse
     if inspect.isasyncgenfunction(inner):
-        behaviour = _generator(method, inner, read)
+        behaviour = _generator(method, inner, read, accepted)
     else:
-        behaviour = _coroutine(method, inner, read)
+        behaviour = _coroutine(method, inner, read, accepted)
     return cast(Handler, make(behaviour, None, handler.response_serializer))
 
 
@@ -108,22 +135,34 @@ async def _each(
 
 
 def _coroutine(
-    method: str, inner: Callable[[Any, Context], Awaitable[Any]], read: Callable[[Any], Any]
+    method: str,
+    inner: Callable[[Any, Context], Awaitable[Any]],
+    read: Callable[[Any], Any],
+    accepted: _Accepted,
 ) -> Any:
+    counted = nullcontext() if method.startswith(_QUIET) else accepted
+
     async def call(given: Any, context: Context) -> Any:
-        async with _told(method, context):
-            return await inner(read(given), context)
+        with counted:
+            async with _told(method, context):
+                return await inner(read(given), context)
 
     return call
 
 
 def _generator(
-    method: str, inner: Callable[[Any, Context], AsyncIterator[Any]], read: Callable[[Any], Any]
+    method: str,
+    inner: Callable[[Any, Context], AsyncIterator[Any]],
+    read: Callable[[Any], Any],
+    accepted: _Accepted,
 ) -> Any:
+    counted = nullcontext() if method.startswith(_QUIET) else accepted
+
     async def call(given: Any, context: Context) -> AsyncIterator[Any]:
-        async with _told(method, context):
-            async for answer in inner(read(given), context):
-                yield answer
+        with counted:
+            async with _told(method, context):
+                async for answer in inner(read(given), context):
+                    yield answer
 
     return call
 

@@ -16,6 +16,8 @@ from grpc_health.v1 import health_pb2_grpc
 from service.grpc.calls import Context
 
 States = messages.HealthCheckResponse
+MAX_WATCHES = 64
+"""Watches are open to everybody and never end; each is a call of `ZOO_GRPC_MAX_CALLS`."""
 
 
 class Health(health_pb2_grpc.HealthServicer):
@@ -26,6 +28,7 @@ class Health(health_pb2_grpc.HealthServicer):
         self._ready = False
         self._stopping = False
         self._changed = asyncio.Event()
+        self._watches = 0
 
     def report(self, ready: bool) -> None:
         """Whether the default model answers."""
@@ -50,15 +53,21 @@ class Health(health_pb2_grpc.HealthServicer):
         self, request: messages.HealthCheckRequest, context: Context
     ) -> AsyncIterator[messages.HealthCheckResponse]:
         """The state now and whenever it changes: SERVICE_UNKNOWN for what is not here."""
-        last = None
-        while True:
-            changed, status = self._changed, self._status(request.service)
-            if status != last:
-                yield States(status=status)
-                last = status
-            if self._stopping:
-                await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
-            await changed.wait()
+        if self._watches == MAX_WATCHES:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, f"there are {MAX_WATCHES} watches")
+        self._watches += 1
+        try:
+            last = None
+            while True:
+                changed, status = self._changed, self._status(request.service)
+                if status != last:
+                    yield States(status=status)
+                    last = status
+                if self._stopping:
+                    await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
+                await changed.wait()
+        finally:
+            self._watches -= 1
 
     def _status(self, name: str) -> int:
         if name not in self._names:

@@ -18,7 +18,7 @@ from service.grpc.status import message_of
 from service.grpc.stream import Streams
 from service.oip import faces, server
 from service.oip.inference import MOST_ID_BYTES, Request, Response, infer
-from service.oip.parameters import Value, binary_size, wanted
+from service.oip.parameters import MOST_PARAMETERS, MOST_TENSORS, Value, binary_size, wanted
 from service.oip.tensors import Tensor, from_binary, from_values, shape_of, to_binary
 
 TRANSPORT = "grpc"
@@ -162,7 +162,10 @@ def failure(
 
 
 def _request(message: messages.ModelInferRequest) -> Request:
-    """Read a message. Raises BadParameter."""
+    """Read a message. Raises BadParameter, before anything is made of too many parts."""
+    for name, parts in (("inputs", message.inputs), ("outputs", message.outputs)):
+        if len(parts) > MOST_TENSORS:
+            raise BadParameter(f"the request has {len(parts)} {name}, more than {MOST_TENSORS}")
     raw = message.raw_input_contents
     if raw and len(raw) != len(message.inputs):
         raise BadParameter(
@@ -201,7 +204,9 @@ def _input(tensor: Any, raw: bytes | None) -> Tensor:
 
 
 def _values(parameters: Mapping[str, Any]) -> dict[str, Value]:
-    """The parameters as values, and those without one as absent."""
+    """The parameters as values, and those without one as absent. Raises BadParameter."""
+    if len(parameters) > MOST_PARAMETERS:
+        raise BadParameter(f"there are {len(parameters)} parameters, more than {MOST_PARAMETERS}")
     chosen = {name: each.WhichOneof("parameter_choice") for name, each in parameters.items()}
     return {name: getattr(parameters[name], field) for name, field in chosen.items() if field}
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from contextlib import suppress
 
 import grpc
 import grpc.aio
@@ -30,6 +32,11 @@ MAX_STREAMS = 256
 KEEPALIVE_MS = 60_000
 """A connection that is silent for this long is asked whether it lives."""
 KEEPALIVE_TIMEOUT_MS = 20_000
+WINDOW_PER_THREAD = 4
+"""Requests of one stream in work at a time, for each thread that computes."""
+RETRY_SECONDS = 1.0
+LAST_SECONDS = 0.5
+"""At a stop, for what asks for nothing, once all that was accepted is answered."""
 MIN_PING_MS = 10_000
 """Clients that ping more often than this are told to calm down and closed."""
 
@@ -43,40 +50,69 @@ class GrpcServer:
 
     def __init__(self, plane: DataPlane) -> None:
         """Made in the event loop that serves."""
-        settings = plane.settings
         self._plane = plane
-        self._server = grpc.aio.server(
-            interceptors=[CallInterceptor(Access.of(settings))],
+        self._calls = CallInterceptor(Access.of(plane.settings))
+        self._health = Health((CLASSIFIER, INFERENCE))
+        self._streams = Streams(plane.bodies, WINDOW_PER_THREAD * plane.settings.pool_threads)
+        self._server = self._made()
+        self._guard: asyncio.Task[None] | None = None
+        self._stopping = False
+
+    def _made(self) -> grpc.aio.Server:
+        """A server of all services, not yet bound."""
+        settings = self._plane.settings
+        server = grpc.aio.server(
+            interceptors=[self._calls],
             options=options(settings),
             maximum_concurrent_rpcs=settings.grpc_max_calls,
         )
-        self._health = Health((CLASSIFIER, INFERENCE))
-        self._streams = Streams(plane.bodies)
-        classifier = Classifier(plane, self._streams)
-        inference = Inference(plane, self._streams)
-        classifier_pb2_grpc.add_ClassifierServicer_to_server(classifier, self._server)
-        oip_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, self._server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        classifier = Classifier(self._plane, self._streams)
+        inference = Inference(self._plane, self._streams)
+        classifier_pb2_grpc.add_ClassifierServicer_to_server(classifier, server)
+        oip_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = (CLASSIFIER, INFERENCE, HEALTH, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
+        reflection.enable_server_reflection(names, server)
+        return server
 
     async def start(self) -> None:
         """Bind and serve. Raises PortTakenError."""
         settings = self._plane.settings
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         address = f"{host}:{settings.grpc_port}"
+        await self._serve(address)
+        self._plane.listen(self._health.report)
+        self._guard = asyncio.create_task(self._keep_serving(address))
+        logger.info("gRPC on %s%s", address, " with TLS" if settings.tls_cert else "")
+
+    async def _serve(self, address: str) -> None:
         try:
             bound = self._bind(address)
         except RuntimeError:
             bound = 0
         if not bound:
-            kind = (
-                " or the certificate of a kind that it does not take" if settings.tls_cert else ""
-            )
+            kind = ""
+            if self._plane.settings.tls_cert:
+                kind = " or the certificate of a kind that it does not take"
             raise PortTakenError(f"gRPC cannot bind to {address}: is the port in use{kind}?")
         await self._server.start()
-        self._plane.listen(self._health.report)
-        logger.info("gRPC on %s%s", address, " with TLS" if settings.tls_cert else "")
+
+    async def _keep_serving(self, address: str) -> None:
+        """A method's name that is no UTF-8 ends the server of grpcio 1.85: begin another."""
+        while True:
+            with suppress(Exception):  # whatever it was, it must not be the end; grpcio logs it
+                await self._server.wait_for_termination()
+            while not self._stopping:
+                logger.error("gRPC ended by itself and is begun anew")
+                self._server = self._made()
+                try:
+                    await self._serve(address)
+                    break
+                except PortTakenError as error:
+                    logger.error("%s", error)
+                    await asyncio.sleep(RETRY_SECONDS)
+            if self._stopping:
+                return
 
     def _bind(self, address: str) -> int:
         """The port that was bound, or 0."""
@@ -86,10 +122,21 @@ class GrpcServer:
         return self._server.add_secure_port(address, credentials)
 
     async def stop(self) -> None:
-        """Say that nothing is served any more, finish calls in flight, close the port."""
+        """Say that nothing is served any more, finish what was accepted, close the port.
+
+        What is open but asks for nothing (a message half sent, an idle stream of reflection) is
+        not waited for.
+        """
+        self._stopping = True  # to cancel who waits for the end would cancel the end itself
         self._health.stop()
         self._streams.end()
-        await self._server.stop(self._plane.settings.deadline_ms / 1e3)
+        grace = self._plane.settings.deadline_ms / 1e3
+        stopping = asyncio.ensure_future(self._server.stop(grace))
+        idle = asyncio.ensure_future(self._calls.idle())
+        await asyncio.wait({stopping, idle}, return_when=asyncio.FIRST_COMPLETED)
+        idle.cancel()
+        await self._server.stop(LAST_SECONDS)
+        await stopping
 
 
 def credentials_of(settings: Settings) -> grpc.ServerCredentials | None:

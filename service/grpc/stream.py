@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from service.bodies import BodyBudget
@@ -12,8 +14,9 @@ from service.errors import Internal, NotReady, Overloaded, ZooError
 
 logger = logging.getLogger("zoo.grpc")
 
-WINDOW = 64
-"""Requests of one stream that are in work, or answered and not yet written."""
+LEAST_WINDOW = 16
+"""Requests of one stream that are in work, or answered and not yet written. More would only wait in
+the queue, before the requests of others."""
 
 
 class Message(Protocol):
@@ -30,9 +33,10 @@ Response = TypeVar("Response")
 class Streams:
     """The open streams of a server, which end when it stops."""
 
-    def __init__(self, budget: BodyBudget) -> None:
-        """``budget`` bounds the bytes of all requests in work."""
+    def __init__(self, budget: BodyBudget, window: int = LEAST_WINDOW) -> None:
+        """``budget`` bounds the bytes of all requests in work, ``window`` how many a stream has."""
         self._budget = budget
+        self._window = max(LEAST_WINDOW, window)
         self._open: set[Stream[Any, Any]] = set()
         self._ending = False
 
@@ -43,7 +47,7 @@ class Streams:
         failure: Callable[[Request, ZooError], Response],
     ) -> AsyncIterator[Response]:
         """One more stream, see `Stream`. Raises NotReady when the server stops."""
-        stream = Stream(answer, failure, self._budget)
+        stream = Stream(answer, failure, self._budget, self._window)
         self._open.add(stream)
         if self._ending:
             stream.end()
@@ -61,7 +65,7 @@ class Streams:
 
 
 class Stream(Generic[Request, Response]):
-    """One stream. At most `WINDOW` of its requests are read and not yet written back.
+    """One stream. At most ``window`` of its requests are read and not yet written back.
 
     So who does not read answers, or sends faster than the engine computes, is held up by HTTP/2
     flow control. The bytes of a request are in ``budget`` until its answer is ready.
@@ -72,16 +76,18 @@ class Stream(Generic[Request, Response]):
         answer: Callable[[Request], Awaitable[Response]],
         failure: Callable[[Request, ZooError], Response],
         budget: BodyBudget,
+        window: int,
     ) -> None:
         """``answer`` may raise ZooError, which ``failure`` makes a response of."""
         self._answer = answer
         self._failure = failure
         self._budget = budget
-        self._room = asyncio.Semaphore(WINDOW)
+        self._room = asyncio.Semaphore(window)
         self._done: asyncio.Queue[Response | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._working = 0
         self._freed = asyncio.Event()
+        self._refused: deque[asyncio.Future[None]] = deque()
         self._reading: asyncio.Task[None] | None = None
         self._ending = False
 
@@ -124,7 +130,7 @@ class Stream(Generic[Request, Response]):
             self._done.put_nowait(None)
 
     async def _start(self, requests: AsyncIterator[Request]) -> None:
-        """Begin the work on each request as it comes."""
+        """Begin the work on each request as it comes and fits into the budget."""
         source = aiter(requests)
         while True:
             await self._room.acquire()
@@ -132,10 +138,39 @@ class Stream(Generic[Request, Response]):
                 request = await anext(source)
             except StopAsyncIteration:
                 return
+            size = request.ByteSize()
+            try:
+                await self._hold(size)
+            except Overloaded as error:
+                self._done.put_nowait(self._failure(request, error))
+                continue
             task = asyncio.create_task(self._work(request))
             self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            task.add_done_callback(partial(self._finished, size))
             del request, task
+
+    async def _hold(self, size: int) -> None:
+        """Count a request in the budget. While others of the stream are in it, wait for room."""
+        while True:
+            try:
+                self._budget.take(size)
+                return
+            except Overloaded:
+                if not self._tasks:
+                    raise
+            self._freed.clear()
+            await self._freed.wait()
+
+    def _finished(self, size: int, task: asyncio.Task[None]) -> None:
+        """A request is answered, or was given up: there is room for another, and for a retry."""
+        self._tasks.discard(task)
+        self._budget.give(size)
+        self._freed.set()
+        while self._refused:
+            waiter = self._refused.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                return
 
     async def _work(self, request: Request) -> None:
         try:
@@ -147,29 +182,22 @@ class Stream(Generic[Request, Response]):
             logger.exception("a request of a stream could not be answered")
             response = self._failure(request, Internal("the request could not be answered"))
         self._done.put_nowait(response)
-        self._freed.set()
 
     async def _patiently(self, request: Request) -> Response:
         """The answer. While others of the stream are in work, an Overloaded is waited out.
 
-        The stream itself may be what fills the queue; its client is slowed down, not refused.
+        The stream itself may be what fills the queue; its client is slowed down, not refused. Each
+        request that ends wakes one that was refused.
         """
         while True:
             self._working += 1
             try:
-                return await self._once(request)
+                return await self._answer(request)
             except Overloaded:
                 if self._working == 1:
                     raise
             finally:
                 self._working -= 1
-            self._freed.clear()
-            await self._freed.wait()
-
-    async def _once(self, request: Request) -> Response:
-        size = request.ByteSize()
-        self._budget.take(size)
-        try:
-            return await self._answer(request)
-        finally:
-            self._budget.give(size)
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._refused.append(waiter)
+            await waiter

@@ -10,7 +10,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from service.errors import BadParameter
+from service.errors import BadParameter, Forbidden
 from service.http.problems import MEDIA_TYPE, problem
 
 _METHODS = ("GET", "HEAD", "POST")
@@ -47,3 +47,17 @@ class Cors(CORSMiddleware):
         body = json.dumps(problem(BadParameter(bytes(response.body).decode())))
         headers = {name: value for name, value in response.headers.items() if "content" not in name}
         return Response(body, response.status_code, headers, MEDIA_TYPE)
+
+
+def check_site(headers: Headers, origins: Collection[str]) -> None:
+    """Raise Forbidden for what a page of another site makes a browser send.
+
+    A browser sends simple requests without asking first, and only hides the answer from the page;
+    what changes something must not listen to them. Other clients send neither header.
+    """
+    origin = headers.get("origin")
+    if origin is not None and ("*" in origins or origin in origins):
+        return
+    own = origin is None or origin.partition("://")[2] == headers.get("host")
+    if not own or headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        raise Forbidden("a page of another site asks for this: ZOO_CORS_ORIGINS does not name it")

@@ -15,6 +15,7 @@ from starlette.routing import BaseRoute, Route
 from service.dataplane import DataPlane
 from service.errors import BadParameter, ZooError
 from service.http.body import ReceivedBody
+from service.http.cors import check_site
 from service.http.encoding import unpacked
 from service.http.oip_body import HEADER_LENGTH, members, parse, read, write
 from service.http.parameters import timeout_s
@@ -147,8 +148,9 @@ class OipRoutes:
         return faces.find(self._plane, name, version)
 
     async def _repository_request(self, request: Request, member: str) -> dict[str, Any]:
-        """The members of a body that may be empty. Raises BadParameter."""
+        """The members of a body that may be empty. Raises BadParameter, Forbidden."""
         request.scope[UNREAD] = True
+        check_site(request.headers, self._plane.settings.cors_origins)
         deadline = perf_counter() + self._plane.settings.deadline_ms / 1e3
         async with self._body(request, REPOSITORY_BODY_BYTES, deadline) as body:
             return dict(members(parse(body), (member,), "the request")) if body else {}

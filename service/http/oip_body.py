@@ -15,7 +15,7 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from service.errors import BadParameter
 from service.oip.inference import Request, Response
-from service.oip.parameters import Value, Wanted, binary_size, wanted
+from service.oip.parameters import MOST_TENSORS, Value, Wanted, binary_size, wanted
 from service.oip.tensors import (
     MOST_VALUES,
     Tensor,
@@ -27,7 +27,6 @@ from service.oip.tensors import (
 )
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
-_MOST_OUTPUTS = 16
 """Tensors that a request may name: more than any model has."""
 _SHOWN = 64
 
@@ -177,8 +176,8 @@ def _from_base64(value: object) -> bytes:
 
 def _items(given: Mapping[str, Any], name: str) -> list[Any]:
     items = _list(given, name) or []
-    if len(items) > _MOST_OUTPUTS:
-        raise BadParameter(f"the request has more than {_MOST_OUTPUTS} {name}")
+    if len(items) > MOST_TENSORS:
+        raise BadParameter(f"the request has more than {MOST_TENSORS} {name}")
     return items
 
 

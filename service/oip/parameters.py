@@ -13,6 +13,9 @@ from service.query import DEFAULT_TOP_K
 Value: TypeAlias = "bool | int | float | str"
 
 _MOST_TEXT = 64
+MOST_TENSORS = 16
+"""Inputs, and requested outputs, of a request."""
+MOST_PARAMETERS = 64
 _OF_PICTURES = ("protocol", "top_k", "exif")
 _OF_ALL = ("timeout", "binary_data_output", "triton_enable_empty_final_response")
 HINTS = ("priority", "sequence_id", "sequence_start", "sequence_end")

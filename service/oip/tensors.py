@@ -68,7 +68,7 @@ def from_binary(
             f"the tensor {name[:64]!r} has {len(data)} bytes, its shape {list(shape)} of "
             f"{datatype} has {count * kind.itemsize}"
         )
-    return Tensor(name, datatype, shape, np.frombuffer(data, kind).reshape(shape))
+    return Tensor(name, datatype, shape, _shaped(name, np.frombuffer(data, kind), shape))
 
 
 def from_values(
@@ -93,11 +93,19 @@ def from_values(
             _check_elements(name, len(values))
             return Tensor(name, datatype, shape, [decode(value) for value in values])
         if datatype == "UINT8":
-            data = np.frombuffer(bytes(values), np.uint8).reshape(shape)
+            data = _shaped(name, np.frombuffer(bytes(values), np.uint8), shape)
             return Tensor(name, datatype, shape, data)
     except (ValueError, TypeError) as error:
         raise BadParameter(f"the values of {name[:64]!r} are no {datatype}: {error}") from None
     raise _unknown(name, datatype)
+
+
+def _shaped(name: str, values: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Raises BadParameter where nothing times much is more than NumPy can count."""
+    try:
+        return values.reshape(shape)
+    except ValueError as error:
+        raise BadParameter(f"the shape of {name[:64]!r} cannot be: {error}") from None
 
 
 def to_binary(tensor: Tensor) -> bytes:

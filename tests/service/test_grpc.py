@@ -368,3 +368,45 @@ def test_port_0_serves_no_grpc(tmp_path: Path) -> None:
         assert server.classify(PICTURES["chelsea"]).status_code == 200
         with socket.socket() as probe:
             assert probe.connect_ex(("127.0.0.1", 3001)) != 0
+
+
+def test_a_name_that_is_no_text_does_not_end_the_service(server: Server) -> None:
+    """grpcio 1.85 shuts its server down over one such frame."""
+    host, port = server.grpc_address.split(":")
+    fields = {":method": b"POST", ":scheme": b"http", ":path": b"/\xff\xfe/x", ":authority": b"x"}
+    block = b"".join(
+        b"\x00" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value
+        for name, value in fields.items()
+    )
+    with socket.create_connection((host, int(port)), timeout=10) as raw:
+        raw.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5))
+        raw.sendall(len(block).to_bytes(3, "big") + b"\x01\x05" + (1).to_bytes(4, "big") + block)
+        raw.recv(1000)
+
+        def answered() -> bool:
+            options = [("grpc.use_local_subchannel_pool", 1)]
+            with grpc.insecure_channel(server.grpc_address, options=options) as channel:
+                stub = classifier_pb2_grpc.ClassifierStub(channel)
+                try:
+                    return bool(stub.Classify(request("chelsea"), timeout=5).results)
+                except grpc.RpcError:
+                    return False
+
+        server.wait_for(answered, 20)
+        server.wait_for(answered, 20)
+
+
+def test_what_asks_for_nothing_does_not_delay_a_stop(tmp_path: Path) -> None:
+    idle: queue.Queue[object] = queue.Queue()
+    with (
+        serving(tmp_path, zoo_load="used") as server,
+        grpc.insecure_channel(server.grpc_address) as channel,
+    ):
+        name = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+        stream = channel.stream_stream(name)(iter(idle.get, None))
+        database = ProtoReflectionDescriptorDatabase(channel)
+        assert database.get_services()
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(15)  # the grace is ZOO_DEADLINE_MS, 30 s
+        stream.cancel()
+        idle.put(None)

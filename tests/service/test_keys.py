@@ -278,7 +278,7 @@ def test_each_kind_of_keys_alone() -> None:
     assert outcome(only_admin, Need.ADMIN, ADMIN) is None
     only_api = Settings(api_keys=[API])
     assert outcome(only_api, Need.KEY, ADMIN) is Unauthorized
-    assert outcome(only_api, Need.ADMIN, API) is None
+    assert outcome(only_api, Need.ADMIN, API) is Forbidden
     assert outcome(only_api, Need.NOTHING, None) is None
     both = Settings(api_keys=[API], admin_keys=[ADMIN])
     assert outcome(both, Need.ADMIN, API) is Forbidden

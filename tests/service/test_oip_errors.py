@@ -17,6 +17,7 @@ from tests.service.oip_client import (
     base64_input,
     outputs_of,
     post,
+    post_binary,
     prefixed,
 )
 
@@ -252,3 +253,27 @@ def test_the_repository_is_closed(server: Server) -> None:
     check(server.client.post("/v2/repository/index", json={"ready": 1}), 400, "bad_parameter")
     check(server.client.post("/v2/repository/index", content=bytes(70_000)), 413, "body_too_large")
     assert server.client.get(f"/v2/models/{LITE0}/ready").status_code == 200
+
+
+def test_a_shape_of_nothing_times_much_is_refused(server: Server) -> None:
+    inputs = {"name": "pixels", "datatype": "UINT8", "shape": [0, 2**62, 4]}
+    body = {"inputs": [{**inputs, "parameters": {"binary_data_size": 0}}]}
+    check(post_binary(server, "lenet5.tensor", body, b""), 400, "bad_parameter")
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Origin": "http://127.0.0.1:1", "Sec-Fetch-Site": "same-site"},
+    ],
+)
+def test_pages_of_other_sites_manage_nothing(server: Server, headers: dict[str, str]) -> None:
+    headers = {"Content-Type": "text/plain", **headers}
+    for path in ("index", "models/lenet5/load", "models/lenet5/unload"):
+        reply = server.client.post(f"/v2/repository/{path}", headers=headers)
+        check(reply, 403, "forbidden")
+    reply = server.client.post("/v2/repository/index", headers={"Origin": server.url})
+    check(reply, 403, "management_closed")

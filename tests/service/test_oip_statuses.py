@@ -139,3 +139,14 @@ def test_what_is_not_loaded_or_refused_is_not_ready(tmp_path: Path) -> None:
         assert outputs_of(post(server, "both", {"inputs": [IMAGE]}))["labels"].shape == (1, 5)
         assert get("/v2/models/both").json()["platform"] == "ensemble"
         assert get("/v2/models/other/ready").status_code == 200
+
+
+def test_a_message_of_a_million_parts_is_refused_at_once(server: Server) -> None:
+    """Each part has two bytes, and would become an object."""
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        for field in (b"\x2a", b"\x32"):  # inputs, outputs
+            with pytest.raises(grpc.RpcError) as raised:
+                call(b"\x0a\x06lenet5" + (field + b"\x00") * 300_000, timeout=20)
+            assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert "more than 16" in str(raised.value.details())

@@ -32,7 +32,11 @@ def two(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
     """Two workers which see nothing of the disk unless they are told to look."""
     settings = {"zoo_default_model": "default", "zoo_workers": 2, "zoo_watch_seconds": 0}
     with serving(
-        tmp_path_factory.mktemp("two"), zoo_models=models, zoo_management="true", **settings
+        tmp_path_factory.mktemp("two"),
+        zoo_models=models,
+        zoo_management="true",
+        **settings,
+        zoo_state=models / ".state",
     ) as server:
         server.logged("gRPC on", 2, 60)
         yield server
@@ -107,6 +111,29 @@ def test_a_broken_version_is_refused_while_the_old_one_answers(two: Server, mode
     assert repository(two, "models/net/load").status_code == 200
 
 
+def test_a_broken_version_by_name_is_refused_while_the_old_one_answers(
+    two: Server, models: Path
+) -> None:
+    marked.add(models, "net", 5, broken=True)
+    failed = repository(two, "models/net/load", parameters={"versions": "5"})
+    assert (failed.status_code, failed.json()["code"]) == (503, "not_ready")
+    assert answers(two) == {"3"}
+    two.workers()[0].kill()  # who begins anew follows what was asked for before
+    two.logged("gRPC on", 3, 60)
+    assert answers(two) == {"3"}
+    marked.remove(models, "net", 5)
+    assert repository(two, "models/net/load").status_code == 200
+
+
+def test_a_state_that_was_lost_is_begun_anew(two: Server, models: Path) -> None:
+    (lost,) = (models / ".state").rglob("desired.json")
+    lost.unlink()
+    assert repository(two, "models/net/unload").status_code == 200
+    assert answers(two) == {"not_ready"}
+    assert repository(two, "models/net/load").status_code == 200
+    assert answers(two) == {"3"}
+
+
 def test_an_unload_holds_in_both_workers_until_the_load(two: Server, stub: Stub) -> None:
     assert repository(two, "models/net/unload").status_code == 200
     assert answers(two) == {"not_ready"}
@@ -137,6 +164,7 @@ def test_what_cannot_be_done_says_why(
 ) -> None:
     reply = repository(two, path, **body)
     assert (reply.status_code, reply.json()["code"]) == (status, code)
+    assert answers(two, 6) == {"3"}
 
 
 def test_nothing_of_that_stopped_the_service(two: Server) -> None:
