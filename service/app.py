@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import bentoml
 import uvicorn.config
 
-from service import logs, settings, tls
+from service import logs, ports, settings, tls
 from service.engine import probe
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 try:
     _settings = settings.load()
     probe.demand(_settings)
+    ports.demand(_settings)
 except settings.InvalidSettingsError as invalid:
     sys.exit(f"bad setting {invalid}")
 

@@ -410,3 +410,13 @@ def test_what_asks_for_nothing_does_not_delay_a_stop(tmp_path: Path) -> None:
         server.process.wait(15)  # the grace is ZOO_DEADLINE_MS, 30 s
         stream.cancel()
         idle.put(None)
+
+
+def test_a_port_in_use_stops_the_start(server: Server, tmp_path: Path) -> None:
+    """A second service would share it, by SO_REUSEPORT."""
+    port = server.grpc_address.rpartition(":")[2]
+    with (
+        pytest.raises(RuntimeError, match=f"ZOO_GRPC_PORT: 127.0.0.1:{port} is in use"),
+        serving(tmp_path, zoo_grpc_port=port),
+    ):
+        pass
