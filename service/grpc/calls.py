@@ -6,8 +6,8 @@ import asyncio
 import inspect
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 from time import perf_counter
 from typing import Any, TypeAlias, cast
@@ -18,6 +18,7 @@ from google.protobuf.message import DecodeError
 
 from service import tracecontext
 from service.access import Access
+from service.dataplane import DataPlane
 from service.errors import BadParameter, Internal, ZooError
 from service.grpc.access import refusal
 from service.grpc.status import DETAILS_KEY, code_of, message_of, status_of
@@ -203,6 +204,21 @@ async def _told(method: str, context: Context) -> AsyncIterator[None]:
                 **ids,
             }
             access.log(level, "call", extra=entry)
+
+
+@contextmanager
+def counted(message: Any, plane: DataPlane, transport: str) -> Iterator[None]:
+    """``with`` this while a message is held, whose bytes the plane counts. Raises Overloaded."""
+    size = message.ByteSize()
+    try:
+        plane.bodies.take(size)
+    except ZooError as error:
+        plane.refused(transport, error.code)
+        raise
+    try:
+        yield
+    finally:
+        plane.bodies.give(size)
 
 
 def end_of(context: Context) -> float:

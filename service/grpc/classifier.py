@@ -10,7 +10,7 @@ from service.catalogue import Answerer, Refusal
 from service.dataplane import DataPlane
 from service.ensemble import PROTOCOL_NAME, Ensemble
 from service.errors import BadParameter, ZooError
-from service.grpc.calls import Context, end_of
+from service.grpc.calls import Context, counted, end_of
 from service.grpc.protos import classifier_pb2 as messages
 from service.grpc.protos import classifier_pb2_grpc
 from service.grpc.status import status_of
@@ -35,16 +35,8 @@ class Classifier(classifier_pb2_grpc.ClassifierServicer):
         self, request: messages.ClassifyRequest, context: Context
     ) -> messages.ClassifyResponse:
         """One picture or several. Raises ZooError, for a single picture its own."""
-        size = request.ByteSize()
-        try:
-            self._plane.bodies.take(size)
-        except ZooError as error:
-            self._plane.refused(TRANSPORT, error.code)
-            raise
-        try:
+        with counted(request, self._plane, TRANSPORT):
             answers = await self._answers(request, end_of(context))
-        finally:
-            self._plane.bodies.give(size)
         if len(answers) == 1 and isinstance(answers[0], ZooError):
             raise answers[0]
         return messages.ClassifyResponse(id=request.id, results=map(_result, answers))

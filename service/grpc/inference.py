@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 
 from service.dataplane import DataPlane
 from service.errors import BadParameter, ZooError
-from service.grpc.calls import Context, end_of
+from service.grpc.calls import Context, counted, end_of
 from service.grpc.protos import oip_pb2 as messages
 from service.grpc.protos import oip_pb2_grpc
 from service.grpc.status import message_of
@@ -88,16 +88,8 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
         self, request: messages.ModelInferRequest, context: Context
     ) -> messages.ModelInferResponse:
         """Answer one request. Raises ZooError."""
-        size = request.ByteSize()
-        try:
-            self._plane.bodies.take(size)
-        except ZooError as error:
-            self._plane.refused(TRANSPORT, error.code)
-            raise
-        try:
+        with counted(request, self._plane, TRANSPORT):
             return _answer(await self._infer(request, end_of(context)))
-        finally:
-            self._plane.bodies.give(size)
 
     async def ModelStreamInfer(  # noqa: N802
         self, request_iterator: AsyncIterator[messages.ModelInferRequest], context: Context
