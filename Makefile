@@ -13,6 +13,7 @@ GRPC_PORT ?= 3001
 SERVE_ENV := .venv
 TEST_ENV := .venv-test
 CLIENTS_ENV := .venv-clients
+TOOLS := .tools
 PIP := -m pip --disable-pip-version-check --no-input
 # each server has a BentoML home of its own: BentoML empties its metrics folder at start
 export BENTOML_DO_NOT_TRACK ?= True
@@ -24,7 +25,7 @@ serve: $(SERVE_ENV)/.installed
 		ZOO_HOST="$${ZOO_HOST:-$(HOST)}" ZOO_GRPC_PORT="$${ZOO_GRPC_PORT:-$(GRPC_PORT)}" exec \
 		$(SERVE_ENV)/bin/bentoml serve service.app:ZooService --host $(HOST) --port $(PORT)
 
-test: lint $(CLIENTS_ENV)/.installed
+test: lint $(CLIENTS_ENV)/.installed $(TOOLS)/.installed
 	$(TEST_ENV)/bin/python -m pytest
 	$(MAKE) --no-print-directory clients
 
@@ -73,5 +74,10 @@ $(CLIENTS_ENV)/.installed: tests/clients/requirements.txt
 	$(CLIENTS_ENV)/bin/python $(PIP) install --quiet --no-compile --requirement $<
 	touch $@
 
+# Prometheus, promtool and nginx, unpacked from Debian's packages
+$(TOOLS)/.installed: tests/tools.sh
+	tests/tools.sh $(TOOLS)
+	touch $@
+
 clean:
-	rm -rf $(SERVE_ENV) $(TEST_ENV) $(CLIENTS_ENV) .venv-protos .bentoml *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(SERVE_ENV) $(TOOLS) $(TEST_ENV) $(CLIENTS_ENV) .venv-protos .bentoml *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -112,11 +113,19 @@ def running(
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A free loopback port below those that the system gives to outgoing connections.
+
+    One of those could be taken between this question and the server's start. No port
+    is given twice. Raises RuntimeError when none is left.
+    """
+    for port in _ports:
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no free port is left")
+
+
+_ports = iter(random.sample(range(12_000, 32_000), 20_000))
 
 
 def clean_environment() -> dict[str, str]:

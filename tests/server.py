@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -15,6 +14,8 @@ from pathlib import Path
 
 import httpx
 import psutil
+
+from loadtests.server import free_port as free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 90
@@ -82,13 +83,6 @@ class Server:
         return self.client.post(
             "/classify", content=data, params={k: str(v) for k, v in query.items()}
         )
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def environment(home: Path, **settings: object) -> dict[str, str]:
