@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from loadtests.gpu.report import Figures, figures
+from loadtests.photographs import varied
 from service.engine.session import Session
 from service.manifest import Input, Manifest
 from service.preprocessing import Crops
+from service.protocols import PROTOCOLS
 from service.settings import ProviderName, Settings
 
 THREADS = 2
@@ -63,6 +65,7 @@ def open_session(
     )
     for size in session.sizes:
         session.warm_up(size)
+    session.verify()
     return session
 
 
@@ -72,6 +75,19 @@ _BEHIND: dict[ProviderName, tuple[ProviderName, ...]] = {
     "openvino": ("cpu",),
     "cpu": (),
 }
+
+
+def photograph_crops(manifest: Manifest, count: int) -> Crops:
+    """Center crops of ``count`` varied photographs, uint8 [count, height, width, channels]."""
+    center = PROTOCOLS["center"]
+    pictures = varied(count)
+    return np.concatenate([center.crops(picture, manifest)[0] for picture in pictures])
+
+
+def difference(session: Session, exact: Path, manifest: Manifest, crops: Crops) -> float:
+    """The largest difference of a probability between ``session`` and ``exact`` on the CPU."""
+    proved = Session(exact, manifest, ["cpu"])
+    return float(np.abs(session.run(crops).probabilities - proved.run(crops).probabilities).max())
 
 
 def crops_of(size: Input, batch: int) -> Crops:

@@ -30,7 +30,7 @@ class Row:
     """One line of the benchmark. ``note`` says why a line has no figures."""
 
     what: str
-    """device, http, or torch: torch.compile, the yardstick."""
+    """parity, device, http, or torch: torch.compile, the yardstick."""
     model: str
     precision: str
     provider: str
@@ -43,6 +43,8 @@ class Row:
     failures: int | None = None
     gpu_percent: float | None = None
     """Mean share of time in which the GPU computed something, as its driver says."""
+    max_dp: float | None = None
+    """Largest difference of a probability from the proved fp32 network on the CPU."""
     note: str = ""
 
 
@@ -70,7 +72,9 @@ def table(rows: Iterable[Row], title: str, console: Console) -> None:
 def _cell(value: object) -> str:
     if value is None:
         return ""
-    return f"{value:.2f}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.1e}" if 0 < value < 0.01 else f"{value:.2f}"
+    return str(value)
 
 
 def write_csv(rows: Iterable[Row], folder: Path, machine: dict[str, str]) -> Path:
@@ -84,7 +88,7 @@ def write_csv(rows: Iterable[Row], folder: Path, machine: dict[str, str]) -> Pat
         writer.writeheader()
         for row in rows:
             values = {
-                name: round(value, 3) if isinstance(value, float) else value
+                name: float(f"{value:.5g}") if isinstance(value, float) else value
                 for name, value in asdict(row).items()
             }
             writer.writerow({**values, **machine})

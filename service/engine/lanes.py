@@ -3,17 +3,25 @@
 A lane is one batch under way: a thread, page-locked host buffers, device buffers and an IO binding
 per batch size. Several lanes let one batch be copied while another is computed.
 
-CUDA graphs explain the rules. ONNX Runtime keeps a recorded graph per thread and annotation id;
-it replays the addresses and shapes it saw. So each lane has a thread and buffers of its own, each
-of its batch sizes an id, and everything is recorded at warm-up, one after the other.
+Every batch size has a session of its own. ONNX Runtime's convolutions keep what cuDNN prepared for
+the last shape they saw and prepare anew for another: too slow without CUDA graphs, and with them
+the graphs of other sizes are left with what is gone. On an H100 they gave wrong answers.
+
+CUDA graphs explain the other rules. ONNX Runtime keeps a recorded graph per thread and annotation
+id; it replays the addresses and shapes it saw. So each lane has a thread and buffers of its own,
+each of its batch sizes an id, and everything is recorded at warm-up, one after the other. What lies
+between input and output all graphs of a session keep in the same memory, so they are replayed one
+after the other: only the copies of one lane meet the computing of another.
 """
 
 from __future__ import annotations
 
 import ctypes
 import itertools
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from queue import LifoQueue
 from typing import Any, Protocol
 
@@ -23,10 +31,14 @@ import onnxruntime
 
 from service.engine.network import Outputs
 from service.engine.options import INPUT, Shape, pad_to
+from service.engine.recording import GATE
 from service.preprocessing import Crops
 
 LANES = 2
 """One batch computes while the next is copied."""
+_NO_GRAPH = -1
+"""ONNX Runtime's annotation id of a run that neither records nor replays."""
+Gated = Callable[[], AbstractContextManager[None]]
 
 
 class Memory(Protocol):
@@ -66,16 +78,17 @@ class HostMemory:
 class _Lane:
     def __init__(
         self,
-        session: Any,
+        sessions: Mapping[int, Any],
         memory: Memory,
         crop: Shape,
         classes: int,
-        sizes: Sequence[int],
-        graph_ids: dict[int, int] | None,
+        graph_ids: Mapping[int, int],
+        turns: Mapping[int, AbstractContextManager[object]],
     ) -> None:
-        self._session = session
+        self._sessions = sessions
+        self._turns = turns
         self._memory = memory
-        self._sizes = sizes
+        self._sizes = sizes = sorted(sessions)
         self._thread = ThreadPoolExecutor(1, "lane")
         most = sizes[-1]
         self._crops = memory.host((most, *crop), np.uint8)
@@ -86,13 +99,12 @@ class _Lane:
             allocate([most, classes], np.float32, memory.device, 0) for _ in Outputs._fields
         ]
         self._bindings = {size: self._bind(size, crop, classes) for size in sizes}
-        self._options = {
-            size: _run_options(graph_ids[size] if graph_ids else None) for size in sizes
-        }
+        self._options = {size: _run_options(graph_ids.get(size)) for size in sizes}
+        self._plain = _run_options(_NO_GRAPH if graph_ids else None)
 
     def _bind(self, size: int, crop: Shape, classes: int) -> Any:
         """Batches of any size start at the same addresses."""
-        binding, device = self._session.io_binding(), self._memory.device
+        binding, device = self._sessions[size].io_binding(), self._memory.device
         address = self._input.data_ptr()
         binding.bind_input(INPUT, device, 0, np.uint8, [size, *crop], address)
         for name, value in zip(Outputs._fields, self._outputs, strict=True):
@@ -100,19 +112,22 @@ class _Lane:
             binding.bind_output(name, device, 0, np.float32, [size, classes], address)
         return binding
 
-    def run(self, crops: Crops) -> Outputs:
-        """Compute in the lane's own thread; the caller waits."""
-        return self._thread.submit(self._run, crops).result()
+    def run(self, crops: Crops, gate: Gated = GATE.beside, *, plain: bool = False) -> Outputs:
+        """Compute in the lane's own thread; the caller waits. ``plain``: without a graph."""
+        return self._thread.submit(self._run, crops, gate, plain).result()
 
-    def _run(self, crops: Crops) -> Outputs:
+    def _run(self, crops: Crops, gate: Gated, plain: bool) -> Outputs:
         count = len(crops)
         size = pad_to(count, self._sizes)
         self._crops[:count] = crops
-        self._memory.upload(self._crops[:count], self._input.data_ptr())
-        # rows beyond are what an earlier batch left there; theirs are cut off below
-        self._session.run_with_iobinding(self._bindings[size], self._options[size])
-        for value, rows in zip(self._outputs, self._rows, strict=True):
-            self._memory.download(value.data_ptr(), rows[:count])
+        options = self._plain if plain else self._options[size]
+        with gate():
+            self._memory.upload(self._crops[:count], self._input.data_ptr())
+            # rows beyond are what an earlier batch left there; theirs are cut off below
+            with self._turns[size]:
+                self._sessions[size].run_with_iobinding(self._bindings[size], options)
+            for value, rows in zip(self._outputs, self._rows, strict=True):
+                self._memory.download(value.data_ptr(), rows[:count])
         return Outputs(*(rows[:count].copy() for rows in self._rows))
 
     def close(self) -> None:
@@ -120,33 +135,38 @@ class _Lane:
 
 
 class Lanes:
-    """Runs batches of up to ``sizes[-1]`` crops for any number of threads."""
+    """Runs batches of up to ``max(sessions)`` crops for any number of threads."""
 
     def __init__(
         self,
-        session: Any,
+        sessions: Mapping[int, Any],
         memory: Memory,
         *,
         crop: Shape,
         classes: int,
-        sizes: Sequence[int],
         graphs: bool,
         count: int = LANES,
     ) -> None:
-        """``sizes`` are the ascending batch sizes that exist on the device.
+        """``sessions`` are by batch size, the sizes that exist on the device.
 
-        ``graphs``: ``session`` records a CUDA graph for each size and lane.
+        ``graphs``: they record a CUDA graph for each size and lane.
         """
-        self.sizes = tuple(sizes)
+        self.sizes = tuple(sorted(sessions))
+        self._graphs = graphs
         ids = itertools.count(1)
+        locks = {id(session): threading.Lock() for session in sessions.values()}
+        turns = {
+            size: locks[id(session)] if graphs else nullcontext()
+            for size, session in sessions.items()
+        }
         self._lanes = [
             _Lane(
-                session,
+                sessions,
                 memory,
                 crop,
                 classes,
-                self.sizes,
-                {size: next(ids) for size in self.sizes} if graphs else None,
+                {size: next(ids) for size in self.sizes} if graphs else {},
+                turns,
             )
             for _ in range(count)
         ]
@@ -163,8 +183,27 @@ class Lanes:
             self._free.put(lane)
 
     def warm_up(self, crops: Crops) -> list[Outputs]:
-        """Compute on every lane, one after the other, twice: once to allocate, once to record."""
-        return [lane.run(crops) for lane in self._lanes for _ in range(2)]
+        """Compute on every lane, one after the other: once to allocate, once to record."""
+        found = []
+        for lane in self._lanes:
+            found.append(lane.run(crops, plain=True))
+            found.append(lane.run(crops, GATE.alone if self._graphs else GATE.beside))
+        return found
+
+    def disagreement(self, crops: Crops) -> float:
+        """How far what was recorded is from what is computed, in standard deviations of logits.
+
+        ``crops`` are as many as the largest batch; each size gets the first of them. To be asked
+        once everything is recorded: a recording can harm an earlier one.
+        """
+        worst = 0.0
+        for size in self.sizes if self._graphs else ():
+            for lane in self._lanes:
+                exact = lane.run(crops[:size], plain=True).logits
+                replayed = lane.run(crops[:size]).logits
+                off = np.abs(replayed - exact).max() / (exact.std() + 1e-6)
+                worst = max(worst, float(off)) if np.isfinite(off) else np.inf
+        return worst
 
     def close(self) -> None:
         """End the lanes' threads."""

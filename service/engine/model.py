@@ -73,6 +73,7 @@ class Model:
         for session in self._sessions.values():
             for size in session.sizes:
                 session.warm_up(size)
+            session.verify()
         self.batch_costs = self._learn()
         self.max_batch = min(self.max_batch, tuning.best(self.batch_costs))
         logger.info(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,10 +18,14 @@ from service.engine.network import Outputs as Outputs
 from service.engine.opening import open_session
 from service.engine.options import BATCH, INPUT, Wish, buckets
 from service.engine.providers import GPU, first_line, short_names
+from service.engine.recording import GATE
 from service.manifest import Manifest
 from service.preprocessing import Crops
 from service.protocols import Graph
 from service.settings import ProviderName, Settings
+
+MOST_OFF = 0.02
+"""Standard deviations of logits that a replay may be off: half precision rounds by less."""
 
 
 class Session:
@@ -67,27 +72,32 @@ class Session:
                 memory_bytes=settings.gpu_memory_bytes,
                 streams=min(settings.pool_threads, available_cores()),
             )
-        self._session, way = open_session(path, providers, wish, cache, strict=strict)
-        self.max_batch = 1 if way.providers[0] == "openvino" else None
-        """Most crops of one run; None: any number."""
-        self._check_signature(path.name, graph)
-        self._lanes: Lanes | None = None
-        lost: Callable[[], bool] = _never
-        if way.providers[0] in GPU:
-            from service.engine import cuda
+        on_gpu = providers[0] in GPU
+        with GATE.beside() if on_gpu else nullcontext():
+            self._session, way = open_session(path, providers, wish, cache, strict=strict)
+            self.max_batch = 1 if way.providers[0] == "openvino" else None
+            """Most crops of one run; None: any number."""
+            self._check_signature(path.name, graph)
+            self._lanes: Lanes | None = None
+            lost: Callable[[], bool] = _never
+            if way.providers[0] in GPU:
+                from service.engine import cuda
 
-            lost = cuda.lost
-            if fixed:
-                memory, classes = cuda.CudaMemory(), manifest.classes
+                lost = cuda.lost
+            if way.providers[0] in GPU and fixed:
+                sessions = dict.fromkeys(fixed, self._session)
+                if way.providers[0] == "cuda":  # see `service.engine.lanes`
+                    for batch in fixed[:-1]:
+                        sessions[batch] = open_session(path, way.providers, wish, cache).session
                 self._lanes = Lanes(
-                    self._session,
-                    memory,
+                    sessions,
+                    cuda.CudaMemory(),
                     crop=crop,
-                    classes=classes,
-                    sizes=fixed,
+                    classes=manifest.classes,
                     graphs=way.graphs,
                     count=lanes,
                 )
+        self._gated = GATE.beside if on_gpu else nullcontext
         self._guard = Guard(self._compute, shrunk=shrunk, lost=lost, max_batch=self.max_batch)
         many = graph == "model" and self.max_batch is None
         sizes = fixed if self._lanes else (1, max_batch) if many else (1,)
@@ -124,7 +134,8 @@ class Session:
     def _compute(self, crops: Crops) -> Outputs:
         if self._lanes:
             return self._lanes.run(crops)
-        return Outputs(*self._session.run(list(Outputs._fields), {INPUT: crops}))
+        with self._gated():
+            return Outputs(*self._session.run(list(Outputs._fields), {INPUT: crops}))
 
     def close(self) -> None:
         """End the session's threads, once nothing runs any more."""
@@ -157,6 +168,22 @@ class Session:
         except Exception as error:
             raise BrokenModelError(f"the first run failed: {first_line(error)}") from error
         self._check(outputs, batch)
+
+    def verify(self) -> None:
+        """Check what was recorded at warm-up, once all of it is. Raises BrokenModelError."""
+        if self._lanes is None:
+            return
+        size = self._manifest.input
+        shape = (self._lanes.sizes[-1], size.height, size.width, size.channels)
+        if self._guard.max_batch is not None:
+            return  # there is no memory for the largest batches: they are not run any more
+        crops = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+        off = self._lanes.disagreement(crops)
+        if off > MOST_OFF:
+            raise BrokenModelError(
+                f"CUDA graphs are {off:.2g} standard deviations off what they recorded; "
+                "ZOO_CUDA_GRAPHS=false does without"
+            )
 
     def _warm(self, crops: Crops) -> Outputs:
         """Run everything that may run a batch of this size; the last outputs."""

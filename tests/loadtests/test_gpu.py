@@ -151,13 +151,16 @@ def test_the_whole_run_on_a_cpu_in_the_gpus_place(
     measured = [row for row in rows if row["rate"]]
     fp32 = [(r["what"], r["batch"], r["workers"]) for r in measured if r["precision"] == "fp32"]
     assert fp32 == [("device", "1", ""), ("device", "2", ""), ("http", "", "1")]
+    parity = {row["precision"]: float(row["max_dp"]) for row in rows if row["what"] == "parity"}
+    assert parity["fp32"] == 0
+    assert 0 < parity["fp16"] < 0.01
     assert all(float(row["rate"]) > 0 and row["failures"] == "0" for row in measured)
-    skipped = {row["note"] for row in rows if not row["rate"]}
+    skipped = {row["note"] for row in rows if not row["rate"] and not row["max_dp"]}
     assert "skipped: execution provider tensorrt is not here" in skipped
     assert any("PyTorch" in note for note in skipped)
     assert all(note.startswith("skipped: ") for note in skipped), skipped
     half = {row["what"] for row in rows if row["precision"] == "fp16"}
-    assert half == {"device", "http", "torch"}
+    assert half == {"parity", "device", "http", "torch"}
     assert {row["onnxruntime"] for row in rows} == {gpu.onnxruntime.__version__}
 
 
@@ -203,7 +206,7 @@ def test_utilisation_reads_a_process(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 
 def test_the_precision_of_the_service_is_asked_for_by_its_setting() -> None:
     run = gpu.Run(Path(), 0.1, perf_counter() - 1, lambda _: None)
-    built = networks.Built("lenet5", "fp16", Path(), Path("model.fp16.onnx"), MANIFEST)
+    built = networks.Built("lenet5", "fp16", Path(), Path("model.fp16.onnx"), None, MANIFEST)
     notes = {
         row.note for row in gpu.over_http(run, Row("http", "a", "fp16", "cuda"), built, "cuda")
     }

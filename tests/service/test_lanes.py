@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -13,8 +14,10 @@ import pytest
 
 from service.engine import cuda, opening, session
 from service.engine.lanes import HostMemory, Lanes
+from service.engine.network import BrokenModelError
 from service.engine.opening import Opened, Way
 from service.engine.options import buckets
+from service.engine.recording import Gate
 from service.engine.session import Session
 from service.manifest import Manifest
 from service.preprocessing import Crops
@@ -33,7 +36,12 @@ def network() -> Any:
 @pytest.fixture(scope="module")
 def lanes(network: Any) -> Iterator[Lanes]:
     made = Lanes(
-        network, HostMemory(), crop=CROP, classes=10, sizes=buckets(12), graphs=True, count=3
+        dict.fromkeys(buckets(12), network),
+        HostMemory(),
+        crop=CROP,
+        classes=10,
+        graphs=True,
+        count=3,
     )
     yield made
     made.close()
@@ -92,11 +100,13 @@ def test_each_size_of_each_lane_has_a_graph_and_a_thread_of_its_own(network: Any
             self.runs.append((threading.get_ident(), graph, shape))
 
     watched = Watched()
-    made = Lanes(watched, HostMemory(), crop=CROP, classes=10, sizes=(1, 2, 4), graphs=True)
+    sessions = dict.fromkeys((1, 2, 4), watched)
+    made = Lanes(sessions, HostMemory(), crop=CROP, classes=10, graphs=True)
     for size in (4, 2, 1):
         assert len(made.warm_up(random_crops(size, size))) == 4  # 2 lanes, twice
-    recorded = {(thread, graph, tuple(shape)) for thread, graph, shape in watched.runs}
-    assert len(recorded) == 6
+    runs = {(thread, graph, tuple(shape)) for thread, graph, shape in watched.runs}
+    recorded = {run for run in runs if run[1] != "-1"}
+    assert len(runs) == 2 * len(recorded) == 12  # each once without a graph before
     assert len({thread for thread, _, _ in recorded}) == 2
     assert len({graph for _, graph, _ in recorded}) == 6
     watched.runs.clear()
@@ -108,7 +118,8 @@ def test_each_size_of_each_lane_has_a_graph_and_a_thread_of_its_own(network: Any
 
 
 def test_a_failed_run_frees_its_lane(network: Any) -> None:
-    made = Lanes(network, HostMemory(), crop=CROP, classes=10, sizes=(1, 2), graphs=False, count=1)
+    sessions = {1: network, 2: network}
+    made = Lanes(sessions, HostMemory(), crop=CROP, classes=10, graphs=False, count=1)
     for _ in range(3):
         with pytest.raises(ValueError, match="3 crops are more than 2"):
             made.run(random_crops(3, 0))
@@ -135,3 +146,105 @@ def test_a_session_on_a_gpu_goes_through_lanes(
     crops = random_crops(5, 5)
     np.testing.assert_allclose(made.run(crops).logits, expected(network, crops)[1], atol=1e-4)
     made.close()
+
+
+@pytest.mark.parametrize(("graphs", "most"), [(True, 1), (False, 2)])
+def test_graphs_of_a_session_are_replayed_one_after_the_other(
+    network: Any, graphs: bool, most: int
+) -> None:
+    """They share the memory between input and output."""
+    both = threading.Barrier(2)
+
+    class Counting:
+        def __init__(self) -> None:
+            self.under_way = self.most = 0
+            self.lock = threading.Lock()
+
+        def io_binding(self) -> Any:
+            return network.io_binding()
+
+        def run_with_iobinding(self, binding: Any, options: Any) -> None:
+            with self.lock:
+                self.under_way += 1
+                self.most = max(self.most, self.under_way)
+            if graphs:
+                time.sleep(0.01)  # time for another one to come in
+            else:
+                both.wait(10)
+            network.run_with_iobinding(binding, options)
+            with self.lock:
+                self.under_way -= 1
+
+    session = Counting()
+    sessions = {1: session, 2: session}
+    made = Lanes(sessions, HostMemory(), crop=CROP, classes=10, graphs=graphs, count=2)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda seed: made.run(random_crops(2, seed)), range(8)))
+    made.close()
+    assert session.most == most
+
+
+def test_a_graph_that_was_harmed_is_found(network: Any) -> None:
+    """As seen on a GPU: a graph of a size gave wrong answers once others were recorded."""
+
+    class Harmed:
+        def __init__(self, ids: set[str]) -> None:
+            self.ids = ids
+
+        def io_binding(self) -> Any:
+            return network.io_binding()
+
+        def run_with_iobinding(self, binding: Any, options: Any) -> None:
+            network.run_with_iobinding(binding, options)
+            if options.get_run_config_entry("gpu_graph_id") in self.ids:
+                for value in binding.get_outputs():
+                    value.numpy()[...] *= 0.5
+
+    crops = random_crops(4, 0)
+    for ids, harmed in ((set(), False), ({"3"}, True)):
+        sessions = dict.fromkeys((1, 2, 4), Harmed(ids))
+        made = Lanes(sessions, HostMemory(), crop=CROP, classes=10, graphs=True)
+        assert (made.disagreement(crops) > session.MOST_OFF) is harmed
+        made.close()
+
+
+def test_a_session_whose_graphs_are_wrong_is_refused(
+    network: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = opening.open_session
+
+    def as_if_on_cuda(*arguments: Any, **named: Any) -> Opened:
+        return Opened(real(*arguments, **named).session, Way(("cuda", "cpu"), graphs=True))
+
+    monkeypatch.setattr(session, "open_session", as_if_on_cuda)
+    monkeypatch.setattr(cuda, "CudaMemory", HostMemory)
+    made = Session(FOLDER / "model.onnx", MANIFEST, ["cpu"], max_batch=2)
+    made.verify()
+    monkeypatch.setattr(Lanes, "disagreement", lambda *_: 0.5)
+    with pytest.raises(BrokenModelError, match=r"CUDA graphs are 0\.5 standard deviations off"):
+        made.verify()
+    made.close()
+
+
+def test_a_recording_is_alone() -> None:
+    gate, inside, met = Gate(), 0, []
+    lock = threading.Lock()
+
+    def work(number: int) -> None:
+        nonlocal inside
+        if number % 5 == 0:
+            with gate.alone():
+                met.append(inside)
+                time.sleep(0.002)
+                met.append(inside)
+        else:
+            with gate.beside():
+                with lock:
+                    inside += 1
+                time.sleep(0.001)
+                with lock:
+                    inside -= 1
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(work, range(200)))
+    assert met == [0] * 80
