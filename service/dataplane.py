@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
-from collections.abc import Callable, Container, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Container, Coroutine, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from time import perf_counter
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -23,7 +24,7 @@ from service.catalogue import Answerer, Catalogue
 from service.engine.admission import Admission
 from service.engine.pool import Pool
 from service.ensemble import PROTOCOL_NAME, Ensemble, Part, network_of, parts_of
-from service.errors import BodyTooLarge, Internal, NotReady, UnknownModel, ZooError
+from service.errors import BodyTooLarge, Internal, NotReady, Overloaded, UnknownModel, ZooError
 from service.follower import Follower
 from service.index import IndexEntry
 from service.job import Job, Rules
@@ -43,6 +44,8 @@ READY_MADE = "ready_made"
 """What the metrics name as the protocol of crops that the client cut itself."""
 
 T = TypeVar("T")
+Patience: TypeAlias = Callable[[], Awaitable[bool]]
+"""Waits until a second try is sensible for a request that there was no room for, or says no."""
 
 
 class _Request(NamedTuple):
@@ -148,6 +151,7 @@ class DataPlane:
         *,
         transport: str,
         deadline: float,
+        patience: Patience | None = None,
         whole: bool = False,
     ) -> list[Classification | ZooError]:
         """Classify one or more encoded pictures before ``deadline`` (``time.perf_counter``).
@@ -155,17 +159,25 @@ class DataPlane:
         The answers come in the order of the pictures; one that fails is an error in its place
         and does not touch the others; with ``whole`` the first one is raised, with its place.
         Raises BadParameter, UnknownModel, NotReady, BodyTooLarge (too many pictures), Overloaded
-        or DeadlineExceeded (while the model was being loaded) for the request as a whole.
+        or DeadlineExceeded (while the model was being loaded) for the request as a whole. With
+        ``patience`` an Overloaded is waited out, as long as it says; what is counted is the end.
         """
         with self._tally(query, transport) as tally:
-            answers = await self._answers(pictures, query, tally, deadline)
+            work = partial(self._answers, pictures, query, tally, deadline)
+            answers = await _patiently(work, patience)
             tally.pictures(a.code if isinstance(a, ZooError) else "ok" for a in answers)
             if whole:
                 _raise_first(answers)
             return answers
 
     async def infer(
-        self, crops: Crops, query: Query, *, transport: str, deadline: float
+        self,
+        crops: Crops,
+        query: Query,
+        *,
+        transport: str,
+        deadline: float,
+        patience: Patience | None = None,
     ) -> Inference:
         """Compute crops that the client has cut, uint8 [N, height, width, channels], N >= 1.
 
@@ -174,7 +186,8 @@ class DataPlane:
         `classify`, and Internal when the device failed.
         """
         with self._tally(query, transport) as tally:
-            return await self._inference(crops, query, tally, deadline)
+            work = partial(self._inference, crops, query, tally, deadline)
+            return await _patiently(work, patience)
 
     def _tally(self, query: Query, transport: str) -> Tally:
         name = query.model or self.settings.default_model
@@ -277,6 +290,15 @@ class DataPlane:
                 return Inference(model.name, model.version, answer.outputs, network.labels)
         # as above
         return await self._inference(crops, query, tally, deadline)
+
+
+async def _patiently(work: Callable[[], Awaitable[T]], patience: Patience | None) -> T:
+    while True:
+        try:
+            return await work()
+        except Overloaded:
+            if patience is None or not await patience():
+                raise
 
 
 def _raise_first(answers: Sequence[Classification | ZooError]) -> None:

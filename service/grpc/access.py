@@ -1,11 +1,8 @@
-"""Keys over gRPC: which method needs which, and the refusal before a message is read."""
+"""Keys over gRPC: what a call of each method must show."""
 
 from __future__ import annotations
 
-import grpc
-
-from service.access import Access, Need
-from service.errors import ZooError
+from service.access import Need
 
 _OPEN = (
     "/grpc.health.v1.",
@@ -13,7 +10,6 @@ _OPEN = (
     "/inference.GRPCInferenceService/ServerReady",
 )
 _ADMIN = "/inference.GRPCInferenceService/Repository"
-TRANSPORT = "grpc"
 
 
 def need_of(method: str) -> Need:
@@ -21,14 +17,3 @@ def need_of(method: str) -> Need:
     if method.startswith(_OPEN):
         return Need.NOTHING
     return Need.ADMIN if method.startswith(_ADMIN) else Need.KEY
-
-
-def refusal(access: Access, details: grpc.HandlerCallDetails) -> ZooError | None:
-    """Why this call is refused, or None."""
-    given = (str(value) for name, value in details.invocation_metadata if name == "authorization")
-    shown = next(given, None)
-    try:
-        access.check(need_of(details.method), shown, transport=TRANSPORT)
-    except ZooError as error:
-        return error
-    return None

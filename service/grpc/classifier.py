@@ -7,10 +7,11 @@ from time import perf_counter
 
 from service.answers import Classification
 from service.catalogue import Answerer, Refusal
-from service.dataplane import DataPlane
+from service.dataplane import DataPlane, Patience
 from service.ensemble import PROTOCOL_NAME, Ensemble
 from service.errors import BadParameter, ZooError
-from service.grpc.calls import Context, counted, end_of
+from service.grpc.arrivals import Requests
+from service.grpc.calls import Context, end_of
 from service.grpc.protos import classifier_pb2 as messages
 from service.grpc.protos import classifier_pb2_grpc
 from service.grpc.status import status_of
@@ -35,20 +36,21 @@ class Classifier(classifier_pb2_grpc.ClassifierServicer):
         self, request: messages.ClassifyRequest, context: Context
     ) -> messages.ClassifyResponse:
         """One picture or several. Raises ZooError, for a single picture its own."""
-        with counted(request, self._plane, TRANSPORT):
-            answers = await self._answers(request, end_of(context))
+        answers = await self._answers(request, end_of(context))
         if len(answers) == 1 and isinstance(answers[0], ZooError):
             raise answers[0]
         return messages.ClassifyResponse(id=request.id, results=map(_result, answers))
 
     async def ClassifyStream(  # noqa: N802
-        self, request_iterator: AsyncIterator[messages.ClassifyRequest], context: Context
+        self, request_iterator: Requests[messages.ClassifyRequest], context: Context
     ) -> AsyncIterator[messages.ClassifyResponse]:
         """Requests and answers at the same time, each answer as soon as it is ready."""
         last = end_of(context)
 
-        async def answer(request: messages.ClassifyRequest) -> messages.ClassifyResponse:
-            answers = await self._answers(request, last)
+        async def answer(
+            request: messages.ClassifyRequest, patience: Patience
+        ) -> messages.ClassifyResponse:
+            answers = await self._answers(request, last, patience)
             return messages.ClassifyResponse(id=request.id, results=map(_result, answers))
 
         async for response in self._streams.answers(request_iterator, answer, failure):
@@ -64,7 +66,7 @@ class Classifier(classifier_pb2_grpc.ClassifierServicer):
         )
 
     async def _answers(
-        self, request: messages.ClassifyRequest, last: float
+        self, request: messages.ClassifyRequest, last: float, patience: Patience | None = None
     ) -> list[Classification | ZooError]:
         """``last`` is the call's own deadline; that of the settings may be sooner."""
         deadline = min(last, perf_counter() + self._plane.settings.deadline_ms / 1e3)
@@ -74,7 +76,7 @@ class Classifier(classifier_pb2_grpc.ClassifierServicer):
             self._plane.refused(TRANSPORT, error.code)
             raise
         return await self._plane.classify(
-            request.images, query, transport=TRANSPORT, deadline=deadline
+            request.images, query, transport=TRANSPORT, deadline=deadline, patience=patience
         )
 
 

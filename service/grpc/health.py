@@ -9,15 +9,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 
-import grpc
 from grpc_health.v1 import health_pb2 as messages
 from grpc_health.v1 import health_pb2_grpc
 
+from service.errors import NotFound, NotReady, Overloaded
 from service.grpc.calls import Context
 
 States = messages.HealthCheckResponse
 MAX_WATCHES = 64
-"""Watches are open to everybody and never end; each is a call of `ZOO_GRPC_MAX_CALLS`."""
+"""Watches are open to everybody and never end."""
+
+
+class UnknownService(NotFound):
+    """There is no service of that name; the status is that of the health protocol."""
+
+    grpc_status = "NOT_FOUND"
 
 
 class Health(health_pb2_grpc.HealthServicer):
@@ -46,7 +52,7 @@ class Health(health_pb2_grpc.HealthServicer):
         """The state now. NOT_FOUND for a service that is not here."""
         status = self._status(request.service)
         if status == States.SERVICE_UNKNOWN:
-            await context.abort(grpc.StatusCode.NOT_FOUND, "there is no service of that name")
+            raise UnknownService("there is no service of that name")
         return States(status=status)
 
     async def Watch(  # noqa: N802
@@ -54,7 +60,7 @@ class Health(health_pb2_grpc.HealthServicer):
     ) -> AsyncIterator[messages.HealthCheckResponse]:
         """The state now and whenever it changes: SERVICE_UNKNOWN for what is not here."""
         if self._watches == MAX_WATCHES:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, f"there are {MAX_WATCHES} watches")
+            raise Overloaded(f"there are {MAX_WATCHES} watches", retry_after=1)
         self._watches += 1
         try:
             last = None
@@ -64,7 +70,7 @@ class Health(health_pb2_grpc.HealthServicer):
                     yield States(status=status)
                     last = status
                 if self._stopping:
-                    await context.abort(grpc.StatusCode.UNAVAILABLE, "the server is stopping")
+                    raise NotReady("the server is stopping")
                 await changed.wait()
         finally:
             self._watches -= 1

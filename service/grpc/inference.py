@@ -9,9 +9,10 @@ from typing import Any, TypeVar
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
-from service.dataplane import DataPlane
+from service.dataplane import DataPlane, Patience
 from service.errors import BadParameter, ZooError
-from service.grpc.calls import Context, counted, end_of
+from service.grpc.arrivals import Requests
+from service.grpc.calls import Context, end_of
 from service.grpc.protos import oip_pb2 as messages
 from service.grpc.protos import oip_pb2_grpc
 from service.grpc.status import message_of
@@ -88,17 +89,18 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
         self, request: messages.ModelInferRequest, context: Context
     ) -> messages.ModelInferResponse:
         """Answer one request. Raises ZooError."""
-        with counted(request, self._plane, TRANSPORT):
-            return _answer(await self._infer(request, end_of(context)))
+        return _answer(await self._infer(request, end_of(context)))
 
     async def ModelStreamInfer(  # noqa: N802
-        self, request_iterator: AsyncIterator[messages.ModelInferRequest], context: Context
+        self, request_iterator: Requests[messages.ModelInferRequest], context: Context
     ) -> AsyncIterator[messages.ModelStreamInferResponse]:
         """Requests and answers at the same time, each answer as soon as it is ready."""
         last = end_of(context)
 
-        async def answer(request: messages.ModelInferRequest) -> messages.ModelStreamInferResponse:
-            response = await self._infer(request, last)
+        async def answer(
+            request: messages.ModelInferRequest, patience: Patience
+        ) -> messages.ModelStreamInferResponse:
+            response = await self._infer(request, last, patience)
             message = _answer(response)
             if response.final_response:
                 message.parameters["triton_final_response"].bool_param = True
@@ -131,7 +133,9 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
         await server.unload(self._plane, request.model_name, _values(request.parameters))
         return messages.RepositoryModelUnloadResponse()
 
-    async def _infer(self, message: messages.ModelInferRequest, last: float) -> Response:
+    async def _infer(
+        self, message: messages.ModelInferRequest, last: float, patience: Patience | None = None
+    ) -> Response:
         """``last`` is the call's own deadline; that of the settings may be sooner."""
         deadline = min(last, perf_counter() + self._plane.settings.deadline_ms / 1e3)
         try:
@@ -139,7 +143,9 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
         except ZooError as error:
             self._plane.refused(TRANSPORT, error.code)
             raise
-        return await infer(self._plane, request, transport=TRANSPORT, deadline=deadline)
+        return await infer(
+            self._plane, request, transport=TRANSPORT, deadline=deadline, patience=patience
+        )
 
 
 def failure(

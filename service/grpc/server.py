@@ -9,14 +9,13 @@ from contextlib import suppress
 import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
-from service.access import Access
 from service.dataplane import DataPlane
-from service.grpc.calls import CallInterceptor
 from service.grpc.classifier import Classifier
 from service.grpc.health import Health
 from service.grpc.inference import Inference
+from service.grpc.methods import Methods
 from service.grpc.protos import classifier_pb2, classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
 from service.grpc.stream import Streams
 from service.settings import Settings
@@ -26,6 +25,10 @@ logger = logging.getLogger("zoo.grpc")
 CLASSIFIER = classifier_pb2.DESCRIPTOR.services_by_name["Classifier"].full_name
 INFERENCE = oip_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+MARGIN_BYTES = 1 << 20
+"""By so much a message may exceed the limit and be refused by us, with details: what is larger
+grpc refuses, with none, before it is received."""
+INT_MAX = 2**31 - 1
 MAX_METADATA_BYTES = 16 * 1024
 MAX_STREAMS = 256
 """Calls that one connection may have open at a time; the client's library queues more."""
@@ -51,28 +54,30 @@ class GrpcServer:
     def __init__(self, plane: DataPlane) -> None:
         """Made in the event loop that serves."""
         self._plane = plane
-        self._calls = CallInterceptor(Access.of(plane.settings))
         self._health = Health((CLASSIFIER, INFERENCE))
         self._streams = Streams(plane.bodies, WINDOW_PER_THREAD * plane.settings.pool_threads)
+        self._methods = self._all()
         self._server = self._made()
         self._guard: asyncio.Task[None] | None = None
         self._stopping = False
 
-    def _made(self) -> grpc.aio.Server:
-        """A server of all services, not yet bound."""
-        settings = self._plane.settings
-        server = grpc.aio.server(
-            interceptors=[self._calls],
-            options=options(settings),
-            maximum_concurrent_rpcs=settings.grpc_max_calls,
-        )
+    def _all(self) -> Methods:
+        """The methods of all services."""
+        methods = Methods(self._plane)
+        names = (CLASSIFIER, INFERENCE, HEALTH, reflection.SERVICE_NAME)
         classifier = Classifier(self._plane, self._streams)
         inference = Inference(self._plane, self._streams)
-        classifier_pb2_grpc.add_ClassifierServicer_to_server(classifier, server)
-        oip_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        names = (CLASSIFIER, INFERENCE, HEALTH, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, server)
+        described = reflection.aio.ReflectionServicer(names)
+        classifier_pb2_grpc.add_ClassifierServicer_to_server(classifier, methods)
+        oip_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, methods)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(described, methods)
+        return methods
+
+    def _made(self) -> grpc.aio.Server:
+        """A server of all methods, not yet bound."""
+        server = grpc.aio.server(options=options(self._plane.settings))
+        server.add_generic_rpc_handlers((self._methods,))
         return server
 
     async def start(self) -> None:
@@ -132,7 +137,7 @@ class GrpcServer:
         self._streams.end()
         grace = self._plane.settings.deadline_ms / 1e3
         stopping = asyncio.ensure_future(self._server.stop(grace))
-        idle = asyncio.ensure_future(self._calls.idle())
+        idle = asyncio.ensure_future(self._methods.idle())
         await asyncio.wait({stopping, idle}, return_when=asyncio.FIRST_COMPLETED)
         idle.cancel()
         await self._server.stop(LAST_SECONDS)
@@ -152,7 +157,7 @@ def options(settings: Settings) -> list[tuple[str, int]]:
     """Channel arguments: limits of messages, metadata, streams and pings."""
     return [
         ("grpc.so_reuseport", 1),
-        ("grpc.max_receive_message_length", settings.max_body_bytes),
+        ("grpc.max_receive_message_length", min(settings.max_body_bytes + MARGIN_BYTES, INT_MAX)),
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", 2 * MAX_METADATA_BYTES),
         ("grpc.max_concurrent_streams", MAX_STREAMS),

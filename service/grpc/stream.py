@@ -7,10 +7,12 @@ import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, TypeVar
 
 from service.bodies import BodyBudget
+from service.dataplane import Patience
 from service.errors import Internal, NotReady, Overloaded, ZooError
+from service.grpc.arrivals import Requests
 
 logger = logging.getLogger("zoo.grpc")
 
@@ -19,14 +21,7 @@ LEAST_WINDOW = 16
 the queue, before the requests of others."""
 
 
-class Message(Protocol):
-    """What a stream carries."""
-
-    def ByteSize(self) -> int:  # noqa: N802
-        """Its bytes on the wire."""
-
-
-Request = TypeVar("Request", bound=Message)
+Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 
@@ -42,8 +37,8 @@ class Streams:
 
     async def answers(
         self,
-        requests: AsyncIterator[Request],
-        answer: Callable[[Request], Awaitable[Response]],
+        requests: Requests[Request],
+        answer: Callable[[Request, Patience], Awaitable[Response]],
         failure: Callable[[Request, ZooError], Response],
     ) -> AsyncIterator[Response]:
         """One more stream, see `Stream`. Raises NotReady when the server stops."""
@@ -73,7 +68,7 @@ class Stream(Generic[Request, Response]):
 
     def __init__(
         self,
-        answer: Callable[[Request], Awaitable[Response]],
+        answer: Callable[[Request, Patience], Awaitable[Response]],
         failure: Callable[[Request, ZooError], Response],
         budget: BodyBudget,
         window: int,
@@ -97,7 +92,7 @@ class Stream(Generic[Request, Response]):
         if self._reading is not None:
             self._reading.cancel()
 
-    async def answers(self, requests: AsyncIterator[Request]) -> AsyncIterator[Response]:
+    async def answers(self, requests: Requests[Request]) -> AsyncIterator[Response]:
         """Each answer as soon as it is ready. When the consumer ends, so does all work.
 
         Raises what reading ``requests`` raised, and NotReady after `end`.
@@ -114,7 +109,7 @@ class Stream(Generic[Request, Response]):
             for task in (reader, *self._tasks):
                 task.cancel()
 
-    async def _read(self, requests: AsyncIterator[Request]) -> None:
+    async def _read(self, requests: Requests[Request]) -> None:
         reading = self._reading = asyncio.create_task(self._start(requests))
         if self._ending:
             reading.cancel()
@@ -129,16 +124,15 @@ class Stream(Generic[Request, Response]):
         finally:
             self._done.put_nowait(None)
 
-    async def _start(self, requests: AsyncIterator[Request]) -> None:
+    async def _start(self, requests: Requests[Request]) -> None:
         """Begin the work on each request as it comes and fits into the budget."""
-        source = aiter(requests)
         while True:
             await self._room.acquire()
             try:
-                request = await anext(source)
+                request = await anext(requests)
             except StopAsyncIteration:
                 return
-            size = request.ByteSize()
+            size = requests.size
             try:
                 await self._hold(size)
             except Overloaded as error:
@@ -174,7 +168,7 @@ class Stream(Generic[Request, Response]):
 
     async def _work(self, request: Request) -> None:
         try:
-            response = await self._patiently(request)
+            response = await self._answered(request)
         except ZooError as error:
             error.__traceback__ = error.__cause__ = error.__context__ = None
             response = self._failure(request, error)
@@ -183,21 +177,26 @@ class Stream(Generic[Request, Response]):
             response = self._failure(request, Internal("the request could not be answered"))
         self._done.put_nowait(response)
 
-    async def _patiently(self, request: Request) -> Response:
-        """The answer. While others of the stream are in work, an Overloaded is waited out.
+    async def _answered(self, request: Request) -> Response:
+        self._working += 1
+        try:
+            return await self._answer(request, self._another_ended)
+        finally:
+            self._working -= 1
+
+    async def _another_ended(self) -> bool:
+        """The patience of a request that there was no room for, while others are in work.
 
         The stream itself may be what fills the queue; its client is slowed down, not refused. Each
         request that ends wakes one that was refused.
         """
-        while True:
-            self._working += 1
-            try:
-                return await self._answer(request)
-            except Overloaded:
-                if self._working == 1:
-                    raise
-            finally:
-                self._working -= 1
+        if self._working == 1:
+            return False
+        self._working -= 1
+        try:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._refused.append(waiter)
             await waiter
+        finally:
+            self._working += 1
+        return True

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.answers import Classification, Inference, Prediction, top_predictions
-from service.dataplane import DataPlane
+from service.dataplane import DataPlane, Patience
 from service.errors import BadParameter, ZooError
 from service.oip import faces
 from service.oip.faces import Face
@@ -63,7 +63,14 @@ class _Work:
     deadline: float
 
 
-async def infer(plane: DataPlane, request: Request, *, transport: str, deadline: float) -> Response:
+async def infer(
+    plane: DataPlane,
+    request: Request,
+    *,
+    transport: str,
+    deadline: float,
+    patience: Patience | None = None,
+) -> Response:
     """Answer before ``deadline`` (``time.perf_counter``), or the request's own ``timeout``.
 
     A picture that cannot be classified fails the whole request: the protocol has no answer for
@@ -79,10 +86,12 @@ async def infer(plane: DataPlane, request: Request, *, transport: str, deadline:
     query = Query(face.model.name, request.version)
     if face.crops:
         crops = cast("npt.NDArray[np.uint8]", work.tensor.data)
-        inferred = await plane.infer(crops, query, transport=transport, deadline=work.deadline)
+        inferred = await plane.infer(
+            crops, query, transport=transport, deadline=work.deadline, patience=patience
+        )
         version, outputs = inferred.version, _of_crops(inferred, work.outputs)
     else:
-        answers = await _classified(plane, work, query, transport)
+        answers = await _classified(plane, work, query, transport, patience)
         version, outputs = answers[0].version, _of_pictures(answers, work)
     binary = [work.options.binary if each.binary is None else each.binary for each in work.outputs]
     return Response(
@@ -91,7 +100,7 @@ async def infer(plane: DataPlane, request: Request, *, transport: str, deadline:
 
 
 async def _classified(
-    plane: DataPlane, work: _Work, query: Query, transport: str
+    plane: DataPlane, work: _Work, query: Query, transport: str, patience: Patience | None
 ) -> list[Classification]:
     asked = work.options
     most = max(each.classification or 0 for each in work.outputs)
@@ -101,6 +110,7 @@ async def _classified(
         query,
         transport=transport,
         deadline=work.deadline,
+        patience=patience,
         whole=True,
     )
     return cast("list[Classification]", answers)

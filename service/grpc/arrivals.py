@@ -1,0 +1,113 @@
+"""Messages on their way in: how large they may be, how long they may take.
+
+How much has come of a message is known to grpc alone until it is whole, so its bytes cannot be
+counted. One that is slow stands for a message of the greatest size instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar, cast
+
+import grpc.aio
+
+from service.errors import BadParameter, BodyTooLarge, DeadlineExceeded, Overloaded, ZooError
+from service.grpc.calls import Context
+
+SLOW = 1 / 6
+"""The part of its time after which a message is slow: 5 s by default."""
+END_SECONDS = 0.1
+"""A call that ends without a message was cancelled, most often; within this we hear of it."""
+
+Request = TypeVar("Request")
+
+
+class Arrivals:
+    """Reads the messages of unary calls. Lives in one event loop."""
+
+    def __init__(self, limit: int, seconds: float, most_slow: int) -> None:
+        """A message has at most ``limit`` bytes and ``seconds`` to arrive.
+
+        At most ``most_slow`` of them may be slow at a time.
+        """
+        self.limit = limit
+        self._seconds = seconds
+        self._most_slow = most_slow
+        self._slow: set[_Wait] = set()
+
+    async def read(self, context: Context) -> bytes:
+        """The one message of a call.
+
+        Raises DeadlineExceeded when it takes too long, Overloaded when too many others are slow as
+        well, BodyTooLarge, and BadParameter where there is none.
+        """
+        wait = _Wait()
+        wait.until(SLOW * self._seconds, self._late)
+        try:
+            message = await context.read()
+        except asyncio.CancelledError:
+            if wait.refusal is None:
+                raise
+            raise wait.refusal from None
+        finally:
+            wait.timer.cancel()
+            self._slow.discard(wait)
+        if message is grpc.aio.EOF:
+            await asyncio.sleep(END_SECONDS)
+            raise BadParameter("the call has no message")
+        return checked(cast(bytes, message), self.limit)
+
+    def _late(self, wait: _Wait) -> None:
+        if len(self._slow) < self._most_slow:
+            self._slow.add(wait)
+            wait.until((1 - SLOW) * self._seconds, self._too_late)
+        else:
+            why = f"{self._most_slow} messages are arriving slowly, which is the limit"
+            wait.end(Overloaded(why, retry_after=1))
+
+    def _too_late(self, wait: _Wait) -> None:
+        wait.end(DeadlineExceeded(f"the message did not arrive within {self._seconds:g} s"))
+
+
+class _Wait:
+    """The task that reads a message, until it has one or is told why not."""
+
+    __slots__ = ("refusal", "task", "timer")
+
+    def __init__(self) -> None:
+        self.task = cast("asyncio.Task[object]", asyncio.current_task())
+        self.refusal: ZooError | None = None
+
+    def until(self, seconds: float, then: Callable[[_Wait], None]) -> None:
+        self.timer = asyncio.get_running_loop().call_later(seconds, then, self)
+
+    def end(self, refusal: ZooError) -> None:
+        self.refusal = refusal
+        self.task.cancel()
+
+
+class Requests(AsyncIterator[Request]):
+    """The messages of a stream; there is no saying whether the next is late or not yet begun."""
+
+    def __init__(self, context: Context, parse: Callable[[bytes], Request], limit: int) -> None:
+        """A message that has more than ``limit`` bytes, or that ``parse`` refuses, is the end."""
+        self._context = context
+        self._parse = parse
+        self._limit = limit
+        self.size = 0
+        """The bytes of the last message."""
+
+    async def __anext__(self) -> Request:
+        message = await self._context.read()
+        if message is grpc.aio.EOF:
+            raise StopAsyncIteration
+        self.size = len(checked(cast(bytes, message), self._limit))
+        return self._parse(cast(bytes, message))
+
+
+def checked(message: bytes, limit: int) -> bytes:
+    """The message. Raises BodyTooLarge."""
+    if len(message) > limit:
+        raise BodyTooLarge(f"the message has {len(message)} bytes, the limit is {limit}")
+    return message

@@ -1,0 +1,226 @@
+"""All methods of the server: who may call them, how many calls at a time, how each is answered.
+
+The handlers that grpcio is given read and write bytes, so that a message is counted before
+anything is made of it, and one that is none can be refused. There is one coroutine around each
+method: interceptors, and methods that grpcio knows by name, cost every call more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import aclosing, nullcontext
+from typing import Any, TypeAlias, cast
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from service.access import Access, Need
+from service.dataplane import DataPlane
+from service.errors import BadParameter, NotFound, Overloaded, ZooError
+from service.grpc.access import need_of
+from service.grpc.arrivals import Arrivals, Requests
+from service.grpc.calls import Call, Context
+
+TRANSPORT = "grpc"
+MOST_PROBES = 256
+"""Calls at a time that need no key; they have places of their own."""
+MAX_LOGGED_METHOD = 256
+_QUIET = ("/grpc.health.v1.", "/grpc.reflection.")
+_CLASSIFYING = (
+    "/zoo.v1.Classifier/Classify",  # and ClassifyStream
+    "/inference.GRPCInferenceService/ModelInfer",
+    "/inference.GRPCInferenceService/ModelStreamInfer",
+)
+"""Their calls are requests for a classification; the data plane counts those that reach it."""
+
+# in quotes: generic to a type checker alone
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+
+
+class Methods(grpc.GenericRpcHandler):
+    """Has a handler for every method, be it that of a name that is unknown."""
+
+    def __init__(self, plane: DataPlane) -> None:
+        """Made in the event loop that serves."""
+        settings = plane.settings
+        self.plane = plane
+        self.access = Access.of(settings)
+        self.arrivals = Arrivals(
+            settings.max_body_bytes,
+            settings.deadline_ms / 1e3,
+            settings.max_bodies_bytes // settings.max_body_bytes,
+        )
+        self.calls = Places(settings.grpc_max_calls)
+        self.probes = Places(MOST_PROBES)
+        self.in_work = InWork()
+        self._handlers: dict[str, Handler] = {}
+
+    def add_generic_rpc_handlers(self, handlers: object) -> None:
+        """Nothing. Generated code, which takes this for a server, gives them by name as well."""
+
+    def add_registered_method_handlers(self, service: str, methods: Mapping[str, Handler]) -> None:
+        """Take the methods of a service."""
+        for name, handler in methods.items():
+            path = f"/{service}/{name}"
+            self._handlers[path] = _Method(self, path, handler).handler()
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
+        """The handler of the method that is called."""
+        path = handler_call_details.method
+        return self._handlers.get(path) or _Method(self, path).handler()
+
+    async def idle(self) -> None:
+        """Wait until every call whose message was read is answered; probes are not waited for."""
+        await self.in_work.none()
+
+
+class _Method:
+    """One method: what is done before and after the servicer's part of it."""
+
+    def __init__(self, methods: Methods, path: str, handler: Handler | None = None) -> None:
+        """Without a ``handler`` the method is unknown."""
+        self._path = path[:MAX_LOGGED_METHOD]
+        self._handler = handler
+        self._plane = methods.plane
+        self._bodies = methods.plane.bodies
+        self._access = methods.access
+        self._arrivals = methods.arrivals
+        self._need = need_of(path)
+        self._places = methods.probes if self._need is Need.NOTHING else methods.calls
+        quiet = path.startswith(_QUIET)
+        self._level = logging.DEBUG if quiet else logging.INFO
+        self._in_work = nullcontext() if quiet else methods.in_work
+        self._classifies = handler is not None and path.startswith(_CLASSIFYING)
+
+    def handler(self) -> Handler:
+        """What grpcio calls. All read for themselves, so that a refusal need not wait."""
+        inner: Any = self._handler  # its types are those of methods that are not asynchronous
+        if inner is None:
+            return grpc.stream_unary_rpc_method_handler(cast(Any, self._unknown))
+        self._parse = _parser(inner.request_deserializer)
+        self._serialize: Callable[[Any], bytes] = inner.response_serializer
+        if not inner.response_streaming:
+            self._inner = inner.unary_unary
+            return grpc.stream_unary_rpc_method_handler(cast(Any, self._unary))
+        self._inner = inner.stream_stream if inner.request_streaming else inner.unary_stream
+        return grpc.stream_stream_rpc_method_handler(cast(Any, self._stream))
+
+    async def _unary(self, _: object, context: Context) -> bytes:
+        call = Call(self._path, self._level, context)
+        unheard = False
+        try:
+            self._check(call)
+            unheard = self._classifies
+            with self._places:
+                message = await self._arrivals.read(context)
+                size = len(message)
+                self._bodies.take(size)
+                try:
+                    with self._in_work:
+                        request = self._parse(message)
+                        del message
+                        unheard = False
+                        return self._serialize(await self._inner(request, context))
+                finally:
+                    self._bodies.give(size)
+        except BaseException as error:
+            await self._failed(call, error, unheard)
+            raise
+        finally:
+            call.log()
+
+    async def _stream(self, _: object, context: Context) -> None:
+        call = Call(self._path, self._level, context)
+        unheard = False
+        try:
+            self._check(call)
+            unheard = self._classifies
+            with self._places, self._in_work:
+                unheard = False
+                async with aclosing(self._inner(await self._given(context), context)) as answers:
+                    async for answer in answers:
+                        await context.write(self._serialize(answer))
+        except BaseException as error:
+            await self._failed(call, error, unheard)
+            raise
+        finally:
+            call.log()
+
+    async def _unknown(self, _: object, context: Context) -> None:
+        call = Call(self._path, self._level, context)
+        try:
+            self._check(call)
+            raise NotFound("there is no such method")
+        except BaseException as error:
+            await self._failed(call, error, False)
+            raise
+        finally:
+            call.log()
+
+    def _check(self, call: Call) -> None:
+        if self._access is not None:
+            self._access.check(self._need, call.authorization, transport=TRANSPORT)
+
+    async def _given(self, context: Context) -> Any:
+        """The message, or the messages, of a call with many answers."""
+        assert self._handler is not None  # noqa: S101
+        if self._handler.request_streaming:
+            return Requests(context, self._parse, self._arrivals.limit)
+        return self._parse(await self._arrivals.read(context))
+
+    async def _failed(self, call: Call, error: BaseException, unheard: bool) -> None:
+        if unheard:
+            code = error.code if isinstance(error, ZooError) else "cancelled"
+            self._plane.refused(TRANSPORT, code)
+        await call.failed(error)
+
+
+def _parser(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def parsed(message: bytes) -> Any:
+        try:
+            return parse(message)
+        except DecodeError as error:
+            raise BadParameter(f"the message cannot be read: {error}") from None
+
+    return parsed
+
+
+class Places:
+    """``with`` this around a call that takes one of ``most`` places. Raises Overloaded."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._taken = 0
+
+    def __enter__(self) -> None:
+        if self._taken >= self._most:
+            raise Overloaded(f"{self._most} calls are open, which is the limit", retry_after=1)
+        self._taken += 1
+
+    def __exit__(self, *failure: object) -> None:
+        self._taken -= 1
+
+
+class InWork:
+    """``with`` this around each call that is in work."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._none = asyncio.Event()
+        self._none.set()
+
+    def __enter__(self) -> None:
+        self._count += 1
+        self._none.clear()
+
+    def __exit__(self, *failure: object) -> None:
+        self._count -= 1
+        if not self._count:
+            self._none.set()
+
+    async def none(self) -> None:
+        """Wait until there is no such call."""
+        await self._none.wait()
