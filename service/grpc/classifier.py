@@ -39,7 +39,7 @@ class Classifier(classifier_pb2_grpc.ClassifierServicer):
         answers = await self._answers(request, end_of(context))
         if len(answers) == 1 and isinstance(answers[0], ZooError):
             raise answers[0]
-        return messages.ClassifyResponse(id=request.id, results=map(_result, answers))
+        return _response(request, answers)
 
     async def ClassifyStream(  # noqa: N802
         self, request_iterator: Requests[messages.ClassifyRequest], context: Context
@@ -51,7 +51,7 @@ class Classifier(classifier_pb2_grpc.ClassifierServicer):
             request: messages.ClassifyRequest, patience: Patience
         ) -> messages.ClassifyResponse:
             answers = await self._answers(request, last, patience)
-            return messages.ClassifyResponse(id=request.id, results=map(_result, answers))
+            return _response(request, answers)
 
         async for response in self._streams.answers(request_iterator, answer, failure):
             yield response
@@ -105,35 +105,39 @@ def failure(request: messages.ClassifyRequest, error: ZooError) -> messages.Clas
     return messages.ClassifyResponse(id=request.id[:_MAX_ID_BYTES], error=status_of(error))
 
 
-def _result(answer: Classification | ZooError) -> messages.Result:
+def _response(
+    request: messages.ClassifyRequest, answers: list[Classification | ZooError]
+) -> messages.ClassifyResponse:
+    response = messages.ClassifyResponse(id=request.id)
+    for answer in answers:
+        _fill(response.results.add(), answer)
+    return response
+
+
+def _fill(result: messages.Result, answer: Classification | ZooError) -> None:
+    """Write into the message that is there; to make its parts first and copy them takes twice."""
     if isinstance(answer, ZooError):
-        return messages.Result(error=status_of(answer))
-    timing = answer.timing_ms
-    return messages.Result(
-        classification=messages.Classification(
-            model=answer.model,
-            version=answer.version,
-            protocol=answer.protocol,
-            predictions=[
-                messages.Prediction(
-                    rank=each.rank,
-                    index=each.index,
-                    synset=each.label.synset or "",
-                    label=each.label.name,
-                    probability=each.probability,
-                )
-                for each in answer.predictions
-            ],
-            timing_ms=messages.Timing(
-                decode=timing.decode,
-                preprocess=timing.preprocess,
-                queue=timing.queue,
-                inference=timing.inference,
-                total=timing.total,
-            ),
-            random_weights=answer.random,
+        result.error.CopyFrom(status_of(answer))
+        return
+    found = result.classification
+    found.model = answer.model
+    found.version = answer.version
+    found.protocol = answer.protocol
+    found.random_weights = answer.random
+    for each in answer.predictions:
+        found.predictions.add(
+            rank=each.rank,
+            index=each.index,
+            synset=each.label.synset or "",
+            label=each.label.name,
+            probability=each.probability,
         )
-    )
+    timing, spent = found.timing_ms, answer.timing_ms
+    timing.decode = spent.decode
+    timing.preprocess = spent.preprocess
+    timing.queue = spent.queue
+    timing.inference = spent.inference
+    timing.total = spent.total
 
 
 def _model(model: Answerer | Refusal) -> messages.Model:
