@@ -153,10 +153,11 @@ def credentials_of(settings: Settings) -> grpc.ServerCredentials | None:
     return grpc.ssl_server_credentials([pair], client_ca, require_client_auth=bool(client_ca))
 
 
-def options(settings: Settings) -> list[tuple[str, int]]:
+def options(settings: Settings) -> list[tuple[str, int | str]]:
     """Channel arguments: limits of messages, metadata, streams and pings."""
     return [
         ("grpc.so_reuseport", 1),
+        ("grpc.optimization_target", "throughput"),
         ("grpc.max_receive_message_length", min(settings.max_body_bytes + MARGIN_BYTES, INT_MAX)),
         ("grpc.max_metadata_size", MAX_METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", 2 * MAX_METADATA_BYTES),
