@@ -90,11 +90,10 @@ class _Wait:
 class Requests(AsyncIterator[Request]):
     """The messages of a stream; there is no saying whether the next is late or not yet begun."""
 
-    def __init__(self, context: Context, parse: Callable[[bytes], Request], limit: int) -> None:
-        """A message that has more than ``limit`` bytes, or that ``parse`` refuses, is the end."""
+    def __init__(self, context: Context, understood: Callable[[bytes], Request]) -> None:
+        """A message that is not ``understood`` is the end; the function raises why."""
         self._context = context
-        self._parse = parse
-        self._limit = limit
+        self._understood = understood
         self.size = 0
         """The bytes of the last message."""
 
@@ -102,8 +101,8 @@ class Requests(AsyncIterator[Request]):
         message = await self._context.read()
         if message is grpc.aio.EOF:
             raise StopAsyncIteration
-        self.size = len(checked(cast(bytes, message), self._limit))
-        return self._parse(cast(bytes, message))
+        self.size = len(cast(bytes, message))
+        return self._understood(cast(bytes, message))
 
 
 def checked(message: bytes, limit: int) -> bytes:

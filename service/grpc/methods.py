@@ -21,7 +21,7 @@ from service.access import Access, Need
 from service.dataplane import DataPlane
 from service.errors import BadParameter, NotFound, Overloaded, ZooError
 from service.grpc.access import need_of
-from service.grpc.arrivals import Arrivals, Requests
+from service.grpc.arrivals import Arrivals, Requests, checked
 from service.grpc.calls import Call, Context
 
 TRANSPORT = "grpc"
@@ -168,8 +168,17 @@ class _Method:
         """The message, or the messages, of a call with many answers."""
         assert self._handler is not None  # noqa: S101
         if self._handler.request_streaming:
-            return Requests(context, self._parse, self._arrivals.limit)
+            return Requests(context, self._understood)
         return self._parse(await self._arrivals.read(context))
+
+    def _understood(self, message: bytes) -> Any:
+        """A message of a stream. Raises BodyTooLarge and BadParameter, which are counted."""
+        try:
+            return self._parse(checked(message, self._arrivals.limit))
+        except ZooError as error:
+            if self._classifies:
+                self._plane.refused(TRANSPORT, error.code)
+            raise
 
     async def _failed(self, call: Call, error: BaseException, unheard: bool) -> None:
         if unheard:

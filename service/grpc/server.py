@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from functools import partial
 
 import grpc
 import grpc.aio
@@ -15,7 +16,7 @@ from service.dataplane import DataPlane
 from service.grpc.classifier import Classifier
 from service.grpc.health import Health
 from service.grpc.inference import Inference
-from service.grpc.methods import Methods
+from service.grpc.methods import TRANSPORT, Methods
 from service.grpc.protos import classifier_pb2, classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
 from service.grpc.stream import Streams
 from service.settings import Settings
@@ -55,7 +56,11 @@ class GrpcServer:
         """Made in the event loop that serves."""
         self._plane = plane
         self._health = Health((CLASSIFIER, INFERENCE))
-        self._streams = Streams(plane.bodies, WINDOW_PER_THREAD * plane.settings.pool_threads)
+        self._streams = Streams(
+            plane.bodies,
+            partial(plane.refused, TRANSPORT),
+            WINDOW_PER_THREAD * plane.settings.pool_threads,
+        )
         self._methods = self._all()
         self._server = self._made()
         self._guard: asyncio.Task[None] | None = None

@@ -28,9 +28,18 @@ Response = TypeVar("Response")
 class Streams:
     """The open streams of a server, which end when it stops."""
 
-    def __init__(self, budget: BodyBudget, window: int = LEAST_WINDOW) -> None:
-        """``budget`` bounds the bytes of all requests in work, ``window`` how many a stream has."""
+    def __init__(
+        self,
+        budget: BodyBudget,
+        refused: Callable[[str], None],
+        window: int = LEAST_WINDOW,
+    ) -> None:
+        """``budget`` bounds the bytes of all requests in work, ``window`` how many a stream has.
+
+        ``refused`` is told the code of a request that did not fit into the budget.
+        """
         self._budget = budget
+        self._refused = refused
         self._window = max(LEAST_WINDOW, window)
         self._open: set[Stream[Any, Any]] = set()
         self._ending = False
@@ -42,7 +51,12 @@ class Streams:
         failure: Callable[[Request, ZooError], Response],
     ) -> AsyncIterator[Response]:
         """One more stream, see `Stream`. Raises NotReady when the server stops."""
-        stream = Stream(answer, failure, self._budget, self._window)
+
+        def refusal(request: Request, error: ZooError) -> Response:
+            self._refused(error.code)
+            return failure(request, error)
+
+        stream = Stream(answer, failure, refusal, self._budget, self._window)
         self._open.add(stream)
         if self._ending:
             stream.end()
@@ -70,19 +84,24 @@ class Stream(Generic[Request, Response]):
         self,
         answer: Callable[[Request, Patience], Awaitable[Response]],
         failure: Callable[[Request, ZooError], Response],
+        refusal: Callable[[Request, ZooError], Response],
         budget: BodyBudget,
         window: int,
     ) -> None:
-        """``answer`` may raise ZooError, which ``failure`` makes a response of."""
+        """``answer`` may raise ZooError, which ``failure`` makes a response of.
+
+        ``refusal`` makes one for what is not even begun.
+        """
         self._answer = answer
         self._failure = failure
+        self._refusal = refusal
         self._budget = budget
         self._room = asyncio.Semaphore(window)
         self._done: asyncio.Queue[Response | None] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._working = 0
         self._freed = asyncio.Event()
-        self._refused: deque[asyncio.Future[None]] = deque()
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._reading: asyncio.Task[None] | None = None
         self._ending = False
 
@@ -136,7 +155,7 @@ class Stream(Generic[Request, Response]):
             try:
                 await self._hold(size)
             except Overloaded as error:
-                self._done.put_nowait(self._failure(request, error))
+                self._done.put_nowait(self._refusal(request, error))
                 continue
             task = asyncio.create_task(self._work(request))
             self._tasks.add(task)
@@ -160,8 +179,8 @@ class Stream(Generic[Request, Response]):
         self._tasks.discard(task)
         self._budget.give(size)
         self._freed.set()
-        while self._refused:
-            waiter = self._refused.popleft()
+        while self._waiting:
+            waiter = self._waiting.popleft()
             if not waiter.done():
                 waiter.set_result(None)
                 return
@@ -195,7 +214,7 @@ class Stream(Generic[Request, Response]):
         self._working -= 1
         try:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._refused.append(waiter)
+            self._waiting.append(waiter)
             await waiter
         finally:
             self._working += 1

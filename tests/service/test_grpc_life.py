@@ -1,0 +1,167 @@
+"""The life of the gRPC server: ports, workers, what ends it and what does not."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import signal
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
+
+from service.grpc.protos import classifier_pb2 as messages
+from service.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
+from tests.server import Server, serving
+from tests.service.copies import copy_of
+from tests.service.grpc_client import (
+    PICTURES,
+    SECONDS,
+    connected,
+    details,
+    request,
+    stub_of,
+    wire,
+)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with serving(tmp_path_factory.mktemp("life"), zoo_load="used") as running:
+        yield running
+
+
+def test_a_stop_ends_open_streams_once_they_are_answered(tmp_path: Path) -> None:
+    asked: queue.Queue[messages.ClassifyRequest] = queue.Queue()
+    with (
+        serving(tmp_path, zoo_load="used") as server,
+        grpc.insecure_channel(server.grpc_address) as channel,
+    ):
+        stub = classifier_pb2_grpc.ClassifierStub(channel)
+        streams = [stub.ClassifyStream(iter(asked.get, None)), oip_stream(channel)]
+        asked.put(request("chelsea", protocol="ten_crop", id="first"))
+        assert next(streams[0]).id == "first"
+        asked.put(request("chelsea", protocol="ten_crop", id="last"))
+        server.wait_for(lambda: server.metric("zoo_admitted_crops") == 10)
+        server.process.send_signal(signal.SIGTERM)
+        assert next(streams[0]).id == "last"
+        for stream in streams:
+            with pytest.raises(grpc.RpcError) as ended:
+                next(stream)
+            assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
+        server.process.wait(15)  # the grace is ZOO_DEADLINE_MS, 30 s
+        asked.put(None)
+
+
+def oip_stream(channel: grpc.Channel) -> Iterator[oip_pb2.ModelStreamInferResponse]:
+    """A stream of the other service that never asks for anything."""
+    idle: queue.Queue[oip_pb2.ModelInferRequest] = queue.Queue()
+    return oip_pb2_grpc.GRPCInferenceServiceStub(channel).ModelStreamInfer(iter(idle.get, None))
+
+
+def test_health_says_when_the_default_model_is_broken(tmp_path: Path) -> None:
+    models = tmp_path / "models"
+    (copy_of("efficientnet_lite0", models, "efficientnet_lite0") / "model.onnx").write_bytes(b"")
+    with (
+        serving(tmp_path, zoo_models=models, ready=503) as server,
+        grpc.insecure_channel(server.grpc_address) as channel,
+    ):
+        answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
+        assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+        with pytest.raises(grpc.RpcError) as raised:
+            classifier_pb2_grpc.ClassifierStub(channel).Classify(request("chelsea"))
+        assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert details(raised.value)[0] == "not_ready"
+
+
+def test_only_loopback_hears_by_default(server: Server) -> None:
+    listening = [
+        connection.laddr
+        for worker in [*server.workers()]
+        for connection in worker.net_connections(kind="inet")
+        if connection.status == "LISTEN"
+    ]
+    assert listening
+    # gRPC's sockets are of IPv6, which writes the same address like this
+    assert {address.ip.removeprefix("::ffff:") for address in listening} == {"127.0.0.1"}
+    port = int(server.grpc_address.rpartition(":")[2])
+    assert port in {address.port for address in listening}
+
+
+def test_two_workers_share_the_port(tmp_path: Path) -> None:
+    """The kernel gives each new connection to one of them; both get some, and all are answered."""
+    with (
+        serving(tmp_path, zoo_workers=2, zoo_default_model="lenet5", zoo_load="used") as server,
+        contextlib.ExitStack() as stack,
+    ):
+        server.logged("gRPC on", times=2, seconds=60)
+        port = int(server.grpc_address.rpartition(":")[2])
+
+        def served_by_both() -> bool:
+            stub = stub_of(stack.enter_context(connected(server)))
+            assert stub.Classify(request("chelsea"), timeout=SECONDS).results
+            return all(
+                any(
+                    each.status == "ESTABLISHED" and each.laddr.port == port
+                    for each in worker.net_connections(kind="tcp")
+                )
+                for worker in server.workers()
+            )
+
+        server.wait_for(served_by_both, SECONDS)
+
+
+def test_port_0_serves_no_grpc(tmp_path: Path) -> None:
+    with serving(tmp_path, zoo_grpc_port=0, zoo_load="used") as server:
+        assert "gRPC on" not in server.log
+        assert server.classify(PICTURES["chelsea"]).status_code == 200
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", 3001)) != 0
+
+
+def test_a_name_that_is_no_text_does_not_end_the_service(server: Server) -> None:
+    """grpcio 1.85 shuts its server down over one such frame."""
+    with wire(server) as raw:
+        raw.begin(b"/\xff\xfe/x", end=True)
+        server.logged("is begun anew", seconds=SECONDS)
+
+    def answered() -> bool:
+        with connected(server) as channel:
+            try:
+                return bool(stub_of(channel).Classify(request("chelsea"), timeout=5).results)
+            except grpc.RpcError:
+                return False
+
+    server.wait_for(answered, SECONDS)
+
+
+def test_what_asks_for_nothing_does_not_delay_a_stop(tmp_path: Path) -> None:
+    idle: queue.Queue[object] = queue.Queue()
+    with (
+        serving(tmp_path, zoo_load="used") as server,
+        grpc.insecure_channel(server.grpc_address) as channel,
+    ):
+        name = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+        stream = channel.stream_stream(name)(iter(idle.get, None))
+        database = ProtoReflectionDescriptorDatabase(channel)
+        assert database.get_services()
+        server.process.send_signal(signal.SIGTERM)
+        server.process.wait(15)  # the grace is ZOO_DEADLINE_MS, 30 s
+        stream.cancel()
+        idle.put(None)
+
+
+def test_a_port_in_use_stops_the_start(server: Server, tmp_path: Path) -> None:
+    """A second service would share it, by SO_REUSEPORT."""
+    port = server.grpc_address.rpartition(":")[2]
+    with (
+        pytest.raises(RuntimeError, match=f"ZOO_GRPC_PORT: 127.0.0.1:{port} is in use"),
+        serving(tmp_path, zoo_grpc_port=port),
+    ):
+        pass
