@@ -110,7 +110,7 @@ class Settings(Exposure, BaseSettings):
     grpc_port: Annotated[int, Field(ge=0, le=65535)] = 3001
     """The port of gRPC; 0: none."""
     grpc_max_calls: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
-    """Most gRPC calls that a worker has open at a time; more are refused (RESOURCE_EXHAUSTED)."""
+    """Most gRPC calls that a worker has open at a time, probes aside; more are refused."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that serve the port. Each holds its own copy of every model."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0

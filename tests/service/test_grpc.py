@@ -170,6 +170,7 @@ def test_health_follows_readiness(channel: grpc.Channel) -> None:
     with pytest.raises(grpc.RpcError) as raised:
         stub.Check(health_pb2.HealthCheckRequest(service="nothing"))
     assert raised.value.code() is grpc.StatusCode.NOT_FOUND
+    assert details(raised.value)[0] == "not_found"
 
 
 def test_a_reflection_client_finds_the_methods(channel: grpc.Channel) -> None:

@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 
 from loadtests import http2
+from service.grpc.health import MAX_WATCHES
 from service.grpc.protos import classifier_pb2 as messages
 from service.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
 from service.grpc.server import MARGIN_BYTES, MAX_METADATA_BYTES, MAX_STREAMS
@@ -101,12 +102,13 @@ def test_one_byte_more_is_refused(server: Server, stub: classifier_pb2_grpc.Clas
 
 
 def test_much_more_is_refused_before_it_is_there(
-    stub: classifier_pb2_grpc.ClassifierStub,
+    server: Server, stub: classifier_pb2_grpc.ClassifierStub
 ) -> None:
     with pytest.raises(grpc.RpcError) as raised:
-        stub.Classify(of_size(LIMIT + MARGIN_BYTES + 1))
+        stub.Classify(of_size(LIMIT + MARGIN_BYTES + 1), metadata=[("x-request-id", "huge")])
     assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert str(LIMIT + MARGIN_BYTES) in raised.value.details()
+    assert "code=cancelled" in server.logged("request_id=huge")
     assert stub.Classify(request("chelsea")).results
 
 
@@ -152,6 +154,19 @@ def test_calls_have_a_limit_and_probes_do_not_count(
         assert oip.ServerReady(oip_pb2.ServerReadyRequest(), timeout=SECONDS).ready
         done.set()
     server.wait_for(lambda: answered(stub))
+
+
+def test_watches_have_a_limit(server: Server) -> None:
+    with connected(server) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        watches = [health.Watch(health_pb2.HealthCheckRequest()) for _ in range(MAX_WATCHES)]
+        for watch in watches:
+            assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(grpc.RpcError) as raised:
+            next(health.Watch(health_pb2.HealthCheckRequest(), timeout=SECONDS))
+        assert details(raised.value)[0] == "overloaded"
+        answer = health.Check(health_pb2.HealthCheckRequest(), timeout=SECONDS)
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def answered(stub: classifier_pb2_grpc.ClassifierStub) -> bool:
