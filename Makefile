@@ -21,7 +21,7 @@ export BENTOML_DO_NOT_TRACK ?= True
 .PHONY: serve test clients zoo lint format export protos clean
 
 serve: $(SERVE_ENV)/.installed
-	BENTOML_HOME="$${BENTOML_HOME:-$(CURDIR)/.bentoml/$(PORT)}" \
+	home="$${BENTOML_HOME:-$(CURDIR)/.bentoml/$(PORT)}"; mkdir -p "$$home" && BENTOML_HOME="$$home" \
 		ZOO_HOST="$${ZOO_HOST:-$(HOST)}" ZOO_GRPC_PORT="$${ZOO_GRPC_PORT:-$(GRPC_PORT)}" exec \
 		$(SERVE_ENV)/bin/bentoml serve service.app:ZooService --host $(HOST) --port $(PORT)
 

@@ -34,11 +34,11 @@ class Running(NamedTuple):
     grpc_port: int = 0
 
     def workers(self) -> list[int]:
-        """Process ids of the workers, found by their command line."""
+        """Process ids of the workers, found by their name; a spare process is none yet."""
         return [
             child
             for child in descendants(self.process.pid)
-            if b"_bentoml_impl.worker.service" in _read(child, "cmdline")
+            if _read(child, "comm").strip() == b"zoo-worker"
         ]
 
     def owner(self, client_port: int) -> int:

@@ -1,7 +1,8 @@
 """The BentoML service: wiring only. ``bentoml serve service.app:ZooService``.
 
-BentoML starts the workers, owns the socket and hands every request to the mounted app; its own
-metrics and access log are off, because ours say the same with bounded labels.
+BentoML says how a worker is started and hands every request to the mounted app; the supervisor of
+`service.supervision` starts the workers and owns the socket. BentoML's metrics and access log are
+off, because ours say the same with bounded labels.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ import uvicorn.config
 
 from service import logs, ports, settings, tls
 from service.engine import probe
+from service.supervision import supervisor
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from service.dataplane import DataPlane
     from service.grpc.server import GrpcServer
+    from service.supervision.life import Life
 
 try:
     _settings = settings.load()
@@ -31,6 +34,9 @@ except settings.InvalidSettingsError as invalid:
 
 # what uvicorn takes where nothing else is asked for, as by BentoML; a later one may not look here
 cast(Any, uvicorn.config).HTTP_PROTOCOLS["auto"] = "service.http.protocol:BoundedProtocol"
+
+if sys.argv[1:2] == ["serve"]:
+    supervisor.install(_settings)
 
 BENTOML_TIMEOUT_MARGIN_S = 10
 """BentoML's own time-out answers without a problem document, so ours must come first."""
@@ -45,18 +51,23 @@ class _Worker:
 
     app: ASGIApp
     plane: DataPlane
+    life: Life
     grpc: GrpcServer | None = None
 
     async def start(self) -> None:
         from service.dataplane import DataPlane
         from service.http.app import create_app
+        from service.http.protocol import BoundedProtocol
         from service.memory import return_large_blocks
+        from service.supervision.life import Life
 
         logs.configure(_settings)
         return_large_blocks()
         for name in settings.unknown_variables():
             logging.getLogger("zoo").warning("%s is not a setting of this service", name)
         self.plane = DataPlane(_settings)
+        self.life = Life(_settings, BoundedProtocol, self.plane.leave, self._close)
+        self.life.begin()
         await self.plane.start()
         self.app = create_app(self.plane)
         if _settings.grpc_port:
@@ -64,10 +75,14 @@ class _Worker:
 
             self.grpc = GrpcServer(self.plane)
             await self.grpc.start()
+        self.life.ready()
 
-    async def stop(self) -> None:
+    async def _close(self) -> None:
         if self.grpc is not None:
             await self.grpc.stop()
+
+    async def stop(self) -> None:
+        await self.life.closed()
         await self.plane.stop()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

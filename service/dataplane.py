@@ -88,10 +88,14 @@ class DataPlane:
         self._started = True
         self._tell()
 
-    async def stop(self) -> None:
-        """Finish accepted work, then close everything."""
+    def leave(self) -> None:
+        """Not ready from now on, so that nobody sends new work; what comes is answered."""
         self._started = False
         self._tell()
+
+    async def stop(self) -> None:
+        """Finish accepted work, then close everything."""
+        self.leave()
         await self.catalogue.close()
         await self._follower.stop()
         self._pool.close()

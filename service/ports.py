@@ -1,16 +1,29 @@
-"""Whether the port of gRPC is free, asked before any worker binds to it."""
+"""The ports: whether they are free, asked before anything is started; and how one is closed."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import socket
+import struct
 import sys
+from contextlib import suppress
 
 from service.settings import PREFIX, InvalidSettingsError, Settings
 
+_SO_ATTACH_FILTER = 26
+_NO_HANDSHAKE = struct.pack(
+    "HBBI" * 4,
+    *(0x30, 0, 0, 13),  # load the byte of TCP's flags
+    *(0x45, 0, 1, 0x02),  # SYN?
+    *(0x06, 0, 0, 0),  # then drop it
+    *(0x06, 0, 0, 0xFFFFFFFF),  # else take all of it
+)
+"""A packet filter (BPF): no connection begins any more, those that have begun are completed."""
+
 
 def demand(settings: Settings) -> None:
-    """Raise InvalidSettingsError where somebody listens on the port already.
+    """Raise InvalidSettingsError where somebody listens on the port of gRPC already.
 
     Workers share it by SO_REUSEPORT, so another service would as well, without a word, and calls
     would be spread over both. Asked by the process that `bentoml serve` starts, not by its workers.
@@ -26,3 +39,15 @@ def demand(settings: Settings) -> None:
         if error.errno == errno.EADDRINUSE:
             place = f"{settings.host}:{settings.grpc_port}"
             raise InvalidSettingsError(f"{PREFIX}GRPC_PORT: {place} is in use") from None
+
+
+def begin_no_more(listening: socket.socket) -> None:
+    """Let no new connection begin, so that all that have begun can be accepted before the close.
+
+    What waits to be accepted when a socket is closed is reset. Who tries meanwhile tries again by
+    itself, and is refused once the socket is closed. Does nothing where the system has no filters.
+    """
+    code = ctypes.create_string_buffer(_NO_HANDSHAKE)
+    program = struct.pack("HP", len(_NO_HANDSHAKE) // 8, ctypes.addressof(code))
+    with suppress(OSError):
+        listening.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, program)

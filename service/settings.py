@@ -153,6 +153,12 @@ class Settings(Exposure, BaseSettings):
     """Most crops per worker that are accepted and not yet answered; beyond that: 429."""
     deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = 30_000
     """A request's deadline where it does not ask for a shorter one."""
+    drain_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 0
+    """At a stop: time in which /readyz says 503 and new work is still answered."""
+    grace_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 30_000
+    """After that: time in which what was accepted is finished; the rest is given up."""
+    spare: bool = True
+    """Whether a process waits, all imported and nothing loaded, to take a dead worker's place."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] = "console"
 

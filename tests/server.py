@@ -72,7 +72,7 @@ class Server:
 
     def workers(self) -> list[psutil.Process]:
         children = psutil.Process(self.process.pid).children(recursive=True)
-        return [p for p in children if "_bentoml_impl.worker.service" in p.cmdline()]
+        return [p for p in children if p.name() == "zoo-worker"]
 
     def memory(self) -> int:
         """Resident bytes of all workers."""
@@ -90,6 +90,7 @@ def environment(home: Path, **settings: object) -> dict[str, str]:
         k: v for k, v in os.environ.items() if not k.startswith(("ZOO_", "BENTOML_", "PROMETHEUS_"))
     }
     ours = {name.upper(): str(value) for name, value in settings.items()}
+    ours.setdefault("ZOO_SPARE", "false")  # each takes a second of a core
     return {**clean, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", **ours}
 
 

@@ -140,7 +140,8 @@ class GrpcServer:
         self._stopping = True  # to cancel who waits for the end would cancel the end itself
         self._health.stop()
         self._streams.end()
-        grace = self._plane.settings.deadline_ms / 1e3
+        settings = self._plane.settings
+        grace = min(settings.deadline_ms, settings.grace_ms) / 1e3
         stopping = asyncio.ensure_future(self._server.stop(grace))
         idle = asyncio.ensure_future(self._methods.idle())
         await asyncio.wait({stopping, idle}, return_when=asyncio.FIRST_COMPLETED)

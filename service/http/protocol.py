@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Sized
 from functools import partial
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import httptools
 from uvicorn.protocols.http.flow_control import FlowControl
@@ -90,6 +90,9 @@ class _Flow(FlowControl):
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. Answers 400 and hangs up when a head, or a body's frame, is too large."""
 
+    leaving: ClassVar[bool] = False
+    """Whether every connection of this worker is to end with the next answer."""
+
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self.access_log = False  # ours has a line for each request
@@ -116,6 +119,25 @@ class BoundedProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
         super()._start_asgi_task(cycle, app)
+        if self.leaving:
+            self.leave()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being received or answered."""
+        return self.cycle is None or (self.cycle.response_complete and not self.pipeline)
+
+    def leave(self) -> None:
+        """Say `Connection: close` with the answer that is made, where it is the last that waits."""
+        if self._answering is not None and not self.pipeline:
+            self._answering.keep_alive = False
+
+    def shutdown(self) -> None:
+        """At the stop of the worker: what is asked is answered."""
+        if self.idle:
+            self.transport.close()
+        else:
+            self.leave()
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()

@@ -1,0 +1,120 @@
+"""A worker process, as its supervisor sees it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from service.supervision import channel
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+_BOOT = (
+    "import sys; sys.path.insert(0, sys.argv.pop(1)); "
+    "from service.supervision.worker import main; main()"
+)
+
+
+class Command(NamedTuple):
+    """What every worker of a server is started with."""
+
+    arguments: list[str]
+    """Of BentoML's worker; `worker.NUMBER` stands for the number that it gets later."""
+    environment: Mapping[str, str]
+    folder: str
+    listening: int
+    """File descriptor of the HTTP port, which the worker inherits."""
+
+
+class Child:
+    """A process that was started, and waits for `go` before it loads what it serves."""
+
+    def __init__(
+        self,
+        process: asyncio.subprocess.Process,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> None:
+        self.pid = process.pid
+        self.ready = asyncio.Event()
+        self.ready_at: float | None = None
+        self._process = process
+        self._writer = writer
+        self._tasks = (
+            asyncio.ensure_future(self._listen(reader)),
+            asyncio.ensure_future(process.wait()),
+        )
+
+    @classmethod
+    async def begin(cls, command: Command) -> Child:
+        """Start a process. Raises OSError."""
+        ours, its = socket.socketpair()
+        with its:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-c", _BOOT, str(ROOT)),
+                *("_bentoml_impl.worker.service", *command.arguments),
+                cwd=command.folder,
+                env={**command.environment, channel.VARIABLE: str(its.fileno())},
+                stdin=asyncio.subprocess.DEVNULL,
+                pass_fds=(command.listening, its.fileno()),
+            )
+        return cls(process, *await asyncio.open_connection(sock=ours))
+
+    def go(self, number: int) -> None:
+        """Be worker ``number``: load the models and serve."""
+        self._say(channel.GO + b" %d" % number)
+
+    def drain(self) -> None:
+        """Say that this is no place for new work, and go on."""
+        self._say(channel.DRAIN)
+
+    def stop(self) -> None:
+        """Accept nothing any more, finish what was accepted and end."""
+        self._say(channel.STOP)
+
+    def kill(self) -> None:
+        """End it now."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def ended(self) -> int:
+        """Wait for its end: its exit status, negative for a signal."""
+        await asyncio.shield(self._tasks[1])
+        return self._process.returncode or 0
+
+    @property
+    def lives(self) -> bool:
+        """Whether it has not ended."""
+        return self._process.returncode is None
+
+    def _say(self, word: bytes) -> None:
+        with suppress(OSError):
+            self._writer.write(word + b"\n")
+
+    async def _listen(self, reader: asyncio.StreamReader) -> None:
+        with suppress(OSError):
+            while word := await reader.readline():
+                if word.rstrip() == channel.READY:
+                    self.ready_at = asyncio.get_running_loop().time()
+                    self.ready.set()
+        self._writer.close()
+
+
+def how(status: int) -> str:
+    """What an exit status says, in words."""
+    if status >= 0:
+        return f"with exit status {status}"
+    with suppress(ValueError):
+        return f"by {signal.Signals(-status).name}"
+    return f"by signal {-status}"
+
+
+def code(status: int) -> int:
+    """The exit status of a parent whose child ended so, as shells have it; never 0."""
+    return 128 - status if status < 0 else (status or os.EX_SOFTWARE)

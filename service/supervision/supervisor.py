@@ -1,0 +1,279 @@
+"""The parent process: keeps the workers alive until it is told to stop, and stops them in order.
+
+BentoML's own supervisor, circus, cannot do this: it leaves the dead unreplaced in a container, and
+its listening socket stays open while the last requests are finished, so that new connections hang
+and are reset. `install` puts this one into its place; BentoML goes on to say what a worker is
+started with.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from service import folders, logs, ports
+from service.settings import Settings
+from service.supervision import child, worker
+from service.supervision.child import Child, Command
+from service.supervision.restarts import Backoff, Patience
+
+Watcher = Any
+CircusSocket = Any
+"""circus has no type hints."""
+
+logger = logging.getLogger("zoo.supervisor")
+
+SPARE_SECONDS = 2.0
+"""From the last start of a worker until a spare process is begun, which takes a core a while."""
+KILL_SECONDS = 5.0
+"""Beyond the grace time, until workers that have not ended are killed."""
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+
+
+def install(settings: Settings) -> None:
+    """Let `bentoml serve` start a `Supervisor`; `--reload` and `--development` keep BentoML's."""
+    from bentoml._internal.utils import circus
+
+    theirs: Callable[..., Any] = circus.create_standalone_arbiter
+
+    def create(
+        watchers: list[Watcher], *, sockets: Sequence[CircusSocket] = (), **options: Any
+    ) -> Any:
+        others = options.get("threaded") or options.get("plugins") or options.get("debug")
+        if others or len(watchers) != 1 or len(sockets) != 1:
+            return theirs(watchers, sockets=sockets, **options)
+        return Supervisor(settings, watchers[0], sockets[0])
+
+    circus.create_standalone_arbiter = create
+
+
+class Supervisor:
+    """What `bentoml serve` takes for its arbiter: `start` returns when all is over."""
+
+    def __init__(self, settings: Settings, watcher: Watcher, listening: CircusSocket) -> None:
+        """``watcher`` says how a worker is started, ``listening`` is not bound yet."""
+        self.exit_stack = contextlib.ExitStack()
+        self._settings = settings
+        self._watcher = watcher
+        self._listening = listening
+        self._count = int(watcher.numprocesses)
+        self._patience = Patience()
+        self._serving: dict[int, Child] = {}
+        self._spare: Child | None = None
+        self._spare_timer: asyncio.TimerHandle | None = None
+        self._begun: set[Child] = set()
+        self._background: set[asyncio.Future[None]] = set()
+        self._stopping: asyncio.Event
+        self._status = os.EX_OK
+
+    def start(self, cb: Callable[[Any], Any] | None = None) -> None:
+        """Supervise until a signal comes. Exits with a line where the port cannot be had."""
+        logs.configure(self._settings)
+        with self.exit_stack:
+            _bind(self._listening)
+            self._find_room()
+            asyncio.run(self._supervise(cb))
+        if self._status:
+            sys.exit(self._status)
+
+    def stop(self) -> None:
+        """Nothing: `start` has returned."""
+
+    def _find_room(self) -> None:
+        folders.check_state(self._settings)
+        environment = self._watcher.env
+        asked = Path(environment[folders.COUNTERS])
+        try:
+            found = folders.counters(asked, self._count)
+        except folders.NoRoomError as error:
+            sys.exit(str(error))
+        environment[folders.COUNTERS] = str(found)
+        if found != asked:
+            self.exit_stack.callback(shutil.rmtree, found, ignore_errors=True)
+
+    async def _supervise(self, cb: Callable[[Any], Any] | None) -> None:
+        self._stopping = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._signalled, number)
+        if cb is not None:
+            cb(None)
+        keepers = [asyncio.ensure_future(self._keep(each + 1)) for each in range(self._count)]
+        try:
+            await self._stopping.wait()
+            await self._stop()
+            await asyncio.gather(*keepers)
+        finally:
+            for each in self._begun:
+                each.kill()
+            await asyncio.gather(*(each.ended() for each in self._begun))
+
+    def _signalled(self, number: signal.Signals) -> None:
+        if not self._stopping.is_set():
+            logger.info("%s: stopping", number.name)
+            self._stopping.set()
+            return
+        logger.warning("%s again: what is not finished is given up", number.name)
+        for each in self._begun:
+            each.kill()
+        self._listening.close()
+        logging.shutdown()
+        os._exit(128 + number)
+
+    async def _keep(self, number: int) -> None:
+        """Have a worker in this place until the stop."""
+        backoff = Backoff()
+        loop = asyncio.get_running_loop()
+        while not self._stopping.is_set():
+            started = loop.time()
+            try:
+                one = await self._begin()
+            except OSError as error:
+                logger.error("no process can be started for a worker: %s", error)
+                await self._pause(backoff.seconds(None))
+                continue
+            self._serving[number] = one
+            one.go(number)
+            await _first(one.ready.wait(), one.ended())
+            if one.ready.is_set():
+                took = loop.time() - started
+                logger.info("worker %d (process %d) serves, after %.2f s", number, one.pid, took)
+                self._patience.succeeded()
+                self._want_spare()
+            status = await one.ended()
+            self._begun.discard(one)
+            del self._serving[number]
+            if self._stopping.is_set():
+                self._left(number, one, status)
+                return
+            await self._replace(number, one, status, backoff)
+
+    async def _replace(self, number: int, one: Child, status: int, backoff: Backoff) -> None:
+        """Wait until the next worker may be started; or give up."""
+        served = None
+        if one.ready_at is None:
+            self._patience.failed()
+        else:
+            served = asyncio.get_running_loop().time() - one.ready_at
+        what = f"worker {number} (process {one.pid}) ended {child.how(status)}"
+        if served is None:
+            what += " before it served"
+        if self._patience.over and not any(each.ready_at for each in self._serving.values()):
+            logger.error("%s; it is not tried again: the log above says why", what)
+            self._status = child.code(status)
+            self._stopping.set()
+            return
+        pause = backoff.seconds(served)
+        logger.error("%s; the next one starts %s", what, f"in {pause:g} s" if pause else "now")
+        await self._pause(pause)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+
+    async def _begin(self) -> Child:
+        """The spare process, or a new one."""
+        one, self._spare = self._spare, None
+        if one is None or not one.lives:
+            one = await Child.begin(self._command())
+            self._begun.add(one)
+        return one
+
+    def _want_spare(self) -> None:
+        """Begin a spare process soon, where one is wished for."""
+        if self._spare_timer is not None:
+            self._spare_timer.cancel()
+        if self._settings.spare:
+            loop = asyncio.get_running_loop()
+            self._spare_timer = loop.call_later(SPARE_SECONDS, self._begin_spare)
+
+    def _begin_spare(self) -> None:
+        task = asyncio.ensure_future(self._have_spare())
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _have_spare(self) -> None:
+        if self._spare is not None or self._stopping.is_set():
+            return
+        try:
+            one = self._spare = await Child.begin(self._command())
+        except OSError as error:
+            logger.error("no spare process can be started: %s", error)
+            return
+        self._begun.add(one)
+        status = await one.ended()
+        if self._spare is one:  # it never became a worker; the next start of one asks again
+            logger.warning("the spare process (%d) ended %s", one.pid, child.how(status))
+            self._spare = None
+            self._begun.discard(one)
+
+    def _command(self) -> Command:
+        its: list[str] = list(self._watcher.args)
+        known = {
+            f"$(circus.sockets.{self._listening.name})": str(self._listening.fileno()),
+            "$(CIRCUS.WID)": worker.NUMBER,
+        }
+        arguments = [known.get(each, each) for each in its[its.index("--fd") - 1 :]]
+        folder = str(self._watcher.working_dir)
+        return Command(arguments, self._watcher.env, folder, self._listening.fileno())
+
+    async def _stop(self) -> None:
+        """Drain, close the port, have the workers finish; kill what is left after the grace."""
+        settings = self._settings
+        if self._spare_timer is not None:
+            self._spare_timer.cancel()
+        for each in self._begun - set(self._serving.values()):
+            each.kill()
+        for each in self._serving.values():
+            if each.ready.is_set():
+                each.drain()
+            else:
+                each.kill()  # it has accepted nothing
+        all_ended = asyncio.ensure_future(self._all_ended())
+        await asyncio.wait({all_ended}, timeout=settings.drain_ms / 1e3)
+        ports.begin_no_more(self._listening)
+        self._listening.close()
+        for each in self._serving.values():
+            each.stop()
+        await asyncio.wait({all_ended}, timeout=settings.grace_ms / 1e3 + KILL_SECONDS)
+        if not all_ended.done():
+            logger.error("workers have not ended in the grace time and are killed")
+            self._status = os.EX_SOFTWARE
+            for each in self._serving.values():
+                each.kill()
+            await all_ended
+
+    async def _all_ended(self) -> None:
+        await asyncio.gather(*(each.ended() for each in self._serving.values()))
+
+    def _left(self, number: int, one: Child, status: int) -> None:
+        """At a stop a worker ended; one that had served says 0."""
+        if status and one.ready.is_set():
+            logger.error("worker %d (process %d) ended %s", number, one.pid, child.how(status))
+            self._status = self._status or child.code(status)
+
+
+def _bind(listening: CircusSocket) -> None:
+    """Bind and listen. Exits with one line where that is impossible."""
+    place = f"{listening.host}:{listening.port}"
+    logging.getLogger("circus").setLevel(logging.CRITICAL)  # it says the same in other words
+    try:
+        listening.bind_and_listen()
+    except OSError as error:
+        sys.exit(f"HTTP cannot listen on {place}: {error.strerror or error}")
+
+
+async def _first(*work: Awaitable[object]) -> None:
+    """Wait for one of these, and give the others up."""
+    tasks = {asyncio.ensure_future(each) for each in work}
+    pending = (await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED))[1]
+    for task in pending:
+        task.cancel()

@@ -1,0 +1,67 @@
+"""The process of a worker: all that can be imported ahead is, then it waits to be needed.
+
+So a worker that has died is replaced by one that has only the models to load.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import socket
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from service.supervision import channel
+
+NUMBER = "$(number)"
+"""Stands among the arguments for the worker's number."""
+WAITING, SERVING = "zoo-spare", "zoo-worker"
+"""The names of such processes in `ps` and `top`."""
+
+_AHEAD = (
+    "uvloop",
+    "uvicorn",
+    "onnxruntime",
+    "_bentoml_impl.loader",
+    "_bentoml_impl.server.app",
+    "_bentoml_impl.worker.service",
+    "service.app",
+    "service.dataplane",
+    "service.http.app",
+    "service.http.protocol",
+    "service.grpc.server",
+)
+
+orders: socket.socket | None = None
+"""This process' end of the channel to its supervisor, where it has one."""
+
+
+def main() -> None:
+    """Wait for `go`, then be a worker of BentoML."""
+    global orders
+    orders = channel.inherited()
+    if orders is None:
+        sys.exit("a worker is started by its supervisor: bentoml serve service.app:ZooService")
+    for each in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        signal.signal(each, signal.SIG_IGN)  # a terminal sends them to the supervisor as well
+    _be(WAITING)
+    for name in _AHEAD:
+        importlib.import_module(name)
+    from service import compiled
+
+    if compiled.available():
+        compiled.kernels()
+    word, _, number = channel.line(orders).partition(b" ")
+    if word != channel.GO:
+        os._exit(0)
+    _be(SERVING)
+    sys.argv[1:] = [number.decode() if each == NUMBER else each for each in sys.argv[1:]]
+    importlib.import_module("_bentoml_impl.worker.service").main(sys.argv[2:])
+
+
+def _be(name: str) -> None:
+    """Bear this name, where the system has such names."""
+    with suppress(OSError):
+        Path("/proc/self/comm").write_text(name)
