@@ -58,6 +58,7 @@ class _Worker:
         from service.dataplane import DataPlane
         from service.http.app import create_app
         from service.http.protocol import BoundedProtocol
+        from service.http.slowness import Limits
         from service.memory import return_large_blocks
         from service.supervision.life import Life
 
@@ -68,6 +69,12 @@ class _Worker:
         self.plane = DataPlane(_settings)
         self.life = Life(_settings, BoundedProtocol, self.plane.leave, self._close)
         self.life.begin()
+        BoundedProtocol.limits = Limits(
+            _settings.max_connections,
+            _settings.idle_ms / 1e3,
+            _settings.slow_ms / 1e3,
+            _settings.min_rate,
+        )
         await self.plane.start()
         self.app = create_app(self.plane)
         if _settings.grpc_port:

@@ -95,6 +95,15 @@ class MethodNotAllowed(ClientError):
     grpc_status = "UNIMPLEMENTED"
 
 
+class RequestTimeout(ClientError):
+    """The client takes too long to send its request: RFC 9110, section 15.5.9."""
+
+    code = "request_timeout"
+    title = "Request timeout"
+    http_status = 408
+    grpc_status = "DEADLINE_EXCEEDED"
+
+
 class BodyTooLarge(ClientError):
     """The request has more bytes, or more pictures, than the limit."""
 
@@ -170,6 +179,7 @@ ALL: tuple[type[ZooError], ...] = (
     ManagementClosed,
     NotFound,
     MethodNotAllowed,
+    RequestTimeout,
     BodyTooLarge,
     PictureTooLarge,
     UnsupportedFormat,

@@ -86,6 +86,19 @@ BODY_BYTES = Gauge(
     "each worker's.",
     multiprocess_mode="livesum",
 )
+HTTP_CONNECTIONS = Gauge(
+    "zoo_http_connections",
+    "HTTP connections that are open now, over all workers; ZOO_MAX_CONNECTIONS bounds each "
+    "worker's.",
+    multiprocess_mode="livesum",
+)
+HTTP_ENDED = Counter(
+    "zoo_http_connections_ended",
+    "HTTP connections that the service ended, by reason: idle, slow_head, slow_body, slow_reader "
+    "(the client leaves its answer), room (closed for a newer one, it had sent no request), "
+    "too_many (turned away).",
+    ["reason"],
+)
 DROPPED = Counter(
     "zoo_dropped_requests",
     "Requests that left the queue before the device: the client had left (cancelled), or the "

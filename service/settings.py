@@ -153,6 +153,14 @@ class Settings(Exposure, BaseSettings):
     """Most crops per worker that are accepted and not yet answered; beyond that: 429."""
     deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = 30_000
     """A request's deadline where it does not ask for a shorter one."""
+    max_connections: Annotated[int, Field(ge=1, le=100_000)] = 1024
+    """Most connections of a worker, of HTTP and of gRPC each."""
+    idle_ms: Annotated[int, Field(ge=100, le=86_400_000)] = 75_000
+    """A connection without a request for so long is closed."""
+    slow_ms: Annotated[int, Field(ge=100, le=3_600_000)] = 10_000
+    """Time for a request's head, and until `min_rate` counts."""
+    min_rate: Annotated[int, Field(ge=0, le=1 << 30)] = 1000
+    """Bytes per second at which bodies must arrive and answers be taken, on average; 0: any."""
     drain_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 0
     """At a stop: time in which /readyz says 503 and new work is still answered."""
     grace_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 30_000

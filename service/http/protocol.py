@@ -10,32 +10,34 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Sized
 from functools import partial
 from typing import Any, ClassVar, cast
 
 import httptools
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
     RequestResponseCycle,
 )
 
-from service.errors import BadParameter
+from service import metrics
+from service.errors import BadParameter, NotReady, RequestTimeout, ZooError
 from service.http.problems import MEDIA_TYPE, problem
+from service.http.slowness import Limits, Watch
+from service.http.transport import Flow, Joined
 from service.ids import request_id_of
 
 logger = logging.getLogger("zoo.http")
 
-_CONTINUE = b"HTTP/1.1 100 "
-
 MAX_HEAD_BYTES = 64 * 1024
 """Of a request's target and headers together, and of the trailers behind a chunked body."""
 MAX_HEADERS = 256
-MAX_WAITING = 16
-"""Requests behind the one that is being answered, beyond which a connection is not read; one read
-may bring more. While it is not read, nobody sees that the client has left."""
+NEVER_SECONDS = 10**9
+"""uvicorn's own patience with idle connections."""
+MAX_TURNED_AWAY = 64
+"""Connections beyond the limit that are told so, at a time; more are closed without a word."""
+YOUNG_SECONDS = 1.0
+"""A connection that has waited for less is not closed in favour of a new one."""
 MAX_FRAME = 16
 """Bytes beside each byte of a chunked body: a chunk of one byte takes five."""
 
@@ -44,52 +46,16 @@ class _RefusedError(Exception):
     """Raised while parsing: what is in the message is refused."""
 
 
-class _Joined:
-    """The transport of one answer: its head waits for the first of its body, to go in one write."""
-
-    __slots__ = ("_head", "_transport")
-
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._head: bytes | None = None
-
-    def write(self, data: bytes) -> None:
-        if self._head is None and not data.startswith(_CONTINUE):
-            self._head = data  # never empty, and a body follows or the transport is closed
-        elif self._head:
-            self._transport.write(self._head + data)
-            self._head = b""
-        else:
-            self._transport.write(data)
-
-    def flush(self) -> None:
-        """An answer to HEAD has no body."""
-        if self._head:
-            self.write(b"")
-
-    def close(self) -> None:
-        self.flush()
-        self._transport.close()
-
-    def is_closing(self) -> bool:
-        return self._transport.is_closing()
-
-
-class _Flow(FlowControl):
-    """Reads nothing while many requests wait behind the one that is being answered."""
-
-    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
-        super().__init__(transport)
-        self._waiting = waiting
-
-    def resume_reading(self) -> None:
-        if len(self._waiting) <= MAX_WAITING:
-            super().resume_reading()
-
-
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. Answers 400 and hangs up when a head, or a body's frame, is too large."""
+    """One connection. Answers 400 and hangs up when a head, or a body's frame, is too large.
 
+    It ends as well when the client is idle or slow, and where there are too many: the one that has
+    waited longest for a request makes room for a new one, else the new one is turned away.
+    """
+
+    limits: ClassVar[Limits] = Limits()
+    _watch: ClassVar[Watch] = Watch()
+    _turned_away_now: ClassVar[int] = 0
     leaving: ClassVar[bool] = False
     """Whether every connection of this worker is to end with the next answer."""
 
@@ -103,21 +69,106 @@ class BoundedProtocol(HttpToolsProtocol):
         """Bytes of the present message, from the next read on, that are not content."""
         self._content = 0
         self._answering: RequestResponseCycle | None = None
+        self.timeout_keep_alive = NEVER_SECONDS  # `look` does it, and counts
+        self._since = self.loop.time()
+        """When the present wait began: for a request, its head or body, or its answer to leave."""
+        self._message = False
+        """Whether a request has begun to arrive and has not ended."""
+        self._unsent: int | None = None
+        """Bytes that waited for the client when it ceased to keep up."""
+        self._turned_away = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(asyncio.Transport, transport))
-        self.flow = _Flow(self.transport, self.pipeline)
+        self.flow = Flow(self.transport, self.pipeline)
+        self._watch.over(self.connections)
+        metrics.HTTP_CONNECTIONS.set(len(self.connections))
+        if len(self.connections) > self.limits.connections:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Close the connection that has waited longest for a request, or turn this one away."""
+        kind = type(self)
+        others = cast("set[BoundedProtocol]", self.connections)
+        waiting = [each for each in others if each is not self and each.waits]
+        oldest = min(waiting, key=lambda each: each.since, default=None)
+        if oldest is not None and self.loop.time() - oldest.since > YOUNG_SECONDS:
+            oldest.end("room")
+            return
+        metrics.HTTP_ENDED.labels("too_many").inc()
+        if kind._turned_away_now >= MAX_TURNED_AWAY:
+            self.transport.abort()
+            return
+        self._turned_away = True
+        kind._turned_away_now += 1
+
+    @property
+    def since(self) -> float:
+        """When it began to wait for what it waits for, by the loop's clock."""
+        return self._since
+
+    @property
+    def waits(self) -> bool:
+        """Whether no request has arrived as far as its body, and none is being answered."""
+        ours = self._turned_away or self.transport.is_closing()
+        return self.idle and (self._in_head or not self._message) and not ours
+
+    def end(self, reason: str) -> None:
+        """Close it because of the client, or for another one, and count that."""
+        metrics.HTTP_ENDED.labels(reason).inc()
+        self.transport.close()
+
+    def look(self, now: float) -> None:
+        """End it where the client is overdue; `Watch` calls this once a second."""
+        seconds = now - self._since
+        left = self.transport.get_write_buffer_size()
+        if self.flow.write_paused or (left and self.transport.is_closing()):
+            if self._unsent is None:
+                self._unsent, self._since = left, now
+            elif self.limits.too_slow(self._unsent - left, seconds):
+                metrics.HTTP_ENDED.labels("slow_reader").inc()
+                self.transport.abort()
+            return
+        self._unsent = None
+        if self.transport.is_closing():
+            return
+        if self._turned_away:
+            if seconds > self.limits.slow_s:
+                self.transport.abort()
+        elif self.waits:
+            if not self._message and seconds > self.limits.idle_s:
+                self.end("idle")
+            elif self._message and seconds > self.limits.slow_s:
+                self._too_slow("slow_head", "the head of the request did not arrive in time")
+        elif self._receives_body and self.limits.too_slow(self._content, seconds):
+            slow = f"the body arrived at less than {self.limits.rate} bytes per second"
+            self._too_slow("slow_body", slow)
+
+    @property
+    def _receives_body(self) -> bool:
+        """Whether the request whose turn it is waits for its body."""
+        mine = self._message and self.cycle is self._answering
+        return mine and not self.cycle.response_started and not self.flow.read_paused
+
+    def _too_slow(self, reason: str, detail: str) -> None:
+        metrics.HTTP_ENDED.labels(reason).inc()
+        self._refuse(RequestTimeout(detail))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The request that is being answered hears of it, not only the newest."""
+        if self._turned_away:
+            type(self)._turned_away_now -= 1
         self.pipeline.clear()
         if self._answering is not None and not self._answering.response_complete:
             self._answering.disconnected = True
             self._answering.message_event.set()
         super().connection_lost(exc)
+        self._unset_keepalive_if_required()  # else the timer would keep this for ever
+        metrics.HTTP_CONNECTIONS.set(len(self.connections))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
+        self._since = self.loop.time()
         super()._start_asgi_task(cycle, app)
         if self.leaving:
             self.leave()
@@ -141,6 +192,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
+        if self._turned_away:
+            most = f"this worker has {self.limits.connections} connections, which is its limit"
+            self._refuse(NotReady(most, retry_after=1))
+            return
         self._began = False
         before = self._content
         self._parse(data)
@@ -149,7 +204,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._frame += len(data) - (self._content - before)
         allowed = MAX_HEAD_BYTES + (0 if self._in_head else MAX_FRAME * self._content)
         if self._frame > allowed:
-            self._refuse("the request has too many bytes beside its content")
+            self._refuse(_too_large("the request has too many bytes beside its content"))
 
     def _parse(self, data: bytes) -> None:
         while True:
@@ -178,8 +233,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._in_head = self._began = True
+        self._in_head = self._began = self._message = True
         self._frame = self._content = 0
+        if self.idle:
+            self._since = self.loop.time()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:
@@ -198,16 +255,18 @@ class BoundedProtocol(HttpToolsProtocol):
         before = self.cycle
         super().on_headers_complete()
         if self.cycle is not before:
-            joined = _Joined(self.transport)
+            joined = Joined(self.transport)
             cast(Any, self.cycle).transport = joined
             self.cycle.on_response = partial(self._completed, joined)
 
     def on_message_complete(self) -> None:
+        self._message = False
         if not self.parser.should_upgrade():
             super().on_message_complete()
 
-    def _completed(self, joined: _Joined) -> None:
+    def _completed(self, joined: Joined) -> None:
         joined.flush()
+        self._since = self.loop.time()
         self.on_response_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -216,21 +275,29 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """What the parser refused, or a callback above did."""
-        self._refuse(f"the request is not HTTP/1.1 or has more than {MAX_HEADERS} headers")
+        self._refuse(
+            _too_large(f"the request is not HTTP/1.1 or has more than {MAX_HEADERS} headers")
+        )
 
-    def _refuse(self, reason: str) -> None:
+    def _refuse(self, error: ZooError) -> None:
         cycle = self.cycle
         if self.pipeline or (cycle and not cycle.response_complete and not cycle.more_body):
             self.transport.close()  # it would be taken for the answer to an earlier request
             return
         request_id = request_id_of("")
-        detail = f"{reason}; its head may have {MAX_HEAD_BYTES} bytes"
+        detail = error.detail
         logger.warning("a request was refused: %s", detail, extra={"request_id": request_id})
-        error = BadParameter(detail)
         body = json.dumps({**problem(error), "request_id": request_id}).encode()
         head = (
             f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\n"
-            f"x-request-id: {request_id}\r\nconnection: close\r\n\r\n"
+            f"x-request-id: {request_id}\r\nconnection: close\r\n"
         )
+        if error.retry_after is not None:
+            head += f"retry-after: {error.retry_after}\r\n"
+        head += "\r\n"
         self.transport.write(STATUS_LINE[error.http_status] + head.encode() + body)
         self.transport.close()
+
+
+def _too_large(reason: str) -> BadParameter:
+    return BadParameter(f"{reason}; its head may have {MAX_HEAD_BYTES} bytes")

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import shutil
 import signal
 import sys
@@ -78,6 +79,7 @@ class Supervisor:
         """Supervise until a signal comes. Exits with a line where the port cannot be had."""
         logs.configure(self._settings)
         with self.exit_stack:
+            _allow_files()
             _bind(self._listening)
             self._find_room()
             asyncio.run(self._supervise(cb))
@@ -259,6 +261,13 @@ class Supervisor:
         if status and one.ready.is_set():
             logger.error("worker %d (process %d) ended %s", number, one.pid, child.how(status))
             self._status = self._status or child.code(status)
+
+
+def _allow_files() -> None:
+    """Open as many files as the system allows, connections among them; often 1,024 without this."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    with contextlib.suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _bind(listening: CircusSocket) -> None:

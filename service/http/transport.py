@@ -1,0 +1,56 @@
+"""Between a connection and its socket: heads that wait for their body, and reading that pauses."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sized
+
+from uvicorn.protocols.http.flow_control import FlowControl
+
+_CONTINUE = b"HTTP/1.1 100 "
+MAX_WAITING = 16
+"""Requests behind the one that is being answered, beyond which a connection is not read; one read
+may bring more. While it is not read, nobody sees that the client has left."""
+
+
+class Joined:
+    """The transport of one answer: its head waits for the first of its body, to go in one write."""
+
+    __slots__ = ("_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = None
+
+    def write(self, data: bytes) -> None:
+        if self._head is None and not data.startswith(_CONTINUE):
+            self._head = data  # never empty, and a body follows or the transport is closed
+        elif self._head:
+            self._transport.write(self._head + data)
+            self._head = b""
+        else:
+            self._transport.write(data)
+
+    def flush(self) -> None:
+        """An answer to HEAD has no body."""
+        if self._head:
+            self.write(b"")
+
+    def close(self) -> None:
+        self.flush()
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        return self._transport.is_closing()
+
+
+class Flow(FlowControl):
+    """Reads nothing while many requests wait behind the one that is being answered."""
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        if len(self._waiting) <= MAX_WAITING:
+            super().resume_reading()
