@@ -55,6 +55,7 @@ class _Worker:
     grpc: GrpcServer | None = None
 
     async def start(self) -> None:
+        from service import ceiling
         from service.dataplane import DataPlane
         from service.http.app import create_app
         from service.http.protocol import BoundedProtocol
@@ -82,6 +83,7 @@ class _Worker:
 
             self.grpc = GrpcServer(self.plane)
             await self.grpc.start()
+        ceiling.announce(_settings, self.plane.catalogue.networks())
         self.life.ready()
 
     async def _close(self) -> None:

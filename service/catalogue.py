@@ -67,6 +67,10 @@ class Catalogue:
         """Every version that is served or refused, by name and version."""
         return [model for name in self.names() for model in self._shelves[name].listed()]
 
+    def networks(self) -> list[Network]:
+        """Every network that is served."""
+        return [one for one in self.models() if isinstance(one, Network)]
+
     def versions(self, name: str) -> list[Answerer | Refusal]:
         """Every version of one model, the newest last. Raises UnknownModel."""
         return self._shelf(name).listed()

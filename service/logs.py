@@ -53,3 +53,7 @@ def configure(settings: Settings) -> None:
     logger.handlers[:] = [handler]
     logger.propagate = False
     logger.setLevel(settings.log_level)
+    # BentoML's configuration silences every logger of what was imported before it
+    for each in logging.root.manager.loggerDict.values():
+        if isinstance(each, logging.Logger):
+            each.disabled = False

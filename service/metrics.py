@@ -86,6 +86,13 @@ BODY_BYTES = Gauge(
     "each worker's.",
     multiprocess_mode="livesum",
 )
+MEMORY_CEILING = Gauge(
+    "zoo_memory_ceiling_bytes",
+    "Most bytes that the workers take together, by term (docs/operations.md); grpc_messages is "
+    "what may come on top while messages arrive.",
+    ["term"],
+    multiprocess_mode="livesum",
+)
 HTTP_CONNECTIONS = Gauge(
     "zoo_http_connections",
     "HTTP connections that are open now, over all workers; ZOO_MAX_CONNECTIONS bounds each "

@@ -85,6 +85,7 @@ def test_a_stop_says_so_first_answers_all_it_accepted_and_closes_both_ports(
         with closing(connect(server)) as late:
             late.sendall(POST + PICTURE)
             assert answer(late) == (200, True)
+        assert "zoo.model loaded lenet5 version 1" in server.log
         status = stub.Check(health, timeout=SECONDS).status
         assert status == health_pb2.HealthCheckResponse.NOT_SERVING
         classifier = classifier_pb2_grpc.ClassifierStub(channel)

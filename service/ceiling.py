@@ -1,0 +1,116 @@
+"""How much memory a worker may take at most: the sum of its limits, term by term.
+
+docs/operations.md says what each term stands for. What was measured is a constant here; what the
+worker has taken for itself and its models is asked when it is ready.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from pathlib import Path
+from resource import getpagesize
+
+from service import metrics
+from service.engine.model import CPU_BATCH
+from service.network import BYTES_PER_INPUT, Network
+from service.protocols import PROTOCOLS, Dense
+from service.settings import MEGABYTE, Settings
+
+logger = logging.getLogger("zoo.memory")
+
+PICTURE_BYTES_PER_PIXEL = 20
+"""While a picture is decoded: lossless WebP, the greediest, takes 16.5, a progressive CMYK JPEG 12,
+a JPEG or PNG in RGB 4 (measured at 20 million pixels)."""
+CONNECTION_BYTES = 256 * 1024
+"""A head, what was read ahead, and what waits to be sent: 64 KB each; and objects."""
+OUTPUT_BYTES_PER_CLASS = 16
+"""Of one crop: logits and probabilities, as numbers and once more while they are combined."""
+MARGIN = 0.1
+"""For what allocators keep in pieces that nobody can use."""
+BEYOND = "grpc_messages"
+"""Not part of the sum: see `terms`."""
+
+
+def terms(settings: Settings, networks: Iterable[Network], base: int) -> dict[str, int]:
+    """The most bytes that one worker takes, by what takes them; ``base`` is what it has now.
+
+    `grpc_messages` stands beside the sum: messages on their way in, which gRPC's library holds
+    where this service cannot count them. All calls would have to send the largest at once.
+    """
+    known = list(networks)
+    threads = settings.pool_threads
+    inputs = [_most_inputs(network, settings) for network in known]
+    crop = max((_crop_bytes(network) for network in known), default=0)
+    classes = max((network.classes for network in known), default=0)
+    found = {
+        "base": base,
+        "models": _to_be_loaded(settings, known),
+        "runs": sum(threads * BYTES_PER_INPUT * each for each in inputs),
+        "pictures": threads * settings.max_pixels * PICTURE_BYTES_PER_PIXEL,
+        "bodies": settings.max_bodies_bytes + (threads + 1) * settings.max_body_bytes,
+        "queue": settings.queue_crops * (2 * crop + OUTPUT_BYTES_PER_CLASS * classes),
+        "connections": 2 * settings.max_connections * CONNECTION_BYTES,
+    }
+    found["margin"] = int(MARGIN * (sum(found.values()) - base))
+    if settings.grpc_port:
+        found[BEYOND] = settings.grpc_max_calls * settings.max_body_bytes
+    return found
+
+
+def total(found: dict[str, int]) -> int:
+    """The ceiling: the sum of all terms but `BEYOND`."""
+    return sum(size for name, size in found.items() if name != BEYOND)
+
+
+def announce(settings: Settings, networks: Iterable[Network]) -> None:
+    """Log the ceiling of this worker in one line, and give the metrics its terms."""
+    base = resident_bytes()
+    if not base:
+        return  # no /proc here
+    found = terms(settings, networks, base)
+    for name, size in found.items():
+        metrics.MEMORY_CEILING.labels(name).set(size)
+    parts = ", ".join(f"{name} {_mb(size)}" for name, size in found.items() if name != BEYOND)
+    beyond = ""
+    if BEYOND in found:
+        beyond = f"; gRPC messages that arrive at once: up to {_mb(found[BEYOND])} more"
+    logger.info("memory ceiling of this worker: %s MB = %s%s", _mb(total(found)), parts, beyond)
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process; 0 where the system does not say."""
+    try:
+        pages = Path("/proc/self/statm").read_text().split()[1]
+    except OSError:
+        return 0
+    return int(pages) * getpagesize()
+
+
+def _to_be_loaded(settings: Settings, networks: list[Network]) -> int:
+    """By estimate: every network at hand that is not loaded, within the limit of all models."""
+    more = sum(network.estimated_bytes for network in networks if not network.ready)
+    if not settings.model_memory_mb:
+        return more
+    loaded = sum(network.estimated_bytes for network in networks if network.ready)
+    return max(0, min(more, settings.model_memory_mb * MEGABYTE - loaded))
+
+
+def _most_inputs(network: Network, settings: Settings) -> int:
+    """Values in the largest input of one run."""
+    batch = settings.of_model(network.name).max_batch or CPU_BATCH
+    if network.ready:
+        batch = network.model.max_batch
+    most = batch * _crop_bytes(network)
+    if any(PROTOCOLS[name].graph == Dense.graph for name in network.manifest.protocols.names):
+        most = max(most, 2 * Dense.MAX_PIXELS * network.manifest.input.channels)
+    return most
+
+
+def _crop_bytes(network: Network) -> int:
+    size = network.manifest.input
+    return size.height * size.width * size.channels
+
+
+def _mb(size: int) -> str:
+    return f"{size / MEGABYTE:,.0f}"
