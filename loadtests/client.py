@@ -96,6 +96,8 @@ class Connection(asyncio.Protocol):
         self._chunks: bytearray | None = None
         self._answer: asyncio.Future[int] | None = None
         self.body = b""
+        self.ends = False
+        """Whether the last answer said that the server closes the connection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
@@ -123,6 +125,7 @@ class Connection(asyncio.Protocol):
             return False
         head = bytes(self._buffer[: end + 2]).lower()
         self._at = end + len(_HEAD_END)
+        self.ends = b"\r\nconnection: close\r\n" in head
         start = head.find(_LENGTH)
         if start >= 0:
             length = int(head[start + len(_LENGTH) : head.index(b"\r\n", start + 2)])
@@ -159,6 +162,11 @@ class Connection(asyncio.Protocol):
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return await self._answer
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing can be sent any more."""
+        return self._transport is None or self._transport.is_closing()
 
     @property
     def waiting(self) -> bool:

@@ -164,7 +164,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3.0, help="of a slice")
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "overload.csv")
     asked = parser.parse_args()
-    with server.serving() as running:
+    with server.serving(zoo_max_connections=4096) as running:
         found = rows(measure(running.port, asked.rounds, asked.seconds))
     print(bench.table(found))
     plots.write(asked.output, found, bench.machine("onnxruntime", "pillow", "bentoml"), draw)

@@ -71,6 +71,7 @@ def serving(
         environment = clean_environment()
         environment |= {name.upper(): str(value) for name, value in settings.items()}
         environment.setdefault("ZOO_LOG_LEVEL", "WARNING")
+        environment.setdefault("ZOO_SPARE", "false")  # it takes a core while it begins
         environment.setdefault("ZOO_GRPC_PORT", str(free_port()))
         environment |= {"BENTOML_HOME": folder, "BENTOML_DO_NOT_TRACK": "True"}
         command = [sys.executable, "-m", "bentoml", "serve", "service.app:ZooService"]

@@ -1,0 +1,320 @@
+"""A stop and the death of a worker, under load: ``python -m loadtests.lifecycle``.
+
+Requests come evenly at 70 % of the peak that was measured before, four of five over HTTP and the
+rest over gRPC. First the service is told to stop: every request that it accepted must be answered.
+Then a worker of two is killed: no more requests may fail than it had in flight, and the rate must
+be back within two seconds. The command fails otherwise.
+
+A request counts as refused when no connection could be made, and as lost when it was sent and got
+no answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import grpc
+import grpc.aio
+import numpy as np
+
+from loadtests import bench, client, server
+from loadtests.limit import http, pictures
+from service.grpc.protos import classifier_pb2 as pb
+from service.grpc.protos import classifier_pb2_grpc
+
+LOAD = 0.7
+GRPC_EACH = 5
+"""Every fifth request is a call."""
+WORKERS = 2
+DRAIN_MS = 1000
+BACK_SECONDS = 2.0
+_BIN_SECONDS = 0.25
+_ENOUGH = 0.9
+"""Of the requests that came in a bin, for the rate to be back."""
+_NOT_CONNECTED = ("failed to connect", "connection refused", "econnrefused")
+
+
+@dataclass
+class Outcome:
+    """What became of the requests; moments are of ``perf_counter``."""
+
+    answered_at: list[float] = field(default_factory=list)
+    came_at: list[float] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+    """`ok`, `refused`, `lost`, or a status; those of gRPC begin with `grpc `."""
+    lost: list[str] = field(default_factory=list)
+    """What is known of the lost ones."""
+
+    def ok(self, kind: str) -> None:
+        """An answer."""
+        self.answered_at.append(perf_counter())
+        self.counts[f"{kind} ok"] += 1
+
+    def lose(self, kind: str, why: object) -> None:
+        """A request was sent and not answered."""
+        self.counts[f"{kind} lost"] += 1
+        self.lost.append(f"{kind}: {why}")
+
+
+class Traffic:
+    """Requests at a rate, until `end`."""
+
+    def __init__(self, running: server.Running, encoded: Sequence[bytes]) -> None:
+        """To be made in the event loop."""
+        self._port = running.port
+        self._requests = [client.raw(picture) for picture in encoded]
+        self._messages = [pb.ClassifyRequest(images=[picture]) for picture in encoded]
+        options = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 200)]
+        self._channels = [
+            grpc.aio.insecure_channel(f"127.0.0.1:{running.grpc_port}", options=options)
+            for _ in range(2 * WORKERS)
+        ]
+        self._stubs: list[Any] = [
+            classifier_pb2_grpc.ClassifierStub(channel)  # type: ignore[no-untyped-call]
+            for channel in self._channels
+        ]
+        self._ends = False
+        self.idle: list[client.Connection] = []
+        self.busy: set[client.Connection] = set()
+        self.calls = 0
+        """Of gRPC, in flight."""
+        self.outcome = Outcome()
+
+    async def run(self, rate: float) -> None:
+        """Send; ends when everything that was sent has ended."""
+        start = perf_counter()
+        number = 0
+        tasks: set[asyncio.Task[None]] = set()
+        while not self._ends:
+            await asyncio.sleep(max(0.0, start + number / rate - perf_counter()))
+            self.outcome.came_at.append(perf_counter())
+            ask = self._call if number % GRPC_EACH == 0 else self._ask
+            task = asyncio.ensure_future(ask(number))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+            number += 1
+        if tasks:
+            await asyncio.wait(tasks)
+        for connection in self.idle:
+            connection.close()
+        for channel in self._channels:
+            await channel.close()
+
+    def end(self) -> None:
+        """Send no more."""
+        self._ends = True
+
+    async def _ask(self, number: int) -> None:
+        connection = None
+        while self.idle and (connection is None or connection.closed):
+            connection = self.idle.pop()
+        if connection is None or connection.closed:
+            try:
+                (connection,) = await client.connect(self._port, 1)
+            except ConnectionRefusedError:
+                self.outcome.counts["http refused"] += 1
+                return
+            except OSError as error:
+                self.outcome.lose("http", f"while it connected: {error!r}")
+                return
+        self.busy.add(connection)
+        try:
+            status = await connection.send(self._requests[number % len(self._requests)])
+        except OSError as error:
+            self.outcome.lose("http", repr(error))
+            return
+        finally:
+            self.busy.discard(connection)
+        if status == 200:
+            self.outcome.ok("http")
+        else:
+            self.outcome.counts[f"http {status}"] += 1
+        if connection.ends:
+            connection.close()
+        else:
+            self.idle.append(connection)
+
+    async def _call(self, number: int) -> None:
+        self.calls += 1
+        try:
+            await self._stubs[number // GRPC_EACH % len(self._stubs)].Classify(
+                self._messages[number % len(self._messages)], timeout=30
+            )
+        except grpc.aio.AioRpcError as error:
+            words = f"{error.code().name}: {error.details()}"
+            if any(each in words.lower() for each in _NOT_CONNECTED):
+                self.outcome.counts["grpc refused"] += 1
+            else:
+                self.outcome.lose("grpc", words)
+        else:
+            self.outcome.ok("grpc")
+        finally:
+            self.calls -= 1
+
+
+async def stop(running: server.Running, rate: float, seconds: float) -> dict[str, object]:
+    """Load, SIGTERM in the middle of it, and load until everything is refused."""
+    traffic = Traffic(running, pictures())
+    asking = asyncio.ensure_future(traffic.run(rate))
+    await asyncio.sleep(seconds)
+    before = len(traffic.outcome.answered_at)
+    told = perf_counter()
+    running.process.send_signal(signal.SIGTERM)
+    await _until(lambda: running.process.poll() is not None, 60)
+    ended = perf_counter()
+    await asyncio.sleep(0.5)
+    traffic.end()
+    await asking
+    outcome = traffic.outcome
+    return {
+        "stop: rate of requests per s": rate,
+        "stop: answered before SIGTERM": before,
+        "stop: answered after it": len(outcome.answered_at) - before,
+        "stop: refused (no connection)": sum(
+            count for kind, count in outcome.counts.items() if kind.endswith("refused")
+        ),
+        "stop: other statuses": _others(outcome),
+        "stop: accepted and lost": len(outcome.lost),
+        "stop: seconds to the end of the process": ended - told,
+        "stop: exit status": running.process.returncode,
+        "_lost": outcome.lost,
+    }
+
+
+async def kill(running: server.Running, rate: float, seconds: float) -> dict[str, object]:
+    """Load, SIGKILL to one worker in the middle of it."""
+    traffic = Traffic(running, pictures())
+    asking = asyncio.ensure_future(traffic.run(rate))
+    await asyncio.sleep(seconds)
+    spare = [pid for pid in server.descendants(running.process.pid) if _name(pid) == "zoo-spare"]
+    spare_mb = sum(map(server.proportional_bytes, spare)) / 1e6
+    owners = {each: running.owner(each.port) for each in {*traffic.idle, *traffic.busy}}
+    victim = Counter(owners.values()).most_common(1)[0][0]
+    os.kill(victim, signal.SIGKILL)
+    killed = perf_counter()
+    # a connection that was made since the look may be the victim's as well
+    in_flight = sum(owners.get(each, victim) == victim for each in traffic.busy)
+    in_flight += traffic.calls
+    await asyncio.sleep(seconds)
+    traffic.end()
+    await asking
+    return {
+        "kill: rate of requests per s": rate,
+        "kill: spare processes": len(spare),
+        "kill: memory of the spare process, shared pages divided, in MB": spare_mb,
+        "kill: in flight in that worker, or over gRPC": in_flight,
+        "kill: failed": len(traffic.outcome.lost),
+        "kill: refused (no connection)": sum(
+            count for kind, count in traffic.outcome.counts.items() if kind.endswith("refused")
+        ),
+        "kill: other statuses": _others(traffic.outcome),
+        "kill: seconds until the rate is back": back_after(traffic.outcome, killed),
+        "kill: workers at the end": len(running.workers()),
+        "_lost": traffic.outcome.lost,
+    }
+
+
+def back_after(outcome: Outcome, since: float) -> float:
+    """Seconds from ``since`` until as many are answered as come, from there on."""
+    end = max(outcome.came_at)
+    edges = np.arange(since, end, _BIN_SECONDS)
+    came, _ = np.histogram(outcome.came_at, edges)
+    answered, _ = np.histogram(outcome.answered_at, edges)
+    behind = np.flatnonzero(answered < _ENOUGH * came)
+    return float((behind[-1] + 1) * _BIN_SECONDS) if behind.size else 0.0
+
+
+def failures(found: dict[str, object]) -> list[str]:
+    """What does not hold."""
+    checks = {
+        "an accepted request was lost at the stop": found["stop: accepted and lost"] != 0,
+        "the stop did not end with status 0": found["stop: exit status"] != 0,
+        "requests were answered otherwise": found["stop: other statuses"] != 0
+        or found["kill: other statuses"] != 0,
+        "a connection was refused although a worker lived": (
+            found["kill: refused (no connection)"] != 0
+        ),
+        "more failed than the dead worker had in flight": (
+            found["kill: failed"] > found["kill: in flight in that worker, or over gRPC"]  # type: ignore[operator]
+        ),
+        "the rate was not back in time": (
+            found["kill: seconds until the rate is back"] > BACK_SECONDS  # type: ignore[operator]
+        ),
+        "the worker was not replaced": found["kill: workers at the end"] != WORKERS,
+    }
+    return [what for what, fails in checks.items() if fails]
+
+
+def measure(seconds: float, share: float = LOAD, **settings: str) -> dict[str, object]:
+    """The peak, then both cases, each with a service of its own."""
+    with server.serving(zoo_workers=WORKERS, **settings) as running:  # type: ignore[arg-type]
+        requests = [client.raw(picture) for picture in pictures()]
+        client.run(http(running.port, 16, requests, seconds / 2))  # warm
+        peak = client.run(http(running.port, 16, requests, seconds)).rate
+    found: dict[str, object] = {"peak in pictures per s": peak}
+    lost: list[str] = []
+    for case, drain_ms, spare in ((stop, DRAIN_MS, False), (kill, 0, True)):
+        own = {"zoo_workers": WORKERS, "zoo_drain_ms": drain_ms, "zoo_spare": spare, **settings}
+        with server.serving(**own) as running:  # type: ignore[arg-type]
+            _all_serve(running)
+            one = client.run(case(running, share * peak, seconds))
+        lost += one.pop("_lost")  # type: ignore[arg-type]
+        found |= one
+    for line in lost[:10]:
+        print(line, file=sys.stderr)
+    return found
+
+
+def _all_serve(running: server.Running) -> None:
+    """Wait until every worker and a spare process are there: both take some seconds."""
+    client.run(_until(lambda: len(running.workers()) == WORKERS, 60))
+    client.run(asyncio.sleep(5.0))
+
+
+async def _until(condition: Callable[[], bool], seconds: float) -> None:
+    end = perf_counter() + seconds
+    while not condition() and perf_counter() < end:  # noqa: ASYNC110  nothing tells of it
+        await asyncio.sleep(0.01)
+
+
+def _others(outcome: Outcome) -> int:
+    known = ("ok", "lost", "refused")
+    return sum(count for kind, count in outcome.counts.items() if kind.split()[1] not in known)
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+
+
+def main() -> int:
+    """Run, print the table, write the CSV; 1 when something does not hold."""
+    parser = argparse.ArgumentParser(prog="python -m loadtests.lifecycle", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=10.0, help="of load on each side")
+    parser.add_argument("--share", type=float, default=LOAD, help="of the peak")
+    parser.add_argument("--output", type=Path, default=bench.RESULTS / "lifecycle.csv")
+    asked = parser.parse_args()
+    found = measure(asked.seconds, asked.share)
+    rows = [{"figure": name, "value": value} for name, value in found.items()]
+    print(bench.table(rows))
+    bench.write_csv(asked.output, rows, bench.machine("onnxruntime", "bentoml", "grpcio"))
+    broken = failures(found)
+    for line in broken:
+        print(f"failed: {line}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""The stop and the death of a worker under load, for some seconds; and that a loss would show."""
+
+from __future__ import annotations
+
+from loadtests import lifecycle
+
+GOOD = {
+    "stop: accepted and lost": 0,
+    "stop: exit status": 0,
+    "stop: other statuses": 0,
+    "kill: other statuses": 0,
+    "kill: refused (no connection)": 0,
+    "kill: failed": 3,
+    "kill: in flight in that worker, or over gRPC": 3,
+    "kill: seconds until the rate is back": 0.5,
+    "kill: workers at the end": lifecycle.WORKERS,
+}
+
+
+def test_nothing_accepted_is_lost() -> None:
+    found = lifecycle.measure(2.0, 0.3, zoo_default_model="lenet5", zoo_load="used")
+    assert found["stop: answered before SIGTERM"]
+    assert found["stop: answered after it"]
+    assert found["stop: refused (no connection)"]
+    # how soon the rate is back is the benchmark's: other tests may share the cores
+    assert lifecycle.failures({**found, "kill: seconds until the rate is back": 0.0}) == []
+
+
+def test_what_does_not_hold_is_named() -> None:
+    assert lifecycle.failures(GOOD) == []
+    for name in GOOD:
+        assert len(lifecycle.failures({**GOOD, name: 99})) == ("in flight" not in name)
+
+
+def test_when_the_rate_is_back() -> None:
+    outcome = lifecycle.Outcome()
+    outcome.came_at = [number / 100 for number in range(400)]
+    outcome.answered_at = [each + 0.01 for each in outcome.came_at if not 1.0 <= each < 1.5]
+    assert lifecycle.back_after(outcome, 1.0) == 0.5
+    outcome.answered_at = [each + 0.01 for each in outcome.came_at]
+    assert lifecycle.back_after(outcome, 1.0) == 0.0
