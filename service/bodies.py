@@ -16,6 +16,7 @@ class BodyBudget:
     def take(self, size: int) -> None:
         """Count ``size`` bytes more. Raises Overloaded when they do not fit."""
         if self.in_use + size > self.capacity:
+            metrics.refused("bodies_full")
             raise Overloaded(
                 f"bodies of {self.in_use} bytes are being received or answered, {size} more do "
                 f"not fit into {self.capacity}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 
-from service import metrics
+from service import metering
 from service.engine.admission import Permit
 from service.engine.pool import Pool
 from service.ensemble import Ensemble
@@ -238,15 +238,19 @@ class Catalogue:
     def _report(self) -> None:
         """Let the metrics follow."""
         there = self.models()
-        metrics.only({(one.name, one.version) for one in there})
+        metering.only({(one.name, one.version) for one in there})
         for one in there:
-            ready = not isinstance(one, Refusal) and one.ready
-            size = one.estimated_bytes if ready and isinstance(one, Network) else 0
-            metrics.version(one.name, one.version, ready=ready, size=size)
-            if ready and isinstance(one, Network):
-                metrics.MODEL_MAX_BATCH.labels(one.name, one.version).set(one.model.max_batch)
-                for provider, nodes in one.model.nodes.items():
-                    metrics.MODEL_NODES.labels(one.name, one.version, provider).set(nodes)
+            if isinstance(one, Refusal):
+                metering.version(one.name, one.version, state="refused")
+                continue
+            model = one.model if isinstance(one, Network) and one.ready else None
+            metering.version(
+                one.name,
+                one.version,
+                state="ready" if one.ready else "unloaded",
+                size=one.estimated_bytes if isinstance(one, Network) and model else 0,
+                running=model,
+            )
 
     def _has_default(self) -> bool:
         return self._settings.default_model in self._shelves

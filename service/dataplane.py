@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
-from service import compiled, metrics
+from service import compiled, exposition, metering, metrics
 from service.answers import Classification, Inference, Timing
 from service.bodies import BodyBudget
 from service.catalogue import Answerer, Catalogue
@@ -64,7 +64,10 @@ class DataPlane:
         """Nothing is opened before `start`."""
         self.settings = settings
         self.admission = Admission(
-            settings.queue_crops, metrics.ADMITTED_CROPS.set, threads=settings.pool_threads
+            settings.queue_crops,
+            metrics.ADMITTED_CROPS.set,
+            threads=settings.pool_threads,
+            refused=metrics.refused,
         )
         self.bodies = BodyBudget(settings.max_bodies_bytes)
         self.catalogue = Catalogue(settings, self._tell)
@@ -78,6 +81,7 @@ class DataPlane:
 
         What is broken is refused by name.
         """
+        metering.begin(self.settings)
         self._pool = Pool(self.settings.pool_threads, "zoo")
         self.catalogue.open(self._pool)
         await self._follower.start(only)
@@ -99,7 +103,7 @@ class DataPlane:
         await self.catalogue.close()
         await self._follower.stop()
         self._pool.close()
-        metrics.forget_this_worker()
+        exposition.forget_this_worker()
 
     @property
     def ready(self) -> bool:
@@ -112,8 +116,10 @@ class DataPlane:
         listener(self.ready)
 
     def _tell(self) -> None:
+        ready = self.ready
+        metrics.READY.set(int(ready))
         for listener in self._listeners:
-            listener(self.ready)
+            listener(ready)
 
     def index(self, ready_only: bool = False) -> list[IndexEntry]:
         """Every version in the repository, by name and version, as this worker has it.

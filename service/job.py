@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from service import metrics
 from service.answers import Prediction, top_predictions
 from service.engine.admission import Permit
 from service.engine.batcher import Answer, Batcher, Request
@@ -88,8 +89,16 @@ class Job:
 
     def _drop(self, reason: str) -> None:
         """Let go of everything, in the event loop, unless it has been answered."""
-        for batcher, request in self._end() or ():
+        requests = self._end()
+        if requests is not None and not requests:
+            self._dropped(reason)
+        for batcher, request in requests or ():
             batcher.drop(request, reason)
+
+    def _dropped(self, reason: str) -> None:
+        """Count a picture that has not come to the batchers, which count what they drop."""
+        for part in self._rules.parts:
+            metrics.DROPPED.labels(part.network.name, reason).inc()
 
     def _end(self) -> list[tuple[Batcher, Request]] | None:
         """Once: nothing more is begun; what had been. None where it was over already."""
@@ -190,6 +199,8 @@ class Job:
         if requests is None:
             return
         if error is not None:
+            if not requests and isinstance(error, DeadlineExceeded):
+                self._dropped("expired")
             for batcher, request in requests:
                 batcher.drop(request, "cancelled")
         with suppress(RuntimeError):  # the loop was closed: nobody waits any more

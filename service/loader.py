@@ -17,6 +17,7 @@ from service.engine.session import BrokenModelError
 from service.ensemble import Ensemble
 from service.errors import DeadlineExceeded, NotReady
 from service.memory import give_back
+from service.metering import ModelObserver
 from service.network import Network
 from service.repository import RefusedModelError
 from service.settings import MEGABYTE, Settings
@@ -194,7 +195,7 @@ class Loader:
                 metrics.MODEL_LOADS.labels(network.name, "refused").inc()
                 self._changed(network, error)
                 return
-            model.open(self._pool, metrics.ModelObserver(network.name, network.version))
+            model.open(self._pool, ModelObserver(network.name, network.version))
             network.take(model)
             network.last_used = perf_counter()
             self._loaded.add(network)

@@ -1,34 +1,15 @@
-"""Prometheus metrics, correct over several worker processes.
+"""Every Prometheus metric that the service keeps: what it counts, in which unit, when to worry.
 
-BentoML gives its workers a common PROMETHEUS_MULTIPROC_DIR and empties it at start. Each worker
-writes there and any of them answers a scrape for all. Label values are bounded: models and
-protocols that exist, codes of our error family, `unknown` for what a client made up.
+Label values are bounded: models and protocols that exist, codes of our error family, `unknown` for
+what a client made up. `metering` sets what follows the models, `exposition` writes all of them.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import suppress
 from functools import lru_cache
-from pathlib import Path
 
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    REGISTRY,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    generate_latest,
-    multiprocess,
-    values,
-)
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
-
-from service import statistics
-from service.statistics import shared_folder
+from prometheus_client import Counter, Gauge, Histogram, values
 
 if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
     # prometheus-client asks for the process' id, a system call, at every increment; a worker
@@ -36,7 +17,6 @@ if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
     _PID = os.getpid()
     values.ValueClass = values.MultiProcessValue(lambda: _PID)  # type: ignore[no-untyped-call]
 
-CONTENT_TYPE = CONTENT_TYPE_LATEST
 UNKNOWN = "unknown"
 
 _SECONDS = (
@@ -47,43 +27,86 @@ _CROPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 REQUESTS = Counter(
     "zoo_requests",
-    "Requests for a classification, by the code they ended with (ok, or a code of docs/api.md).",
+    "Requests for a classification, by the code they ended with: ok, a code of docs/api.md, or "
+    "cancelled (the client left). A form, an inference request and each message of a stream count "
+    "as one. Worry about internal at all, and about overloaded or deadline_exceeded that stay.",
     ["model", "protocol", "transport", "code"],
+)
+REQUEST_SECONDS = Histogram(
+    "zoo_request_seconds",
+    "Seconds from when a request was read until its answer was ready to be written, of requests "
+    "that ended with ok. What the latency objective is about: refusals are fast and not in it.",
+    ["model", "transport"],
+    buckets=_SECONDS,
+)
+REFUSALS = Counter(
+    "zoo_overload_refusals",
+    "Requests refused with overloaded, by reason: queue_full (ZOO_QUEUE_CROPS), too_late (what "
+    "waits already takes longer than the request's deadline), bodies_full (ZOO_MAX_BODIES_BYTES). "
+    "Worry when it lasts: more replicas, or fewer requests, are needed.",
+    ["reason"],
 )
 ACCESS_REFUSALS = Counter(
     "zoo_access_refusals",
-    "Requests of any kind that were refused for their key, by code: unauthorized or forbidden.",
+    "Requests of any kind that were refused for their key, by code: unauthorized or forbidden. "
+    "Worry about a sudden rise: a key was changed, or somebody guesses.",
     ["transport", "code"],
 )
 PICTURES = Counter(
     "zoo_pictures",
-    "Pictures of these requests, by the code each ended with; a form may hold several.",
+    "Pictures of these requests, by the code each ended with; a form may hold several. "
+    "undecodable_picture and the like are the clients' doing.",
     ["model", "protocol", "transport", "code"],
 )
 STAGE_SECONDS = Histogram(
     "zoo_stage_seconds",
-    "Seconds that a picture spent in a stage: decode, preprocess, queue, inference, total.",
+    "Seconds that a picture which was answered spent in a stage: decode, preprocess, queue (for a "
+    "thread and for the device together), inference, and total since its request was read. Worry "
+    "when queue is most of total.",
     ["model", "stage"],
     buckets=_SECONDS,
 )
 BATCH_CROPS = Histogram(
-    "zoo_batch_crops", "Crops in a batch that went to the device.", ["model"], buckets=_CROPS
+    "zoo_batch_crops",
+    "Crops in a batch that went to the device, before any padding. On a GPU small batches under "
+    "much load mean that the device does not get enough to do.",
+    ["model"],
+    buckets=_CROPS,
+)
+BATCH_SECONDS = Histogram(
+    "zoo_batch_seconds",
+    "Seconds that the device needed for a batch; the rate of the sum is how many batches it "
+    "computes at a time on average. Worry when it rises at the same batch size: the device is "
+    "throttled or shared.",
+    ["model"],
+    buckets=_SECONDS,
 )
 QUEUE_CROPS = Gauge(
     "zoo_queue_crops",
-    "Crops that wait for the device now, over all workers.",
+    "Crops that are cut and wait for the device now, over all workers.",
     ["model"],
     multiprocess_mode="livesum",
 )
 ADMITTED_CROPS = Gauge(
     "zoo_admitted_crops",
-    "Crops accepted and not yet answered, over all workers; ZOO_QUEUE_CROPS bounds each worker's.",
+    "Crops accepted and not yet answered, over all workers. Worry when it stays near "
+    "zoo_admitted_limit_crops: what comes beyond is refused. What to scale replicas by.",
+    multiprocess_mode="livesum",
+)
+ADMITTED_LIMIT_CROPS = Gauge(
+    "zoo_admitted_limit_crops",
+    "The most that zoo_admitted_crops can be: ZOO_QUEUE_CROPS of every worker.",
     multiprocess_mode="livesum",
 )
 BODY_BYTES = Gauge(
     "zoo_body_bytes",
-    "Bytes of request bodies that are held now, over all workers; ZOO_MAX_BODIES_BYTES bounds "
-    "each worker's.",
+    "Bytes of request bodies that are held now, over all workers. Worry when it stays near "
+    "zoo_body_limit_bytes: clients are slow, or send more than is computed.",
+    multiprocess_mode="livesum",
+)
+BODY_LIMIT_BYTES = Gauge(
+    "zoo_body_limit_bytes",
+    "The most that zoo_body_bytes can be: ZOO_MAX_BODIES_BYTES of every worker.",
     multiprocess_mode="livesum",
 )
 MEMORY_CEILING = Gauge(
@@ -108,14 +131,22 @@ HTTP_ENDED = Counter(
 )
 DROPPED = Counter(
     "zoo_dropped_requests",
-    "Requests that left the queue before the device: the client had left (cancelled), or the "
-    "deadline had passed (expired).",
+    "Pictures, or requests of ready-made crops, that were given up before the device: their "
+    "client had left (cancelled), or the deadline had passed (expired). Worry about expired: work "
+    "is accepted that comes too late.",
     ["model", "reason"],
 )
 RETRIED = Counter(
     "zoo_retried_batches",
-    "Batches that failed and whose parts were then run one by one.",
+    "Batches that failed and whose parts were then run one by one. Worry about any: the log has "
+    "the reason.",
     ["model"],
+)
+READY = Gauge(
+    "zoo_ready",
+    "1 when the default model answers in every worker, as /readyz says, else 0. Worry about 0 "
+    "for longer than a start takes.",
+    multiprocess_mode="livemin",
 )
 MODEL_READY = Gauge(
     "zoo_model_ready",
@@ -123,6 +154,28 @@ MODEL_READY = Gauge(
     "worker loads it on its first use.",
     ["model", "version"],
     multiprocess_mode="livemin",
+)
+MODEL_REFUSED = Gauge(
+    "zoo_model_refused",
+    "1 when a worker refuses this version, else 0: its files are broken, or an execution provider "
+    "that was demanded is missing. Worry about 1: /readyz and the log say why.",
+    ["model", "version"],
+    multiprocess_mode="livemax",
+)
+MODEL_INFO = Gauge(
+    "zoo_model_info",
+    "Always 1: how this version is computed. provider is the execution provider that comes first "
+    "in its session, precision that of its file.",
+    ["model", "version", "provider", "precision"],
+    multiprocess_mode="livemax",
+)
+MODEL_FALLBACK = Gauge(
+    "zoo_model_fallback",
+    "1 when this version is computed by another execution provider than the first one that was "
+    "named, or that auto would choose, else 0. Worry about 1: a GPU may be lost or too full, and "
+    "the CPU does its work.",
+    ["model", "version"],
+    multiprocess_mode="livemax",
 )
 MODEL_NODES = Gauge(
     "zoo_model_nodes",
@@ -133,21 +186,29 @@ MODEL_NODES = Gauge(
 )
 MODEL_MAX_BATCH = Gauge(
     "zoo_model_max_batch",
-    "Most crops in one batch of this model; it falls when the device runs out of memory.",
+    "Most crops in one batch of this version, of the worker with the least. Worry when it falls: "
+    "the device ran out of memory.",
     ["model", "version"],
     multiprocess_mode="livemin",
 )
 MODEL_BYTES = Gauge(
     "zoo_model_bytes",
-    "Estimate of the memory that this version takes now, over all workers; ZOO_MODEL_MEMORY_MB "
-    "bounds each worker's sum.",
+    "Estimate of the bytes of memory that this version takes now, over all workers; their sum is "
+    "bounded by zoo_model_limit_bytes where that is not 0.",
     ["model", "version"],
+    multiprocess_mode="livesum",
+)
+MODEL_LIMIT_BYTES = Gauge(
+    "zoo_model_limit_bytes",
+    "Bytes of memory that models may take by estimate: ZOO_MODEL_MEMORY_MB of every worker; 0: "
+    "no limit.",
     multiprocess_mode="livesum",
 )
 MODEL_LOADS = Counter(
     "zoo_model_loads",
     "Loads of a model, by result: ok, refused (its files are broken), no_room "
-    "(ZOO_MODEL_MEMORY_MB), failed (for now: the next request tries again).",
+    "(ZOO_MODEL_MEMORY_MB), failed (for now: the next request tries again). Worry about all but "
+    "ok, and about ok that goes on: models push each other out.",
     ["model", "result"],
 )
 MODEL_SWAPS = Counter(
@@ -157,28 +218,46 @@ MODEL_SWAPS = Counter(
 )
 MODEL_EVICTIONS = Counter(
     "zoo_model_evictions",
-    "Idle models that were unloaded to make room for another.",
+    "Idle models that were unloaded to make room for another. Worry when it goes on: "
+    "ZOO_MODEL_MEMORY_MB is too small for what is asked for.",
     ["model"],
+)
+WORKER_STARTS = Counter(
+    "zoo_worker_starts",
+    "Processes that began to serve, by place: worker 0 to ZOO_WORKERS - 1 keeps its number when "
+    "its process is replaced. Worry about more than one each: a worker died; the log has why.",
+    ["worker"],
+)
+WORKER_THREADS = Gauge(
+    "zoo_worker_threads",
+    "Threads that decode pictures and run networks, over all workers (ZOO_THREADS). With "
+    "zoo_stage_seconds: how busy they are.",
+    multiprocess_mode="livesum",
+)
+DEADLINE_SECONDS = Gauge(
+    "zoo_deadline_seconds",
+    "Seconds that a request has at most (ZOO_DEADLINE_MS).",
+    multiprocess_mode="livemin",
+)
+CERTIFICATE_EXPIRY = Gauge(
+    "zoo_tls_certificate_expiry_timestamp_seconds",
+    "When the certificate that was read at start expires, in seconds since 1970; 0: it had "
+    "expired then. Only with ZOO_TLS_CERT. Worry weeks before: a new one needs a restart.",
+    ["file"],
+    multiprocess_mode="livemin",
+)
+BUILD_INFO = Gauge(
+    "zoo_build_info",
+    "Always 1: the versions of the service and of what it computes with. Two values at a time are "
+    "two releases side by side.",
+    ["version", "onnxruntime", "python"],
+    multiprocess_mode="livemax",
 )
 
 
-_OF_VERSIONS = ("zoo_model_ready", "zoo_model_nodes", "zoo_model_max_batch", "zoo_model_bytes")
-_versions: set[tuple[str, str]] = set()
-"""Models and versions that there are; those that have been shall not be labels for ever."""
-
-
-def version(name: str, number: str, *, ready: bool, size: int) -> None:
-    """A version is loaded or not, and takes this many bytes now, by an estimate."""
-    _versions.add((name, number))
-    MODEL_READY.labels(name, number).set(int(ready))
-    MODEL_BYTES.labels(name, number).set(size)
-
-
-def only(versions: set[tuple[str, str]]) -> None:
-    """There are no other models and versions than these."""
-    for name, number in _versions - versions:
-        version(name, number, ready=False, size=0)
-    _versions.intersection_update(versions)
+def refused(reason: str) -> None:
+    """A request is refused with overloaded."""
+    REFUSALS.labels(reason).inc()
 
 
 @lru_cache(maxsize=1024)
@@ -187,76 +266,7 @@ def stage_seconds(model: str, stage: str) -> Histogram:
     return STAGE_SECONDS.labels(model, stage)
 
 
-class ModelObserver:
-    """Writes down what the batcher of one model does."""
-
-    def __init__(self, model: str, version: str) -> None:
-        self._model = model
-        self._record = statistics.record(model, version)
-        self._batch = BATCH_CROPS.labels(model)
-        self._waiting = QUEUE_CROPS.labels(model)
-
-    def batch(self, crops: int) -> None:
-        """A batch of this many crops goes to the device."""
-        self._batch.observe(crops)
-
-    def ran(self, crops: int, input_s: float, infer_s: float) -> None:
-        """It was run: seconds to put its crops together, and to compute them."""
-        self._record.ran(crops, input_s, infer_s)
-
-    def dropped(self, reason: str) -> None:
-        """A request left the queue unanswered: `cancelled` or `expired`."""
-        DROPPED.labels(self._model, reason).inc()
-
-    def retried(self, requests: int) -> None:
-        """A batch failed; its parts, of this many requests, are run one by one."""
-        RETRIED.labels(self._model).inc()
-
-    def waiting(self, crops: int) -> None:
-        """This many crops more wait now, or fewer."""
-        self._waiting.inc(crops)
-
-
-def exposition() -> bytes:
-    """All metrics of all workers in Prometheus' text format."""
-    folder = shared_folder()
-    registry = CollectorRegistry()
-    if folder is None:
-        registry.register(_OfToday(REGISTRY))
-        return generate_latest(registry)
-    _forget_dead_workers(folder)
-    # prometheus-client has no type hints here
-    registry.register(_OfToday(multiprocess.MultiProcessCollector(None)))  # type: ignore[no-untyped-call]
-    return generate_latest(registry)
-
-
-class _OfToday:
-    """What is collected, without the versions that are gone: its files forget nothing."""
-
-    def __init__(self, collected: Collector) -> None:
-        self._collected = collected
-
-    def collect(self) -> Iterator[Metric]:
-        for metric in self._collected.collect():
-            if metric.name in _OF_VERSIONS:
-                metric.samples = [
-                    sample
-                    for sample in metric.samples
-                    if (sample.labels["model"], sample.labels["version"]) in _versions
-                ]
-            yield metric
-
-
-def forget_this_worker() -> None:
-    """Take this process' live gauges out, at its orderly end."""
-    if shared_folder() is not None:
-        multiprocess.mark_process_dead(os.getpid())  # type: ignore[no-untyped-call]
-
-
-def _forget_dead_workers(folder: Path) -> None:
-    """Take out the live gauges of workers that were killed."""
-    for path in folder.glob("gauge_live*_*.db"):
-        pid = path.stem.rpartition("_")[2]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
-            with suppress(OSError):
-                path.unlink()
+@lru_cache(maxsize=1024)
+def request_seconds(model: str, transport: str) -> Histogram:
+    """The same for the histogram of requests."""
+    return REQUEST_SECONDS.labels(model, transport)

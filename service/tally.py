@@ -60,6 +60,7 @@ class Tally:
             return
         seconds = perf_counter() - self.started
         if self._code == "ok":
+            metrics.request_seconds(self._name, self._transport).observe(seconds)
             self._record.succeeded(self._inferences, seconds, self._spent)
         else:
             self._record.failed(seconds)

@@ -72,14 +72,19 @@ class Admission:
         *,
         threads: int = 1,
         clock: Callable[[], float] = perf_counter,
+        refused: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """``changed`` is told how many crops are admitted whenever that changes."""
+        """``changed`` is told how many crops are admitted whenever that changes.
+
+        ``refused`` is told why a request is refused: `queue_full` or `too_late`.
+        """
         self.capacity = capacity
         self.in_use = 0
         self._parked = 0
         self._changed = changed
         self._threads = threads
         self._clock = clock
+        self._refused = refused
         self._answers: deque[tuple[float, int]] = deque()
         """When, in the present rush, a permit was given back, and its crops."""
         self._answered = 0
@@ -94,6 +99,7 @@ class Admission:
         else is there; otherwise it could never be answered.
         """
         if self.in_use and self.in_use + crops > self.capacity:
+            self._refused("queue_full")
             raise Overloaded(
                 f"{self.in_use} crops are waiting, {crops} more do not fit into the queue of "
                 f"{self.capacity}",
@@ -104,6 +110,7 @@ class Admission:
             self._begin()
         wait = (busy + crops) * self._pace() * _CAUTION
         if wait > seconds:
+            self._refused("too_late")
             raise Overloaded(
                 f"{busy} crops are waiting, which take about {wait:.1f} s; the deadline is "
                 f"in {seconds:.1f} s",

@@ -66,6 +66,8 @@ class Model:
             for graph, file in files.items()
         }
         self.providers = self._sessions["model"].providers
+        self.fallback = self.providers[0] != (own.providers or providers)[0]
+        """Whether another provider computes than the first that was named, or that auto chose."""
         self.nodes = self._sessions["model"].nodes
         self.max_batch = min(most, self._sessions["model"].max_batch or most)
         """Most crops in one batch: learnt here, and lowered by a device short of memory."""

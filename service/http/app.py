@@ -15,7 +15,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import metrics
+from service import exposition
 from service.access import Access
 from service.answers import Classification
 from service.catalogue import Answerer, Refusal
@@ -183,8 +183,8 @@ class Routes:
 
     async def metrics(self, request: Request) -> Response:
         """GET /metrics: Prometheus' text format, of all workers."""
-        content = await asyncio.get_running_loop().run_in_executor(None, metrics.exposition)
-        return Response(content, headers={"Content-Type": metrics.CONTENT_TYPE})
+        content = await asyncio.get_running_loop().run_in_executor(None, exposition.exposition)
+        return Response(content, headers={"Content-Type": exposition.CONTENT_TYPE})
 
     async def openapi(self, request: Request) -> Response:
         """GET /openapi.json."""

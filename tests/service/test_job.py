@@ -56,7 +56,7 @@ class Part:
         batcher = Batcher(self._run, pool=pool, concurrency=2, max_batch=2, observer=self.log)
         self.batcher = batcher
         self.network = SimpleNamespace(
-            manifest=None, model=SimpleNamespace(batchers={"model": batcher})
+            name="part", manifest=None, model=SimpleNamespace(batchers={"model": batcher})
         )
         cut = [np.zeros((crops, 2, 2, 3), np.uint8)]
         self.protocol = SimpleNamespace(

@@ -5,18 +5,26 @@ from __future__ import annotations
 import os
 import re
 import signal
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import httpx
 import pytest
+import trustme
 from prometheus_client.parser import text_string_to_metric_families
 
+from service import certificate
+from tests import metrics_page
 from tests.photographs import COFFEE
-from tests.server import START_SECONDS, Server, serving
+from tests.server import ROOT, START_SECONDS, Server, serving
 
 WORKERS = 2
+PROMTOOL = ROOT / ".tools" / "usr" / "bin" / "promtool"
+CAPTURED = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "timeout": 60, "check": False}
+ONLY_WITH_TLS = {"zoo_tls_certificate_expiry_timestamp_seconds"}
 
 
 @pytest.fixture(scope="module")
@@ -102,22 +110,60 @@ def test_what_ends_before_it_is_read_is_counted(workers: Server) -> None:
         assert grown - value(before, "zoo_requests_total", **labels) == count
 
 
-def test_every_metric_has_help(workers: Server) -> None:
+def test_promtool_has_nothing_to_say(workers: Server) -> None:
+    workers.classify(COFFEE)
     text = httpx.get(f"{workers.url}/metrics").text
-    families = [f for f in text_string_to_metric_families(text) if f.name.startswith("zoo_")]
-    assert len(families) >= 7
-    assert all(len(family.documentation) > 20 for family in families)
+    assert "zoo_request_seconds_bucket" in text
+    checked = subprocess.run([PROMTOOL, "check", "metrics"], input=text.encode(), **CAPTURED)
+    assert (checked.returncode, checked.stdout) == (0, b"")
 
 
-def test_a_killed_worker_leaves_no_gauges_behind(tmp_path: Path) -> None:
-    with serving(tmp_path, zoo_workers=2, zoo_default_model="lenet5") as server:
-        server.logged("loaded lenet5", 2, START_SECONDS)
-        assert value(scrape(server), "zoo_model_ready", model="lenet5", version="1") == 1
-        victim = server.workers()[0]
-        os.kill(victim.pid, signal.SIGKILL)
-        server.logged("loaded lenet5", 3, START_SECONDS)
-        folder = next((tmp_path / "bentoml").rglob("gauge_livemin_*.db")).parent
-        scrape(server)
-        alive = {str(worker.pid) for worker in server.workers()}
-        left = {path.stem.rpartition("_")[2] for path in folder.glob("gauge_live*.db")}
-        assert left == alive
+def test_the_page_has_every_metric_and_every_metric_is_exposed(workers: Server) -> None:
+    assert metrics_page.PAGE.read_text() == metrics_page.page()  # python -m tests.metrics_page
+    text = httpx.get(f"{workers.url}/metrics").text
+    found = {family.name: family for family in text_string_to_metric_families(text)}
+    there = {name.removesuffix("_total") for name in metrics_page.rows()}
+    assert set(found) == there - ONLY_WITH_TLS
+    for family in found.values():
+        assert len(family.documentation) > 30, family.name
+        assert family.documentation.endswith("."), family.name
+
+
+def test_a_killed_worker_leaves_its_counts_and_nothing_else(workers: Server) -> None:
+    """The last test of these servers: one of them starts anew."""
+    workers.classify(COFFEE)
+    before = scrape(workers)
+    victim, other = workers.workers()
+    os.kill(victim.pid, signal.SIGKILL)
+    workers.logged("loaded lenet5", WORKERS + 1, START_SECONDS)
+    workers.wait_for(lambda: value(scrape(workers), "zoo_ready") == 1, START_SECONDS)
+    after = scrape(workers)
+    counted = [key for key in before if key[0] == "zoo_requests_total"]
+    assert counted
+    assert all(after[key] == before[key] for key in counted)
+    for name in ("zoo_admitted_limit_crops", "zoo_body_limit_bytes", "zoo_worker_threads"):
+        assert value(after, name) == value(before, name) > 0, name
+    assert value(after, "zoo_model_bytes", model="lenet5", version="1") == value(
+        before, "zoo_model_bytes", model="lenet5", version="1"
+    )
+    places = [str(number) for number in range(WORKERS)]
+    starts = [value(after, "zoo_worker_starts_total", worker=place) for place in places]
+    assert sorted(starts) == [1, 2]  # the new one has the number of the dead
+    of_workers = {key for key in after if key[0] == "process_resident_memory_bytes"}
+    assert of_workers == {
+        ("process_resident_memory_bytes", frozenset({("worker", place)})) for place in places
+    }
+    survivor = value(before, "process_start_time_seconds", worker=places[starts.index(1)])
+    began = value(after, "process_start_time_seconds", worker=places[starts.index(1)])
+    assert began == survivor == pytest.approx(other.create_time(), abs=2)
+
+
+def test_when_a_certificate_expires(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    soon = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(days=9)
+    for name, end in (("good", soon), ("late", soon - timedelta(days=30))):
+        issued = authority.issue_cert("zoo.example", not_after=end)
+        path = tmp_path / f"{name}.pem"
+        issued.private_key_and_cert_chain_pem.write_to_path(path)
+    assert certificate.expiry(tmp_path / "good.pem", None) == soon.timestamp()
+    assert certificate.expiry(tmp_path / "late.pem", None) == 0

@@ -22,7 +22,7 @@ from service.engine.network import BrokenModelError
 from service.engine.opening import Way, open_session, provider_options, ways
 from service.engine.options import Wish
 from service.engine.pool import Pool
-from service.metrics import ModelObserver
+from service.metering import ModelObserver
 from tests.photographs import COFFEE
 from tests.server import ROOT, Server, command, environment, free_port, serving
 

@@ -14,7 +14,7 @@ from time import perf_counter
 import pytest
 
 from loadtests import marked
-from service import metrics
+from service import exposition
 from service.answers import Classification
 from service.dataplane import DataPlane
 from service.errors import NotReady, UnknownModel
@@ -132,12 +132,12 @@ async def test_a_new_model_appears_and_an_old_one_goes(folder: Path) -> None:
         await until(lambda: "other" in plane.catalogue)
         assert await version(plane, "other") == 7
         exposed = 'zoo_model_ready{model="other",version="7"} 1.0'
-        await until(lambda: exposed in metrics.exposition().decode())
+        await until(lambda: exposed in exposition.exposition().decode())
         shutil.rmtree(folder / "other")
         await until(lambda: "other" not in plane.catalogue)
         with pytest.raises(UnknownModel, match="there is no model 'other'"):
             await ask(plane, "other")
-        assert 'model="other",version' not in metrics.exposition().decode()
+        assert 'model="other",version' not in exposition.exposition().decode()
         marked.add(folder, "other", 7)
         await until(lambda: "other" in plane.catalogue)
         assert await version(plane, "other") == 7

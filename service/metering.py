@@ -1,0 +1,133 @@
+"""Sets the metrics that follow the models and the settings."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from typing import TYPE_CHECKING, Literal
+
+import onnxruntime
+
+import service
+from service import certificate, metrics, statistics, workers
+from service.errors import Forbidden, Unauthorized
+from service.settings import MEGABYTE, Settings
+
+if TYPE_CHECKING:
+    from service.engine.model import Model
+
+logger = logging.getLogger("zoo.metrics")
+
+known: set[tuple[str, str]] = set()
+"""Models and versions that there are; those that have been shall not be labels for ever."""
+_info: dict[tuple[str, str], tuple[str, str]] = {}
+
+
+def begin(settings: Settings) -> None:
+    """A worker starts: its place, its limits, what it is made of."""
+    metrics.WORKER_STARTS.labels(str(workers.place())).inc()
+    metrics.ADMITTED_LIMIT_CROPS.set(settings.queue_crops)
+    metrics.BODY_LIMIT_BYTES.set(settings.max_bodies_bytes)
+    metrics.MODEL_LIMIT_BYTES.set(settings.model_memory_mb * MEGABYTE)
+    metrics.WORKER_THREADS.set(settings.pool_threads)
+    metrics.DEADLINE_SECONDS.set(settings.deadline_ms / 1e3)
+    versions = (service.__version__, onnxruntime.__version__, platform.python_version())
+    metrics.BUILD_INFO.labels(*versions).set(1)
+    # a rate needs the zero before the first one
+    for reason in ("queue_full", "too_late", "bodies_full"):
+        metrics.REFUSALS.labels(reason)
+    for transport in ("http", "grpc"):
+        for code in (Unauthorized.code, Forbidden.code):
+            metrics.ACCESS_REFUSALS.labels(transport, code)
+    if settings.tls_cert is not None:
+        try:
+            expiry = certificate.expiry(settings.tls_cert, settings.tls_key)
+            metrics.CERTIFICATE_EXPIRY.labels(settings.tls_cert.name).set(expiry)
+        except OSError as error:
+            logger.warning("when the certificate expires cannot be said: %s", error)
+
+
+def version(
+    name: str,
+    number: str,
+    *,
+    state: Literal["ready", "unloaded", "refused"] = "unloaded",
+    size: int = 0,
+    running: Model | None = None,
+) -> None:
+    """What there is to say of a version now; ``running`` where it is a network and loaded.
+
+    ``size`` is an estimate of the bytes that it takes.
+    """
+    key = name, number
+    if key not in known:
+        _count_from_zero(name)
+        known.add(key)
+    metrics.MODEL_READY.labels(*key).set(int(state == "ready"))
+    metrics.MODEL_REFUSED.labels(*key).set(int(state == "refused"))
+    metrics.MODEL_BYTES.labels(*key).set(size)
+    precision = metrics.UNKNOWN if running is None else running.precision or metrics.UNKNOWN
+    _inform(key, None if running is None else (running.providers[0], precision))
+    metrics.MODEL_FALLBACK.labels(*key).set(int(running is not None and running.fallback))
+    if running is not None:
+        metrics.MODEL_MAX_BATCH.labels(*key).set(running.max_batch)
+        for provider, nodes in running.nodes.items():
+            metrics.MODEL_NODES.labels(*key, provider).set(nodes)
+
+
+def _count_from_zero(name: str) -> None:
+    for reason in ("cancelled", "expired"):
+        metrics.DROPPED.labels(name, reason)
+    for result in ("ok", "refused", "no_room", "failed"):
+        metrics.MODEL_LOADS.labels(name, result)
+    for counter in (metrics.RETRIED, metrics.MODEL_SWAPS, metrics.MODEL_EVICTIONS):
+        counter.labels(name)
+
+
+def _inform(key: tuple[str, str], now: tuple[str, str] | None) -> None:
+    """0 takes the series of before out, see `exposition`."""
+    before = _info.pop(key, None)
+    if before not in (None, now):
+        metrics.MODEL_INFO.labels(*key, *before).set(0)
+    if now is not None:
+        _info[key] = now
+        metrics.MODEL_INFO.labels(*key, *now).set(1)
+
+
+def only(versions: set[tuple[str, str]]) -> None:
+    """There are no other models and versions than these."""
+    for name, number in known - versions:
+        version(name, number)
+    known.intersection_update(versions)
+
+
+class ModelObserver:
+    """Writes down what the batcher of one model does."""
+
+    def __init__(self, model: str, version: str) -> None:
+        self._model = model
+        self._record = statistics.record(model, version)
+        self._batch = metrics.BATCH_CROPS.labels(model)
+        self._seconds = metrics.BATCH_SECONDS.labels(model)
+        self._waiting = metrics.QUEUE_CROPS.labels(model)
+
+    def batch(self, crops: int) -> None:
+        """A batch of this many crops goes to the device."""
+        self._batch.observe(crops)
+
+    def ran(self, crops: int, input_s: float, infer_s: float) -> None:
+        """It was run: seconds to put its crops together, and to compute them."""
+        self._record.ran(crops, input_s, infer_s)
+        self._seconds.observe(infer_s)
+
+    def dropped(self, reason: str) -> None:
+        """A request left the queue unanswered: `cancelled` or `expired`."""
+        metrics.DROPPED.labels(self._model, reason).inc()
+
+    def retried(self, requests: int) -> None:
+        """A batch failed; its parts, of this many requests, are run one by one."""
+        metrics.RETRIED.labels(self._model).inc()
+
+    def waiting(self, crops: int) -> None:
+        """This many crops more wait now, or fewer."""
+        self._waiting.inc(crops)

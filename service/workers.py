@@ -1,0 +1,86 @@
+"""The worker processes beside each other: a number for each, and what the system says of them.
+
+A worker takes the lowest number that no living process has, so that the one that is started for a
+dead one gets its number, and time series go on. The folder is that of the metrics, which BentoML
+empties at start.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from pathlib import Path
+
+from prometheus_client import ProcessCollector
+from prometheus_client.metrics_core import Metric
+
+from service.statistics import shared_folder
+
+_PREFIX = "worker."
+PROCESS_HELP = {
+    "process_resident_memory_bytes": "Bytes of memory that a worker has in RAM, what it shares "
+    "with other processes included. Worry when it rises for hours under the same load.",
+    "process_virtual_memory_bytes": "Bytes of addresses that a worker has; mostly more than RAM, "
+    "and no reason to worry.",
+    "process_cpu_seconds_total": "Seconds of CPU that a worker has used; its rate is in cores.",
+    "process_start_time_seconds": "When a worker started, in seconds since 1970.",
+    "process_open_fds": "Files and connections that a worker has open. Worry when it comes near "
+    "process_max_fds.",
+    "process_max_fds": "The most that process_open_fds can be.",
+}
+
+
+@lru_cache(maxsize=1)
+def place() -> int:
+    """This worker's number, from 0 on; 0 where workers share no folder."""
+    folder = shared_folder()
+    if folder is None:
+        return 0
+    with _alone(folder):
+        taken = dict(living(folder))
+        number = next(number for number in range(len(taken) + 1) if number not in taken)
+        mine = f"{os.getpid()} {_began(os.getpid())}"
+        (folder / f"{_PREFIX}{number}").write_text(mine)
+    return number
+
+
+def living(folder: Path) -> Iterator[tuple[int, int]]:
+    """The number and process id of every worker that lives."""
+    for path in folder.glob(f"{_PREFIX}[0-9]*"):
+        pid, _, began = path.read_text().partition(" ")
+        if pid.isdigit() and began and _began(int(pid)) == began:
+            yield int(path.name.removeprefix(_PREFIX)), int(pid)
+
+
+class ProcessMetrics:
+    """The usual metrics of a process, of every worker, with its number as the label `worker`."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Read them now, from /proc."""
+        folder = shared_folder()
+        found: dict[str, Metric] = {}
+        for number, pid in sorted(living(folder)) if folder is not None else ():
+            collector = ProcessCollector(pid=partial(int, pid), registry=None)
+            for metric in collector.collect():
+                name = metric.samples[0].name
+                whole = found.setdefault(name, Metric(metric.name, PROCESS_HELP[name], metric.type))
+                whole.add_sample(name, {"worker": str(number)}, metric.samples[0].value)
+        yield from found.values()
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with (folder / f"{_PREFIX}lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _began(pid: int) -> str:
+    """When a process began, in ticks since the system did; with its id, who it is."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
