@@ -29,6 +29,7 @@ def begin(settings: Settings) -> None:
     metrics.ADMITTED_LIMIT_CROPS.set(settings.queue_crops)
     metrics.BODY_LIMIT_BYTES.set(settings.max_bodies_bytes)
     metrics.MODEL_LIMIT_BYTES.set(settings.model_memory_mb * MEGABYTE)
+    metrics.MEMORY_LIMIT_BYTES.set(workers.memory_limit())
     metrics.WORKER_THREADS.set(settings.pool_threads)
     metrics.DEADLINE_SECONDS.set(settings.deadline_ms / 1e3)
     versions = (service.__version__, onnxruntime.__version__, platform.python_version())

@@ -204,6 +204,12 @@ MODEL_LIMIT_BYTES = Gauge(
     "no limit.",
     multiprocess_mode="livesum",
 )
+MEMORY_LIMIT_BYTES = Gauge(
+    "zoo_memory_limit_bytes",
+    "Bytes of memory that all processes here may take together: what the container is allowed, or "
+    "what the machine has. Worry when the sum of process_resident_memory_bytes comes near.",
+    multiprocess_mode="livemin",
+)
 MODEL_LOADS = Counter(
     "zoo_model_loads",
     "Loads of a model, by result: ok, refused (its files are broken), no_room "

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -53,6 +53,15 @@ def living(folder: Path) -> Iterator[tuple[int, int]]:
         pid, _, began = path.read_text().partition(" ")
         if pid.isdigit() and began and _began(int(pid)) == began:
             yield int(path.name.removeprefix(_PREFIX)), int(pid)
+
+
+def memory_limit() -> int:
+    """Bytes that the container may take, by its cgroup (version 2, else 1), or the machine has."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # "max": no limit
+            limits.append(int(Path("/sys/fs/cgroup", name).read_text()))
+    return min(limits)
 
 
 class ProcessMetrics:
