@@ -60,14 +60,14 @@ class ServerFailed(RuntimeError):
 
 @contextlib.contextmanager
 def serving(
-    *, cwd: Path = ROOT, start_s: float = START_SECONDS, **settings: object
+    *, cwd: Path = ROOT, start_s: float = START_SECONDS, port: int = 0, **settings: object
 ) -> Iterator[Running]:
     """Run the service with these settings (``zoo_...``). Raises ServerFailed after ``start_s``.
 
-    Nothing of it is left when the context is closed.
+    It listens on a free port where none is given. Nothing of it is left when the context is closed.
     """
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        port = free_port()
+        port = port or free_port()
         environment = clean_environment()
         environment |= {name.upper(): str(value) for name, value in settings.items()}
         environment.setdefault("ZOO_LOG_LEVEL", "WARNING")
