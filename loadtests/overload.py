@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from loadtests import bench, client, plots, server
 from loadtests.limit import http, pictures
@@ -56,7 +57,14 @@ def poisson(rate: float, seconds: float, seed: int) -> list[float]:
 
 
 def ideal_p99(cores: int, load: float = LOAD, arrivals: int = 200_000, seed: int = 0) -> float:
-    """The 99th percentile of what a request takes behind one queue, in times of its service alone.
+    """The 99th percentile of `ideal_times`."""
+    return float(np.percentile(ideal_times(cores, load, arrivals, seed), 99))
+
+
+def ideal_times(
+    cores: int, load: float, arrivals: int = 200_000, seed: int = 0
+) -> NDArray[np.float64]:
+    """What each request takes behind one queue, in times of its service alone.
 
     Requests come at random; each takes one of ``cores`` servers for the same time, and nothing
     else costs anything: what no service can be better than (the queue M/D/c of queueing theory).
@@ -67,7 +75,7 @@ def ideal_p99(cores: int, load: float = LOAD, arrivals: int = 200_000, seed: int
         end = max(moment, free[0]) + 1.0
         heapq.heapreplace(free, end)
         took.append(end - moment)
-    return float(np.percentile(took, 99))
+    return np.array(took)
 
 
 def measure(port: int, rounds: int, seconds: float) -> list[Round]:
