@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from loadtests import marked, server
 
@@ -23,6 +23,13 @@ MODEL = "marked"
 LOOK_SECONDS = 0.1
 START_SECONDS = 10.0
 HANG_S = 0.3
+
+
+class Address(Protocol):
+    """Where a replica listens."""
+
+    port: int
+    grpc_port: int
 
 
 class Replica:
@@ -122,7 +129,7 @@ def program() -> str | None:
 
 
 @contextmanager
-def balanced(replicas: Sequence[Replica], folder: Path) -> Iterator[Nginx]:
+def balanced(replicas: Sequence[Address], folder: Path) -> Iterator[Nginx]:
     """nginx in front of the replicas. Raises ServerFailed when it does not start."""
     nginx = Nginx(folder)
     binary = program()
@@ -145,7 +152,7 @@ def balanced(replicas: Sequence[Replica], folder: Path) -> Iterator[Nginx]:
             process.wait()
 
 
-def _configuration(nginx: Nginx, replicas: Sequence[Replica]) -> str:
+def _configuration(nginx: Nginx, replicas: Sequence[Address]) -> str:
     """The file as it is deployed, with these ports. Raises ServerFailed where it has others."""
     ports = {"listen 8080 ": nginx.port, "listen 8081 ": nginx.grpc_port}
     places = {old: f"listen 127.0.0.1:{port} " for old, port in ports.items()}
