@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -63,12 +64,11 @@ def test_overlays_keep_kubernetes_schemas(objects: list[Object]) -> None:
 
 
 def test_a_misspelt_field_would_be_seen(cpu: list[Object]) -> None:
-    deployment = one(cpu, "Deployment")
-    container(deployment)["readynessProbe"] = {}
+    deployment = copy.deepcopy(one(cpu, "Deployment"))
+    kubernetes_validate.validate(deployment, OLDEST, strict=True)
     deployment["spec"]["template"]["spec"]["containers"][0]["readynessProbe"] = {}
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(deployment, OLDEST, strict=True)
-    del deployment["spec"]["template"]["spec"]["containers"][0]["readynessProbe"]
 
 
 def test_components_render_and_keep_the_schemas(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_a_pod_has_the_time_to_finish(
     before = container(one(objects, "Deployment"))["lifecycle"]["preStop"]["sleep"]["seconds"]
     drain = getattr(settings, "drain_ms", 0) / 1e3
     finish = getattr(settings, "grace_ms", settings.deadline_ms) / 1e3
-    assert pod["terminationGracePeriodSeconds"] >= before + drain + finish + 5
+    assert pod["terminationGracePeriodSeconds"] >= before + drain + finish + 10
 
 
 def test_pods_keep_the_restricted_standard(objects: list[Object]) -> None:
@@ -185,6 +185,27 @@ def test_a_gpu_pod_asks_for_one_and_keeps_its_engines() -> None:
     mounts = {each["mountPath"]: each["name"] for each in service["volumeMounts"]}
     assert set(mounts) == {"/tmp", given["ZOO_CACHE"]}
     assert service["image"].endswith("-gpu")
+
+
+def test_the_page_says_what_the_manifests_have(cpu: list[Object]) -> None:
+    gpu = kustomize(KUBERNETES / "overlays" / "gpu")
+    page = " ".join((ROOT / "docs" / "kubernetes.md").read_text().split())
+    scaled = one(cpu, "HorizontalPodAutoscaler")["spec"]
+    on_gpus = one(gpu, "HorizontalPodAutoscaler")["spec"]
+    crops, busy = scaled["metrics"]
+    many = crops["pods"]["target"]["averageValue"]
+    batches = on_gpus["metrics"][0]["pods"]["target"]["averageValue"]
+    share = busy["resource"]["target"]["averageUtilization"]
+    wait = container(one(cpu, "Deployment"))["lifecycle"]["preStop"]["sleep"]["seconds"]
+    least, most, few = scaled["minReplicas"], scaled["maxReplicas"], on_gpus["maxReplicas"]
+    for words in (
+        f"| {least} to {most} pods (GPU: {few}) |",
+        f"**`zoo_admitted_crops`, {many} per pod** (GPU: {batches})",
+        f"**CPU, {share} % of the request**",
+        f"`preStop` waits {wait} s",
+        f"Kubernetes {OLDEST} or newer",
+    ):
+        assert words in page, words
 
 
 def test_cpus_are_whole(objects: list[Object]) -> None:
