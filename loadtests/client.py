@@ -174,6 +174,11 @@ class Connection(asyncio.Protocol):
         return self._answer is not None
 
     @property
+    def is_open(self) -> bool:
+        """Whether neither side has hung up, as far as is known."""
+        return self._transport is not None and not self._transport.is_closing()
+
+    @property
     def port(self) -> int:
         """The client's own port."""
         assert self._transport is not None  # noqa: S101

@@ -37,6 +37,7 @@ DRAWN_BY = {
     "precision_*.csv": "loadtests.precision",
     "profile.csv": "loadtests.profile",
     "preprocessing.csv": "loadtests.preprocessing",
+    "soak.csv": "loadtests.soak.report",
 }
 """Names of result files -> the benchmark that writes them, and draws them by its ``draw``."""
 

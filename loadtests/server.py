@@ -32,6 +32,7 @@ class Running(NamedTuple):
     started_s: float
     """Seconds from the start of the process until /readyz answered 200."""
     grpc_port: int = 0
+    log: Path = Path(os.devnull)
 
     def workers(self) -> list[int]:
         """Process ids of the workers, found by their name; a spare process is none yet."""
@@ -49,7 +50,7 @@ class Running(NamedTuple):
             if fields[1].endswith(here) and fields[2].endswith(there):
                 socket_name = f"socket:[{fields[9]}]"
                 for worker in self.workers():
-                    if socket_name in _open_files(worker):
+                    if socket_name in open_files(worker):
                         return worker
         raise LookupError(f"no worker holds the connection from port {client_port}")
 
@@ -108,7 +109,7 @@ def running(
         )
     try:
         _wait(process, is_ready, log, start_s)
-        yield Running(port, process, time.perf_counter() - started)
+        yield Running(port, process, time.perf_counter() - started, log=log)
     finally:
         _stop(process)
 
@@ -220,7 +221,8 @@ def _began(pid: int) -> int:
     return int(fields[19]) if fields and fields[0] != b"Z" else 0
 
 
-def _open_files(pid: int) -> set[str]:
+def open_files(pid: int) -> set[str]:
+    """What the descriptors of a process lead to. Raises OSError where it has ended."""
     names = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):  # closed meanwhile

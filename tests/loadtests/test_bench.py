@@ -181,6 +181,20 @@ ROWS: dict[str, list[dict[str, object]]] = {
     ],
 }
 
+ROWS["soak.csv"] = [
+    {"minute": float(minute), "what": what, "took_s": ""}
+    | dict.fromkeys(("rss_mb", "files", "threads"), 9.0 if what.startswith("worker") else "")
+    | dict.fromkeys(("right_per_s", "refused_per_s", "p50_ms", "p99_ms"), "")
+    | given
+    for minute in range(6)
+    for what, given in (
+        ("worker 1", {}),
+        ("worker 2", {}),
+        ("traffic", {"right_per_s": 5.0 + minute, "refused_per_s": 1.0, "p50_ms": 7.0}),
+        ("event: burst", {"took_s": 5.0}),
+    )
+]
+
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_plot_is_drawn_from_the_csv_alone(name: str, tmp_path: Path) -> None:
