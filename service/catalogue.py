@@ -80,6 +80,10 @@ class Catalogue:
         shelves = [self._shelves[name] for name in self.names()]
         return [entry for shelf in shelves for entry in entries(shelf)]
 
+    def refused(self, name: str) -> list[str]:
+        """The versions of a model, there or not, that are refused."""
+        return list(self._shelves[name].refused) if name in self._shelves else []
+
     def has_ready(self, name: str) -> bool:
         """Whether some version of this model is loaded."""
         shelf = self._shelves.get(name)

@@ -19,8 +19,9 @@ import numpy as np
 
 from service import compiled, exposition, metering, metrics
 from service.answers import Classification, Inference, Timing
+from service.aside import Aside
 from service.bodies import BodyBudget
-from service.catalogue import Answerer, Catalogue
+from service.catalogue import Answerer, Catalogue, Refusal
 from service.engine.admission import Admission
 from service.engine.pool import Pool
 from service.ensemble import PROTOCOL_NAME, Ensemble, Part, network_of, parts_of
@@ -70,6 +71,7 @@ class DataPlane:
             refused=metrics.refused,
         )
         self.bodies = BodyBudget(settings.max_bodies_bytes)
+        self.aside = Aside()
         self.catalogue = Catalogue(settings, self._tell)
         self._follower = Follower(settings, self.catalogue)
         self._management = Management(settings, self.catalogue, self._follower)
@@ -103,6 +105,7 @@ class DataPlane:
         await self.catalogue.close()
         await self._follower.stop()
         self._pool.close()
+        self.aside.close()
         exposition.forget_this_worker()
 
     @property
@@ -149,6 +152,22 @@ class DataPlane:
         NotReady when the desired state cannot be written, and DeadlineExceeded as `load`.
         """
         await self._management.unload(name, deadline)
+
+    async def model(self, name: str, version: str | None) -> Answerer:
+        """What answers, loaded or not: `Catalogue.model`, once this worker knows what others do."""
+        return await self._up_to_date(partial(self.catalogue.model, name, version))
+
+    async def versions(self, name: str) -> list[Answerer | Refusal]:
+        """Every version of a model: `Catalogue.versions`, once this worker knows what others do."""
+        return await self._up_to_date(partial(self.catalogue.versions, name))
+
+    async def _up_to_date(self, ask: Callable[[], T]) -> T:
+        try:
+            return ask()
+        except (UnknownModel, NotReady):
+            if not await self._follower.catch_up():
+                raise
+        return ask()
 
     def refused(self, transport: str, code: str) -> None:
         """Count a request that ended before it could be read: `classify` counts the others."""
@@ -214,7 +233,7 @@ class DataPlane:
 
         What can be refused is refused, and the permit taken, before anything is loaded.
         """
-        model = await self._model(query.model or self.settings.default_model, query.version)
+        model = await self.model(query.model or self.settings.default_model, query.version)
         parts = parts_of(model, query.protocol)
         protocol = _protocol_name(model, parts)
         tally.chosen(model.version, protocol)
@@ -243,15 +262,6 @@ class DataPlane:
                 return await _all(self._classify(picture, request) for picture in pictures)
         # loading it showed that it is broken, or another took its place: that one answers
         return await self._answers(pictures, query, tally, deadline)
-
-    async def _model(self, name: str, version: str | None) -> Answerer:
-        """What answers. Raises UnknownModel or NotReady, once this worker knows what others do."""
-        try:
-            return self.catalogue.model(name, version)
-        except (UnknownModel, NotReady):
-            if not await self._follower.catch_up():
-                raise
-        return self.catalogue.model(name, version)
 
     async def _classify(
         self, picture: bytes | memoryview, request: _Request
@@ -286,7 +296,7 @@ class DataPlane:
     async def _inference(
         self, crops: Crops, query: Query, tally: Tally, deadline: float
     ) -> Inference:
-        model = await self._model(query.model or self.settings.default_model, query.version)
+        model = await self.model(query.model or self.settings.default_model, query.version)
         tally.chosen(model.version, READY_MADE)
         network = network_of(model)
         network.check(crops)

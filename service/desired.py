@@ -7,26 +7,40 @@ process that started the workers, so a worker that is started anew finds it, a s
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
 import os
+import re
 import shutil
 import socket
+import stat
 import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from service import policy
+from service.manifest import ModelName
 
 logger = logging.getLogger("zoo.desired")
 
 FILE_NAME = "desired.json"
+MOST_SAID = 1000
+"""Files that the log is remembered to have spoken of."""
+MOST_BYTES = 1 << 20
+"""Of a file that is read: thousands of models are a tenth of it."""
+MOST_GENERATION = 1 << 53
+"""What is more was written by nobody here."""
+_WORKER = re.compile(r"([0-9]+-[0-9]+)-[0-9a-f]{8}")
+"""How a worker's file is called: which process, and a random part."""
+
+Generation = Annotated[int, Field(ge=0, lt=MOST_GENERATION)]
 
 
 class Wish(BaseModel):
@@ -34,11 +48,18 @@ class Wish(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    generation: int
+    generation: Generation
     """Of the file that said it first."""
     unloaded: bool
     versions: str | None = None
     """A policy instead of that of the settings."""
+
+    @field_validator("versions")
+    @classmethod
+    def _is_policy(cls, versions: str | None) -> str | None:
+        if versions is not None:
+            policy.parse(versions)
+        return versions
 
     @property
     def policy(self) -> policy.Policy | None:
@@ -51,16 +72,20 @@ class Desired(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    generation: int = 0
+    generation: Generation = 0
     """Counts the calls."""
-    models: dict[str, Wish] = {}
+    models: dict[ModelName, Wish] = {}
 
 
 class Reached(NamedTuple):
     """How far a worker has come with a model."""
 
-    generation: int
+    generation: Generation
     failure: str | None
+
+
+_Content = TypeAdapter(dict[str, Reached])
+"""Of a worker's file."""
 
 
 class DesiredState:
@@ -77,6 +102,8 @@ class DesiredState:
         self._turn = threading.Lock()
         self._reached: dict[str, Reached] = {}
         self._stamp: tuple[int, ...] | None = None
+        self._said: dict[str, tuple[int, ...] | None] = {}
+        """Which files the log has called unusable, and what they were then."""
         self._write(self._own, "{}")
         for other in folder.glob(f"{_machine()}-*"):
             if not _lives(other.name.removeprefix(f"{_machine()}-")):
@@ -97,21 +124,21 @@ class DesiredState:
         return self.current()
 
     def current(self) -> Desired:
-        """What is asked for now; nothing where the file cannot be read."""
+        """What is asked for now; nothing where the file cannot be read or used."""
         try:
             return self._stored()
         except OSError as error:
-            logger.error("%s cannot be read: %s", self._file, error.strerror)
+            self._ignore(self._file, error)
             return Desired()
 
     def _stored(self) -> Desired:
-        """What is asked for now. Raises OSError."""
+        """What is asked for now; nothing where that is not ours. Raises OSError."""
         try:
-            return Desired.model_validate_json(self._file.read_bytes())
+            return Desired.model_validate_json(_read(self._file))
         except FileNotFoundError:
             return Desired()
         except ValidationError as error:
-            logger.error("%s cannot be used: %s", self._file, str(error).partition("\n")[0])
+            self._ignore(self._file, error)
             return Desired()
 
     def ask(self, name: str, *, unloaded: bool, versions: str | None = None) -> int:
@@ -134,7 +161,7 @@ class DesiredState:
     def reached(self, name: str) -> list[Reached]:
         """How far each living worker is with a model; generation 0 where it has not begun."""
         return [
-            Reached(*content.get(name, (0, None)))
+            content.get(name, Reached(0, None))
             for path in self._workers.glob("*.json")
             if (content := self._of_worker(path)) is not None
         ]
@@ -145,23 +172,36 @@ class DesiredState:
             for generation, _ in (self._of_worker(path) or {}).values():
                 yield generation
 
-    def _of_worker(self, path: Path) -> dict[str, tuple[int, str | None]] | None:
-        """What a worker wrote; None where it does not live."""
-        if not _lives(path.stem.rpartition("-")[0]):
-            path.unlink(missing_ok=True)
+    def _of_worker(self, path: Path) -> dict[str, Reached] | None:
+        """What a worker wrote; None where it does not live, or where no worker wrote it."""
+        match = _WORKER.fullmatch(path.stem)
+        if match is None:
+            self._ignore(path, "no worker's file is called so")
+            return None
+        if not _lives(match[1]):
+            with suppress(OSError):
+                path.unlink()
             return None
         try:
-            content: dict[str, tuple[int, str | None]] = json.loads(path.read_bytes())
+            return _Content.validate_json(_read(path))
         except FileNotFoundError:  # it stopped right now
             return None
-        return content
+        except (OSError, ValidationError) as error:
+            self._ignore(path, error)
+            return None
+
+    def _ignore(self, path: Path, why: Exception | str) -> None:
+        """Say once of a file that it is not used, and again when it has changed."""
+        stamp = _stamp(path)
+        if self._said.get(path.name, ()) != stamp:
+            if len(self._said) >= MOST_SAID:
+                self._said.clear()
+            self._said[path.name] = stamp
+            words = str(why).partition("\n")[0]
+            logger.error("%s cannot be used, it is ignored: %s", path, words)
 
     def _look(self) -> tuple[int, ...] | None:
-        try:
-            about = self._file.stat()
-        except OSError:
-            return None
-        return about.st_ino, about.st_mtime_ns, about.st_size
+        return _stamp(self._file)
 
     def _write(self, path: Path, text: str) -> None:
         """In one step: nobody reads half of it."""
@@ -179,6 +219,25 @@ class DesiredState:
         with (self._folder / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """What changes with a file; None where there is none."""
+    try:
+        about = path.stat()
+    except OSError:
+        return None
+    return about.st_ino, about.st_mtime_ns, about.st_size
+
+
+def _read(path: Path) -> bytes:
+    """A file's content. Raises OSError, also where it is no file of ours by kind or by size."""
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):  # to open a pipe might take for ever
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    if about.st_size > MOST_BYTES:
+        raise OSError(errno.EFBIG, f"it has more than {MOST_BYTES} bytes", str(path))
+    return path.read_bytes()
 
 
 def _machine() -> str:

@@ -62,10 +62,18 @@ class Follower:
         if self.state is not None:
             self.state.close()
 
-    async def look(self, name: str | None = None, *, patient: bool = True) -> None:
-        """Look at the repository, or at one model of it, and begin to load what came."""
+    async def look(
+        self, name: str | None = None, *, patient: bool = True, again: bool = False
+    ) -> None:
+        """Look at the repository, or at one model of it, and begin to load what came.
+
+        ``again``: what of this model was refused comes once more, though its files are the same.
+        """
         async with self._looking:
-            changes = await asyncio.to_thread(self._watch.look, name, patient=patient)
+            refused = self._catalogue.refused(name) if again and name else ()
+            changes = await asyncio.to_thread(
+                self._watch.look, name, patient=patient, again=refused
+            )
             touched = self._catalogue.follow(changes)
         for each in {*touched, *self._catalogue.unfinished()}:
             if each not in self._loading:
@@ -74,9 +82,11 @@ class Follower:
     async def catch_up(self) -> bool:
         """Begin to do what operators asked for since the last time; whether anything was new."""
         state = self.state
-        if state is None or not state.changed():
+        if state is None or not (state.changed() or self._catching_up.locked()):
             return False
         async with self._catching_up:
+            if not state.changed():  # another has just done it
+                return True
             desired = await asyncio.to_thread(state.read)
             news = {
                 name: wish
@@ -86,7 +96,7 @@ class Follower:
             self._generation = max(self._generation, desired.generation)
             for name, wish in news.items():
                 if not wish.unloaded:
-                    await self.look(name, patient=False)
+                    await self.look(name, patient=False, again=True)
                 self._catalogue.wish(name, closed=wish.unloaded, policy=wish.policy)
                 if name in self._following:
                     self._following[name].cancel()

@@ -43,7 +43,7 @@ class Management:
                 versions = str(policy.parse(versions))
             except ValueError as error:
                 raise BadParameter(f"versions is {versions[:64]!r}: {error}") from None
-        await self._follower.look(name, patient=False)
+        await self._follower.look(name, patient=False, again=True)
         self._catalogue.versions(name)
         if versions is not None:
             self._catalogue.check(name, policy.parse(versions))
@@ -53,6 +53,7 @@ class Management:
         """See `service.dataplane.DataPlane.unload`."""
         state = self._state()
         _check_name(name)
+        await self._follower.catch_up()
         self._catalogue.versions(name)
         if self._catalogue.needed_by_default(name):
             raise BadParameter(
@@ -70,9 +71,11 @@ class Management:
         unloaded: bool,
         versions: str | None = None,
     ) -> None:
-        """Write it down, and wait until every living worker has done it."""
+        """Write it down, unless it is late, and wait until every living worker has done it."""
         if deadline is None:
             deadline = perf_counter() + self._settings.deadline_ms / 1e3
+        if perf_counter() > deadline:
+            raise DeadlineExceeded(f"the deadline passed before anything was asked of {name!r}")
         try:
             before = (await asyncio.to_thread(state.current)).models.get(name)
             number = await asyncio.to_thread(state.ask, name, unloaded=unloaded, versions=versions)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
@@ -26,7 +27,19 @@ from pydantic import (
 SCHEMA_VERSION: Literal[1] = 1
 FILE_NAME = "manifest.json"
 
-ModelName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+TAKEN_NAME = "stats"
+"""Of the Open Inference Protocol's GET v2/models/stats, which is about all models."""
+
+
+def _not_taken(name: str) -> str:
+    if name == TAKEN_NAME:
+        raise ValueError(f"{name!r} is no model's name: /v2/models/{name} is about all models")
+    return name
+
+
+ModelName = Annotated[
+    str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$"), AfterValidator(_not_taken)
+]
 Version = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,8}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]

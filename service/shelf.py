@@ -76,7 +76,14 @@ class Shelf:
     def put(self, entry: Entry) -> None:
         """A version is there, or its files have changed."""
         version = entry.found.version
-        known = self.known.get(version)
+        known, old = self.known.get(version), self.served.get(version)
+        if old is not None and old.ready and old.manifest == entry.manifest:
+            # what answers is what is there, whatever was there meanwhile: it is not loaded again
+            self._forget(version)
+            self.known[version] = Entry(old.found, old.manifest)
+            if version in self.coming and self.coming[version].manifest != entry.manifest:
+                self._supersede(self.coming.pop(version))
+            return
         if known is None or known.manifest != entry.manifest or version in self.refused:
             self._forget(version)
             self.known[version] = entry

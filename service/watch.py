@@ -53,12 +53,14 @@ class Watch:
         self._missing: set[Key] = set()
         self._unreadable = False
 
-    def look(self, name: str | None = None, *, patient: bool = True) -> Changes:
+    def look(
+        self, name: str | None = None, *, patient: bool = True, again: Container[str] = ()
+    ) -> Changes:
         """What has changed since the last look, of one model or all.
 
         With patience, what is not whole is judged when nothing in it has changed from one look to
         the next, and what is missing has gone when it is missing twice. Without, at once: somebody
-        says that all is there.
+        says that all is there. Versions in ``again`` are judged though nothing in them has changed.
         """
         changes = Changes()
         try:
@@ -72,7 +74,7 @@ class Watch:
             return changes
         self._unreadable = False
         for key, files in there.items():
-            if self._judged.get(key) != files:
+            if self._judged.get(key) != files or (name is not None and key[1] in again):
                 self._judge(key, files, changes, patient=patient)
         for key in [key for key in self._judged if name in (None, key[0])]:
             if key in there or key[0] in unknown:

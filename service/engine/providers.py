@@ -14,7 +14,7 @@ import logging
 import os
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from functools import lru_cache
 from pathlib import Path
@@ -53,25 +53,28 @@ _TENSORRT_LIBRARIES = ("libnvinfer.so.10", "libnvinfer_plugin.so.10", "libnvonnx
 def choose(wanted: Sequence[ProviderName], *, strict: bool = False) -> list[ProviderName]:
     """The wanted providers that work here, in order, the CPU last; nothing wanted means `auto`.
 
-    What is missing is logged, once per process; with ``strict`` it raises BrokenModelError. The
-    CPU ends every list, as ONNX Runtime itself falls back to it.
+    What is missing is logged, each provider once per process, whatever models name it; with
+    ``strict`` it raises BrokenModelError. The CPU ends every list, as ONNX Runtime itself falls
+    back to it.
     """
     available = set(onnxruntime.get_available_providers())
     tried = [name for name in wanted or _AUTO if wanted or ORT_NAMES[name] in available]
     reasons = {name: why for name in tried if (why := missing(name))}
-    words = "; ".join(f"execution provider {name} {why}" for name, why in reasons.items())
     if strict and any(name in reasons for name in wanted):
-        raise BrokenModelError(words)
+        raise BrokenModelError(_words(reasons))
     chosen: list[ProviderName] = [n for n in tried if n != "cpu" and n not in reasons]
     chosen.append("cpu")
-    if words:
-        _warn_once(words, ",".join(chosen))
+    if news := {name: why for name, why in reasons.items() if name not in _warned}:
+        _warned.update(news)
+        logger.warning("%s; falling back to %s", _words(news), ",".join(chosen))
     return chosen
 
 
-@lru_cache
-def _warn_once(words: str, instead: str) -> None:
-    logger.warning("%s; falling back to %s", words, instead)
+_warned: set[ProviderName] = set()
+
+
+def _words(reasons: Mapping[ProviderName, str]) -> str:
+    return "; ".join(f"execution provider {name} {why}" for name, why in reasons.items())
 
 
 def missing(name: ProviderName) -> str | None:

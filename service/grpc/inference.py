@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Mapping
+from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
 
@@ -20,7 +22,14 @@ from service.grpc.stream import Streams
 from service.oip import faces, server
 from service.oip.inference import MOST_ID_BYTES, Request, Response, infer
 from service.oip.parameters import MOST_PARAMETERS, MOST_TENSORS, Value, binary_size, wanted
-from service.oip.tensors import Tensor, from_binary, from_values, shape_of, to_binary
+from service.oip.tensors import (
+    LONG_VALUES,
+    Tensor,
+    from_binary,
+    from_values,
+    shape_of,
+    to_binary,
+)
 
 TRANSPORT = "grpc"
 _CONTENTS = {"BYTES": "bytes_contents", "UINT8": "uint_contents"}
@@ -52,7 +61,7 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
         self, request: messages.ModelReadyRequest, context: Context
     ) -> messages.ModelReadyResponse:
         """Whether it answers without being loaded first. Raises UnknownModel."""
-        ready = server.model_ready(self._plane, request.name, request.version or None)
+        ready = await server.model_ready(self._plane, request.name, request.version or None)
         return messages.ModelReadyResponse(ready=ready)
 
     async def ServerMetadata(  # noqa: N802
@@ -65,14 +74,14 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
         self, request: messages.ModelMetadataRequest, context: Context
     ) -> messages.ModelMetadataResponse:
         """What it takes and yields. Raises UnknownModel, NotReady."""
-        face = faces.find(self._plane, request.name, request.version or None)
+        face = await faces.find(self._plane, request.name, request.version or None)
         return _filled(faces.metadata(self._plane, face), messages.ModelMetadataResponse())
 
     async def ModelConfig(  # noqa: N802
         self, request: messages.ModelConfigRequest, context: Context
     ) -> messages.ModelConfigResponse:
         """Triton's model configuration. Raises UnknownModel, NotReady."""
-        face = faces.find(self._plane, request.name, request.version or None)
+        face = await faces.find(self._plane, request.name, request.version or None)
         content = {"config": faces.config(self._plane, face)}
         return _filled(content, messages.ModelConfigResponse())
 
@@ -89,7 +98,8 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
         self, request: messages.ModelInferRequest, context: Context
     ) -> messages.ModelInferResponse:
         """Answer one request. Raises ZooError."""
-        return _answer(await self._infer(request, end_of(context)))
+        last = end_of(context)
+        return await self._message(await self._infer(request, last), last)
 
     async def ModelStreamInfer(  # noqa: N802
         self, request_iterator: Requests[messages.ModelInferRequest], context: Context
@@ -101,7 +111,7 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
             request: messages.ModelInferRequest, patience: Patience
         ) -> messages.ModelStreamInferResponse:
             response = await self._infer(request, last, patience)
-            message = _answer(response)
+            message = await self._message(response, last)
             if response.final_response:
                 message.parameters["triton_final_response"].bool_param = True
             return messages.ModelStreamInferResponse(infer_response=message)
@@ -122,7 +132,9 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
     ) -> messages.RepositoryModelLoadResponse:
         """Load a model. Raises ManagementClosed and what loading it raises."""
         _check_repository(request.repository_name)
-        await server.load(self._plane, request.model_name, _values(request.parameters))
+        deadline = self._deadline(end_of(context))
+        given = _values(request.parameters)
+        await server.load(self._plane, request.model_name, given, deadline)
         return messages.RepositoryModelLoadResponse()
 
     async def RepositoryModelUnload(  # noqa: N802
@@ -130,14 +142,16 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
     ) -> messages.RepositoryModelUnloadResponse:
         """Unload a model. Raises ManagementClosed, UnknownModel."""
         _check_repository(request.repository_name)
-        await server.unload(self._plane, request.model_name, _values(request.parameters))
+        deadline = self._deadline(end_of(context))
+        given = _values(request.parameters)
+        await server.unload(self._plane, request.model_name, given, deadline)
         return messages.RepositoryModelUnloadResponse()
 
     async def _infer(
         self, message: messages.ModelInferRequest, last: float, patience: Patience | None = None
     ) -> Response:
         """``last`` is the call's own deadline; that of the settings may be sooner."""
-        deadline = min(last, perf_counter() + self._plane.settings.deadline_ms / 1e3)
+        deadline = self._deadline(last)
         try:
             request = _request(message)
         except ZooError as error:
@@ -146,6 +160,15 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
         return await infer(
             self._plane, request, transport=TRANSPORT, deadline=deadline, patience=patience
         )
+
+    def _deadline(self, last: float) -> float:
+        return min(last, perf_counter() + self._plane.settings.deadline_ms / 1e3)
+
+    async def _message(self, response: Response, last: float) -> messages.ModelInferResponse:
+        texts = (tensor.shape for tensor in response.outputs if tensor.datatype == "BYTES")
+        if sum(map(math.prod, texts)) > LONG_VALUES:
+            return await self._plane.aside.run(partial(_answer, response), last)
+        return _answer(response)
 
 
 def failure(

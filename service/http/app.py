@@ -158,8 +158,8 @@ class Routes:
         """GET /models/{name}: all about the version that answers, and which others there are."""
         name = request.path_params["name"]
         version = request.query_params.get("version")
-        versions = [_summary(model) for model in self._plane.catalogue.versions(name)]
-        model = self._plane.catalogue.model(name, version)
+        versions = [_summary(model) for model in await self._plane.versions(name)]
+        model = await self._plane.model(name, version)
         manifest = model.manifest.model_dump(mode="json")
         return json_reply({**_summary(model), "manifest": manifest, "versions": versions})
 

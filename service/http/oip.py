@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from time import perf_counter
 from typing import Any, cast
 
@@ -17,7 +18,15 @@ from service.errors import BadParameter, ZooError
 from service.http.body import ReceivedBody
 from service.http.cors import check_site
 from service.http.encoding import unpacked
-from service.http.oip_body import HEADER_LENGTH, members, parse, read, write
+from service.http.oip_body import (
+    HEADER_LENGTH,
+    is_long_to_read,
+    is_long_to_write,
+    members,
+    parse,
+    read,
+    write,
+)
 from service.http.parameters import timeout_s
 from service.http.problems import UNREAD
 from service.http.replies import json_reply, unless_gone
@@ -78,17 +87,17 @@ class OipRoutes:
 
     async def metadata(self, request: Request) -> Response:
         """GET /v2/models/{name}: what it takes and yields."""
-        return json_reply(faces.metadata(self._plane, self._face(request)))
+        return json_reply(faces.metadata(self._plane, await self._face(request)))
 
     async def model_ready(self, request: Request) -> Response:
         """GET /v2/models/{name}/ready: 200 where it answers without being loaded first."""
         name, version = _asked(request)
-        ready = server.model_ready(self._plane, name, version)
+        ready = await server.model_ready(self._plane, name, version)
         return json_reply({"name": name, "ready": ready}, 200 if ready else 503)
 
     async def config(self, request: Request) -> Response:
         """GET /v2/models/{name}/config: Triton's model configuration."""
-        return json_reply(faces.config(self._plane, self._face(request)))
+        return json_reply(faces.config(self._plane, await self._face(request)))
 
     async def statistics(self, request: Request) -> Response:
         """GET /v2/models/{name}/stats and /v2/models/stats: Triton's statistics."""
@@ -104,10 +113,15 @@ class OipRoutes:
         request.scope[UNREAD] = True
         handed_on = False
         try:
-            deadline = perf_counter() + timeout_s(request.headers, settings.deadline_ms)
+            deadline = self._deadline(request)
             async with self._body(request, settings.max_body_bytes, deadline) as body:
                 name, version = _asked(request)
-                asked = read(name, version, body, request.headers.get(HEADER_LENGTH))
+                length = request.headers.get(HEADER_LENGTH)
+                reading = partial(read, name, version, body, length)
+                if is_long_to_read(body, length):
+                    asked = await self._plane.aside.run(reading, deadline)
+                else:
+                    asked = reading()
                 handed_on = True
                 work = infer(self._plane, asked, transport=TRANSPORT, deadline=deadline)
                 answer = await unless_gone(work, request.receive)
@@ -117,15 +131,18 @@ class OipRoutes:
                 self._plane.refused(TRANSPORT, code)
             raise
         facts.update(code="ok", model=answer.model, inferences=answer.outputs[0].shape[0])
-        content, length = write(answer)
-        if length is None:
+        if is_long_to_write(answer):
+            content, size = await self._plane.aside.run(partial(write, answer), deadline)
+        else:
+            content, size = write(answer)
+        if size is None:
             return Response(content, media_type="application/json")
-        headers = {HEADER_LENGTH: str(length)}
+        headers = {HEADER_LENGTH: str(size)}
         return Response(content, headers=headers, media_type="application/octet-stream")
 
     async def index(self, request: Request) -> Response:
         """POST /v2/repository/index: every face of every version, and its state."""
-        given = await self._repository_request(request, "ready")
+        given = await self._repository_request(request, "ready", self._deadline(request))
         ready = given.get("ready", False)
         if not isinstance(ready, bool):
             raise BadParameter("ready must be a boolean")
@@ -133,30 +150,38 @@ class OipRoutes:
 
     async def load(self, request: Request) -> Response:
         """POST /v2/repository/models/{name}/load."""
-        given = await self._parameters(request)
-        await server.load(self._plane, request.path_params["name"], given)
+        deadline = self._deadline(request)
+        given = await self._parameters(request, deadline)
+        await server.load(self._plane, request.path_params["name"], given, deadline)
         return json_reply({})
 
     async def unload(self, request: Request) -> Response:
         """POST /v2/repository/models/{name}/unload."""
-        given = await self._parameters(request)
-        await server.unload(self._plane, request.path_params["name"], given)
+        deadline = self._deadline(request)
+        given = await self._parameters(request, deadline)
+        await server.unload(self._plane, request.path_params["name"], given, deadline)
         return json_reply({})
 
-    def _face(self, request: Request) -> faces.Face:
+    async def _face(self, request: Request) -> faces.Face:
         name, version = _asked(request)
-        return faces.find(self._plane, name, version)
+        return await faces.find(self._plane, name, version)
 
-    async def _repository_request(self, request: Request, member: str) -> dict[str, Any]:
+    def _deadline(self, request: Request) -> float:
+        """By ``time.perf_counter``. Raises BadParameter."""
+        return perf_counter() + timeout_s(request.headers, self._plane.settings.deadline_ms)
+
+    async def _repository_request(
+        self, request: Request, member: str, deadline: float
+    ) -> dict[str, Any]:
         """The members of a body that may be empty. Raises BadParameter, Forbidden."""
         request.scope[UNREAD] = True
         check_site(request.headers, self._plane.settings.cors_origins)
-        deadline = perf_counter() + self._plane.settings.deadline_ms / 1e3
         async with self._body(request, REPOSITORY_BODY_BYTES, deadline) as body:
             return dict(members(parse(body), (member,), "the request")) if body else {}
 
-    async def _parameters(self, request: Request) -> dict[str, Any]:
-        parameters = (await self._repository_request(request, "parameters")).get("parameters", {})
+    async def _parameters(self, request: Request, deadline: float) -> dict[str, Any]:
+        given = await self._repository_request(request, "parameters", deadline)
+        parameters = given.get("parameters", {})
         if not isinstance(parameters, dict):
             raise BadParameter("parameters must be a JSON object")
         return parameters

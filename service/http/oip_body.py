@@ -9,14 +9,23 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import Any, NoReturn, TypeVar, cast
 
 from service.errors import BadParameter
 from service.oip.inference import Request, Response
-from service.oip.parameters import MOST_TENSORS, Value, Wanted, binary_size, wanted
+from service.oip.parameters import (
+    MOST_PARAMETERS,
+    MOST_TENSORS,
+    Value,
+    Wanted,
+    binary_size,
+    wanted,
+)
 from service.oip.tensors import (
+    LONG_VALUES,
     MOST_VALUES,
     Tensor,
     from_binary,
@@ -27,7 +36,12 @@ from service.oip.tensors import (
 )
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
-"""Tensors that a request may name: more than any model has."""
+MOST_MEMBERS = 10_000
+"""Of all objects in a body together; no request that can be answered has a tenth of them."""
+_MOST_DIGITS = 19
+"""Of a whole number: 2^63 - 1."""
+_LONG_JSON, _LONG_TEXT = 1 << 14, 1 << 20
+"""Bytes of JSON: fewer are read at once, and of so many nobody need count the values."""
 _SHOWN = 64
 
 T = TypeVar("T")
@@ -39,7 +53,7 @@ def read(model: str, version: str | None, body: bytes, header_length: str | None
 
     A length of 0 says that there is no JSON: the body is the data of the only input.
     """
-    length = _length(header_length, len(body))
+    length = length_of(header_length, len(body))
     if length == 0 and header_length is not None:
         return Request(model, version, raw=body)
     given = members(
@@ -63,7 +77,7 @@ def read(model: str, version: str | None, body: bytes, header_length: str | None
 def write(response: Response) -> tuple[bytes, int | None]:
     """The body of an answer, and the length of its JSON where binary data follows."""
     parts: list[bytes] = []
-    outputs = []
+    texts: list[str] = []
     for tensor, binary in zip(response.outputs, response.binary, strict=True):
         output: dict[str, object] = {
             "name": tensor.name,
@@ -74,24 +88,52 @@ def write(response: Response) -> tuple[bytes, int | None]:
             parts.append(to_binary(tensor))
             output["parameters"] = {"binary_data_size": len(parts[-1])}
         else:
-            output["data"] = to_values(tensor)
-        outputs.append(output)
-    content: dict[str, object] = {
+            data = ",".join(_encode(piece)[1:-1] for piece in to_values(tensor))
+        texts.append(_encode(output) if binary else f'{_encode(output)[:-1]},"data":[{data}]}}')
+    head = {
         "model_name": response.model,
         "model_version": response.version,
         **({"id": response.id} if response.id else {}),
-        "outputs": outputs,
     }
-    text = _encode(content).encode()
+    text = f'{_encode(head)[:-1]},"outputs":[{",".join(texts)}]}}'.encode()
     return (b"".join((text, *parts)), len(text)) if parts else (text, None)
 
 
+def is_long_to_read(body: bytes, header_length: str | None) -> bool:
+    """Whether `read` takes more than some milliseconds. Raises BadParameter."""
+    length = length_of(header_length, len(body))
+    if length <= _LONG_JSON or length > _LONG_TEXT:
+        return length > _LONG_TEXT
+    return body.count(b",", 0, length) + body.count(b"[", 0, length) > LONG_VALUES
+
+
+def is_long_to_write(response: Response) -> bool:
+    """Whether `write` takes more than some milliseconds."""
+    return (
+        sum(
+            math.prod(tensor.shape)
+            for tensor, binary in zip(response.outputs, response.binary, strict=True)
+            if tensor.datatype == "BYTES" or not binary
+        )
+        > LONG_VALUES
+    )
+
+
 def parse(text: bytes) -> object:
-    """Read JSON, UTF-8, no larger than can be read in some 10 ms. Raises BadParameter."""
-    if text.count(b",") > MOST_VALUES:
-        raise BadParameter(f"the JSON has more than {MOST_VALUES} values: send tensors in binary")
+    """Read JSON, UTF-8. Raises BadParameter.
+
+    Python's lock is held while arrays and objects are read, whatever thread does it: so there may
+    not be more of them than some 100 ms are enough for.
+    """
+    for mark in b",", b"[":
+        if text.count(mark) > MOST_VALUES:
+            raise BadParameter(
+                f"the JSON has more than {MOST_VALUES} values: send tensors in binary"
+            )
+    if text.count(b":") > MOST_MEMBERS:
+        raise BadParameter(f"the JSON has more than {MOST_MEMBERS} members")
     try:
-        return json.loads(text.decode(), parse_constant=_refuse)
+        return _decode(text.decode())
     except (ValueError, RecursionError) as error:
         raise BadParameter(f"the body is no JSON: {str(error)[:_SHOWN]}") from None
 
@@ -127,7 +169,8 @@ class _Binary:
             raise BadParameter(f"{len(self._data)} bytes of the body belong to no input")
 
 
-def _length(text: str | None, most: int) -> int:
+def length_of(text: str | None, most: int) -> int:
+    """Bytes of the JSON, by the header's text; ``most``: of the body. Raises BadParameter."""
     if text is None:
         return most
     if not (text.isascii() and text.isdigit() and len(text) <= 12 and int(text) <= most):
@@ -185,6 +228,8 @@ def _parameters(given: Mapping[str, Any]) -> dict[str, Value]:
     parameters = given.get("parameters", {})
     if not isinstance(parameters, dict):
         raise BadParameter("parameters must be a JSON object")
+    if len(parameters) > MOST_PARAMETERS:
+        raise BadParameter(f"there are {len(parameters)} parameters, more than {MOST_PARAMETERS}")
     for name, value in parameters.items():
         if not isinstance(value, bool | int | float | str):
             raise BadParameter(
@@ -228,3 +273,18 @@ def _list(given: Mapping[str, Any], name: str) -> list[Any] | None:
 
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no number")
+
+
+def _whole(digits: str) -> int:
+    """Python's own takes the square of their number; and this lets other threads have a turn."""
+    if len(digits.removeprefix("-")) > _MOST_DIGITS:
+        raise ValueError(f"a whole number has more than {_MOST_DIGITS} digits")
+    return int(digits)
+
+
+def _fraction(digits: str) -> float:
+    """As above."""
+    return float(digits)
+
+
+_decode = json.JSONDecoder(parse_int=_whole, parse_float=_fraction, parse_constant=_refuse).decode

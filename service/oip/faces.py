@@ -62,11 +62,11 @@ def base(name: str) -> str:
     return name.removesuffix(SUFFIX)
 
 
-def find(plane: DataPlane, name: str, version: str | None) -> Face:
+async def find(plane: DataPlane, name: str, version: str | None) -> Face:
     """The version that answers, loaded or not. Raises UnknownModel, or NotReady if refused."""
     if version is not None and len(version) > MOST_NAME:
         raise UnknownModel(f"a version has at most {MOST_NAME} characters")
-    model = plane.catalogue.model(base(name), version)
+    model = await plane.model(base(name), version)
     if not name.endswith(SUFFIX):
         return _of_pictures(name, model)
     if isinstance(model, Ensemble):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from time import perf_counter
 from typing import cast
 
@@ -17,7 +18,7 @@ from service.errors import BadParameter, ZooError
 from service.oip import faces
 from service.oip.faces import Face
 from service.oip.parameters import Options, Value, Wanted, options
-from service.oip.tensors import Elements, Tensor, from_binary
+from service.oip.tensors import LONG_VALUES, Elements, Tensor, from_binary
 from service.query import Query
 from service.repository import Label
 
@@ -78,7 +79,7 @@ async def infer(
     and all that `DataPlane.classify` and `DataPlane.infer` raise.
     """
     try:
-        work = _understood(plane, request, deadline)
+        work = await _understood(plane, request, deadline)
     except ZooError as error:
         plane.refused(transport, error.code)
         raise
@@ -89,10 +90,14 @@ async def infer(
         inferred = await plane.infer(
             crops, query, transport=transport, deadline=work.deadline, patience=patience
         )
-        version, outputs = inferred.version, _of_crops(inferred, work.outputs)
+        version, writing = inferred.version, partial(_of_crops, inferred, work.outputs)
     else:
         answers = await _classified(plane, work, query, transport, patience)
-        version, outputs = answers[0].version, _of_pictures(answers, work)
+        version, writing = answers[0].version, partial(_of_pictures, answers, work)
+    if _values(work) > LONG_VALUES:
+        outputs = await plane.aside.run(writing, work.deadline)
+    else:
+        outputs = writing()
     binary = [work.options.binary if each.binary is None else each.binary for each in work.outputs]
     return Response(
         request.model, version, request.id, outputs, binary, work.options.final_response
@@ -116,10 +121,19 @@ async def _classified(
     return cast("list[Classification]", answers)
 
 
-def _understood(plane: DataPlane, request: Request, deadline: float) -> _Work:
+def _values(work: _Work) -> int:
+    """How many values of the answer are made one by one."""
+    rows = work.tensor.shape[0]
+    return rows * sum(
+        each.classification or (0 if work.face.crops else work.options.top_k)
+        for each in work.outputs
+    )
+
+
+async def _understood(plane: DataPlane, request: Request, deadline: float) -> _Work:
     if len(request.id.encode()) > MOST_ID_BYTES:
         raise BadParameter(f"id has more than {MOST_ID_BYTES} bytes")
-    face = faces.find(plane, request.model, request.version)
+    face = await faces.find(plane, request.model, request.version)
     asked = options(request.parameters, crops=face.crops)
     outputs = request.outputs or [Wanted(spec.name) for spec in face.outputs]
     _check_outputs(face, outputs)

@@ -28,10 +28,10 @@ def metadata() -> dict[str, Any]:
     return {"name": NAME, "version": __version__, "extensions": list(EXTENSIONS)}
 
 
-def model_ready(plane: DataPlane, name: str, version: str | None) -> bool:
+async def model_ready(plane: DataPlane, name: str, version: str | None) -> bool:
     """Whether it answers without being loaded first. Raises UnknownModel."""
     try:
-        return faces.find(plane, name, version).model.ready
+        return (await faces.find(plane, name, version)).model.ready
     except NotReady:  # it was refused
         return False
 
@@ -47,10 +47,10 @@ async def model_statistics(
     if name is None:
         chosen = plane.catalogue.models()
     else:
-        versions = plane.catalogue.versions(faces.base(name))
+        versions = await plane.versions(faces.base(name))
         chosen = [model for model in versions if version in (None, model.version)]
         if not chosen or name.endswith(faces.SUFFIX):
-            faces.find(plane, name, version)
+            await faces.find(plane, name, version)
 
     def read() -> list[dict[str, Any]]:
         return [
@@ -70,7 +70,9 @@ def index(plane: DataPlane, *, ready_only: bool) -> list[dict[str, str]]:
     ]
 
 
-async def load(plane: DataPlane, name: str, parameters: Mapping[str, object]) -> None:
+async def load(
+    plane: DataPlane, name: str, parameters: Mapping[str, object], deadline: float
+) -> None:
     """Load a model, by either face; the parameter `versions` is a policy, as in ZOO_VERSIONS.
 
     Raises BadParameter, and what `DataPlane.load` raises.
@@ -84,10 +86,12 @@ async def load(plane: DataPlane, name: str, parameters: Mapping[str, object]) ->
     versions = parameters.get("versions")
     if not isinstance(versions, str | None):
         raise BadParameter("the parameter 'versions' must be text: all, latest, latest:2 or 1,3")
-    await plane.load(faces.base(name), versions)
+    await plane.load(faces.base(name), versions, deadline)
 
 
-async def unload(plane: DataPlane, name: str, parameters: Mapping[str, object]) -> None:
+async def unload(
+    plane: DataPlane, name: str, parameters: Mapping[str, object], deadline: float
+) -> None:
     """Unload a model, by either face: both go. Raises BadParameter and as `DataPlane.unload`."""
     for key, value in parameters.items():
         if key != "unload_dependents" or value is not False:
@@ -95,7 +99,7 @@ async def unload(plane: DataPlane, name: str, parameters: Mapping[str, object]) 
                 f"the parameter {key[:64]!r} is not allowed: only 'unload_dependents': false, as "
                 "the networks of an ensemble are models of their own"
             )
-    await plane.unload(faces.base(name))
+    await plane.unload(faces.base(name), deadline)
 
 
 def _statistics(name: str, version: str, of: Statistics) -> dict[str, Any]:

@@ -20,6 +20,9 @@ DATATYPES: dict[str, npt.DTypeLike] = {"UINT8": "u1", "INT64": "<i8", "FP32": "<
 """The datatypes of fixed size that some input or output here has; BYTES comes to them."""
 MOST_VALUES = 1_000_000
 """Values that are not in binary, in one request: to read more would hold up everybody else."""
+LONG_VALUES = 4096
+"""So many values are read or written one by one in a few milliseconds; for more, see
+`service.aside`."""
 MOST_ELEMENTS = 4096
 """Of BYTES in one tensor: as many pictures as ZOO_MAX_PICTURES may allow."""
 MOST_DIMENSIONS = 8
@@ -116,12 +119,15 @@ def to_binary(tensor: Tensor) -> bytes:
     return tensor.data.astype(_dtype(tensor.name, tensor.datatype), copy=False).tobytes()
 
 
-def to_values(tensor: Tensor) -> list[Any]:
-    """Flat numbers, or the text of BYTES, which outputs hold."""
-    if not isinstance(tensor.data, np.ndarray):
-        return [bytes(element).decode() for element in tensor.data]
-    values: list[Any] = tensor.data.ravel().tolist()
-    return values
+def to_values(tensor: Tensor) -> Iterator[list[Any]]:
+    """Flat numbers, or the text of BYTES, which outputs hold, in pieces of `LONG_VALUES`."""
+    flat = tensor.data.ravel() if isinstance(tensor.data, np.ndarray) else tensor.data
+    for start in range(0, len(flat), LONG_VALUES):
+        piece = flat[start : start + LONG_VALUES]
+        if isinstance(piece, np.ndarray):
+            yield piece.tolist()
+        else:
+            yield [bytes(element).decode() for element in piece]
 
 
 def _elements(name: str, data: memoryview, count: int) -> Iterator[memoryview]:

@@ -136,7 +136,7 @@ def hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("hidden")
 def test_without_the_package_the_next_provider_computes(caplog: pytest.LogCaptureFixture) -> None:
-    providers._warn_once.cache_clear()
+    providers._warned.clear()
     assert providers.choose(("openvino", "cpu")) == ["cpu"]
     assert len(caplog.records) == 1
     assert "the extra `openvino`); falling back to cpu" in caplog.text

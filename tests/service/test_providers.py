@@ -33,11 +33,11 @@ WISH = Wish("0" * 64, (28, 28, 1), "fp32", (1, 2))
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
     """Each test tries and warns anew."""
-    for cached in (providers._failure, providers._warn_once):
-        cached.cache_clear()
+    providers._failure.cache_clear()
+    providers._warned.clear()
     yield
-    for cached in (providers._failure, providers._warn_once):
-        cached.cache_clear()
+    providers._failure.cache_clear()
+    providers._warned.clear()
 
 
 @pytest.fixture
@@ -59,6 +59,9 @@ def test_what_this_onnxruntime_lacks_is_logged_once(caplog: pytest.LogCaptureFix
     words = "execution provider tensorrt is not in this onnxruntime (it has "
     assert words in caplog.text
     assert "falling back to cpu" in caplog.text
+    # another model names it too, with others
+    assert providers.choose(("cuda", "tensorrt")) == ["cpu"]
+    assert [record.getMessage().count("tensorrt") for record in caplog.records] == [1, 0]
 
 
 def test_several_missing_providers_are_one_line(caplog: pytest.LogCaptureFixture) -> None:

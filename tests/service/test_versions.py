@@ -253,6 +253,25 @@ async def test_the_default_model_goes_on_from_memory(
         await until_answers(plane, 2, "default")
 
 
+async def test_the_default_model_that_comes_back_is_not_loaded_again(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """There is memory for one: it would be loaded beside itself."""
+    async with started(folder, model_memory_mb=2, load="used") as plane:
+        answers = plane.catalogue.model("default")
+        loads = metrics.MODEL_LOADS.labels("default", "ok")._value
+        before = loads.get()
+        away = (folder / "default").rename(folder.parent / "away")
+        await until(lambda: "goes on from memory" in caplog.text)
+        away.rename(folder / "default")
+        await looks(plane)
+        assert not plane.catalogue.unfinished()
+        assert plane.catalogue.model("default") is answers
+        assert await version(plane, "default") == 1
+        assert loads.get() == before
+        assert index(plane, "default") == {"1": ("READY", "")}
+
+
 async def test_a_repository_that_cannot_be_read_changes_nothing(folder: Path) -> None:
     async with started(folder) as plane:
         away = folder.with_name("away")
