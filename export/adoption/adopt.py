@@ -21,7 +21,7 @@ from export.labels import Label
 from export.parity import Exported, Parity
 from export.presets import Preprocessing
 from export.publish import destination, publish, workshop
-from service.manifest import FILE_NAME, Input, Manifest, ProtocolName, Resize
+from service.manifest import FILE_NAME, TAKEN_NAME, Input, Manifest, ProtocolName, Resize
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _IMAGENET = 1000
@@ -66,6 +66,8 @@ def adopt(
     classifier that can be served, ProofFailed when the result does not compute what it did, and
     every other ExportError.
     """
+    if wanted.name == TAKEN_NAME:
+        raise ExportError(f"name {wanted.name!r} is no model's: a route of the service has it")
     if not _NAME.fullmatch(wanted.name):
         raise ExportError(
             f"name {wanted.name!r} is no model's: up to 64 of a-z, 0-9, _ and -, "

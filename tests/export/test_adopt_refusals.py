@@ -161,6 +161,7 @@ def test_opsets_that_are_too_old(opset: int, export: Command, tmp_path: Path) ->
     ("arguments", "reason"),
     [
         (["--name", "../up"], "name '../up' is no model's"),
+        (["--name", "stats"], "name 'stats' is no model's"),
         (["--name", "Upper"], "name 'Upper' is no model's"),
         (["--name", "a" * 65], "is no model's"),
         (["--version", "0"], "version '0' is no whole number"),

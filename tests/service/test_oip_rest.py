@@ -165,8 +165,8 @@ def test_classes_of_crops_come_as_text(server: Server) -> None:
             assert float(row[0].split(":")[0]) == pytest.approx(values[best[0]], abs=1e-5)
 
 
-def test_the_specification_s_example_holds(server: Server) -> None:
-    """The shape of the request and of the answer in inference_rest.md, for one of our models."""
+def test_an_answer_has_the_members_that_the_specification_names(server: Server) -> None:
+    """The specification's own requests, which name other tensors: test_oip_specification.py."""
     given = {"name": "pixels", "shape": [2, 32, 32, 1], "datatype": "UINT8", "data": [1, 2] * 1024}
     body = {"id": "42", "inputs": [given], "outputs": [{"name": "logits"}]}
     reply = post(server, "lenet5.tensor", body)
