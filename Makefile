@@ -14,6 +14,8 @@ SERVE_ENV := .venv
 TEST_ENV := .venv-test
 CLIENTS_ENV := .venv-clients
 TOOLS := .tools
+# many tests wait for a server's start, so two processes of them are faster than one
+TEST_PROCESSES ?= 2
 PIP := -m pip --disable-pip-version-check --no-input
 # each server has a BentoML home of its own: BentoML empties its metrics folder at start
 export BENTOML_DO_NOT_TRACK ?= True
@@ -26,7 +28,7 @@ serve: $(SERVE_ENV)/.installed
 		$(SERVE_ENV)/bin/bentoml serve service.app:ZooService --host $(HOST) --port $(PORT)
 
 test: lint $(CLIENTS_ENV)/.installed $(TOOLS)/.installed
-	$(TEST_ENV)/bin/python -m pytest
+	$(TEST_ENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 	$(MAKE) --no-print-directory clients
 
 # tritonclient and the KServe SDK have the same protocol package: no process can hold both

@@ -10,6 +10,10 @@ import pytest
 
 from tests.server import Server, serving
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # PyTorch's threads wait by spinning: two processes of them take the cores from each other
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 REPOSITORY = Path(__file__).resolve().parent.parent
 # they run in an environment of their own: make clients
 collect_ignore = [] if "ZOO_TEST_PYTHON" in os.environ else ["clients"]

@@ -21,6 +21,8 @@ from loadtests.gpu import device, http, networks, report
 from loadtests.gpu.report import Figures, Row, figures
 from loadtests.gpu.utilisation import Utilisation, mean_of
 from service.manifest import Manifest
+from tests.export.conftest import Command
+from tests.export.conftest import export as export
 from tests.server import ROOT
 
 LENET5 = ROOT / "models" / "lenet5" / "1"
@@ -124,8 +126,17 @@ def test_what_cannot_be_built_has_a_reason(monkeypatch: pytest.MonkeyPatch, tmp_
 
 
 def test_the_whole_run_on_a_cpu_in_the_gpus_place(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    export: Command,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
+    def built(*arguments: str) -> subprocess.CompletedProcess[str]:
+        """By the same command in this process, which has imported PyTorch."""
+        done = export(*arguments)
+        return subprocess.CompletedProcess(arguments, done.code, done.out, done.err)
+
+    monkeypatch.setattr(networks, "_export", built)
     monkeypatch.setattr(gpu, "missing", lambda name: "is not here" if name == "tensorrt" else None)
     monkeypatch.setattr(gpu, "WEIGHTS", {"lenet5": None})
     monkeypatch.setattr(networks, "WEIGHTS", {"lenet5": None})
@@ -145,7 +156,7 @@ def test_the_whole_run_on_a_cpu_in_the_gpus_place(
     monkeypatch.setattr(sys, "argv", ["gpu", "--seconds", "0.4", "--output", str(tmp_path)])
     assert gpu.main() == 0
     file = tmp_path / "gpu-unknown.csv"
-    assert f"written: {file}" in capsys.readouterr().out.replace("\n", "")
+    assert f"written: {file}" in capfd.readouterr().out.replace("\n", "")
     with file.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     measured = [row for row in rows if row["rate"]]

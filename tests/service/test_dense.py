@@ -15,7 +15,7 @@ import torchvision.transforms.v2.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from export import registry, weights
+from export import build, registry, weights
 from export.registry import Spec
 from tests import references
 from tests.photographs import CHELSEA, FLOWER
@@ -138,8 +138,21 @@ def small(tmp_path: Path) -> dict[Path, Image.Image]:
     return pictures
 
 
+@contextmanager
+def made(name: str, folder: Path) -> Iterator[tuple[Server, Spec, nn.Module]]:
+    """As `served`, without the command line, which starts PyTorch anew and proves it on more."""
+    spec = registry.get(name)
+    loaded = weights.load(spec, weights.RANDOM, SEED)
+    version = folder / "m" / name / "1"
+    version.mkdir(parents=True)
+    network = build.make(spec, loaded, version, work=1)
+    (version / "manifest.json").write_text(network.manifest.model_dump_json())
+    with serving(folder, zoo_models=folder / "m", zoo_default_model=name) as server:
+        yield server, spec, loaded.network
+
+
 def test_resnet18(tmp_path: Path, small: dict[Path, Image.Image]) -> None:
-    with served("resnet18", tmp_path) as running:
+    with made("resnet18", tmp_path) as running:
         server, _, network = running
         assert server.classify(CHELSEA).json()["weights"] == "random"
         check(running, small, resnet(network), ["dense"])
