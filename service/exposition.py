@@ -31,6 +31,7 @@ _OF_VERSIONS = frozenset(
     f"zoo_model_{name}"
     for name in ("ready", "refused", "info", "fallback", "nodes", "max_batch", "bytes")
 )
+_IN_EVERY_WORKER = frozenset({"zoo_ready", "zoo_model_ready"})
 
 
 def exposition() -> bytes:
@@ -48,13 +49,22 @@ def exposition() -> bytes:
 
 
 class _OfToday:
-    """What is collected, without the versions that are gone: its files forget nothing."""
+    """What is collected, without the versions that are gone: its files forget nothing.
+
+    What is 1 where it holds in every worker was added up: a worker that has not said anything
+    yet, or is dead, is one in which it does not hold.
+    """
 
     def __init__(self, collected: Collector) -> None:
         self._collected = collected
 
     def collect(self) -> Iterator[Metric]:
         for metric in self._collected.collect():
+            if metric.name in _IN_EVERY_WORKER:
+                metric.samples = [
+                    sample._replace(value=float(sample.value >= metering.workers_wanted))
+                    for sample in metric.samples
+                ]
             if metric.name in _OF_VERSIONS:
                 metric.samples = [
                     sample

@@ -20,11 +20,15 @@ logger = logging.getLogger("zoo.metrics")
 
 known: set[tuple[str, str]] = set()
 """Models and versions that there are; those that have been shall not be labels for ever."""
+workers_wanted = 1
+"""Processes that are to serve: what holds in every worker holds in so many."""
 _info: dict[tuple[str, str], tuple[str, str]] = {}
 
 
 def begin(settings: Settings) -> None:
     """A worker starts: its place, its limits, what it is made of."""
+    global workers_wanted
+    workers_wanted = settings.workers
     metrics.WORKER_STARTS.labels(str(workers.place())).inc()
     metrics.ADMITTED_LIMIT_CROPS.set(settings.queue_crops)
     metrics.BODY_LIMIT_BYTES.set(settings.max_bodies_bytes)

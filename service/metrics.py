@@ -146,14 +146,14 @@ READY = Gauge(
     "zoo_ready",
     "1 when the default model answers in every worker, as /readyz says, else 0. Worry about 0 "
     "for longer than a start takes.",
-    multiprocess_mode="livemin",
+    multiprocess_mode="livesum",
 )
 MODEL_READY = Gauge(
     "zoo_model_ready",
     "1 when this version is loaded and warmed up in every worker, else 0: it was refused, or some "
     "worker loads it on its first use.",
     ["model", "version"],
-    multiprocess_mode="livemin",
+    multiprocess_mode="livesum",
 )
 MODEL_REFUSED = Gauge(
     "zoo_model_refused",
