@@ -68,7 +68,7 @@ $(SERVE_ENV)/.installed: pyproject.toml
 
 $(TEST_ENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(TEST_ENV)
-	$(TEST_ENV)/bin/python $(PIP) install --quiet --editable '.[cpu,openvino,fast,export,load,dev]'
+	$(TEST_ENV)/bin/python $(PIP) install --quiet --editable '.[cpu,openvino,fast,tracing,export,load,dev]'
 	touch $@
 
 $(CLIENTS_ENV)/.installed: tests/clients/requirements.txt

@@ -7,6 +7,7 @@ off, because ours say the same with bounded labels.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import sys
 from typing import TYPE_CHECKING, Any, cast
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import bentoml
 import uvicorn.config
 
-from service import logs, ports, settings, tls
+from service import logs, ports, settings, tls, tracing
 from service.engine import probe
 from service.supervision import supervisor
 
@@ -29,6 +30,7 @@ try:
     _settings = settings.load()
     probe.demand(_settings)
     ports.demand(_settings)
+    tracing.demand()
 except settings.InvalidSettingsError as invalid:
     sys.exit(f"bad setting {invalid}")
 
@@ -64,6 +66,7 @@ class _Worker:
         from service.supervision.life import Life
 
         logs.configure(_settings)
+        tracing.start()
         return_large_blocks()
         for name in settings.unknown_variables():
             logging.getLogger("zoo").warning("%s is not a setting of this service", name)
@@ -93,6 +96,7 @@ class _Worker:
     async def stop(self) -> None:
         await self.life.closed()
         await self.plane.stop()
+        await asyncio.to_thread(tracing.stop)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.app(scope, receive, send)

@@ -214,13 +214,13 @@ class DataPlane:
         network's, or for an ensemble, whose networks take crops of their own; otherwise as
         `classify`, and Internal when the device failed.
         """
-        with self._tally(query, transport) as tally:
+        with self._tally(query, transport, "infer") as tally:
             work = partial(self._inference, crops, query, tally, deadline)
             return await _patiently(work, patience)
 
-    def _tally(self, query: Query, transport: str) -> Tally:
+    def _tally(self, query: Query, transport: str, use_case: str = "classify") -> Tally:
         name = query.model or self.settings.default_model
-        return Tally(name if name in self.catalogue else metrics.UNKNOWN, transport)
+        return Tally(name if name in self.catalogue else metrics.UNKNOWN, transport, use_case)
 
     async def _answers(
         self,
@@ -257,6 +257,7 @@ class DataPlane:
                     exif=query.exif,
                     labels=model.labels,
                     top_k=query.top_k,
+                    trace=tally.trace,
                 )
                 request = _Request(model, protocol, rules, tally)
                 return await _all(self._classify(picture, request) for picture in pictures)
@@ -303,7 +304,9 @@ class DataPlane:
         left = deadline - perf_counter()
         with suppress(Superseded), self.admission.acquire(len(crops), left) as permit:
             async with self.catalogue.use(network, deadline, permit):
-                answer = await network.model.batchers["model"].infer(crops, permit, deadline)
+                watch = None if tally.trace is None else tally.trace.crops(network.name)
+                batcher = network.model.batchers["model"]
+                answer = await batcher.infer(crops, permit, deadline, watch)
                 if not np.isfinite(answer.outputs.probabilities).all():
                     raise Internal("the network gave no finite probabilities for these crops")
                 tally.computed(len(crops), 0.0, answer.queue_s, answer.inference_s, 0.0)

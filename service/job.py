@@ -12,20 +12,23 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from time import perf_counter
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from service import metrics
 from service.answers import Prediction, top_predictions
 from service.engine.admission import Permit
-from service.engine.batcher import Answer, Batcher, Request
-from service.engine.pool import Pool, settle
+from service.engine.batcher import Answer, Batcher, Request, Watch
+from service.engine.pool import Pool, failure, settle
 from service.ensemble import Part, weighted_mean
 from service.errors import DeadlineExceeded, Internal, ZooError
 from service.pictures import Exif, decode_scaled
 from service.preprocessing import Crops, Mode, decoded_side
 from service.repository import Label
+
+if TYPE_CHECKING:
+    from service.stages import UseCase
 
 
 class Rules(NamedTuple):
@@ -40,6 +43,7 @@ class Rules(NamedTuple):
     exif: Exif
     labels: Sequence[Label]
     top_k: int
+    trace: UseCase | None = None
 
 
 class Result(NamedTuple):
@@ -65,6 +69,8 @@ class Job:
         self._requests: list[tuple[Batcher, Request]] = []
         self._answers: list[Answer | None] = []
         self._missing = 0
+        self._begun = self._decoded = self._cut = 0.0
+        self._watches: list[Watch] = []
 
     async def result(self) -> Result:
         """Do it. When the caller is cancelled, what has not begun never is.
@@ -82,6 +88,23 @@ class Job:
         finally:
             timer.cancel()
             self._drop("cancelled")
+            if self._rules.trace is not None:
+                self._tell(self._rules.trace, failure(self._future))
+
+    def _tell(self, trace: UseCase, error: BaseException | None) -> None:
+        """Make the spans of the stages; the one in which it ended has the error."""
+        now = perf_counter()
+        ends = (self._submitted, self._begun, self._decoded, self._cut)
+        for name, start, end in zip(
+            ("queue", "decode", "preprocess"), ends, ends[1:], strict=False
+        ):
+            lost = error if start and not end else None
+            if start:
+                trace.stage(name, start, end or now, error=lost)
+        with self._lock:
+            watches = list(self._watches)
+        for watch in watches:
+            watch.done(error)
 
     def _expire(self) -> None:
         settle(self._future, None, _expired(in_queue=bool(self._requests)))
@@ -123,7 +146,7 @@ class Job:
     def _crops(self, picture: bytes | memoryview) -> list[list[Crops]]:
         """For each part its protocol's groups."""
         rules = self._rules
-        begun = perf_counter()
+        begun = self._begun = perf_counter()
         if begun >= rules.deadline:
             raise _expired(in_queue=False)
         at_least = None
@@ -131,14 +154,15 @@ class Job:
             sides = (part.protocol.side(part.network.manifest) for part in rules.parts)
             at_least = decoded_side(max(sides))
         image = decode_scaled(picture, at_least, max_pixels=rules.max_pixels, exif=rules.exif)
-        decoded = perf_counter()
+        decoded = self._decoded = perf_counter()
         groups = [
             part.protocol.crops(image, part.network.manifest, rules.preprocessing)
             for part in rules.parts
         ]
+        cut = self._cut = perf_counter()
         self._stages = {
             "decode": decoded - begun,
-            "preprocess": perf_counter() - decoded,
+            "preprocess": cut - decoded,
             "queue": begun - self._submitted,
         }
         return groups
@@ -153,11 +177,16 @@ class Job:
             batcher = part.network.model.batchers[part.protocol.graph]
             for group in own:
                 done = partial(self._answered, next(indices))
+                trace, watch = self._rules.trace, None
+                if trace is not None:
+                    watch = trace.crops(part.network.name)
                 with self._lock:
                     if self._over:
                         return
+                    if watch is not None:
+                        self._watches.append(watch)
                     permit, deadline = self._rules.permit, self._rules.deadline
-                    request = batcher.submit(group, permit, deadline, done, own=True)
+                    request = batcher.submit(group, permit, deadline, done, own=True, watch=watch)
                     self._requests.append((batcher, request))
 
     def _answered(self, index: int, answer: Answer | ZooError) -> None:

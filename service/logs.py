@@ -21,6 +21,11 @@ class ConsoleFormatter(logging.Formatter):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S%z")
 
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802
+        if not record.message.isprintable():
+            record.message = record.message.encode("unicode_escape").decode()
+        return super().formatMessage(record)
+
     def format(self, record: logging.LogRecord) -> str:
         extra = "".join(
             f" {key}={_shown(value)}"

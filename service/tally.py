@@ -8,7 +8,7 @@ from operator import add
 from time import perf_counter
 from types import TracebackType
 
-from service import metrics, statistics
+from service import metrics, statistics, tracing
 from service.errors import Internal, ZooError
 from service.statistics import Spent
 
@@ -16,18 +16,21 @@ from service.statistics import Spent
 class Tally:
     """``with`` this around the work on a request, which tells it what it learns."""
 
-    def __init__(self, name: str, transport: str) -> None:
+    def __init__(self, name: str, transport: str, use_case: str = "classify") -> None:
         """``name``: the model that was asked for, or `metrics.UNKNOWN`."""
         self.started = perf_counter()
         self._name, self._transport = name, transport
+        self._version = metrics.UNKNOWN
         self._protocol = metrics.UNKNOWN
         self._record: statistics.Record | None = None
         self._code = "ok"
         self._inferences = 0
         self._spent = Spent()
+        self.trace = tracing.use_case(use_case, self.started)
 
     def chosen(self, version: str, protocol: str) -> None:
         """Which version answers, and by which protocol."""
+        self._version = version
         self._record = statistics.record(self._name, version)
         self._protocol = protocol
 
@@ -56,6 +59,8 @@ class Tally:
         if error is not None:
             self._code = _code(error)
         metrics.REQUESTS.labels(self._name, self._protocol, self._transport, self._code).inc()
+        if self.trace is not None:
+            self.trace.end(error, self._code, self._attributes())
         if self._record is None:
             return
         seconds = perf_counter() - self.started
@@ -64,6 +69,14 @@ class Tally:
             self._record.succeeded(self._inferences, seconds, self._spent)
         else:
             self._record.failed(seconds)
+
+    def _attributes(self) -> dict[str, str | int]:
+        return {
+            "zoo.model.name": self._name,
+            "zoo.model.version": self._version,
+            "zoo.protocol": self._protocol,
+            "zoo.inferences": self._inferences,
+        }
 
 
 def _code(error: BaseException) -> str:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 
 HEADER = "traceparent"
+STATE = "tracestate"
 
 _TRACEPARENT = re.compile(
     r"(?!ff)(?P<version>[0-9a-f]{2})-(?P<trace>(?!0{32})[0-9a-f]{32})-(?!0{16})[0-9a-f]{16}"

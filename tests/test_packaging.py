@@ -29,7 +29,7 @@ def test_the_bento_asks_for_what_the_project_asks_for() -> None:
 
 def test_the_extras() -> None:
     extras = PROJECT["optional-dependencies"]
-    assert set(extras) == {"cpu", "gpu", "openvino", "fast", "export", "load", "dev"}
+    assert set(extras) == {"cpu", "gpu", "openvino", "fast", "tracing", "export", "load", "dev"}
     runtimes = [[r for r in extras[e] if re.match("onnxruntime(-gpu)?>", r)] for e in extras]
     assert sorted(map(len, runtimes))[-3:] == [0, 1, 1]  # never both in one extra
     for requirements in [PROJECT["dependencies"], *extras.values()]:

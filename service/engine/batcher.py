@@ -22,7 +22,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from service.engine.admission import Permit
-from service.engine.pool import Pool, settle
+from service.engine.pool import Pool, failure, settle
 from service.engine.session import Outputs
 from service.errors import DeadlineExceeded, Internal, NotReady, ZooError
 from service.preprocessing import Crops
@@ -49,6 +49,18 @@ class BatchObserver(Protocol):
         """A batch failed; its parts, of this many requests, are run one by one."""
 
 
+class Watch(Protocol):
+    """Is told what becomes of one request's crops, from any thread; see `service.stages`."""
+
+    def batch(
+        self, all_of_it: Sequence[Watch], crops: int, start: float, end: float, failed: bool
+    ) -> None:
+        """A batch was run that holds crops of this request, and of ``all_of_it``."""
+
+    def done(self, error: BaseException | None = None) -> None:
+        """They are computed, or given up."""
+
+
 class Answer(NamedTuple):
     """What one request gets back."""
 
@@ -68,13 +80,16 @@ class Request:
 
     __slots__ = (
         *("crops", "deadline", "done", "enqueued", "left"),
-        *("over", "results", "started", "taken"),
+        *("over", "results", "started", "taken", "watch"),
     )
 
-    def __init__(self, crops: Crops, deadline: float, done: Done) -> None:
+    def __init__(
+        self, crops: Crops, deadline: float, done: Done, watch: Watch | None = None
+    ) -> None:
         self.crops = crops
         self.deadline = deadline
         self.done = done
+        self.watch = watch
         self.results: list[Outputs | None] = [None] * len(crops)
         self.taken = 0
         self.left = len(crops)
@@ -115,7 +130,9 @@ class Batcher:
         self._closed = False
         self._drained: Callable[[], object] = _nothing
 
-    async def infer(self, crops: Crops, permit: Permit, deadline: float) -> Answer:
+    async def infer(
+        self, crops: Crops, permit: Permit, deadline: float, watch: Watch | None = None
+    ) -> Answer:
         """Compute uint8 [N, height, width, channels], N >= 1, before ``deadline``.
 
         ``deadline`` is in seconds of ``time.perf_counter``. When the caller is cancelled, what
@@ -134,16 +151,25 @@ class Batcher:
             settle(future, None, _expired())
             self.drop(request, "expired")
 
-        request = self.submit(crops, permit, deadline, done)
+        request = self.submit(crops, permit, deadline, done, watch=watch)
         timer = loop.call_later(max(0.0, deadline - perf_counter()), expire)
         try:
             return await future
         finally:
             timer.cancel()
             self.drop(request, "cancelled")
+            if watch is not None:
+                watch.done(failure(future))
 
     def submit(
-        self, crops: Crops, permit: Permit, deadline: float, done: Done, *, own: bool = False
+        self,
+        crops: Crops,
+        permit: Permit,
+        deadline: float,
+        done: Done,
+        *,
+        own: bool = False,
+        watch: Watch | None = None,
     ) -> Request:
         """Enqueue what `infer` computes; ``done`` gets the answer.
 
@@ -152,7 +178,7 @@ class Batcher:
         """
         if permit.crops < len(crops):
             raise ValueError(f"a permit for {permit.crops} crops cannot carry {len(crops)}")
-        request = Request(crops, deadline, done)
+        request = Request(crops, deadline, done, watch)
         with self._lock:
             if self._closed:
                 raise NotReady("the model is being unloaded")
@@ -267,9 +293,11 @@ class Batcher:
             outputs = self._run(whole)
         except Exception:
             logger.exception("a batch of %d requests failed", len(batch))
+            _tell(batch, crops, started, failed=True)
             self._retry(batch)
             return
         self._observer.ran(crops, joined - started, perf_counter() - joined)
+        _tell(batch, crops, started)
         offset = 0
         for part in batch:
             count = part.stop - part.start
@@ -309,6 +337,14 @@ class Batcher:
             return
         now = perf_counter()
         request.done(Answer(whole, request.started - request.enqueued, now - request.started))
+
+
+def _tell(batch: Sequence[_Slice], crops: int, started: float, *, failed: bool = False) -> None:
+    """Let those know of a batch that watch their requests."""
+    watching = [part.request.watch for part in batch if part.request.watch is not None]
+    if watching:
+        watching = list(dict.fromkeys(watching))
+        watching[0].batch(watching, crops, started, perf_counter(), failed)
 
 
 def _joined(pieces: Sequence[Outputs]) -> Outputs:

@@ -62,6 +62,13 @@ def settle(future: asyncio.Future[Any], result: object, error: BaseException | N
         future.set_exception(error)
 
 
+def failure(future: asyncio.Future[Any]) -> BaseException | None:
+    """What a future ended with instead of a result; None where it has one, or goes on."""
+    if future.cancelled():
+        return asyncio.CancelledError()
+    return future.exception() if future.done() else None
+
+
 class Pool:
     """A fixed number of threads with two lanes of work."""
 

@@ -6,15 +6,18 @@ import asyncio
 import logging
 import math
 from time import perf_counter
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import grpc
 import grpc.aio
 
-from service import tracecontext
+from service import tracecontext, tracing
 from service.errors import Internal, ZooError
 from service.grpc.status import DETAILS_KEY, code_of, message_of, status_of
 from service.ids import request_id_of
+
+if TYPE_CHECKING:
+    from service import spans
 
 access = logging.getLogger("zoo.access")
 logger = logging.getLogger("zoo.grpc")
@@ -36,8 +39,10 @@ class Call:
         "_level",
         "_method",
         "_started",
+        "_trailing",
         "authorization",
         "ids",
+        "trace",
     )
 
     def __init__(self, method: str, level: int, context: Context) -> None:
@@ -51,8 +56,15 @@ class Call:
         self.authorization: str | None = None
         """The metadata of that name; of several the first."""
         self.ids = self._read(context.invocation_metadata() or ())
-        """The `request_id` and, where the caller belongs to a trace, the `trace_id`."""
-        context.set_trailing_metadata(((REQUEST_ID, self.ids["request_id"]),))
+        """The `request_id` and, where the call belongs to a trace, the `trace_id`."""
+        self._trailing: tuple[tuple[str, str], ...] = ((REQUEST_ID, self.ids["request_id"]),)
+        self.trace: spans.Call | None = None
+        if tracing.tracer is not None and level > logging.DEBUG:  # no probe
+            metadata = context.invocation_metadata() or ()
+            self.trace = tracing.tracer.call(method, self._client, metadata).__enter__()
+            self.ids |= self.trace.ids
+            self._trailing += tuple(self.trace.response)
+        context.set_trailing_metadata(self._trailing)
 
     def _read(self, metadata: Any) -> dict[str, str]:
         given = ""
@@ -85,13 +97,16 @@ class Call:
     async def _abort(self, error: ZooError) -> None:
         self._code = error.code
         details = status_of(error).SerializeToString()
-        trailing = ((REQUEST_ID, self.ids["request_id"]), (DETAILS_KEY, details))
+        trailing = (*self._trailing, (DETAILS_KEY, details))
         # the frames of a traceback hold the pictures, and the error: a circle, kept for long
         error.__traceback__ = error.__cause__ = error.__context__ = None
         await self._context.abort(code_of(error), message_of(error), trailing)
 
     def log(self) -> None:
-        """Write the line."""
+        """Write the line, and end the trace."""
+        if self.trace is not None:
+            self.trace.end(self._code)
+            self.trace.__exit__()
         if access.isEnabledFor(self._level):
             entry = {
                 "method": self._method,

@@ -117,6 +117,8 @@ class _Method:
             with self._places:
                 message = await self._arrivals.read(context)
                 size = len(message)
+                if call.trace is not None:
+                    call.trace.read()
                 self._bodies.take(size)
                 try:
                     with self._in_work:

@@ -15,7 +15,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import exposition
+from service import exposition, tracing
 from service.access import Access
 from service.answers import Classification
 from service.catalogue import Answerer, Refusal
@@ -51,6 +51,10 @@ def create_app(plane: DataPlane) -> ASGIApp:
         guarded = KeyMiddleware(guarded, access)
     if plane.settings.cors_origins:  # outside: a browser must be able to read a refusal
         guarded = Cors(guarded, plane.settings.cors_origins)
+    if tracing.tracer is not None:
+        from service.http.traces import TraceMiddleware
+
+        guarded = TraceMiddleware(guarded, tracing.tracer)
     return RequestMiddleware(guarded)
 
 

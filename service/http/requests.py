@@ -15,7 +15,7 @@ from service.ids import request_id_of
 
 access = logging.getLogger("zoo.access")
 
-_QUIET = frozenset({"/livez", "/readyz", "/metrics"})
+QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 MAX_LOGGED_PATH = 256
 
 
@@ -57,7 +57,7 @@ class RequestMiddleware:
             if not status:
                 raise
         finally:
-            level = logging.DEBUG if scope["path"] in _QUIET and status < 400 else logging.INFO
+            level = logging.DEBUG if scope["path"] in QUIET and status < 400 else logging.INFO
             if access.isEnabledFor(level):
                 entry = {
                     "method": scope["method"],
