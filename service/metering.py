@@ -41,6 +41,8 @@ def begin(settings: Settings) -> None:
     # a rate needs the zero before the first one
     for reason in ("queue_full", "too_late", "bodies_full"):
         metrics.REFUSALS.labels(reason)
+    for reason in ("idle", "slow_head", "slow_body", "slow_reader", "room", "too_many"):
+        metrics.HTTP_ENDED.labels(reason)
     for transport in ("http", "grpc"):
         for code in (Unauthorized.code, Forbidden.code):
             metrics.ACCESS_REFUSALS.labels(transport, code)

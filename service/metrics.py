@@ -112,21 +112,22 @@ BODY_LIMIT_BYTES = Gauge(
 MEMORY_CEILING = Gauge(
     "zoo_memory_ceiling_bytes",
     "Most bytes that the workers take together, by term (docs/operations.md); grpc_messages is "
-    "what may come on top while messages arrive.",
+    "what may come on top while messages arrive. Worry when the sum is above "
+    "zoo_memory_limit_bytes: the limits allow more than there is.",
     ["term"],
     multiprocess_mode="livesum",
 )
 HTTP_CONNECTIONS = Gauge(
     "zoo_http_connections",
     "HTTP connections that are open now, over all workers; ZOO_MAX_CONNECTIONS bounds each "
-    "worker's.",
+    "worker's. Worry when it stays there: clients do not close, or do not reuse them.",
     multiprocess_mode="livesum",
 )
 HTTP_ENDED = Counter(
     "zoo_http_connections_ended",
     "HTTP connections that the service ended, by reason: idle, slow_head, slow_body, slow_reader "
     "(the client leaves its answer), room (closed for a newer one, it had sent no request), "
-    "too_many (turned away).",
+    "too_many (turned away). idle is normal; worry about the others when they rise.",
     ["reason"],
 )
 DROPPED = Counter(

@@ -346,6 +346,8 @@ ROWS: dict[str, list[Panel]] = {
             {
                 "{{instance}}": f"sum by (instance) (process_resident_memory_bytes{{{HERE}}})",
                 "limit {{instance}}": f"zoo_memory_limit_bytes{{{HERE}}}",
+                "ceiling {{instance}}": "sum by (instance) (zoo_memory_ceiling_bytes"
+                f'{{{HERE}, term!="grpc_messages"}})',
             },
             "bytes",
             width=12,
@@ -373,6 +375,18 @@ ROWS: dict[str, list[Panel]] = {
                 "limit": f"min(process_max_fds{{{HERE}}})",
             },
             width=6,
+        ),
+        Panel(
+            "HTTP connections",
+            {"{{instance}}": f"zoo_http_connections{{{HERE}}}"},
+            width=6,
+        ),
+        Panel(
+            "HTTP connections that were ended, by reason",
+            {"{{reason}}": rate("zoo_http_connections_ended_total", "reason", where=HERE)},
+            "ops",
+            width=6,
+            about="slow_…: clients that send or read too slowly. too_many: turned away.",
         ),
         Panel(
             "Starts in the last hour",
