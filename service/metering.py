@@ -106,6 +106,7 @@ def only(versions: set[tuple[str, str]]) -> None:
     for name, number in known - versions:
         version(name, number)
     known.intersection_update(versions)
+    statistics.only(versions)
 
 
 class ModelObserver:

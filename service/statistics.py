@@ -12,7 +12,6 @@ import logging
 import os
 import threading
 from dataclasses import dataclass
-from functools import lru_cache
 from mmap import mmap
 from pathlib import Path
 from time import time
@@ -129,22 +128,31 @@ class Record:
             self.values[row + 2] += int(_NANO * infer_s)
 
 
-@lru_cache(maxsize=256)
+_records: dict[tuple[str, str], Record] = {}
+
+
 def record(name: str, version: str) -> Record:
     """The one record that this process has of a version, each of which is an open file."""
-    _used.add((name, version))
-    return Record(name, version)
+    found = _records.get((name, version))
+    return _records.setdefault((name, version), Record(name, version)) if found is None else found
 
 
-_used: set[tuple[str, str]] = set()
+def only(versions: set[tuple[str, str]]) -> None:
+    """There are no other models and versions than these: leave the files of others alone.
+
+    What they hold stays counted. They are closed once the last request is through with them.
+    """
+    if shared_folder() is not None:
+        for gone in _records.keys() - versions:
+            del _records[gone]
 
 
 def of(name: str, version: str) -> Statistics:
     """The sums over all workers, those that have ended included; blocking, some milliseconds."""
     folder = shared_folder()
     if folder is None:
-        used = (name, version) in _used
-        return _summed([np.array(record(name, version).values)] if used else [])
+        known = _records.get((name, version))
+        return _summed([] if known is None else [np.array(known.values)])
     paths = folder.glob(f"{name}.{version}.*{_SUFFIX}")
     workers = [np.fromfile(path, np.int64) for path in paths]
     return _summed([values for values in workers if values.size == _SIZE])

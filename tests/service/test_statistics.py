@@ -1,0 +1,53 @@
+"""The files of statistics: those of versions that are gone stay counted, but not open."""
+
+from __future__ import annotations
+
+import gc
+import os
+from pathlib import Path
+
+import pytest
+
+from service import statistics
+
+
+def opened(folder: Path) -> set[str]:
+    found = set()
+    for descriptor in os.listdir("/proc/self/fd"):
+        try:
+            path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        except OSError:  # that of the listing itself
+            continue
+        if path.parent == folder:
+            found.add(path.name.partition(".stats")[0].rpartition(".")[0])
+    return found
+
+
+def test_versions_that_are_gone_are_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    monkeypatch.setattr(statistics, "_records", {})
+    for version in ("1", "2", "3"):
+        assert statistics.record("net", version) is statistics.record("net", version)
+        statistics.record("net", version).failed(0.5)
+    late = statistics.record("net", "2")
+    assert opened(tmp_path) == {"net.1", "net.2", "net.3"}
+    statistics.only({("net", "3")})
+    gc.collect()
+    assert opened(tmp_path) == {"net.2", "net.3"}
+    late.failed(0.5)
+    del late
+    gc.collect()
+    assert opened(tmp_path) == {"net.3"}
+    statistics.record("net", "1").failed(0.5)  # it came back
+    assert [statistics.of("net", version).fail.count for version in "123"] == [2, 2, 1]
+
+
+def test_without_a_folder_everything_stays_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    monkeypatch.setattr(statistics, "_records", {})
+    statistics.record("net", "1").failed(0.5)
+    statistics.only(set())
+    assert statistics.of("net", "1").fail.count == 1
+    assert statistics.of("net", "2").fail.count == 0
