@@ -33,6 +33,7 @@ class Running(NamedTuple):
     """Seconds from the start of the process until /readyz answered 200."""
     grpc_port: int = 0
     log: Path = Path(os.devnull)
+    """What it writes, while it runs."""
 
     def workers(self) -> list[int]:
         """Process ids of the workers, found by their name; a spare process is none yet."""

@@ -20,6 +20,8 @@ MAX_BLOCKS = 200_000
 """Chunks, segments or sub-blocks of one file: a 32 MB GIF has 131,000 of 255 bytes."""
 MAX_EXTENSION_BLOCKS = 10_000
 """Of these, those that Pillow walks in Python: all but a GIF's pixels."""
+MAX_STRAY_BYTES = 10_000
+"""Before a JPEG's first scan, between its segments: Pillow steps over each of them in Python."""
 MAX_RLE_PIXELS = 1_000_000
 """Pillow decodes run-length encoded BMP in Python."""
 
@@ -41,7 +43,7 @@ def format_of(data: bytes | bytearray | memoryview) -> str | None:
 
 
 def check_structure(kind: str, data: bytes) -> None:
-    """Walk a file of format ``kind``.
+    """Walk a file of format ``kind``, before Pillow does, which has no limits.
 
     Raises UndecodablePicture when it is truncated or has more parts than a real one,
     PictureTooLarge when it would take too long. What is broken otherwise is left to the decoder.
@@ -68,6 +70,50 @@ def webp_size(data: bytes) -> tuple[int, int]:
             width, height = struct.unpack_from("<HH", body, 6)
             return width & 0x3FFF, height & 0x3FFF
     raise UndecodablePicture("the WEBP picture's header is broken or truncated")
+
+
+def gif_size(data: bytes) -> tuple[int, int]:
+    """Canvas with the first frame on it, which may enlarge it.
+
+    Pillow allocates that much as soon as it opens a GIF. What comes before the frame is read as
+    Pillow reads it: where that is not what GIF89a says, a frame could be hidden otherwise. Raises
+    UndecodablePicture.
+    """
+    try:
+        width, height = struct.unpack_from("<HH", data, 6)
+        left, top, across, down = struct.unpack_from("<4H", data, _gif_frame(data) + 1)
+    except (IndexError, struct.error):
+        raise _truncated("GIF") from None
+    return max(width, left + across), max(height, top + down)
+
+
+def _gif_frame(data: bytes) -> int:
+    """Where the first image descriptor is."""
+    flags = data[10]
+    position = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    blocks = 0
+    while (kind := data[position]) != 0x2C:
+        if kind != 0x21:
+            raise UndecodablePicture("the GIF picture is broken: no image where one should be")
+        label, position = data[position + 1], position + 2
+        # Pillow reads one block, or two, before it looks for the empty one that ends them
+        unasked = 0 if label == 0xFE else 1
+        if label == 0xFF and data[position] and data.startswith(b"NETSCAPE2.0", position + 1):
+            unasked = 2
+        while (size := data[position]) or unasked > 0:
+            position += 1 + size
+            unasked -= 1
+            blocks += 1
+            _check_blocks(blocks)
+        position += 1
+        blocks += 1  # the empty one
+        _check_blocks(blocks)
+    return position
+
+
+def _check_blocks(count: int) -> None:
+    if count > MAX_EXTENSION_BLOCKS:
+        raise _too_many("GIF", "blocks", MAX_EXTENSION_BLOCKS)
 
 
 def _truncated(kind: str) -> UndecodablePicture:
@@ -108,30 +154,40 @@ def _gif(data: bytes) -> None:
             position += 2
         else:
             raise UndecodablePicture("the GIF picture is broken: a block of no known kind")
-        while size := data[position]:
-            position += 1 + size
+        more = True
+        while more:
+            more = data[position] != 0
+            position += 1 + data[position]
             blocks += 1
             extensions += kind == 0x21
             if blocks > MAX_BLOCKS or extensions > MAX_EXTENSION_BLOCKS:
                 raise _too_many("GIF", "blocks", MAX_EXTENSION_BLOCKS)
-        position += 1
 
 
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 """A marker after entropy-coded data: not a stuffed zero, a restart or a fill byte."""
 
 
+_JPEG_BARE = frozenset((0x01, 0xC8, 0xD8, *range(0xF0, 0xFE)))
+"""Markers whose segment Pillow does not skip: temporary, start of image, extensions."""
+
+
 def _jpeg(data: bytes) -> None:
     """Segments and scans up to EOI (ITU-T T.81, annex B); what follows it is not looked at."""
-    position = scans = 0
+    position = scans = stray = 0
     for _ in range(MAX_EXTENSION_BLOCKS):
         found = _JPEG_MARKER.search(data, position)
+        stray += (found.start() if found else len(data)) - position
+        if not scans and stray > MAX_STRAY_BYTES:
+            raise _too_many("JPEG", "stray bytes", MAX_STRAY_BYTES)
         if found is None:
             return  # Pillow says what is missing
         marker, position = data[found.end() - 1], found.end()
         if marker == 0xD9:
+            if not scans:
+                raise UndecodablePicture("the JPEG picture ends before its first scan")
             return
-        if marker in (0xD8, 0x01):  # start of image, temporary: no segment
+        if marker in _JPEG_BARE:
             continue
         if position + 2 > len(data):
             return

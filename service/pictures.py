@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from service.containers import FORMATS, check_structure, format_of, webp_size
+from service.containers import FORMATS, check_structure, format_of, gif_size, webp_size
 from service.errors import PictureTooLarge, UndecodablePicture, UnsupportedFormat
 
 Exif = Literal["apply", "ignore"]
@@ -88,14 +88,15 @@ def decode_scaled(
     if kind is None:
         raise UnsupportedFormat(f"the picture is none of {', '.join(FORMATS)}")
     data = bytes(data)
-    if kind == "WEBP":
-        _check_size(webp_size(data), max_pixels)
+    # all that Pillow would do without a limit as soon as it opens the file is checked before
+    if kind in ("WEBP", "GIF"):
+        _check_size(webp_size(data) if kind == "WEBP" else gif_size(data), max_pixels)
+    check_structure(kind, data)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data), formats=[kind]) as image:
                 _check_size(image.size, max_pixels)
-                check_structure(kind, data)
                 size = image.size
                 if at_least is not None and kind == "JPEG":
                     image.draft(None, (at_least, at_least))

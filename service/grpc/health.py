@@ -55,6 +55,14 @@ class Health(health_pb2_grpc.HealthServicer):
             raise UnknownService("there is no service of that name")
         return States(status=status)
 
+    async def List(  # noqa: N802
+        self, request: messages.HealthListRequest, context: Context
+    ) -> messages.HealthListResponse:
+        """The state of the server and of each service now."""
+        return messages.HealthListResponse(
+            statuses={name: States(status=self._status(name)) for name in self._names}
+        )
+
     async def Watch(  # noqa: N802
         self, request: messages.HealthCheckRequest, context: Context
     ) -> AsyncIterator[messages.HealthCheckResponse]:

@@ -1,0 +1,113 @@
+"""Cases in rounds, many at a time; after each round the service is looked at."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import NamedTuple
+
+import grpc.aio
+import numpy as np
+
+from loadtests.fuzz import http2, rpc, wire
+from loadtests.fuzz.hostile import http_case
+from loadtests.fuzz.inference import oip_case
+from loadtests.fuzz.requests import with_picture
+from loadtests.fuzz.target import State, Target
+from loadtests.fuzz.verdict import Case, Outcome, Tally
+
+CONNECTIONS = 16
+Made = Callable[[int, int], Case]
+"""A seed and a number -> the case."""
+Sender = Callable[[Case], Awaitable[Outcome]]
+
+OTHERS: dict[str, dict[str, Made]] = {
+    "http": {"http": http_case},
+    "oip": {"oip": oip_case},
+    "grpc": {"grpc": rpc.grpc_case, "http2": http2.http2_case},
+}
+"""By transport, the families that are no pictures."""
+
+
+def families(formats: Sequence[str], transports: Sequence[str]) -> dict[str, Made]:
+    """What is sent to a service: pictures belong to the transport http."""
+    found: dict[str, Made] = {}
+    if "http" in transports:
+        found |= {kind: partial(with_picture, kind) for kind in formats}
+    for transport, own in OTHERS.items():
+        found |= own if transport in transports else {}
+    return found
+
+
+async def send(target: Target, cases: Iterator[Case], tally: Tally) -> None:
+    """All of them, `CONNECTIONS` at a time, each judged and counted."""
+    await asyncio.gather(*(_worker(target, cases, tally) for _ in range(CONNECTIONS)))
+
+
+async def _worker(target: Target, cases: Iterator[Case], tally: Tally) -> None:
+    connection = wire.Connection(target.port)
+    channel = rpc.channel(target.grpc_port)
+    try:
+        for case in cases:
+            try:
+                outcome = await _sent(target, connection, channel, case)
+            except (OSError, asyncio.TimeoutError) as error:
+                outcome = Outcome("none", 0.0, f"no connection: {error!r}")
+            tally.add(case, outcome)
+    finally:
+        connection.close()
+        await channel.close()
+
+
+async def _sent(
+    target: Target, connection: wire.Connection, channel: grpc.aio.Channel, case: Case
+) -> Outcome:
+    if case.transport == "grpc":
+        return await rpc.called(channel, case, target.limits)
+    if case.transport == "http2":
+        return await _frames(target, case)
+    if case.options["whole"]:
+        return await wire.whole(connection, case, target.limits)
+    return await wire.broken(target.port, case, target.limits)
+
+
+async def _frames(target: Target, case: Case) -> Outcome:
+    """Whatever comes back, the connection must end when we hang up."""
+    received, trouble = await wire.converse(target.grpc_port, [case.data], wire.PATIENCE_S)
+    return Outcome("answered" if received else "closed", 0.0, trouble)
+
+
+async def replay(target: Target, case: Case) -> Outcome:
+    """One case alone."""
+    tally = Tally()
+    await _worker(target, iter([case]), tally)
+    with suppress(IndexError):
+        return Outcome(next(iter(tally.labels)), tally.slowest, tally.faults[0][1])
+    return Outcome(next(iter(tally.labels)), tally.slowest)
+
+
+class Slope(NamedTuple):
+    """How memory went, by least squares over rounds."""
+
+    baseline: int
+    """Bytes after the first round, by when everything was used once."""
+    end: int
+    per_10000: float
+    """Bytes for 10,000 cases."""
+    half: float
+    """Half of its interval of 95 %; infinite for less than four rounds."""
+
+
+def slope(cases: Sequence[int], states: Sequence[State]) -> Slope:
+    """Of resident memory, against cases sent."""
+    resident = [float(state.resident) for state in states]
+    baseline, end = states[0].resident, states[-1].resident
+    if len(states) < 4 or cases[-1] == cases[0]:
+        return Slope(baseline, end, 0.0, float("inf"))
+    x, y = np.asarray(cases, float) / 10_000, np.asarray(resident)
+    (rate, start), off = np.polyfit(x, y, 1), x - x.mean()
+    rest = y - (start + rate * x)
+    error = np.sqrt((rest**2).sum() / (len(x) - 2) / (off**2).sum())
+    return Slope(baseline, end, float(rate), float(2.0 * error))
