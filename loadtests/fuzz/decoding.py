@@ -7,6 +7,7 @@ the number of the next one before each, so that who reads it knows which one end
 from __future__ import annotations
 
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from service.pictures import decode_scaled
 
 MEMORY_BYTES = 3 << 30
 """Address space of the process: a picture of 50 million pixels takes 0.4 GB at most."""
+MEMORY_VARIABLE = "ZOO_FUZZ_MEMORY_BYTES"
+"""Environment variable that sets another."""
 GROWTH_BYTES = 900_000_000
 """Resident memory at its highest beyond what the process had at first."""
 CPU_SECONDS = 10.0
@@ -88,7 +91,8 @@ def _lines(command: list[str]) -> Iterator[Iterator[str]]:
 
 def _main(kind: str, seed: int, start: int, stop: int) -> None:
     return_large_blocks()  # as the service does
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    memory = int(os.environ.get(MEMORY_VARIABLE, MEMORY_BYTES))
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for index in range(start, min(start + 20, stop)):  # make what is made once, before looking
         case_of(kind, seed, index)
