@@ -73,7 +73,11 @@ def test_a_service_with_low_limits_bears_a_round_of_everything() -> None:
 
 
 PROBLEM = {
-    **{"type": "about:blank", "title": "t", "status": 422, "detail": "d", "request_id": "r"},
+    "type": "about:blank",
+    "title": "t",
+    "status": 422,
+    "detail": "d",
+    "request_id": "r",
     "code": "undecodable_picture",
 }
 JSON = {"content-type": "application/problem+json"}

@@ -135,9 +135,14 @@ def test_a_killed_worker_leaves_its_counts_and_nothing_else(workers: Server) -> 
     before = scrape(workers)
     victim, other = workers.workers()
     os.kill(victim.pid, signal.SIGKILL)
-    for name, labels in (("zoo_ready", {}), ("zoo_model_ready", {"model": "lenet5", "version": "1"})):
+    for name, labels in (
+        ("zoo_ready", {}),
+        ("zoo_model_ready", {"model": "lenet5", "version": "1"}),
+    ):
         # not in every worker, until the next one has loaded it
-        workers.wait_for(lambda n=name, by=labels: value(scrape(workers), n, **by) == 0, START_SECONDS)
+        workers.wait_for(
+            lambda n=name, by=labels: value(scrape(workers), n, **by) == 0, START_SECONDS
+        )
     workers.logged("loaded lenet5", WORKERS + 1, START_SECONDS)
     workers.wait_for(lambda: value(scrape(workers), "zoo_ready") == 1, START_SECONDS)
     after = scrape(workers)

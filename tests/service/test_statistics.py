@@ -23,9 +23,7 @@ def opened(folder: Path) -> set[str]:
     return found
 
 
-def test_versions_that_are_gone_are_closed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_versions_that_are_gone_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     monkeypatch.setattr(statistics, "_records", {})
     for version in ("1", "2", "3"):

@@ -19,7 +19,7 @@ from service.answers import Classification
 from service.dataplane import DataPlane
 from service.errors import NotReady, UnknownModel
 from service.manifest import Member
-from service.metrics import MODEL_SWAPS
+from service.metrics import MODEL_LOADS, MODEL_SWAPS
 from service.query import Query
 from service.settings import Settings
 from tests.photographs import COFFEE
@@ -259,7 +259,7 @@ async def test_the_default_model_that_comes_back_is_not_loaded_again(
     """There is memory for one: it would be loaded beside itself."""
     async with started(folder, model_memory_mb=2, load="used") as plane:
         answers = plane.catalogue.model("default")
-        loads = metrics.MODEL_LOADS.labels("default", "ok")._value
+        loads = MODEL_LOADS.labels("default", "ok")._value
         before = loads.get()
         away = (folder / "default").rename(folder.parent / "away")
         await until(lambda: "goes on from memory" in caplog.text)
