@@ -1,5 +1,6 @@
 # make serve   serve the embedded models on http://localhost:3000 (PORT=, GRPC_PORT=, HOST= change it)
 # make test    lint, types and tests in an environment of their own, and clients in another
+#              (TEST_PROCESSES=, 2, of them at a time; 0: all in one process)
 # make lint    only the first two
 # make clients only tests/clients: tritonclient, the KServe SDK, grpcurl, docs/clients.md
 # make zoo     the slow tests, then the proof of every network; two hours

@@ -25,7 +25,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [sys.executable, "-m", "export", "build", "efficientnet_lite0", "--output", models],
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1200,
     )
     assert (result.returncode, result.stderr) == (0, "")
     assert "protocol ten_crop" in result.stdout

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from export import dataset, evaluation_report
 from export.dataset import Classes, DatasetRefused
 from export.evaluation_report import Rate
 from service.repository import Label, Version, labels, read
+from tests.export.conftest import Command
 from tests.photographs import CHINA, COFFEE, FLOWER
 from tests.server import ROOT, Server
 
@@ -45,9 +45,11 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "export", "evaluate", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+@pytest.fixture
+def run(export: Command, monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run ``python -m export evaluate ARGUMENTS`` in this process."""
+    monkeypatch.chdir(ROOT)
+    return partial(export, "evaluate")
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -56,12 +58,12 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("way", ["in process", "over HTTP"])
-def test_digits(digits: Path, tmp_path: Path, server: Server, way: str) -> None:
+def test_digits(digits: Path, tmp_path: Path, server: Server, way: str, run: Command) -> None:
     where = ["--server", server.url] if way == "over HTTP" else []
     done = run("lenet5", "--data", digits, "--output", tmp_path / "out", *where)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "published" in done.stdout
-    assert "2 pictures without an answer" in done.stdout
+    assert (done.code, done.err) == (0, "")
+    assert "published" in done.out
+    assert "2 pictures without an answer" in done.out
     summary = rows(tmp_path / "out" / "summary.csv")
     assert summary[0]["what"] == "measured, center, 100 pictures"
     measured = float(summary[0]["top1_error"].split()[0])
@@ -75,23 +77,23 @@ def test_digits(digits: Path, tmp_path: Path, server: Server, way: str) -> None:
     assert min(plot.size) > 200
 
 
-def test_a_run_that_was_broken_off_goes_on(digits: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_broken_off_goes_on(digits: Path, tmp_path: Path, run: Command) -> None:
     out = tmp_path / "out"
-    assert run("lenet5", "--data", digits, "--output", out).returncode == 0
+    assert run("lenet5", "--data", digits, "--output", out).code == 0
     whole = (out / "answers.csv").read_text()
     lines = whole.splitlines(keepends=True)
     (out / "answers.csv").write_text("".join(lines[:42]) + lines[42][:3])  # cut within a line
     summary = (out / "summary.csv").read_text()
     done = run("lenet5", "--data", digits, "--output", out)
-    assert "resuming after 40 of 102 pictures" in done.stdout
+    assert "resuming after 40 of 102 pictures" in done.out
     assert sorted((out / "answers.csv").read_text().splitlines()) == sorted(whole.splitlines())
     assert (out / "summary.csv").read_text() == summary
     other = run("efficientnet_lite0", "--data", digits, "--output", out)
-    assert other.returncode == 2
-    assert "another evaluation" in other.stderr
+    assert other.code == 2
+    assert "another evaluation" in other.err
 
 
-def test_photographs_by_list(tmp_path: Path) -> None:
+def test_photographs_by_list(tmp_path: Path, run: Command) -> None:
     for number, path in enumerate((COFFEE, FLOWER, CHINA), start=1):
         picture = Image.open(path).convert("RGB")
         (tmp_path / f"{number}.png").write_bytes(png(picture))
@@ -100,7 +102,7 @@ def test_photographs_by_list(tmp_path: Path) -> None:
         *("efficientnet_lite0", "--data", tmp_path, "--list", tmp_path / "val.txt"),
         *("--protocol", "ten_crop", "--output", tmp_path / "out"),
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.code, done.err) == (0, "")
     (measured, *published) = rows(tmp_path / "out" / "summary.csv")
     assert measured["what"] == "measured, ten_crop, 3 pictures"
     assert measured["top1_error"].startswith("33.33 %")
@@ -121,17 +123,17 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_refusals_are_one_line(kind: str, tmp_path: Path) -> None:
+def test_refusals_are_one_line(kind: str, tmp_path: Path, run: Command) -> None:
     arguments, words = REFUSED[kind]
     done = run(*arguments, "--output", tmp_path / "out")
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
-    assert words in done.stderr
+    assert done.code == 2
+    assert words in done.error
 
 
-def test_a_protocol_the_model_cannot_do(digits: Path, tmp_path: Path) -> None:
+def test_a_protocol_the_model_cannot_do(digits: Path, tmp_path: Path, run: Command) -> None:
     done = run("lenet5", "--data", digits, "--protocol", "ten_crop", "--output", tmp_path / "out")
-    assert done.returncode == 2
-    assert "center" in done.stderr
+    assert done.code == 2
+    assert "center" in done.err
 
 
 @pytest.fixture(scope="module")

@@ -143,7 +143,7 @@ async def test_a_large_answer_in_json(plane: DataPlane) -> None:
 async def test_a_large_answer_over_grpc(plane: DataPlane) -> None:
     elements = [b"a label"] * (LONG_VALUES + 1)
     texts = Tensor("labels", "BYTES", (len(elements),), elements)
-    skin = Inference(plane, Streams(plane.bodies))
+    skin = Inference(plane, Streams(plane.bodies, lambda code: None))
     for tensor, aside in ((Tensor("labels", "BYTES", (1,), elements[:1]), False), (texts, True)):
         response = Response("digits", "1", "", [tensor], [True], False)
         message = await skin._message(response, perf_counter() + 60)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -127,9 +128,11 @@ async def test_every_request_learns_of_a_load_before_it_is_refused(
             with pytest.raises(UnknownModel):
                 await faces.find(other, name, None)
             marked.add(folder, name, 1)
-            with pytest.raises(DeadlineExceeded, match="1 workers"):
-                await one.load(name, deadline=perf_counter() + 0.3)
+            state = one._follower.state
+            loading = asyncio.ensure_future(one.load(name))
+            await until(lambda s=state, n=name: n in s.current().models)
             await ask(name)
+            loading.cancel()
 
 
 async def test_a_call_ends_at_the_deadline_that_it_names(
@@ -143,7 +146,6 @@ async def test_a_call_ends_at_the_deadline_that_it_names(
                 path = f"/v2/repository/models/net/{action}"
                 reply = await client.post(path, headers={"X-Request-Timeout-Ms": "300"})
                 assert (reply.status_code, reply.json()["code"]) == (504, "deadline_exceeded")
-                assert "1 workers" in reply.json()["detail"]
         before = one._follower.state.current().generation
         with pytest.raises(DeadlineExceeded, match="before anything was asked"):
             await one.load("net", deadline=perf_counter() - 1)
