@@ -25,7 +25,7 @@ from tests.deploy.rendered import (
     plain,
     with_components,
 )
-from tests.server import ROOT, Server
+from tests.server import ROOT, Server, serving
 
 OLDEST = "1.32"
 """The oldest Kubernetes that the manifests are for."""
@@ -144,12 +144,11 @@ def test_a_pod_has_the_time_to_finish(
 ) -> None:
     for name, value in environment(objects).items():
         monkeypatch.setenv(name, value)
-    settings: Any = Settings()
+    settings = Settings()
     pod = one(objects, "Deployment")["spec"]["template"]["spec"]
     before = container(one(objects, "Deployment"))["lifecycle"]["preStop"]["sleep"]["seconds"]
-    drain = getattr(settings, "drain_ms", 0) / 1e3
-    finish = getattr(settings, "grace_ms", settings.deadline_ms) / 1e3
-    assert pod["terminationGracePeriodSeconds"] >= before + drain + finish + 10
+    finish = (settings.drain_ms + settings.grace_ms) / 1e3
+    assert pod["terminationGracePeriodSeconds"] >= before + finish + 10  # docs/operations.md
 
 
 def test_pods_keep_the_restricted_standard(objects: list[Object]) -> None:
@@ -226,6 +225,25 @@ def test_probes_are_answered_by_the_service(server: Server, cpu: list[Object]) -
     }
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
         assert service[probe]["httpGet"]["port"] == "http"
+
+
+def test_the_service_starts_with_its_settings_and_its_ceiling_fits(
+    cpu: list[Object], tmp_path: Path
+) -> None:
+    limits = container(one(cpu, "Deployment"))["resources"]["limits"]
+    ours = {"ZOO_HOST": "127.0.0.1", "ZOO_THREADS": int(limits["cpu"]) + 1}
+    given = {**environment(cpu), **ours}
+    del given["ZOO_GRPC_PORT"]
+    with serving(tmp_path, **{name.lower(): value for name, value in given.items()}) as running:
+        ceiling = sum(
+            float(line.rpartition(" ")[2])
+            for line in running.client.get("/metrics").text.splitlines()
+            if line.startswith("zoo_memory_ceiling_bytes{") and "grpc_messages" not in line
+        )
+    assert ceiling > 1e9
+    assert limits["memory"].endswith("Gi")
+    others = 500e6  # supervisor and spare process
+    assert ceiling + others < int(limits["memory"].removesuffix("Gi")) * 2**30
 
 
 def test_what_is_scaled_by_is_there(server: Server, cpu: list[Object]) -> None:
