@@ -3,6 +3,8 @@
 #              (TEST_PROCESSES=, 2, of them at a time; 0: all in one process)
 # make lint    only the first two
 # make clients only tests/clients: tritonclient, the KServe SDK, grpcurl, docs/clients.md
+# make image-test  builds and runs the images, without Docker: needs root and Debian's buildah,
+#              debootstrap and runc; minutes (docs/docker.md)
 # make zoo     the slow tests, then the proof of every network; two hours
 # make export  (re)build the embedded models
 # make protos  generate the gRPC stubs from service/grpc/protos/*.proto
@@ -21,7 +23,7 @@ PIP := -m pip --disable-pip-version-check --no-input
 # each server has a BentoML home of its own: BentoML empties its metrics folder at start
 export BENTOML_DO_NOT_TRACK ?= True
 
-.PHONY: serve test clients zoo lint format export protos clean
+.PHONY: serve test clients image-test zoo lint format export protos clean
 
 serve: $(SERVE_ENV)/.installed
 	home="$${BENTOML_HOME:-$(CURDIR)/.bentoml/$(PORT)}"; mkdir -p "$$home" && BENTOML_HOME="$$home" \
@@ -37,6 +39,10 @@ clients: $(TEST_ENV)/.installed $(CLIENTS_ENV)/.installed
 	export ZOO_TEST_PYTHON=$(CURDIR)/$(TEST_ENV)/bin/python; \
 		$(CLIENTS_ENV)/bin/python -m pytest tests/clients/triton tests/clients/pages && \
 		$(CLIENTS_ENV)/bin/python -m pytest tests/clients/kserve
+
+# KINDS="cpu bento cuda": those alone
+image-test: $(TEST_ENV)/.installed
+	$(TEST_ENV)/bin/python -m tests.image $(KINDS)
 
 zoo: $(TEST_ENV)/.installed
 	$(TEST_ENV)/bin/python -m pytest -m zoo
@@ -83,4 +89,4 @@ $(TOOLS)/.installed: tests/tools.sh
 	touch $@
 
 clean:
-	rm -rf $(SERVE_ENV) $(TOOLS) $(TEST_ENV) $(CLIENTS_ENV) .venv-protos .bentoml *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .image-test $(SERVE_ENV) $(TOOLS) $(TEST_ENV) $(CLIENTS_ENV) .venv-protos .bentoml *.egg-info .mypy_cache .ruff_cache .pytest_cache
