@@ -38,16 +38,15 @@ class Container:
         return _runc("exec", self.name, *command)
 
     def pids(self) -> dict[int, str]:
-        """The processes in it by this machine's numbers, with their command lines."""
+        """The processes in it by this machine's numbers, with their names."""
         found: dict[int, str] = {}
         for pid in json.loads(_runc("ps", "--format", "json", self.name).stdout or "[]") or []:
             with contextlib.suppress(OSError):
-                command = Path(f"/proc/{pid}/cmdline").read_bytes()
-                found[pid] = command.replace(b"\0", b" ").decode(errors="replace")
+                found[pid] = Path(f"/proc/{pid}/comm").read_text().strip()
         return found
 
     def workers(self) -> list[int]:
-        return [pid for pid, command in self.pids().items() if "worker.service" in command]
+        return [pid for pid, name in self.pids().items() if name == "zoo-worker"]
 
     @property
     def first(self) -> int:
