@@ -220,11 +220,10 @@ def port_of(server: Server) -> int:
     return int(server.url.rpartition(":")[2])
 
 
-def test_a_service_that_answers_is_healthy(tmp_path: Path) -> None:
-    with serving(tmp_path, **QUICK) as server:
-        for host in ("", "0.0.0.0", "127.0.0.1"):
-            done = health(bentoml_port=port_of(server), zoo_host=host)
-            assert (done.returncode, done.stderr) == (0, ""), host
+def test_a_service_that_answers_is_healthy(server: Server) -> None:
+    for host in ("", "0.0.0.0", "127.0.0.1"):
+        done = health(bentoml_port=port_of(server), zoo_host=host)
+        assert (done.returncode, done.stderr) == (0, ""), host
 
 
 def test_a_service_with_tls_is_healthy(tmp_path: Path) -> None:
