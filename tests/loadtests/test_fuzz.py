@@ -19,9 +19,9 @@ from loadtests.fuzz.target import State, target
 from loadtests.fuzz.verdict import Case, Limits, Outcome, Tally, judged
 from service.pictures import decode
 
-DECODED = 250
+DECODED = 150
 """Mutations of each format through the decoder."""
-SERVED = 25
+SERVED = 15
 """Of each family to a service."""
 LIMITS = Limits(deadline_s=1.0, grace_s=0.5)
 
@@ -72,7 +72,7 @@ def test_a_service_with_low_limits_bears_a_round_of_everything() -> None:
         assert service.faults() == []
 
 
-PROBLEM = {
+PROBLEM: dict[str, object] = {
     "type": "about:blank",
     "title": "t",
     "status": 422,
@@ -108,14 +108,14 @@ def test_what_is_a_finding() -> None:
         assert outcome.fault, outcome
 
 
-def test_a_process_that_dies_is_a_finding_and_the_rest_goes_on(
+def test_a_process_that_dies_is_a_finding(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # 64 MB are not enough to begin with: each process dies before its first picture
     monkeypatch.setenv("ZOO_FUZZ_MEMORY_BYTES", str(64 << 20))
     tally = Tally()
-    decoding.run("bmp", 0, range(2), tally)
-    assert [fault for _, fault in tally.faults] == ["the process died"] * 2
+    decoding.run("bmp", 0, range(1), tally)
+    assert [fault for _, fault in tally.faults] == ["the process died"]
 
 
 def test_a_finding_is_saved_and_read_again(tmp_path: Path) -> None:

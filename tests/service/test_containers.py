@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import resource
 import struct
 import time
 import zlib
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.containers import MAX_EXTENSION_BLOCKS, MAX_JPEG_SCANS
+from service.containers import MAX_EXTENSION_BLOCKS, MAX_JPEG_SCANS, MAX_STRAY_BYTES
 from service.errors import PictureTooLarge, UndecodablePicture
 from service.pictures import MAX_SIDE, decode
 from tests.photographs import CHELSEA
@@ -125,3 +126,65 @@ def test_16_bit_gray_of_several_strips() -> None:
     values = np.random.default_rng(0).integers(0, 65536, (1500, 1001), dtype=np.uint16)
     seen = np.asarray(decode(encoded(Image.fromarray(values), "PNG")))[..., 0]
     np.testing.assert_allclose(seen, values / 257.0, atol=0.5 + 1e-9)
+
+
+@pytest.mark.parametrize(
+    "stray", [b"\xff", b"\xff\0", b"\xff\xd0"], ids=["fill", "zero", "restart"]
+)
+def test_stray_bytes_before_the_first_scan_of_a_jpeg(cat: Image.Image, stray: bytes) -> None:
+    # Pillow steps over each in Python: 30 MB of them took 18 s
+    data = encoded(cat, "JPEG")
+    most = data[:2] + stray * (MAX_STRAY_BYTES // len(stray)) + data[2:]
+    np.testing.assert_array_equal(np.asarray(decode(most)), np.asarray(decode(data)))
+    with pytest.raises(UndecodablePicture, match="stray bytes"):
+        decode(data[:2] + stray + most[2:])
+
+
+def test_what_pillow_reads_as_stray_bytes_is_counted_so(cat: Image.Image) -> None:
+    data = encoded(cat, "JPEG")
+    segment = b"\xff\xf3" + struct.pack(">H", 20_000) + bytes(19_998)
+    with pytest.raises(UndecodablePicture, match="stray bytes"):
+        decode(data[:2] + segment + data[2:])
+    with pytest.raises(UndecodablePicture, match="before its first scan"):
+        decode(data[:2] + b"\xff\xd9" + b"\xff" * 100_000 + data[2:])
+
+
+def gif(canvas: tuple[int, int], frame: tuple[int, int, int, int], before: bytes = b"") -> bytes:
+    """Black pixels; the frame is left, top, width, height."""
+    head = b"GIF89a" + struct.pack("<HH", *canvas) + b"\x80\0\0" + bytes(6)
+    image = b"," + struct.pack("<4H", *frame) + b"\0\2\2\x44\1\0"
+    return head + before + image + b";"
+
+
+def test_a_frame_that_enlarges_a_gif_is_found_before_its_canvas_is_made() -> None:
+    # 12 KB took 3.8 GB and 5 s before they were refused
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    for data in (
+        gif((1, 1), (0, 0, 60_000, 60_000)),
+        gif((1, 1), (60_000, 60_000, 1, 1)),
+        gif((60_000, 60_000), (0, 0, 1, 1)),
+    ):
+        with pytest.raises(PictureTooLarge, match=r"6000[01]x6000[01]"):
+            decode(data)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 500_000  # KB
+    assert decode(gif((1, 1), (0, 0, 1, 1))).size == (1, 1)
+
+
+@pytest.mark.parametrize("label", [b"\xf9", b"\x01", b"\xff"])
+def test_a_frame_that_only_pillow_sees_is_measured(label: bytes) -> None:
+    # the empty block ends the extension; Pillow reads one more, and after it this frame
+    small = b"," + struct.pack("<4H", 0, 0, 1, 1) + b"\0\2\2\x44\1\0"
+    hidden = b"!" + label + b"\0" + bytes([len(small)]) + small + b"\0"
+    with pytest.raises(PictureTooLarge, match="60000x60000"):
+        decode(gif((1, 1), (0, 0, 60_000, 60_000), before=hidden))
+
+
+@pytest.mark.parametrize(
+    "before", [b"!\xfe\0", b"!\xf9\4" + bytes(5), b"!\xff\x0bNETSCAPE2.0\3\1\0\0\0"]
+)
+def test_extensions_before_the_first_frame_of_a_gif(before: bytes) -> None:
+    assert decode(gif((1, 1), (0, 0, 1, 1), before * 100)).size == (1, 1)
+    with pytest.raises(UndecodablePicture, match="blocks"):
+        decode(gif((1, 1), (0, 0, 1, 1), before * MAX_EXTENSION_BLOCKS + b"!\xfe\0"))
+    with pytest.raises(UndecodablePicture, match="no image where one should be"):
+        decode(gif((1, 1), (0, 0, 1, 1), bytes(100_000)))

@@ -48,6 +48,9 @@ def test_a_watch_tells_of_the_stop_and_does_not_delay_it(server: Server) -> None
 def test_a_watch_that_is_left_is_no_matter(server: Server) -> None:
     with grpc.insecure_channel(server.grpc_address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)
+        states = stub.List(health_pb2.HealthListRequest(), timeout=SECONDS).statuses
+        assert set(states) == {"", "zoo.v1.Classifier", "inference.GRPCInferenceService"}
+        assert {each.status for each in states.values()} == {States.SERVING}
         for _ in range(3):
             watch = stub.Watch(health_pb2.HealthCheckRequest())
             assert next(watch).status == States.SERVING
