@@ -19,7 +19,7 @@ import grpc.aio
 from loadtests import client, server
 from loadtests.soak.ledger import Broken, Kill
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 180.0
 """For an answer, a connection, a new worker; the service's own deadline is shorter."""
 IDLE_SECONDS = 2.0
 """A connection that was unused for longer is not used again: the service may be closing it."""

@@ -30,6 +30,8 @@ VANDALISM = 0.06
 """Of the rate of the others, what vandals do beside it; at least a deed in two seconds."""
 QUEUE_CROPS = 64
 """Few, so that a burst is refused and does not only wait."""
+DEADLINE_MS = 120_000
+"""Long: on a machine that others use too, what was accepted is late, and is waited for."""
 BURST_CLIENTS = 80
 QUIET_SECONDS = 20.0
 """In which the service must have let go of everything, once nobody asks."""
@@ -93,6 +95,7 @@ def run(plan: Plan) -> Soak:
             zoo_watch_seconds=1,
             zoo_management="true",
             zoo_queue_crops=QUEUE_CROPS,
+            zoo_deadline_ms=DEADLINE_MS,
             zoo_max_body_bytes=material.MAX_BODY_BYTES,
         ) as running:
             soak = client.run(_soak(plan, running, pictures, folder))
