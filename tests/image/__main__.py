@@ -17,7 +17,7 @@ from tests.image import bento, checks, store
 from tests.image.container import Container, running
 
 ROOT = store.ROOT
-MEMORY = 2_000_000_000
+MEMORY = 6 << 30
 """Bytes; as deploy/compose.yaml."""
 OWN_MODELS = ROOT / "models" / "lenet5"
 
