@@ -5,6 +5,8 @@
 # make clients only tests/clients: tritonclient, the KServe SDK, grpcurl, docs/clients.md
 # make image-test  builds and runs the images, without Docker: needs root and Debian's buildah,
 #              debootstrap and runc; minutes (docs/docker.md)
+# make loadtest  Locust against a service of its own: pass or fail (LOADTEST='--users 16 …')
+# make soak    traffic and faults for MINUTES=60, every request accounted for
 # make zoo     the slow tests, then the proof of every network; two hours
 # make export  (re)build the embedded models
 # make protos  generate the gRPC stubs from service/grpc/protos/*.proto
@@ -19,11 +21,12 @@ CLIENTS_ENV := .venv-clients
 TOOLS := .tools
 # many tests wait for a server's start, so two processes of them are faster than one
 TEST_PROCESSES ?= 2
+MINUTES ?= 60
 PIP := -m pip --disable-pip-version-check --no-input
 # each server has a BentoML home of its own: BentoML empties its metrics folder at start
 export BENTOML_DO_NOT_TRACK ?= True
 
-.PHONY: serve test clients image-test zoo lint format export protos clean
+.PHONY: serve test clients image-test loadtest soak zoo lint format export protos clean
 
 serve: $(SERVE_ENV)/.installed
 	home="$${BENTOML_HOME:-$(CURDIR)/.bentoml/$(PORT)}"; mkdir -p "$$home" && BENTOML_HOME="$$home" \
@@ -43,6 +46,12 @@ clients: $(TEST_ENV)/.installed $(CLIENTS_ENV)/.installed
 # KINDS="cpu bento cuda": those alone
 image-test: $(TEST_ENV)/.installed
 	$(TEST_ENV)/bin/python -m tests.image $(KINDS)
+
+loadtest: $(TEST_ENV)/.installed
+	$(TEST_ENV)/bin/python -m loadtests.gate $(LOADTEST)
+
+soak: $(TEST_ENV)/.installed
+	$(TEST_ENV)/bin/python -m loadtests.soak --minutes $(MINUTES)
 
 zoo: $(TEST_ENV)/.installed
 	$(TEST_ENV)/bin/python -m pytest -m zoo

@@ -1,85 +1,73 @@
-"""Locust users of POST /classify, with pictures from a folder.
+"""Locust users of the service over HTTP and gRPC, a ramp, and thresholds that make a verdict.
 
-    locust -f loadtests/locustfile.py --host http://localhost:3000 --pictures FOLDER
+    locust -f loadtests/locustfile.py --headless --host http://localhost:3000 --users 8 \\
+        --mix http=2,oip=1,grpc=1 --max-p99-ms 500 --max-failure-ratio 0 --min-rate 50
 
-Without ``--pictures`` the photographs of scikit-image and scikit-learn are sent. An answer that
-is not 200, or that has no predictions, counts as a failure.
+docs/loadtests.md says more. Locust takes the users and the ramp from the names of this module.
 """
 
 from __future__ import annotations
 
-import random
-from importlib import resources
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
-from locust import HttpUser, constant, events, task
-from locust.argument_parser import LocustArgumentParser
+from locust import events
 from locust.env import Environment
+from locust.runners import WorkerRunner
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp"})
-PACKAGED = {
-    "skimage.data": ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg"),
-    "sklearn.datasets.images": ("china.jpg", "flower.jpg"),
-}
+from loadtests.gate import options, timeline, verdict
+from loadtests.gate.grpc_users import GrpcClassifier
+from loadtests.gate.http_users import HttpClassifier, OipClassifier
+from loadtests.gate.material import Material
+from loadtests.gate.ramp import Ramp
+from loadtests.gate.tally import Tally
 
-_pictures: list[bytes] = []
+__all__ = ["GrpcClassifier", "HttpClassifier", "OipClassifier", "Ramp"]
+
+KINDS: dict[str, Any] = {"http": HttpClassifier, "oip": OipClassifier, "grpc": GrpcClassifier}
+
+events.init_command_line_parser.add_listener(options.add_to)
 
 
-@events.init_command_line_parser.add_listener  # type: ignore[untyped-decorator]
-def add_options(parser: LocustArgumentParser) -> None:
-    """``--pictures FOLDER`` and ``--ten-crop-share``."""
-    parser.add_argument("--pictures", type=str, default="", help="folder of pictures to send")
-    parser.add_argument(
-        "--ten-crop-share", type=float, default=0.0, help="share of requests with ten_crop, 0 to 1"
-    )
+@events.init.add_listener  # type: ignore[untyped-decorator]
+def begin(environment: Environment, **_: Any) -> None:
+    """Choose the users as the options ask, and count from the first request on."""
+    tally = Tally()
+    tally.listen(environment)
+    if isinstance(environment.runner, WorkerRunner):
+        return
+    asked = options.given(environment)
+    try:
+        options.check(asked)
+        mix = options.weights(asked.mix, options.USERS)
+    except ValueError as error:
+        sys.exit(f"locustfile: {error}")
+    for name, kind in KINDS.items():
+        kind.weight = mix.get(name, 0)
+    environment.user_classes = [kind for kind in environment.user_classes if kind.weight]
+    environment.events.quitting.add_listener(lambda **_: end(environment, tally))
 
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
-def read_pictures(environment: Environment, **_: Any) -> None:
-    """Read every picture once, before the first request."""
-    _pictures[:] = load(environment.parsed_options.pictures if environment.parsed_options else "")
+def read(environment: Environment, **_: Any) -> None:
+    """Read the pictures, in every process; a worker has its master's options by now."""
+    material = Material(options.given(environment))
+    for kind in KINDS.values():
+        kind.material = material
 
 
-def load(folder: str) -> list[bytes]:
-    """The pictures of ``folder``, or the packaged ones. Raises ValueError for an empty folder."""
-    if not folder:
-        return [
-            resources.files(package).joinpath(name).read_bytes()
-            for package, names in PACKAGED.items()
-            for name in names
-        ]
-    paths = sorted(path for path in Path(folder).rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise ValueError(f"there is no picture in {folder}")
-    return [path.read_bytes() for path in paths]
-
-
-class Classifier(HttpUser):
-    """Sends one picture after the other; three of four as a bare body, one as a form."""
-
-    wait_time = constant(0)
-
-    @task(3)
-    def raw(self) -> None:
-        """The picture is the body."""
-        self._classify("raw", data=random.choice(_pictures))  # noqa: S311
-
-    @task(1)
-    def form(self) -> None:
-        """The picture is a part of a form, as ``curl -F`` sends it."""
-        self._classify("form", files={"image": random.choice(_pictures)})  # noqa: S311
-
-    def _classify(self, way: str, **body: Any) -> None:
-        ten = random.random() < self.environment.parsed_options.ten_crop_share  # noqa: S311
-        protocol = "ten_crop" if ten else "center"
-        with self.client.post(
-            f"/classify?protocol={protocol}",
-            name=f"/classify {way} {protocol}",
-            catch_response=True,
-            **body,
-        ) as reply:
-            if reply.status_code != 200:
-                reply.failure(f"{reply.status_code} {reply.text[:200]}")
-            elif not reply.json().get("predictions"):
-                reply.failure("no predictions")
+def end(environment: Environment, tally: Tally) -> None:
+    """Write the time line, and say at last what came of it and whether it passed."""
+    asked, ramp = options.given(environment), environment.shape_class
+    assert isinstance(ramp, Ramp)  # noqa: S101
+    if asked.timeline and (rows := timeline.rows(tally, ramp)):
+        timeline.write(Path(asked.timeline), rows)
+    found = verdict.held(tally, ramp.held_from, min(ramp.held_to, time.time()))
+    said = [str(found or "no second was judged")]
+    if verdict.is_asked_for(asked):
+        reasons = list(verdict.reasons(found, asked))
+        said.append("FAIL: " + "; ".join(reasons) if reasons else "pass")
+        environment.process_exit_code = int(bool(reasons))
+    environment.events.quit.add_listener(lambda **_: print(*said, sep="\n", flush=True))

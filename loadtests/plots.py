@@ -32,6 +32,7 @@ DRAWN_BY = {
     "batching.csv": "loadtests.batching",
     "coldstart_*.csv": "loadtests.coldstart",
     "limit.csv": "loadtests.limit",
+    "loadtest.csv": "loadtests.gate.timeline",
     "overload.csv": "loadtests.overload",
     "peers*.csv": "loadtests.peers.__main__",
     "precision_*.csv": "loadtests.precision",

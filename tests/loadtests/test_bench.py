@@ -181,6 +181,11 @@ ROWS: dict[str, list[dict[str, object]]] = {
     ],
 }
 
+ROWS["loadtest.csv"] = [
+    {"second": second, "users": 4, "answers_per_s": 10.0 + second, "failures_per_s": 0}
+    | {"p50_ms": 20.0, "p99_ms": 50.0 + second, "judged": int(second > 3)}
+    for second in range(9)
+]
 ROWS["soak.csv"] = [
     {"minute": float(minute), "what": what, "took_s": ""}
     | dict.fromkeys(("rss_mb", "files", "threads"), 9.0 if what.startswith("worker") else "")

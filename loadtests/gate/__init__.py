@@ -1,0 +1,1 @@
+"""A load test that gates a release: ``python -m loadtests.gate``."""

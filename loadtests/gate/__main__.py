@@ -1,0 +1,65 @@
+"""A load test against a service that is started for it: ``python -m loadtests.gate``.
+
+Everything behind the own options goes to Locust: ``--users 16 --mix http=1,grpc=1`` and so on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from loadtests import server
+
+LOCUSTFILE = server.ROOT / "loadtests" / "locustfile.py"
+FOLDER = server.ROOT / "loadtest-report"
+DEFAULTS = {
+    "--users": "8",
+    "--mix": "http=4,oip=1,grpc=3",
+    "--protocols": "center=19,ten_crop=1",
+    "--steps": "4",
+    "--step-s": "5",
+    "--max-p99-ms": "1000",
+    "--max-failure-ratio": "0",
+    "--min-rate": "20",
+}
+"""Loose: what any machine with two cores does. A release is held to what its own one did."""
+
+
+def main() -> int:
+    """Run, and return Locust's exit code: 1 where a threshold was missed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.gate", description=__doc__, allow_abbrev=False
+    )
+    parser.add_argument("--output", type=Path, default=FOLDER, help="folder for what is written")
+    parser.add_argument("--workers", type=int, default=1, help="of the service")
+    asked, rest = parser.parse_known_args()
+    asked.output.mkdir(parents=True, exist_ok=True)
+    with server.serving(zoo_workers=asked.workers) as running:
+        code = subprocess.run(  # noqa: S603
+            command(running, asked.output, rest), cwd=server.ROOT, check=False
+        ).returncode
+    print(f"report.html, loadtest.png and CSVs are in {asked.output}")
+    return code
+
+
+def command(running: server.Running, output: Path, rest: list[str]) -> list[str]:
+    """How Locust is called."""
+    given = {argument.partition("=")[0] for argument in rest}
+    defaults = [
+        part for name, value in DEFAULTS.items() if name not in given for part in (name, value)
+    ]
+    return [
+        *(sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE), "--headless"),
+        *("--host", f"http://127.0.0.1:{running.port}"),
+        *("--grpc-host", f"127.0.0.1:{running.grpc_port}"),
+        *("--html", str(output / "report.html"), "--csv", str(output / "locust")),
+        *("--timeline", str(output / "loadtest.csv"), "--only-summary", "--loglevel", "WARNING"),
+        *defaults,
+        *rest,
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

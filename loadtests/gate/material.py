@@ -1,0 +1,33 @@
+"""What every user of a run sends, read once."""
+
+from __future__ import annotations
+
+import random
+from argparse import Namespace
+
+from loadtests.gate import options
+
+
+class Material:
+    """Pictures, protocols and pauses as the options ask for them."""
+
+    def __init__(self, given: Namespace) -> None:
+        """Raises ValueError where an option cannot be used."""
+        options.check(given)
+        self.options = given
+        self._pictures = options.pictures(given.pictures)
+        protocols = options.weights(given.protocols)
+        self._protocols, self._weights = list(protocols), list(protocols.values())
+
+    def picture(self) -> bytes:
+        """One of them."""
+        return random.choice(self._pictures)  # noqa: S311
+
+    def protocol(self) -> str:
+        """One of them, by weight."""
+        return random.choices(self._protocols, self._weights)[0]  # noqa: S311
+
+    def think_s(self) -> float:
+        """A pause in seconds; pauses are as irregular as those of people."""
+        mean: float = self.options.think_ms / 1e3
+        return random.expovariate(1 / mean) if mean else 0.0
