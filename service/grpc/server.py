@@ -39,8 +39,8 @@ KEEPALIVE_TIMEOUT_MS = 20_000
 WINDOW_PER_THREAD = 4
 """Requests of one stream in work at a time, for each thread that computes."""
 RETRY_SECONDS = 1.0
-LAST_SECONDS = 0.5
-"""At a stop, for what asks for nothing, once all that was accepted is answered."""
+LAST_SECONDS = 0.25
+"""At a stop, for calls that are on their way, once all that was accepted is answered: twice."""
 MIN_PING_MS = 10_000
 """Clients that ping more often than this are told to calm down and closed."""
 
@@ -143,10 +143,12 @@ class GrpcServer:
         settings = self._plane.settings
         grace = min(settings.deadline_ms, settings.grace_ms) / 1e3
         stopping = asyncio.ensure_future(self._server.stop(grace))
-        idle = asyncio.ensure_future(self._methods.idle())
-        await asyncio.wait({stopping, idle}, return_when=asyncio.FIRST_COMPLETED)
-        idle.cancel()
-        await self._server.stop(LAST_SECONDS)
+        for _ in range(2):  # a call that was on its way may come once all others are answered
+            idle = asyncio.ensure_future(self._methods.idle())
+            await asyncio.wait({stopping, idle}, return_when=asyncio.FIRST_COMPLETED)
+            idle.cancel()
+            await asyncio.wait({stopping}, timeout=LAST_SECONDS)
+        await self._server.stop(0)
         await stopping
 
 

@@ -36,6 +36,8 @@ NEVER_SECONDS = 10**9
 """uvicorn's own patience with idle connections."""
 MAX_TURNED_AWAY = 64
 """Connections beyond the limit that are told so, at a time; more are closed without a word."""
+FIRST_SECONDS = 1.0
+"""At the stop, for the first request of a connection that was made last."""
 YOUNG_SECONDS = 1.0
 """A connection that has waited for less is not closed in favour of a new one."""
 MAX_FRAME = 16
@@ -184,11 +186,13 @@ class BoundedProtocol(HttpToolsProtocol):
             self._answering.keep_alive = False
 
     def shutdown(self) -> None:
-        """At the stop of the worker: what is asked is answered."""
-        if self.idle:
-            self.transport.close()
-        else:
+        """At the stop of the worker: what is asked is answered, by a client just connected too."""
+        if not self.idle:
             self.leave()
+        elif self.cycle is None and (left := self._since + FIRST_SECONDS - self.loop.time()) > 0:
+            self.loop.call_later(left, self.shutdown)
+        else:
+            self.transport.close()
 
     def data_received(self, data: bytes) -> None:
         self._unset_keepalive_if_required()
