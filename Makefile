@@ -3,6 +3,7 @@
 #              (TEST_PROCESSES=, 2, of them at a time; 0: all in one process)
 # make lint    only the first two
 # make clients only tests/clients: tritonclient, the KServe SDK, grpcurl, docs/clients.md
+# make audit   asks PyPI for known flaws of what `make serve` installs; needs the network
 # make image-test  builds and runs the images, without Docker: needs root and Debian's buildah,
 #              debootstrap and runc; minutes (docs/docker.md)
 # make loadtest  Locust against a service of its own: pass or fail (LOADTEST='--users 16 …')
@@ -18,6 +19,7 @@ GRPC_PORT ?= 3001
 SERVE_ENV := .venv
 TEST_ENV := .venv-test
 CLIENTS_ENV := .venv-clients
+AUDIT_ENV := .venv-audit
 TOOLS := .tools
 # many tests wait for a server's start, so two processes of them are faster than one
 TEST_PROCESSES ?= 2
@@ -26,7 +28,7 @@ PIP := -m pip --disable-pip-version-check --no-input
 # each server has a BentoML home of its own: BentoML empties its metrics folder at start
 export BENTOML_DO_NOT_TRACK ?= True
 
-.PHONY: serve test clients image-test loadtest soak zoo lint format export protos clean
+.PHONY: serve test clients image-test audit loadtest soak zoo lint format export protos clean
 
 serve: $(SERVE_ENV)/.installed
 	home="$${BENTOML_HOME:-$(CURDIR)/.bentoml/$(PORT)}"; mkdir -p "$$home" && BENTOML_HOME="$$home" \
@@ -52,6 +54,12 @@ loadtest: $(TEST_ENV)/.installed
 
 soak: $(TEST_ENV)/.installed
 	$(TEST_ENV)/bin/python -m loadtests.soak --minutes $(MINUTES)
+
+# --strict: a package that cannot be looked up is a failure, not a pass
+audit: $(SERVE_ENV)/.installed $(AUDIT_ENV)/.installed
+	$(SERVE_ENV)/bin/python $(PIP) freeze --exclude-editable > $(AUDIT_ENV)/requirements.txt
+	$(AUDIT_ENV)/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off \
+		--requirement $(AUDIT_ENV)/requirements.txt
 
 zoo: $(TEST_ENV)/.installed
 	$(TEST_ENV)/bin/python -m pytest -m zoo
@@ -92,10 +100,15 @@ $(CLIENTS_ENV)/.installed: tests/clients/requirements.txt
 	$(CLIENTS_ENV)/bin/python $(PIP) install --quiet --no-compile --requirement $<
 	touch $@
 
+$(AUDIT_ENV)/.installed:
+	$(PYTHON) -m venv $(AUDIT_ENV)
+	$(AUDIT_ENV)/bin/python $(PIP) install --quiet 'pip-audit>=2.10'
+	touch $@
+
 # Prometheus, promtool and nginx, unpacked from Debian's packages
 $(TOOLS)/.installed: tests/tools.sh
 	tests/tools.sh $(TOOLS)
 	touch $@
 
 clean:
-	rm -rf .image-test $(SERVE_ENV) $(TOOLS) $(TEST_ENV) $(CLIENTS_ENV) .venv-protos .bentoml *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .image-test $(SERVE_ENV) $(TOOLS) $(TEST_ENV) $(CLIENTS_ENV) $(AUDIT_ENV) .venv-protos .bentoml *.egg-info .mypy_cache .ruff_cache .pytest_cache

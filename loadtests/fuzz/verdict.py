@@ -9,9 +9,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from service.errors import ALL
+from service.errors import ALL, ZooError
 
-CODES = {error.code: error for error in ALL}
+CODES: dict[str, type[ZooError]] = {error.code: error for error in ALL}
 FAULTS = frozenset(("internal",))
 """Codes that nothing a client sends may yield."""
 EVER = frozenset(("not_ready",))
