@@ -149,6 +149,13 @@ def test_what_pillow_reads_as_stray_bytes_is_counted_so(cat: Image.Image) -> Non
         decode(data[:2] + b"\xff\xd9" + b"\xff" * 100_000 + data[2:])
 
 
+def test_a_file_is_walked_before_pillow_opens_it() -> None:
+    # Pillow would read all of them, in Python, before it missed the header
+    chunk = struct.pack(">I", 0) + b"abCd" + struct.pack(">I", zlib.crc32(b"abCd"))
+    with pytest.raises(UndecodablePicture, match="more than 10000 chunks"):
+        decode(b"\x89PNG\r\n\x1a\n" + chunk * (MAX_EXTENSION_BLOCKS + 1))
+
+
 def gif(canvas: tuple[int, int], frame: tuple[int, int, int, int], before: bytes = b"") -> bytes:
     """Black pixels; the frame is left, top, width, height."""
     head = b"GIF89a" + struct.pack("<HH", *canvas) + b"\x80\0\0" + bytes(6)
@@ -157,12 +164,13 @@ def gif(canvas: tuple[int, int], frame: tuple[int, int, int, int], before: bytes
 
 
 def test_a_frame_that_enlarges_a_gif_is_found_before_its_canvas_is_made() -> None:
-    # 12 KB took 3.8 GB and 5 s before they were refused
+    # 12 KB took 3.8 GB and 5 s before they were refused: the frame asks to be disposed of
+    asks = b"!\xf9\4\x08\0\0\0\0"
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for data in (
-        gif((1, 1), (0, 0, 60_000, 60_000)),
-        gif((1, 1), (60_000, 60_000, 1, 1)),
-        gif((60_000, 60_000), (0, 0, 1, 1)),
+        gif((1, 1), (0, 0, 60_000, 60_000), asks),
+        gif((1, 1), (60_000, 60_000, 1, 1), asks),
+        gif((60_000, 60_000), (0, 0, 1, 1), asks),
     ):
         with pytest.raises(PictureTooLarge, match=r"6000[01]x6000[01]"):
             decode(data)
