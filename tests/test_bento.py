@@ -21,6 +21,9 @@ def test_a_fresh_environment_serves_the_bento(tmp_path: Path) -> None:
     assert (bento / "src/models/efficientnet_lite0/1/model.onnx").is_file()
     assert not (bento / "src/export").exists()
     assert not (bento / "src/tests").exists()
+    assert (
+        len(list((bento / "src").rglob("LICENSE"))) == 3
+    )  # ours and the models', of no environment
 
     fresh = tmp_path / "venv"
     venv.create(fresh, with_pip=True)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
 
 from tests.image import store
 
 
 def build(tag: str) -> None:
     """As docs/docker.md says it, with buildah in the place of Docker."""
-    home = store.FOLDER / "bentoml"
-    environment = {**store.environment(), "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True"}
+    with tempfile.TemporaryDirectory() as home:
+        _build(tag, home)
+
+
+def _build(tag: str, home: str) -> None:
+    environment = {**store.environment(), "BENTOML_HOME": home, "BENTOML_DO_NOT_TRACK": "True"}
     bentoml = [sys.executable, "-m", "bentoml"]
     built = subprocess.run(
         [*bentoml, "build", "--output", "tag", str(store.ROOT)],
