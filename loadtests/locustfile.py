@@ -53,7 +53,12 @@ def begin(environment: Environment, **_: Any) -> None:
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
 def read(environment: Environment, **_: Any) -> None:
     """Read the pictures, in every process; a worker has its master's options by now."""
-    material = Material(options.given(environment))
+    try:
+        material = Material(options.given(environment))
+    except ValueError as error:
+        if environment.web_ui is not None:
+            raise  # whoever sits before the page may try again
+        sys.exit(f"locustfile: {error}")
     for kind in KINDS.values():
         kind.material = material
 

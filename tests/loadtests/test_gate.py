@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import csv
+import re
 import subprocess
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections import Counter
 from pathlib import Path
 
@@ -142,10 +143,29 @@ def test_calls_that_fail_are_counted_and_named(server: Server, tmp_path: Path) -
     assert sum(int(row["Occurrences"]) for row in failures) == int(total["Failure Count"])
 
 
-def test_options_that_cannot_be_used_are_named(server: Server, tmp_path: Path) -> None:
-    done = locust(server, tmp_path, "--mix=htpp=1")
+@pytest.mark.parametrize(
+    ("option", "words"),
+    [
+        ("--mix=htpp=1", "'htpp=1': names with weights"),
+        ("--pictures=/dev/null/nowhere", "there is no picture in /dev/null/nowhere"),
+    ],
+)
+def test_options_that_cannot_be_used_are_named(
+    server: Server, tmp_path: Path, option: str, words: str
+) -> None:
+    done = locust(server, tmp_path, option)
     assert done.returncode == 1
-    assert "locustfile: 'htpp=1': names with weights" in done.stderr
+    assert f"locustfile: {words}" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_page_has_every_option() -> None:
+    parser = ArgumentParser(add_help=False)
+    options.add_to(parser)  # type: ignore[arg-type]
+    page = (ROOT / "docs" / "loadtests.md").read_text()
+    for action in parser._actions:
+        (name,) = action.option_strings
+        assert re.search(rf"(?m)^\|.*`{name}\b", page), name
 
 
 def test_percentiles_are_of_the_answers_alone() -> None:
