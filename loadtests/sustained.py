@@ -1,9 +1,10 @@
 """Three times the peak for a minute, and what follows: ``python -m loadtests.sustained``.
 
 Every request has a deadline of a second. Those that are accepted must be answered within it, the
-others refused within 50 ms (99th percentiles); the workers' memory must stay below the ceiling that
-they announced; and right afterwards requests at 70 % of the peak must all be answered. The command
-fails otherwise. The client shares the machine's cores with the service, which flatters nobody.
+others refused within 50 ms (99th percentiles; what ends with a 504 was accepted, and is late); the
+workers' memory must stay below the ceiling that they announced; and right afterwards requests at
+70 % of the peak must all be answered. The command fails otherwise. The client shares the machine's
+cores with the service, which flatters nobody.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def measure(seconds: float) -> dict[str, float]:
         "seconds at 3x": seconds,
         "requests at 3x": total,
         "answered at 3x, share of the peak": beyond.statuses[200] / beyond.seconds / peak,
-        "accepted, p99 in ms": _ms(beyond.latencies_s, 99),
+        "accepted, p99 in ms": accepted_p99_ms(beyond),
         "refused (429), p99 in ms": _ms(beyond.of_status(429), 99),
         "neither 200 nor 429 nor 504, share": 1
         - sum(beyond.statuses[each] for each in (200, 429, 504)) / total,
@@ -89,6 +90,11 @@ def measure(seconds: float) -> dict[str, float]:
         "not answered with 200 in the second after it": after.statuses.total()
         - after.statuses[200],
     }
+
+
+def accepted_p99_ms(load: client.Load) -> float:
+    """Of what was answered, and of what was accepted and expired."""
+    return _ms([*load.latencies_s, *load.of_status(504)], 99)
 
 
 def failures(found: dict[str, float]) -> list[str]:
