@@ -41,10 +41,10 @@ def test_a_jpeg_of_many_scans_is_refused(cat: Image.Image) -> None:
     own = data.count(b"\xff\xda")
     with pytest.raises(UndecodablePicture, match="more than 100 scans"):
         decode(scans(data, MAX_JPEG_SCANS - own + 1))
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(UndecodablePicture, match="scans"):
         decode(scans(data, 100_000))
-    assert time.perf_counter() - started < 5
+    assert time.thread_time() - started < 5
 
 
 def test_what_follows_a_jpeg_is_not_looked_at(cat: Image.Image) -> None:

@@ -53,7 +53,7 @@ def answer(connection: socket.socket) -> tuple[int, bool]:
 
 @pytest.fixture
 def draining(tmp_path: Path) -> Iterator[Server]:
-    with serving(tmp_path, **QUICK, zoo_drain_ms=3000, zoo_workers=2) as running:
+    with serving(tmp_path, **QUICK, zoo_drain_ms=6000, zoo_workers=2) as running:
         running.logged("serves, after", 2, SECONDS)
         yield running
 

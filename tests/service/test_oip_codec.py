@@ -133,10 +133,10 @@ BOMBS = {
 
 @pytest.mark.parametrize("kind", BOMBS)
 def test_json_that_is_a_bomb_is_refused_soon(kind: str) -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(BadParameter):
         read("m", None, BOMBS[kind], None)
-    assert time.perf_counter() - started < 2  # a hang, not a speed
+    assert time.thread_time() - started < 2  # a hang, not a speed
 
 
 def test_tensors_at_their_limits() -> None:
