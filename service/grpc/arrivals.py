@@ -26,18 +26,17 @@ Request = TypeVar("Request")
 class Arrivals:
     """Reads the messages of unary calls. Lives in one event loop."""
 
-    def __init__(self, limit: int, seconds: float, most_slow: int) -> None:
-        """A message has at most ``limit`` bytes and ``seconds`` to arrive.
+    def __init__(self, seconds: float, most_slow: int) -> None:
+        """A message has ``seconds`` to arrive.
 
         At most ``most_slow`` of them may be slow at a time.
         """
-        self.limit = limit
         self._seconds = seconds
         self._most_slow = most_slow
         self._slow: set[_Wait] = set()
 
-    async def read(self, context: Context) -> bytes:
-        """The one message of a call.
+    async def read(self, context: Context, limit: int) -> bytes:
+        """The one message of a call, of at most ``limit`` bytes.
 
         Raises DeadlineExceeded when it takes too long, Overloaded when too many others are slow as
         well, BodyTooLarge, and BadParameter where there is none.
@@ -56,7 +55,7 @@ class Arrivals:
         if message is grpc.aio.EOF:
             await asyncio.sleep(END_SECONDS)
             raise BadParameter("the call has no message")
-        return checked(cast(bytes, message), self.limit)
+        return checked(cast(bytes, message), limit)
 
     def _late(self, wait: _Wait) -> None:
         if len(self._slow) < self._most_slow:

@@ -28,6 +28,8 @@ TRANSPORT = "grpc"
 MOST_PROBES = 256
 """Calls at a time that need no key; they have places of their own."""
 MAX_LOGGED_METHOD = 256
+MAX_SMALL_BYTES = 64 * 1024
+"""Of a message that holds no pictures or tensors, but names: watches keep theirs."""
 _QUIET = ("/grpc.health.v1.", "/grpc.reflection.")
 _CLASSIFYING = (
     "/zoo.v1.Classifier/Classify",  # and ClassifyStream
@@ -49,7 +51,6 @@ class Methods(grpc.GenericRpcHandler):
         self.plane = plane
         self.access = Access.of(settings)
         self.arrivals = Arrivals(
-            settings.max_body_bytes,
             settings.deadline_ms / 1e3,
             settings.max_bodies_bytes // settings.max_body_bytes,
         )
@@ -94,6 +95,8 @@ class _Method:
         self._level = logging.DEBUG if quiet else logging.INFO
         self._in_work = nullcontext() if quiet else methods.in_work
         self._classifies = handler is not None and path.startswith(_CLASSIFYING)
+        limit = self._plane.settings.max_body_bytes
+        self._limit = limit if self._classifies else min(limit, MAX_SMALL_BYTES)
 
     def handler(self) -> Handler:
         """What grpcio calls. All read for themselves, so that a refusal need not wait."""
@@ -115,7 +118,7 @@ class _Method:
             self._check(call)
             unheard = self._classifies
             with self._places:
-                message = await self._arrivals.read(context)
+                message = await self._arrivals.read(context, self._limit)
                 size = len(message)
                 if call.trace is not None:
                     call.trace.read()
@@ -171,12 +174,12 @@ class _Method:
         assert self._handler is not None  # noqa: S101
         if self._handler.request_streaming:
             return Requests(context, self._understood)
-        return self._parse(await self._arrivals.read(context))
+        return self._parse(await self._arrivals.read(context, self._limit))
 
     def _understood(self, message: bytes) -> Any:
         """A message of a stream. Raises BodyTooLarge and BadParameter, which are counted."""
         try:
-            return self._parse(checked(message, self._arrivals.limit))
+            return self._parse(checked(message, self._limit))
         except ZooError as error:
             if self._classifies:
                 self._plane.refused(TRANSPORT, error.code)

@@ -14,6 +14,7 @@ from PIL import Image
 
 from loadtests import http2
 from service.grpc.health import MAX_WATCHES
+from service.grpc.methods import MAX_SMALL_BYTES
 from service.grpc.protos import classifier_pb2 as messages
 from service.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
 from service.grpc.server import MARGIN_BYTES, MAX_METADATA_BYTES, MAX_STREAMS
@@ -155,6 +156,21 @@ def test_calls_have_a_limit_and_probes_do_not_count(
         assert oip.ServerReady(oip_pb2.ServerReadyRequest(), timeout=SECONDS).ready
         done.set()
     server.wait_for(lambda: answered(stub))
+
+
+def test_a_message_without_pictures_is_small(server: Server) -> None:
+    """A watch keeps it for as long as it likes, and needs no key."""
+    with connected(server) as channel:
+        health = health_pb2_grpc.HealthStub(channel)
+        inference = oip_pb2_grpc.GRPCInferenceServiceStub(channel)
+        name = "x" * MAX_SMALL_BYTES
+        watch = health.Watch(health_pb2.HealthCheckRequest(service=name), timeout=SECONDS)
+        with pytest.raises(grpc.RpcError) as of_watch:
+            next(iter(watch))
+        with pytest.raises(grpc.RpcError) as of_model:
+            inference.ModelReady(oip_pb2.ModelReadyRequest(name=name), timeout=SECONDS)
+        assert details(of_watch.value)[0] == "body_too_large"
+        assert details(of_model.value)[0] == "body_too_large"
 
 
 def test_watches_have_a_limit(server: Server) -> None:
