@@ -24,7 +24,7 @@ from service import metrics
 from service.errors import BadParameter, NotReady, RequestTimeout, ZooError
 from service.http.problems import MEDIA_TYPE, problem
 from service.http.slowness import Limits, Watch
-from service.http.transport import Flow, Joined
+from service.http.transport import MAX_WAITING, Flow, Joined
 from service.ids import request_id_of
 
 logger = logging.getLogger("zoo.http")
@@ -40,6 +40,8 @@ FIRST_SECONDS = 1.0
 """At the stop, for the first request of a connection that was made last."""
 YOUNG_SECONDS = 1.0
 """A connection that has waited for less is not closed in favour of a new one."""
+PIECE_BYTES = 4096
+"""Parsed at a time, unless it is content of a known length; a request has 16 bytes at least."""
 MAX_FRAME = 16
 """Bytes beside each byte of a chunked body: a chunk of one byte takes five."""
 
@@ -70,6 +72,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._frame = 0
         """Bytes of the present message, from the next read on, that are not content."""
         self._content = 0
+        self._unparsed = b""
+        """Received, but behind more requests than may wait."""
         self._answering: RequestResponseCycle | None = None
         self.timeout_keep_alive = NEVER_SECONDS  # `look` does it, and counts
         self._since = self.loop.time()
@@ -82,7 +86,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(asyncio.Transport, transport))
-        self.flow = Flow(self.transport, self.pipeline)
+        self.flow = Flow(self.transport, self.pipeline, self._go_on)
         self._watch.over(self.connections)
         metrics.HTTP_CONNECTIONS.set(len(self.connections))
         if len(self.connections) > self.limits.connections:
@@ -111,9 +115,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     @property
     def waits(self) -> bool:
-        """Whether no request has arrived as far as its body, and none is being answered."""
-        ours = self._turned_away or self.transport.is_closing()
-        return self.idle and (self._in_head or not self._message) and not ours
+        """Whether nobody here works for it: no request has its head, or its answer is out."""
+        return self.idle and not self._turned_away and not self.transport.is_closing()
 
     def end(self, reason: str) -> None:
         """Close it because of the client, or for another one, and count that."""
@@ -141,7 +144,10 @@ class BoundedProtocol(HttpToolsProtocol):
             if not self._message and seconds > self.limits.idle_s:
                 self.end("idle")
             elif self._message and seconds > self.limits.slow_s:
-                self._too_slow("slow_head", "the head of the request did not arrive in time")
+                if self._in_head:
+                    self._too_slow("slow_head", "the head of the request did not arrive in time")
+                else:  # a body that nobody waits for: its request is answered
+                    self.end("slow_body")
         elif self._receives_body and self.limits.too_slow(self._content, seconds):
             slow = f"the body arrived at less than {self.limits.rate} bytes per second"
             self._too_slow("slow_body", slow)
@@ -161,6 +167,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._turned_away:
             type(self)._turned_away_now -= 1
         self.pipeline.clear()
+        self._unparsed = b""
         if self._answering is not None and not self._answering.response_complete:
             self._answering.disconnected = True
             self._answering.message_event.set()
@@ -200,27 +207,48 @@ class BoundedProtocol(HttpToolsProtocol):
             most = f"this worker has {self.limits.connections} connections, which is its limit"
             self._refuse(NotReady(most, retry_after=1))
             return
+        self._take(self._unparsed + data if self._unparsed else data)
+
+    def _go_on(self) -> None:
+        """Parse what was left, as far as may be: there is room for more requests."""
+        if self._unparsed and not self.transport.is_closing():
+            self._take(self._unparsed)
+
+    def _take(self, data: bytes) -> None:
         self._began = False
         before = self._content
-        self._parse(data)
+        self._unparsed = self._parse(data)
         if self._began or self.transport.is_closing():
             return
-        self._frame += len(data) - (self._content - before)
+        self._frame += len(data) - len(self._unparsed) - (self._content - before)
         allowed = MAX_HEAD_BYTES + (0 if self._in_head else MAX_FRAME * self._content)
         if self._frame > allowed:
             self._refuse(_too_large("the request has too many bytes beside its content"))
 
-    def _parse(self, data: bytes) -> None:
-        while True:
+    def _parse(self, data: bytes) -> bytes:
+        """Returns what is left where too many requests wait; reading pauses then."""
+        while data:
+            if len(self.pipeline) > MAX_WAITING:
+                return data
+            size = len(data)
+            if size > PIECE_BYTES:
+                size = max(PIECE_BYTES, self._announced() - self._content)
+            piece, data = data[:size], data[size:]
             try:
-                self.parser.feed_data(data)
-                return
+                self.parser.feed_data(piece)
             except httptools.HttpParserUpgrade as upgrade:
                 # the parser took the request for one without content, and stopped behind its head
-                data = self._without_upgrade() + data[upgrade.args[0] :]
+                data = self._without_upgrade() + piece[upgrade.args[0] :] + data
             except httptools.HttpParserError:
                 self.send_400_response("")
-                return
+                break
+        return b""
+
+    def _announced(self) -> int:
+        """Bytes of the content that is arriving, where its head says so; else 0."""
+        if not self._message or self._in_head:
+            return 0
+        return next((int(size) for name, size in self.headers if name == b"content-length"), 0)
 
     def _without_upgrade(self) -> bytes:
         """The head again, to be parsed anew: no upgrade is offered (RFC 9110, section 7.8)."""
@@ -285,8 +313,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _refuse(self, error: ZooError) -> None:
         cycle = self.cycle
-        if self.pipeline or (cycle and not cycle.response_complete and not cycle.more_body):
-            self.transport.close()  # it would be taken for the answer to an earlier request
+        answered = cycle is not None and cycle.response_complete
+        in_work = cycle is not None and not answered and not cycle.more_body
+        if self.pipeline or in_work or (answered and self._message and not self._in_head):
+            self.transport.close()  # it would be taken for the answer to another request
             return
         request_id = request_id_of("")
         detail = error.detail

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
 _CONTINUE = b"HTTP/1.1 100 "
 MAX_WAITING = 16
-"""Requests behind the one that is being answered, beyond which a connection is not read; one read
-may bring more. While it is not read, nobody sees that the client has left."""
+"""Requests behind the one that is being answered, beyond which nothing more is parsed and the
+connection not read. While it is not read, nobody sees that the client has left."""
 
 
 class Joined:
@@ -47,10 +47,16 @@ class Joined:
 class Flow(FlowControl):
     """Reads nothing while many requests wait behind the one that is being answered."""
 
-    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+    def __init__(
+        self, transport: asyncio.Transport, waiting: Sized, go_on: Callable[[], None]
+    ) -> None:
+        """``go_on`` takes what was read before and had to wait, as far as there is room."""
         super().__init__(transport)
         self._waiting = waiting
+        self._go_on = go_on
 
     def resume_reading(self) -> None:
+        if len(self._waiting) <= MAX_WAITING:
+            self._go_on()
         if len(self._waiting) <= MAX_WAITING:
             super().resume_reading()

@@ -163,6 +163,29 @@ def test_a_client_that_pipelines_without_reading_takes_no_memory(server: Server)
     assert server.client.get("/livez").status_code == 200
 
 
+def test_a_burst_of_requests_waits_as_bytes(server: Server) -> None:
+    """8,000 of them come in one read; parsed they would take twenty times as much."""
+    burst = GET.replace(b"livez", b"openapi.json") + b"\r\n"
+    before = server.memory()
+    with contextlib.ExitStack() as stack:
+        for _ in range(20):
+            connection = stack.enter_context(closing(connect(server)))
+            connection.settimeout(0.2)
+            with contextlib.suppress(TimeoutError):
+                while True:
+                    connection.sendall(burst * 8000)
+        assert server.client.get("/livez").status_code == 200
+        assert server.memory() - before < 50e6
+
+
+def test_what_is_wrong_behind_an_answer_is_no_second_one(server: Server) -> None:
+    with closing(connect(server)) as connection:
+        connection.sendall(GET + b"Transfer-Encoding: chunked\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        connection.sendall(b"no size\r\n")
+        assert connection.recv(65536) == b""
+
+
 def test_bodies_of_refused_requests_are_given_back(server: Server) -> None:
     body = bytes(200_000)
 

@@ -83,6 +83,15 @@ def test_a_head_or_a_body_that_drips_is_refused(server: Server, data: bytes, rea
     server.wait_for(lambda: server.metric("zoo_body_bytes") == 0)
 
 
+def test_a_body_that_drips_behind_its_answer_is_not_waited_for(server: Server) -> None:
+    before = ended(server, "slow_body")
+    with closing(connect(server)) as connection:
+        connection.sendall(HEAD + b"Content-Length: 100000\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+        assert drip(connection, b"x" * 600, 0.05) == b""
+    assert ended(server, "slow_body") == before + 1
+
+
 def test_who_asks_for_nothing_is_closed(server: Server) -> None:
     before = ended(server, "idle")
     with closing(connect(server)) as silent, closing(connect(server)) as kept:
