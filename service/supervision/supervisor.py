@@ -36,6 +36,8 @@ SPARE_SECONDS = 2.0
 """From the last start of a worker until a spare process is begun, which takes a core a while."""
 KILL_SECONDS = 5.0
 """Beyond the grace time, until workers that have not ended are killed."""
+_CANNOT = (OSError, RuntimeError)
+"""Raised where no process can be started, or no thread to wait for its end."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
@@ -138,10 +140,13 @@ class Supervisor:
             started = loop.time()
             try:
                 one = await self._begin()
-            except OSError as error:
+            except _CANNOT as error:
                 logger.error("no process can be started for a worker: %s", error)
                 await self._pause(backoff.seconds(None))
                 continue
+            if self._stopping.is_set():
+                one.kill()  # it was begun when the stop came: nobody would tell it to end
+                return
             self._serving[number] = one
             one.go(number)
             await _first(one.ready.wait(), one.ended())
@@ -206,11 +211,15 @@ class Supervisor:
         if self._spare is not None or self._stopping.is_set():
             return
         try:
-            one = self._spare = await Child.begin(self._command())
-        except OSError as error:
+            one = await Child.begin(self._command())
+        except _CANNOT as error:
             logger.error("no spare process can be started: %s", error)
             return
         self._begun.add(one)
+        if self._spare is not None or self._stopping.is_set():
+            one.kill()  # another was begun meanwhile, or the stop
+        else:
+            self._spare = one
         status = await one.ended()
         if self._spare is one:  # it never became a worker; the next start of one asks again
             logger.warning("the spare process (%d) ended %s", one.pid, child.how(status))

@@ -21,7 +21,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from service.grpc.protos import classifier_pb2 as pb
 from service.grpc.protos import classifier_pb2_grpc
 from tests.photographs import COFFEE
-from tests.server import Server, command, environment, free_port, serving
+from tests.server import ROOT, Server, command, environment, free_port, serving
 
 QUICK: dict[str, object] = {"zoo_default_model": "lenet5", "zoo_load": "used", "zoo_threads": 1}
 SECONDS = 30
@@ -116,6 +116,38 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(SECONDS) == 128 + signal.SIGTERM
         assert not psutil.wait_procs(family, timeout=SECONDS)[1]
+
+
+STOPPED_AT_ONCE = """
+import asyncio, os, runpy, signal
+from service.supervision.child import Child
+
+begin = Child.begin
+
+async def slowly(command):
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.sleep(0.5)
+    return await begin(command)
+
+Child.begin = slowly
+runpy.run_module("bentoml", run_name="__main__", alter_sys=True)
+"""
+
+
+def test_a_stop_while_the_first_process_is_begun_is_not_missed(tmp_path: Path) -> None:
+    """The signal comes while the process begins, which takes a moment."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STOPPED_AT_ONCE, *command(free_port())[3:]],
+        cwd=ROOT,
+        env=environment(tmp_path, **QUICK, zoo_grpc_port=free_port()),
+        start_new_session=True,
+    )
+    try:
+        assert process.wait(2 * SECONDS) == 0
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
 
 
 def test_the_grace_time_is_not_exceeded(tmp_path: Path) -> None:
