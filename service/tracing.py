@@ -29,8 +29,8 @@ MODULES = {
     "grpc": "opentelemetry.exporter.otlp.proto.grpc.trace_exporter",
 }
 """Where the exporter of a protocol is; the first is OpenTelemetry's default."""
-_FLUSH_S = 5.0
-"""How long a stop waits for the last spans to be taken."""
+FLUSH_SECONDS = 3.0
+"""How long a stop waits for the last spans to be taken; before the supervisor kills who is late."""
 
 tracer: Tracer | None = None
 """None: no traces."""
@@ -90,7 +90,7 @@ def stop() -> None:
         closing = threading.Thread(target=tracer.close, daemon=True)
         tracer = None
         closing.start()
-        closing.join(_FLUSH_S)
+        closing.join(FLUSH_SECONDS)
 
 
 def use_case(name: str, started: float) -> UseCase | None:

@@ -107,6 +107,8 @@ class Supervisor:
         self._stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
+            if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
+                continue  # by nohup
             loop.add_signal_handler(number, self._signalled, number)
         if cb is not None:
             cb(None)

@@ -20,6 +20,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from service.grpc.protos import classifier_pb2 as pb
 from service.grpc.protos import classifier_pb2_grpc
+from service.supervision.life import LINGER_SECONDS
+from service.supervision.supervisor import KILL_SECONDS
+from service.tracing import FLUSH_SECONDS
 from tests.photographs import COFFEE
 from tests.server import ROOT, Server, command, environment, free_port, serving
 
@@ -148,6 +151,10 @@ def test_a_stop_while_the_first_process_is_begun_is_not_missed(tmp_path: Path) -
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def test_who_waits_for_a_dead_collector_at_the_end_is_not_killed_for_it() -> None:
+    assert LINGER_SECONDS + FLUSH_SECONDS < KILL_SECONDS - 1
 
 
 def test_the_grace_time_is_not_exceeded(tmp_path: Path) -> None:
