@@ -56,6 +56,8 @@ class Run:
     end: float
     findings: Path
     say: Callable[[str], None] = print
+    wrote: Callable[[Run], object] = lambda _: None
+    """Called after each round: what is known is not lost with what comes after."""
     tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)
     """By family and where it went: decode, or a profile."""
     services: dict[str, Service] = field(default_factory=dict)
@@ -82,6 +84,7 @@ def fuzz(run: Run) -> None:
             if made:
                 profile = run.profiles[number % len(run.profiles)]
                 asyncio.run(_served(run, profile, made, numbers))
+            run.wrote(run)
             if run.late:
                 run.say("the time is over")
                 return
@@ -168,12 +171,18 @@ def main() -> None:
         say=lambda text: print(text, flush=True),
     )
     begun = time.monotonic()
+
+    def write(run: Run) -> report.Report:
+        found = report.of(run.tallies, _slopes(run), run.faults)
+        text = report.text(found, seed=run.seed, minutes=(time.monotonic() - begun) / 60)
+        asked.output.parent.mkdir(parents=True, exist_ok=True)
+        asked.output.write_text(text)
+        return found
+
+    run.wrote = write
     fuzz(run)
-    found = report.of(run.tallies, _slopes(run), run.faults)
-    text = report.text(found, seed=run.seed, minutes=(time.monotonic() - begun) / 60)
-    print(text)
-    asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.write_text(text)
+    found = write(run)
+    print(asked.output.read_text())
     if run.faults or found.leaks:
         raise SystemExit(1)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 import struct
 from collections.abc import Callable
@@ -70,6 +71,11 @@ def _request(dice: Dice) -> tuple[str, dict[str, Any]]:
     return f"{MODEL}.tensor", {"inputs": [tensor], "outputs": [{"name": "logits"}]}
 
 
+def _value(dice: Dice) -> Any:
+    """One of them, which the case may change."""
+    return copy.deepcopy(dice.choice(_VALUES))
+
+
 def _places(node: Any) -> list[tuple[Any, Any]]:
     """Every container and key within; of a long list its first few."""
     keys = list(node) if isinstance(node, dict) else range(min(len(node), 4))
@@ -94,11 +100,11 @@ def _trees(dice: Dice) -> Built:
         node, key = dice.choice(places)
         what = dice.randrange(4)
         if what == 0:
-            node[key] = dice.choice(_VALUES)
+            node[key] = _value(dice)
         elif what == 1:
             del node[key]
         elif what == 2 and isinstance(node, dict):
-            node[dice.choice(_NAMES)] = dice.choice(_VALUES)
+            node[dice.choice(_NAMES)] = _value(dice)
         elif isinstance(node, list):
             node.extend([node[key]] * dice.choice((1, 10, 1000)))
         else:

@@ -54,9 +54,9 @@ MADE: dict[str, Callable[[int], Case]] = {
 
 @pytest.mark.parametrize("name", MADE)
 def test_a_number_is_always_the_same_case(name: str) -> None:
-    cases = [MADE[name](index) for index in range(30)]
-    assert cases == [MADE[name](index) for index in range(30)]
-    assert len({case.data for case in cases}) > 20
+    cases = [MADE[name](index) for index in range(150)]
+    assert cases == [MADE[name](index) for index in range(150)]
+    assert len({case.data for case in cases}) > 75
 
 
 def test_a_service_with_low_limits_bears_a_round_of_everything() -> None:
