@@ -209,7 +209,7 @@ async def _metrics(port: int) -> tuple[dict[str, float], float]:
 
 
 def _log(path: Path) -> list[tuple[str, int]]:
-    """Lines that are no mere information, without their figures, the most frequent first."""
+    """Lines that are no mere information, without their figures and checksums, by frequency."""
     lines = path.read_text(errors="replace").splitlines()
     told = (line for line in lines if line.strip() and "[INFO]" not in line)
-    return Counter(re.sub(r"\d+", "N", line) for line in told).most_common(30)
+    return Counter(re.sub(r"\b[0-9a-f]{8,}\b|\d+", "N", line) for line in told).most_common(30)
