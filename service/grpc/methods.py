@@ -147,7 +147,7 @@ class _Method:
                 unheard = False
                 async with aclosing(self._inner(await self._given(context), context)) as answers:
                     async for answer in answers:
-                        await context.write(self._serialize(answer))
+                        await _write(context, self._serialize(answer))
         except BaseException as error:
             await self._failed(call, error, unheard)
             raise
@@ -190,6 +190,14 @@ class _Method:
             code = error.code if isinstance(error, ZooError) else "cancelled"
             self._plane.refused(TRANSPORT, code)
         await call.failed(error)
+
+
+async def _write(context: Context, message: bytes) -> None:
+    """Write an answer of a stream. Raises CancelledError where the client has gone meanwhile."""
+    try:
+        await context.write(message)
+    except Exception as error:  # noqa: BLE001 - grpcio's own family is private
+        raise asyncio.CancelledError(f"the answer cannot be written: {error}") from None
 
 
 def _parser(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
