@@ -40,7 +40,7 @@ def pictures() -> list[Picture]:
 
 def test_a_short_soak_accounts_for_everything(tmp_path: Path) -> None:
     plan = Plan(
-        minutes=0.2,
+        minutes=0.15,
         rate=20,
         swap_every_s=3,
         unload_every_s=3,
