@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import os
 import platform
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from importlib import metadata
@@ -125,6 +126,19 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]], about: Mapping[s
         writer = csv.DictWriter(file, [*rows[0], *about], lineterminator="\n")
         writer.writeheader()
         writer.writerows({**_rounded(row), **about} for row in rows)
+
+
+def verdict(
+    found: Mapping[str, object], broken: Iterable[str], path: Path, about: Mapping[str, str]
+) -> int:
+    """Print and write what was ``found``, then what does not hold; the exit status."""
+    rows = [{"figure": name, "value": value} for name, value in found.items()]
+    print(table(rows))
+    write_csv(path, rows, about)
+    lines = [f"failed: {each}" for each in broken]
+    for line in lines:
+        print(line, file=sys.stderr)
+    return 1 if lines else 0
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

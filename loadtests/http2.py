@@ -31,22 +31,26 @@ def _setting(name: int, value: int) -> bytes:
     return name.to_bytes(2, "big") + value.to_bytes(4, "big")
 
 
-def _field(name: bytes, value: bytes) -> bytes:
+def field(name: bytes, value: bytes) -> bytes:
     """A header field that neither side remembers (RFC 7541, section 6.2.2), of short texts."""
     return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
 
-def head(path: bytes) -> bytes:
-    """The header block of a call of the method ``path``."""
-    fields = (
+def fields(path: bytes) -> list[tuple[bytes, bytes]]:
+    """The header fields of a call of the method ``path``."""
+    return [
         (b":method", b"POST"),
         (b":scheme", b"http"),
         (b":path", path),
         (b":authority", b"localhost"),
         (b"te", b"trailers"),
         (b"content-type", b"application/grpc"),
-    )
-    return b"".join(itertools.starmap(_field, fields))
+    ]
+
+
+def head(path: bytes) -> bytes:
+    """The header block of such a call."""
+    return b"".join(itertools.starmap(field, fields(path)))
 
 
 class _Sending:

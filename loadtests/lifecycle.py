@@ -60,9 +60,10 @@ START_SECONDS = 120.0
 QUIET_SECONDS = 4
 """In which the service has next to nothing to do; the spare process begins after two."""
 _FEW_TICKS = 10
-_BIN_SECONDS = 0.25
+_STEP_SECONDS = 0.25
+_WINDOW_SECONDS = 1.0
 _ENOUGH = 0.9
-"""Of the requests that came in a bin, for the rate to be back."""
+"""Of the requests that came in a window, for the rate to be back."""
 _NOT_CONNECTED = ("failed to connect", "connection refused", "econnrefused")
 
 
@@ -254,13 +255,17 @@ async def kill(running: server.Running, rate: float, seconds: float) -> dict[str
 
 
 def back_after(outcome: Outcome, since: float) -> float:
-    """Seconds from ``since`` until as many are answered as come, from there on."""
-    end = max(outcome.came_at)
-    edges = np.arange(since, end, _BIN_SECONDS)
-    came, _ = np.histogram(outcome.came_at, edges)
-    answered, _ = np.histogram(outcome.answered_at, edges)
+    """Seconds from ``since`` until as many are answered as come, in every second from there on.
+
+    A shorter window would see an answer that is a moment late as one that is missing.
+    """
+    starts = np.arange(since, max(outcome.came_at) - _WINDOW_SECONDS, _STEP_SECONDS)
+    came, answered = (
+        np.searchsorted(moments, starts + _WINDOW_SECONDS) - np.searchsorted(moments, starts)
+        for moments in (np.sort(outcome.came_at), np.sort(outcome.answered_at))
+    )
     behind = np.flatnonzero(answered < _ENOUGH * came)
-    return float((behind[-1] + 1) * _BIN_SECONDS) if behind.size else 0.0
+    return float((behind[-1] + 1) * _STEP_SECONDS) if behind.size else 0.0
 
 
 def failures(found: dict[str, object]) -> list[str]:
@@ -348,13 +353,8 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "lifecycle.csv")
     asked = parser.parse_args()
     found = measure(asked.seconds, asked.share)
-    rows = [{"figure": name, "value": value} for name, value in found.items()]
-    print(bench.table(rows))
-    bench.write_csv(asked.output, rows, bench.machine("onnxruntime", "bentoml", "grpcio"))
-    broken = failures(found)
-    for line in broken:
-        print(f"failed: {line}", file=sys.stderr)
-    return 1 if broken else 0
+    about = bench.machine("onnxruntime", "bentoml", "grpcio")
+    return bench.verdict(found, failures(found), asked.output, about)
 
 
 if __name__ == "__main__":

@@ -128,13 +128,8 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "sustained.csv")
     asked = parser.parse_args()
     found = measure(asked.seconds)
-    rows = [{"figure": name, "value": value} for name, value in found.items()]
-    print(bench.table(rows))
-    bench.write_csv(asked.output, rows, bench.machine("onnxruntime", "bentoml"))
-    broken = failures(found)
-    for line in broken:
-        print(f"failed: {line}", file=sys.stderr)
-    return 1 if broken else 0
+    about = bench.machine("onnxruntime", "bentoml")
+    return bench.verdict(found, failures(found), asked.output, about)
 
 
 if __name__ == "__main__":

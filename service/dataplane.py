@@ -75,7 +75,7 @@ class DataPlane:
         self.catalogue = Catalogue(settings, self._tell)
         self._follower = Follower(settings, self.catalogue)
         self._management = Management(settings, self.catalogue, self._follower)
-        self._started = False
+        self._started = self._left = False
         self._listeners: list[Callable[[bool], None]] = []
 
     async def start(self, only: Container[str] | None = None) -> None:
@@ -96,7 +96,7 @@ class DataPlane:
 
     def leave(self) -> None:
         """Not ready from now on, so that nobody sends new work; what comes is answered."""
-        self._started = False
+        self._left = True
         self._tell()
 
     async def stop(self) -> None:
@@ -111,7 +111,11 @@ class DataPlane:
     @property
     def ready(self) -> bool:
         """Whether the default model answers; other models may have been refused."""
-        return self._started and self.catalogue.has_ready(self.settings.default_model)
+        return (
+            self._started
+            and not self._left
+            and self.catalogue.has_ready(self.settings.default_model)
+        )
 
     def listen(self, listener: Callable[[bool], None]) -> None:
         """Tell ``listener`` whether the plane is ready, now and whenever that may have changed."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Callable
 
+from loadtests import http2
 from loadtests.fuzz.dice import Dice, bytewise
 from loadtests.fuzz.verdict import Case
 
@@ -19,21 +21,8 @@ def frame(kind: int, flags: int, stream: int, body: bytes, length: int | None = 
     return head + struct.pack(">I", stream & 0xFFFFFFFF) + body
 
 
-def _literal(name: bytes, value: bytes) -> bytes:
-    """A header without indexing; both shorter than 127 bytes (RFC 7541, section 6.2.2)."""
-    return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
-
-
 def _head(dice: Dice, odd: bool = True) -> bytes:
-    path = b"/zoo.v1.Classifier/Classify"
-    fields = [
-        (b":method", b"POST"),
-        (b":scheme", b"http"),
-        (b":path", path),
-        (b":authority", b"x"),
-        (b"te", b"trailers"),
-        (b"content-type", b"application/grpc"),
-    ]
+    fields = http2.fields(b"/zoo.v1.Classifier/Classify")
     if odd:
         at = dice.randrange(len(fields))
         what = dice.randrange(5)
@@ -50,7 +39,7 @@ def _head(dice: Dice, odd: bool = True) -> bytes:
             fields.append(dice.choice((*more, (b"grpc-encoding", b"zz"), (b"A", b"b"), (b"", b""))))
         else:
             dice.shuffle(fields)
-    return b"".join(_literal(*field) for field in fields)
+    return b"".join(itertools.starmap(http2.field, fields))
 
 
 def _message(dice: Dice) -> bytes:
@@ -98,7 +87,7 @@ def _floods(dice: Dice) -> bytes:
         frame(_SETTINGS, 0, 0, _settings(dice)[:6]) * count,
         call + frame(_DATA, 0, 1, b"") * count,
         frame(_HEADERS, 0, 1, _head(dice, odd=False))
-        + frame(_MORE, 0, 1, _literal(b"a", b"b")) * count,
+        + frame(_MORE, 0, 1, http2.field(b"a", b"b")) * count,
         b"".join(
             frame(_HEADERS, 4, 1 + 2 * n, _head(dice, odd=False))
             + frame(_RESET, 0, 1 + 2 * n, bytes(4))

@@ -73,11 +73,12 @@ class Health(health_pb2_grpc.HealthServicer):
         try:
             last = None
             while True:
-                changed, status = self._changed, self._status(request.service)
+                changed, stopping = self._changed, self._stopping
+                status = self._status(request.service)
                 if status != last:
                     yield States(status=status)
                     last = status
-                if self._stopping:
+                if stopping:  # and said so: it may have begun while the answer was written
                     raise NotReady("the server is stopping")
                 await changed.wait()
         finally:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import socket
+from contextlib import suppress
 
 VARIABLE = "IMAGENET_ZOO_CHANNEL"
 """The environment variable that names a worker's file descriptor."""
@@ -24,7 +25,9 @@ def line(channel: socket.socket) -> bytes:
     """Wait for the next line, without its end; empty when the other side is gone."""
     text = b""
     while not text.endswith(b"\n"):
-        piece = channel.recv(1)
+        piece = b""
+        with suppress(OSError):
+            piece = channel.recv(1)
         if not piece:
             return b""
         text += piece

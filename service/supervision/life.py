@@ -76,16 +76,16 @@ class Life:
 
     def ready(self) -> None:
         """Tell the supervisor that this worker serves."""
+        worker.serves.set()
         if worker.orders is not None:
             with suppress(OSError):
                 worker.orders.sendall(channel.READY + b"\n")
 
     async def closed(self) -> None:
         """Wait until the gRPC server has ended."""
-        if not self._stopping:
-            self._stopping = True
-            await self._close()
+        self._stopping = True
         await asyncio.gather(*self._tasks)
+        await self._close()  # a second time perhaps: it may have begun since
 
     def drain(self) -> None:
         """Not ready any more, but whatever comes is answered; connections end with an answer."""
@@ -128,7 +128,9 @@ class Life:
         self._stop_after(self._settings.drain_ms / 1e3 + margin)
 
     def _ordered(self, orders: socket.socket) -> None:
-        words = orders.recv(4096)
+        words = b""
+        with suppress(OSError):  # a reset, where the supervisor ended without reading `ready`
+            words = orders.recv(4096)
         if not words:
             asyncio.get_running_loop().remove_reader(orders)
             logger.error("the supervisor has ended: so does this worker")

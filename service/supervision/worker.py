@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import importlib
 import os
+import select
 import signal
 import socket
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -36,6 +38,8 @@ _AHEAD = (
 
 orders: socket.socket | None = None
 """This process' end of the channel to its supervisor, where it has one."""
+serves = threading.Event()
+"""Whether it follows its orders, and has work to finish should its supervisor be gone."""
 
 
 def main() -> None:
@@ -47,6 +51,7 @@ def main() -> None:
     for each in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(each, signal.SIG_IGN)  # a terminal sends them to the supervisor as well
     _be(WAITING)
+    threading.Thread(target=_end_with_supervisor, args=(orders,), daemon=True).start()
     for name in _AHEAD:
         importlib.import_module(name)
     from service import compiled
@@ -59,6 +64,17 @@ def main() -> None:
     _be(SERVING)
     sys.argv[1:] = [number.decode() if each == NUMBER else each for each in sys.argv[1:]]
     importlib.import_module("_bentoml_impl.worker.service").main(sys.argv[2:])
+
+
+def _end_with_supervisor(orders: socket.socket) -> None:
+    """End at once when the supervisor has, as long as nothing is lost by it: imports and the
+    loading of models can take long, and nobody would end this process if they took for ever.
+    """
+    hangup = select.poll()
+    hangup.register(orders, 0)
+    hangup.poll()
+    if not serves.is_set():
+        os._exit(os.EX_UNAVAILABLE)
 
 
 def _be(name: str) -> None:

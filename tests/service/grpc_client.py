@@ -78,7 +78,9 @@ class Wire:
         """Kind, flags, stream and payload of each frame; ends when the server hangs up."""
         while True:
             while len(self._buffer) < 9 or len(self._buffer) < 9 + self._length():
-                received = self._socket.recv(1 << 16)
+                received = b""
+                with contextlib.suppress(ConnectionResetError):  # it hung up on what we sent
+                    received = self._socket.recv(1 << 16)
                 if not received:
                     return
                 self._buffer += received

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from service.errors import NotReady
+from service.grpc.health import Health
 from tests.server import Server, serving
 
 States = health_pb2.HealthCheckResponse
@@ -43,6 +47,20 @@ def test_a_watch_tells_of_the_stop_and_does_not_delay_it(server: Server) -> None
                 next(watch)
             assert ended.value.code() is grpc.StatusCode.UNAVAILABLE
         server.process.wait(SECONDS)
+
+
+def test_a_stop_while_a_watch_is_answered_is_told_before_the_end() -> None:
+    async def watched() -> None:
+        health = Health(["a"])
+        health.report(True)
+        watch = health.Watch(health_pb2.HealthCheckRequest(service="a"), cast(Any, None))
+        assert (await anext(watch)).status == States.SERVING
+        health.stop()  # the watch has not gone on since
+        assert (await anext(watch)).status == States.NOT_SERVING
+        with pytest.raises(NotReady):
+            await anext(watch)
+
+    asyncio.run(watched())
 
 
 def test_a_watch_that_is_left_is_no_matter(server: Server) -> None:

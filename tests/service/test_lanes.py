@@ -127,17 +127,20 @@ def test_a_failed_run_frees_its_lane(network: Any) -> None:
     made.close()
 
 
-def test_a_session_on_a_gpu_goes_through_lanes(
-    network: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The whole session as it is on a GPU, but for the memory."""
+@pytest.fixture
+def as_if_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A session is as it is on a GPU, but for the memory."""
     real = opening.open_session
 
-    def as_if_on_cuda(*arguments: Any, **named: Any) -> Opened:
+    def opened(*arguments: Any, **named: Any) -> Opened:
         return Opened(real(*arguments, **named).session, Way(("cuda", "cpu"), graphs=True))
 
-    monkeypatch.setattr(session, "open_session", as_if_on_cuda)
+    monkeypatch.setattr(session, "open_session", opened)
     monkeypatch.setattr(cuda, "CudaMemory", HostMemory)
+
+
+@pytest.mark.usefixtures("as_if_on_cuda")
+def test_a_session_on_a_gpu_goes_through_lanes(network: Any) -> None:
     made = Session(FOLDER / "model.onnx", MANIFEST, ["cpu"], max_batch=6)
     assert made.sizes == (6, 1, 2, 4)
     assert made.at_once == 2
@@ -208,16 +211,8 @@ def test_a_graph_that_was_harmed_is_found(network: Any) -> None:
         made.close()
 
 
-def test_a_session_whose_graphs_are_wrong_is_refused(
-    network: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = opening.open_session
-
-    def as_if_on_cuda(*arguments: Any, **named: Any) -> Opened:
-        return Opened(real(*arguments, **named).session, Way(("cuda", "cpu"), graphs=True))
-
-    monkeypatch.setattr(session, "open_session", as_if_on_cuda)
-    monkeypatch.setattr(cuda, "CudaMemory", HostMemory)
+@pytest.mark.usefixtures("as_if_on_cuda")
+def test_a_session_whose_graphs_are_wrong_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     made = Session(FOLDER / "model.onnx", MANIFEST, ["cpu"], max_batch=2)
     made.verify()
     monkeypatch.setattr(Lanes, "disagreement", lambda *_: 0.5)

@@ -190,6 +190,32 @@ def test_nothing_outlives_a_supervisor_that_is_killed(tmp_path: Path) -> None:
         assert not psutil.wait_procs(family, timeout=SECONDS)[1]
 
 
+def test_nor_one_that_is_killed_while_its_workers_start(tmp_path: Path) -> None:
+    """They need not finish: a model may take minutes to load, or never be."""
+    process = subprocess.Popen(
+        command(free_port(), "tests.service.stuck:ZooService"),
+        cwd=ROOT,
+        env=environment(tmp_path, **QUICK, zoo_workers=2, zoo_grpc_port=free_port()),
+        start_new_session=True,
+    )
+    family: list[psutil.Process] = []
+    try:
+        end = time.monotonic() + 2 * SECONDS
+        while [each.name() for each in family] != ["zoo-worker"] * 2:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+            with suppress(psutil.NoSuchProcess):
+                family = psutil.Process(process.pid).children()
+        process.kill()
+        assert not psutil.wait_procs(family, timeout=SECONDS)[1]
+    finally:
+        process.kill()
+        process.wait()
+        for each in family:
+            with suppress(psutil.NoSuchProcess):
+                each.kill()
+
+
 def test_a_dead_worker_is_replaced_by_the_spare_and_the_port_never_refuses(tmp_path: Path) -> None:
     """In a container too, where BentoML starts none anew."""
     container = {"zoo_spare": True, "bentoml_containerized": "true"}

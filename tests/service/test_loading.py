@@ -382,3 +382,11 @@ def test_any_requests_are_answered_within_the_limit(folder: Path, rounds: list) 
                 await ask(plane, name)
 
     asyncio.run(check())
+
+
+async def test_who_leaves_while_the_models_load_is_not_ready_when_they_are(folder: Path) -> None:
+    plane = DataPlane(Settings(models=folder, load="used", default_model="default", threads=2))
+    plane.leave()
+    await plane.start()
+    assert not plane.ready
+    await plane.stop()
