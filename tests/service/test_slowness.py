@@ -57,9 +57,13 @@ def drip(connection: socket.socket, data: bytes, seconds: float) -> bytes:
     for byte in data:
         with suppress(OSError):
             connection.sendall(bytes([byte]))
-        with suppress(TimeoutError):
+        try:
             answer = connection.recv(65536)
             break
+        except TimeoutError:
+            continue
+        except ConnectionResetError:  # it hung up before the last byte
+            return b""
     connection.settimeout(SECONDS)
     with suppress(ConnectionResetError):
         while more := connection.recv(65536):
