@@ -282,11 +282,15 @@ def _allow_files() -> None:
 
 
 def _bind(listening: CircusSocket) -> None:
-    """Bind and listen. Exits with one line where that is impossible."""
+    """Have the port. Exits with one line where that is impossible.
+
+    The first worker listens on it when it serves: until then clients are refused, and balancers
+    turn to others, where they would wait. After that the port is never closed until the stop.
+    """
     place = f"{listening.host}:{listening.port}"
-    logging.getLogger("circus").setLevel(logging.CRITICAL)  # it says the same in other words
     try:
-        listening.bind_and_listen()
+        listening.bind((listening.host, listening.port))
+        listening.setblocking(False)
     except OSError as error:
         sys.exit(f"HTTP cannot listen on {place}: {error.strerror or error}")
 

@@ -279,6 +279,30 @@ def test_a_service_that_cannot_start_ends_with_the_status_of_its_workers(tmp_pat
     assert "it is not tried again" in done.stdout.splitlines()[-1]
 
 
+def test_a_port_that_nobody_serves_yet_refuses(tmp_path: Path) -> None:
+    """Else a balancer that tries it would wait for the models to load."""
+    port = free_port()
+    process = subprocess.Popen(
+        command(port, "tests.service.stuck:ZooService"),
+        cwd=ROOT,
+        env=environment(tmp_path, **QUICK, zoo_grpc_port=free_port()),
+        start_new_session=True,
+    )
+    try:
+        end = time.monotonic() + 2 * SECONDS
+        children = psutil.Process(process.pid).children
+        while [each.name() for each in children()] != ["zoo-worker"]:
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=SECONDS)
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+
 def test_a_port_of_http_that_is_in_use_stops_the_start_with_one_line(tmp_path: Path) -> None:
     port = free_port()
     with socket.create_server(("127.0.0.1", port)):
