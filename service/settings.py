@@ -156,7 +156,7 @@ class Settings(Exposure, BaseSettings):
     max_connections: Annotated[int, Field(ge=1, le=100_000)] = 1024
     """Most connections of a worker, of HTTP and of gRPC each."""
     idle_ms: Annotated[int, Field(ge=100, le=86_400_000)] = 75_000
-    """A connection without a request for so long is closed."""
+    """A connection, or a gRPC stream, without a request for so long is ended."""
     slow_ms: Annotated[int, Field(ge=100, le=3_600_000)] = 10_000
     """Time for a request's head, and until `min_rate` counts."""
     min_rate: Annotated[int, Field(ge=0, le=1 << 30)] = 1000

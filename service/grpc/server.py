@@ -60,6 +60,7 @@ class GrpcServer:
             plane.bodies,
             partial(plane.refused, TRANSPORT),
             WINDOW_PER_THREAD * plane.settings.pool_threads,
+            plane.settings.idle_ms / 1e3,
         )
         self._methods = self._all()
         self._server = self._made()

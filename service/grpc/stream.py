@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -11,7 +12,7 @@ from typing import Any, Generic, TypeVar
 
 from service.bodies import BodyBudget
 from service.dataplane import Patience
-from service.errors import Internal, NotReady, Overloaded, ZooError
+from service.errors import Internal, NotReady, Overloaded, RequestTimeout, ZooError
 from service.grpc.arrivals import Requests
 
 logger = logging.getLogger("zoo.grpc")
@@ -33,14 +34,18 @@ class Streams:
         budget: BodyBudget,
         refused: Callable[[str], None],
         window: int = LEAST_WINDOW,
+        idle_s: float = math.inf,
     ) -> None:
         """``budget`` bounds the bytes of all requests in work, ``window`` how many a stream has.
 
-        ``refused`` is told the code of a request that did not fit into the budget.
+        A stream ends when for ``idle_s`` seconds it has had no request in work, and none came and
+        no answer was taken. ``refused`` is told the code of a request that did not fit into the
+        budget.
         """
         self._budget = budget
         self._refused = refused
         self._window = max(LEAST_WINDOW, window)
+        self._idle_s = idle_s
         self._open: set[Stream[Any, Any]] = set()
         self._ending = False
 
@@ -56,7 +61,7 @@ class Streams:
             self._refused(error.code)
             return failure(request, error)
 
-        stream = Stream(answer, failure, refusal, self._budget, self._window)
+        stream = Stream(answer, failure, refusal, self._budget, self._window, self._idle_s)
         self._open.add(stream)
         if self._ending:
             stream.end()
@@ -87,6 +92,7 @@ class Stream(Generic[Request, Response]):
         refusal: Callable[[Request, ZooError], Response],
         budget: BodyBudget,
         window: int,
+        idle_s: float,
     ) -> None:
         """``answer`` may raise ZooError, which ``failure`` makes a response of.
 
@@ -104,6 +110,13 @@ class Stream(Generic[Request, Response]):
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._reading: asyncio.Task[None] | None = None
         self._ending = False
+        self._idle_s = idle_s
+        self._overdue = False
+        self._since = 0.0
+        """When something was read or written last, by the loop's clock."""
+        self._writer: asyncio.Task[Any] | None = None
+        """The task that writes an answer, while it does."""
+        self._timer: asyncio.TimerHandle | None = None
 
     def end(self) -> None:
         """Read nothing more: once what was read is answered, `answers` raises NotReady."""
@@ -114,19 +127,47 @@ class Stream(Generic[Request, Response]):
     async def answers(self, requests: Requests[Request]) -> AsyncIterator[Response]:
         """Each answer as soon as it is ready. When the consumer ends, so does all work.
 
-        Raises what reading ``requests`` raised, and NotReady after `end`.
+        Raises what reading ``requests`` raised, NotReady after `end`, RequestTimeout where nothing
+        was asked for too long. Who leaves an answer unread for so long is cancelled.
         """
         reader = asyncio.create_task(self._read(requests))
+        self._moved()
+        self._look()
         try:
             while (response := await self._done.get()) is not None:
+                self._writer = asyncio.current_task()
                 yield response
+                self._writer = None
+                self._moved()
                 self._room.release()
             await reader
             if self._ending:
                 raise NotReady("the service is stopping")
+            if self._overdue:
+                raise RequestTimeout(f"nothing was asked for {self._idle_s:g} s")
         finally:
+            if self._timer is not None:
+                self._timer.cancel()
             for task in (reader, *self._tasks):
                 task.cancel()
+
+    def _moved(self) -> None:
+        self._since = asyncio.get_running_loop().time()
+
+    def _look(self) -> None:
+        """End the stream where it is idle, or look again when it may be."""
+        if self._idle_s == math.inf:
+            return
+        loop = asyncio.get_running_loop()
+        left = self._idle_s if self._tasks else self._since + self._idle_s - loop.time()
+        if left > 0:
+            self._timer = loop.call_later(left, self._look)
+            return
+        self._overdue = True
+        if self._reading is not None:
+            self._reading.cancel()
+        if self._writer is not None:
+            self._writer.cancel()
 
     async def _read(self, requests: Requests[Request]) -> None:
         reading = self._reading = asyncio.create_task(self._start(requests))
@@ -136,7 +177,7 @@ class Stream(Generic[Request, Response]):
             try:
                 await reading
             except asyncio.CancelledError:
-                if not self._ending:
+                if not self._ending and not self._overdue:
                     raise
             if self._tasks:
                 await asyncio.wait(self._tasks)
@@ -151,6 +192,7 @@ class Stream(Generic[Request, Response]):
                 request = await anext(requests)
             except StopAsyncIteration:
                 return
+            self._moved()
             size = requests.size
             try:
                 await self._hold(size)
@@ -177,6 +219,7 @@ class Stream(Generic[Request, Response]):
     def _finished(self, size: int, task: asyncio.Task[None]) -> None:
         """A request is answered, or was given up: there is room for another, and for a retry."""
         self._tasks.discard(task)
+        self._moved()
         self._budget.give(size)
         self._freed.set()
         while self._waiting:

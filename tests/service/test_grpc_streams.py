@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import grpc
 import pytest
 from google.rpc import code_pb2
 
+from loadtests import http2
+from loadtests.photographs import jpeg, photographs
+from service.grpc.methods import _write
 from service.grpc.protos import classifier_pb2 as messages
 from service.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
 from tests.server import Server, serving
-from tests.service.grpc_client import PICTURES, connected, request, stub_of
+from tests.service.grpc_client import (
+    PICTURES,
+    SECONDS,
+    connected,
+    details,
+    framed,
+    request,
+    stub_of,
+    wire,
+)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +107,71 @@ def test_streams_that_are_left_do_the_worker_no_harm(
         stream.cancel()
     assert stub.Classify(request("chelsea"), timeout=30).results
     assert [worker.pid for worker in server.workers()] == [before]
+
+
+def test_a_stream_that_asks_for_nothing_ends(tmp_path: Path) -> None:
+    """Else a few idle connections have all the places of calls."""
+    idle = threading.Event()
+
+    def paused(asked: Any) -> Iterator[Any]:
+        for _ in range(4):
+            yield asked
+            time.sleep(0.8)  # of 2 s
+        idle.wait(SECONDS)
+
+    picture = oip_pb2.ModelInferRequest(model_name="lenet5")
+    settings = {"zoo_default_model": "lenet5", "zoo_load": "used", "zoo_idle_ms": 2000}
+    with serving(tmp_path, **settings) as server, connected(server) as channel:
+        oip = oip_pb2_grpc.GRPCInferenceServiceStub(channel)
+        for method, asked in (
+            (stub_of(channel).ClassifyStream, request("chelsea")),
+            (oip.ModelStreamInfer, picture),
+        ):
+            answers = method(paused(asked), timeout=SECONDS)
+            for _ in range(4):
+                next(answers)
+            with pytest.raises(grpc.RpcError) as ended:
+                next(answers)
+            assert ended.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            assert details(ended.value)[0] == "request_timeout"
+        idle.set()
+
+
+def test_an_answer_to_a_client_that_has_gone_is_no_failure() -> None:
+    class Gone:
+        async def write(self, _message: bytes) -> None:
+            raise RuntimeError("of grpcio's own family")
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(_write(cast(Any, Gone()), b""))
+
+
+def computed(server: Server) -> float:
+    return server.metric('zoo_batch_crops_sum{model="efficientnet_lite0"}')
+
+
+def test_a_stream_whose_answers_are_not_taken_ends(tmp_path: Path) -> None:
+    """Its client gives no room for them, while it goes on to live; another wants the place."""
+    settings = {"zoo_load": "used", "zoo_idle_ms": 4000, "zoo_grpc_max_calls": 1}
+    small = jpeg(photographs()["china.jpg"].resize((32, 24)))
+    asked = messages.ClassifyRequest(images=[small], top_k=1000)  # some 40 KB answer it
+    message = framed(asked.SerializeToString())
+    with serving(tmp_path, **settings) as server, wire(server) as raw:
+        stream = raw.begin(b"/zoo.v1.Classifier/ClassifyStream", message)
+        for _ in range(5):
+            raw.send(http2.DATA, 0, stream, message)
+        server.wait_for(
+            lambda: server.metric("zoo_admitted_crops") == 0 < computed(server), SECONDS
+        )
+        with connected(server) as channel:
+
+            def served() -> bool:
+                with contextlib.suppress(grpc.RpcError):
+                    return bool(stub_of(channel).Classify(request("chelsea")).results)
+                return False
+
+            assert not served()
+            server.wait_for(served, SECONDS)
 
 
 def test_what_a_stream_waits_out_is_not_counted(tmp_path: Path) -> None:
