@@ -6,7 +6,9 @@ input, `image` or `pixels`, so it must say clearly that these are not its own: s
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
@@ -16,64 +18,34 @@ from tests.server import Server, serving
 from tests.service.copies import copy_of
 from tests.service.oip_client import HEADER
 
-INPUTS = """{
-  "id" : "42",
-  "inputs" : [
-    {
-      "name" : "input0",
-      "shape" : [ 2, 2 ],
-      "datatype" : "UINT32",
-      "data" : [ 1, 2, 3, 4 ]
-    },
-    {
-      "name" : "input1",
-      "shape" : [ 3 ],
-      "datatype" : "BOOL",
-      "data" : [ true ]
-    }
-  ],
-  "outputs" : [
-    {
-      "name" : "output0"%s
-    }
-  ]
-}"""
+FIRST: dict[str, Any] = {"name": "input0", "shape": [2, 2], "datatype": "UINT32"}
+SECOND: dict[str, Any] = {"name": "input1", "shape": [3], "datatype": "BOOL"}
+VALUES = {"data": [1, 2, 3, 4]}
 JSON = {
-    "inference": INPUTS % "",
-    "classification": INPUTS % ',\n      "parameters" : { "classification" : 2 }',
+    "inference": {
+        "id": "42",
+        "inputs": [FIRST | VALUES, SECOND | {"data": [True]}],
+        "outputs": [{"name": "output0"}],
+    },
+    "classification": {
+        "id": "42",
+        "inputs": [FIRST | VALUES],
+        "outputs": [{"name": "output0", "parameters": {"classification": 2}}],
+    },
 }
-BEFORE_BINARY = b"""{
-  "model_name" : "mymodel",
-  "inputs" : [
+"""Of the protocol, and of Triton's classification extension."""
+BEFORE_BINARY = json.dumps(
     {
-      "name" : "input0",
-      "shape" : [ 2, 2 ],
-      "datatype" : "UINT32",
-      "parameters" : {
-        "binary_data_size" : 16
-      }
+        "model_name": "mymodel",
+        "inputs": [
+            FIRST | {"parameters": {"binary_data_size": 16}},
+            SECOND | {"parameters": {"binary_data_size": 3}},
+        ],
+        "outputs": [{"name": "output0", "parameters": {"binary_data": True}}],
     },
-    {
-      "name" : "input1",
-      "shape" : [ 3 ],
-      "datatype" : "BOOL",
-      "parameters" : {
-        "binary_data_size" : 3
-      }
-    }
-  ],
-  "outputs" : [
-    {
-      "name" : "output0",
-      "parameters" : {
-        "binary_data" : true
-      }
-    },
-    {
-      "name" : "output1"
-    }
-  ]
-}"""
+    indent=2,
+).encode()
+"""Of Triton's binary tensor data extension."""
 INPUT0 = b"".join(value.to_bytes(4, "little") for value in (1, 2, 3, 4))
 INPUT1 = b"\1\1\1"
 INFER = "/v2/models/mymodel/infer"
@@ -89,13 +61,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-@pytest.mark.parametrize("text", JSON.values(), ids=list(JSON))
+@pytest.mark.parametrize("asked", JSON.values(), ids=list(JSON))
 @pytest.mark.parametrize("face", ["", ".tensor"])
-def test_inference_in_json(server: Server, text: str, face: str) -> None:
+def test_inference_in_json(server: Server, asked: dict[str, Any], face: str) -> None:
     reply = server.client.post(
         INFER.replace("mymodel", f"mymodel{face}"),
-        content=text,
-        headers={"Content-Type": "application/json"},
+        json=asked,
     )
     assert (reply.status_code, reply.json()["code"]) == (400, "bad_parameter")
     assert reply.json()["error"] == (
