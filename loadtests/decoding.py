@@ -23,6 +23,9 @@ from service.memory import return_large_blocks
 from service.pictures import decode
 
 SIDES = (4000, 3000)
+TURNED = Image.Exif()
+TURNED[0x0112] = 6
+"""An orientation that the service undoes, for which it takes a copy."""
 
 _MODES: dict[str, Callable[[Image.Image], Image.Image]] = {
     "gray": lambda rgb: rgb.convert("L"),
@@ -34,14 +37,18 @@ _MODES: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 KINDS: dict[str, tuple[str, str, dict[str, object]]] = {
     "JPEG": ("JPEG", "RGB", {}),
-    "JPEG, progressive": ("JPEG", "RGB", {"progressive": True}),
-    "JPEG, progressive CMYK": ("JPEG", "CMYK", {"progressive": True}),
+    "JPEG, progressive": ("JPEG", "RGB", {"progressive": True, "subsampling": 0}),
+    "JPEG, progressive CMYK, turned": ("JPEG", "CMYK", {"progressive": True, "exif": TURNED}),
     "PNG": ("PNG", "RGB", {"compress_level": 1}),
     "PNG, RGBA": ("PNG", "RGBA", {"compress_level": 1}),
-    "PNG, 16-bit gray": ("PNG", "16-bit gray", {"compress_level": 1}),
+    "PNG, 16-bit gray, turned": ("PNG", "16-bit gray", {"compress_level": 1, "exif": TURNED}),
     "PNG, palette": ("PNG", "palette", {"compress_level": 1}),
     "WebP": ("WEBP", "RGB", {"method": 0}),
-    "WebP, lossless": ("WEBP", "RGB", {"lossless": True, "quality": 0, "method": 0}),
+    "WebP, lossless, turned": (
+        "WEBP",
+        "RGB",
+        {"lossless": True, "quality": 0, "method": 0, "exif": TURNED},
+    ),
     "WebP, lossless RGBA": ("WEBP", "RGBA", {"lossless": True, "quality": 0, "method": 0}),
     "GIF": ("GIF", "palette", {}),
     "BMP": ("BMP", "RGB", {}),

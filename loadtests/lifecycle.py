@@ -249,6 +249,7 @@ async def kill(running: server.Running, rate: float, seconds: float) -> dict[str
         ),
         "kill: other statuses": _others(traffic.outcome),
         "kill: seconds until the rate is back": back_after(traffic.outcome, killed),
+        "kill: longest time without an answer, in s": silence(traffic.outcome, killed),
         "kill: workers at the end": len(running.workers()),
         "_lost": traffic.outcome.lost,
     }
@@ -259,6 +260,8 @@ def back_after(outcome: Outcome, since: float) -> float:
 
     A shorter window would see an answer that is a moment late as one that is missing.
     """
+    if max(outcome.came_at) - since < 2 * _WINDOW_SECONDS:
+        raise ValueError("too little was asked afterwards to say so")
     starts = np.arange(since, max(outcome.came_at) - _WINDOW_SECONDS, _STEP_SECONDS)
     came, answered = (
         np.searchsorted(moments, starts + _WINDOW_SECONDS) - np.searchsorted(moments, starts)
@@ -266,6 +269,12 @@ def back_after(outcome: Outcome, since: float) -> float:
     )
     behind = np.flatnonzero(answered < _ENOUGH * came)
     return float((behind[-1] + 1) * _STEP_SECONDS) if behind.size else 0.0
+
+
+def silence(outcome: Outcome, since: float) -> float:
+    """The longest time without an answer from ``since`` on, in seconds."""
+    answered = [since, *(each for each in sorted(outcome.answered_at) if each > since)]
+    return float(np.diff(answered).max())
 
 
 def failures(found: dict[str, object]) -> list[str]:

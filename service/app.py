@@ -17,7 +17,7 @@ import uvicorn.config
 
 from service import logs, ports, settings, tls, tracing
 from service.engine import probe
-from service.supervision import supervisor
+from service.supervision import supervisor, worker
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
@@ -87,6 +87,7 @@ class _Worker:
             self.grpc = GrpcServer(self.plane)
             await self.grpc.start()
         ceiling.announce(_settings, self.plane.catalogue.networks())
+        worker.listen()
         self.life.ready()
 
     async def _close(self) -> None:

@@ -7,12 +7,19 @@ counted. One that is slow stands for a message of the greatest size instead.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar, cast
 
 import grpc.aio
 
-from service.errors import BadParameter, BodyTooLarge, DeadlineExceeded, Overloaded, ZooError
+from service.errors import (
+    BadParameter,
+    BodyTooLarge,
+    DeadlineExceeded,
+    Overloaded,
+    RequestTimeout,
+    ZooError,
+)
 from service.grpc.calls import Context
 
 SLOW = 1 / 6
@@ -21,6 +28,7 @@ END_SECONDS = 0.1
 """A call that ends without a message was cancelled, most often; within this we hear of it."""
 
 Request = TypeVar("Request")
+Result = TypeVar("Result")
 
 
 class Arrivals:
@@ -89,19 +97,39 @@ class _Wait:
 class Requests(AsyncIterator[Request]):
     """The messages of a stream; there is no saying whether the next is late or not yet begun."""
 
-    def __init__(self, context: Context, understood: Callable[[bytes], Request]) -> None:
-        """A message that is not ``understood`` is the end; the function raises why."""
+    def __init__(
+        self,
+        context: Context,
+        understood: Callable[[bytes], Request],
+        idle_s: float | None = None,
+    ) -> None:
+        """A message that is not ``understood`` is the end; the function raises why.
+
+        RequestTimeout is raised when none has come for ``idle_s``; `service.grpc.stream` knows
+        better, where there is work.
+        """
         self._context = context
         self._understood = understood
+        self._idle_s = idle_s
         self.size = 0
         """The bytes of the last message."""
 
     async def __anext__(self) -> Request:
-        message = await self._context.read()
+        message = await in_time(self._context.read(), self._idle_s, "nothing was asked")
         if message is grpc.aio.EOF:
             raise StopAsyncIteration
         self.size = len(cast(bytes, message))
         return self._understood(cast(bytes, message))
+
+
+async def in_time(work: Awaitable[Result], seconds: float | None, what: str) -> Result:
+    """The result of ``work``. Raises RequestTimeout when it takes longer than ``seconds``."""
+    if seconds is None:
+        return await work
+    try:
+        return await asyncio.wait_for(work, seconds)
+    except asyncio.TimeoutError:
+        raise RequestTimeout(f"{what} for {seconds:g} s") from None
 
 
 def checked(message: bytes, limit: int) -> bytes:

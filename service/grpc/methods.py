@@ -21,7 +21,7 @@ from service.access import Access, Need
 from service.dataplane import DataPlane
 from service.errors import BadParameter, NotFound, Overloaded, ZooError
 from service.grpc.access import need_of
-from service.grpc.arrivals import Arrivals, Requests, checked
+from service.grpc.arrivals import Arrivals, Requests, checked, in_time
 from service.grpc.calls import Call, Context
 
 TRANSPORT = "grpc"
@@ -93,6 +93,7 @@ class _Method:
         self._places = methods.probes if self._need is Need.NOTHING else methods.calls
         quiet = path.startswith(_QUIET)
         self._level = logging.DEBUG if quiet else logging.INFO
+        self._idle_s = self._plane.settings.idle_ms / 1e3 if quiet else None
         self._in_work = nullcontext() if quiet else methods.in_work
         self._classifies = handler is not None and path.startswith(_CLASSIFYING)
         limit = self._plane.settings.max_body_bytes
@@ -147,7 +148,8 @@ class _Method:
                 unheard = False
                 async with aclosing(self._inner(await self._given(context), context)) as answers:
                     async for answer in answers:
-                        await _write(context, self._serialize(answer))
+                        writing = _write(context, self._serialize(answer))
+                        await in_time(writing, self._idle_s, "the answer was not taken")
         except BaseException as error:
             await self._failed(call, error, unheard)
             raise
@@ -173,7 +175,7 @@ class _Method:
         """The message, or the messages, of a call with many answers."""
         assert self._handler is not None  # noqa: S101
         if self._handler.request_streaming:
-            return Requests(context, self._understood)
+            return Requests(context, self._understood, self._idle_s)
         return self._parse(await self._arrivals.read(context, self._limit))
 
     def _understood(self, message: bytes) -> Any:

@@ -17,6 +17,8 @@ from service.grpc.arrivals import Requests
 
 logger = logging.getLogger("zoo.grpc")
 
+LOOKS = 8
+"""At a stream while it may be idle: so it ends an eighth of that time late at most."""
 LEAST_WINDOW = 16
 """Requests of one stream that are in work, or answered and not yet written. More would only wait in
 the queue, before the requests of others."""
@@ -113,9 +115,10 @@ class Stream(Generic[Request, Response]):
         self._idle_s = idle_s
         self._overdue = False
         self._since = 0.0
-        """When something was read or written last, by the loop's clock."""
+        """When a request came, was done, or its answer was taken last, by the loop's clock."""
         self._writer: asyncio.Task[Any] | None = None
         """The task that writes an answer, while it does."""
+        self._writing_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
     def end(self) -> None:
@@ -136,6 +139,7 @@ class Stream(Generic[Request, Response]):
         try:
             while (response := await self._done.get()) is not None:
                 self._writer = asyncio.current_task()
+                self._writing_since = asyncio.get_running_loop().time()
                 yield response
                 self._writer = None
                 self._moved()
@@ -159,9 +163,10 @@ class Stream(Generic[Request, Response]):
         if self._idle_s == math.inf:
             return
         loop = asyncio.get_running_loop()
-        left = self._idle_s if self._tasks else self._since + self._idle_s - loop.time()
-        if left > 0:
-            self._timer = loop.call_later(left, self._look)
+        since = self._writing_since if self._writer is not None else self._since
+        busy = self._writer is None and bool(self._tasks)
+        if busy or loop.time() - since < self._idle_s:
+            self._timer = loop.call_later(self._idle_s / LOOKS, self._look)
             return
         self._overdue = True
         if self._reading is not None:

@@ -15,6 +15,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -282,14 +283,16 @@ def _allow_files() -> None:
 
 
 def _bind(listening: CircusSocket) -> None:
-    """Have the port. Exits with one line where that is impossible.
+    """Have the port, alone. Exits with one line where that is impossible.
 
-    The first worker listens on it when it serves: until then clients are refused, and balancers
-    turn to others, where they would wait. After that the port is never closed until the stop.
+    The first worker listens on it when it serves (`worker.listen`): until then clients are refused,
+    and balancers turn to others, where they would wait. After that the port is never closed until
+    the stop. Without SO_REUSEADDR nobody can bind to what nobody listens on yet.
     """
     place = f"{listening.host}:{listening.port}"
     try:
         listening.bind((listening.host, listening.port))
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
         listening.setblocking(False)
     except OSError as error:
         sys.exit(f"HTTP cannot listen on {place}: {error.strerror or error}")

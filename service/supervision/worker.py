@@ -19,6 +19,8 @@ from service.supervision import channel
 
 NUMBER = "$(number)"
 """Stands among the arguments for the worker's number."""
+BACKLOG = 2048
+"""Of connections that wait to be accepted, as BentoML has it."""
 WAITING, SERVING = "zoo-spare", "zoo-worker"
 """The names of such processes in `ps` and `top`."""
 
@@ -64,6 +66,20 @@ def main() -> None:
     _be(SERVING)
     sys.argv[1:] = [number.decode() if each == NUMBER else each for each in sys.argv[1:]]
     importlib.import_module("_bentoml_impl.worker.service").main(sys.argv[2:])
+
+
+def listen() -> None:
+    """Listen on the port of HTTP, which the supervisor has bound. Raises OSError.
+
+    uvicorn does it as well, later, and does not say where it cannot. SO_REUSEADDR is set again, or
+    the rests of former connections would stand in the way.
+    """
+    if orders is None:
+        return
+    number = int(sys.argv[sys.argv.index("--fd") + 1])
+    with socket.socket(fileno=os.dup(number)) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.listen(BACKLOG)
 
 
 def _end_with_supervisor(orders: socket.socket) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from loadtests import lifecycle
 
 GOOD = {
@@ -37,5 +39,8 @@ def test_when_the_rate_is_back() -> None:
     outcome.came_at = [number / 100 for number in range(400)]
     outcome.answered_at = [each + 0.01 for each in outcome.came_at if not 1.0 <= each < 1.5]
     assert lifecycle.back_after(outcome, 1.0) == 0.5
+    assert lifecycle.silence(outcome, 1.0) == pytest.approx(0.51)
+    with pytest.raises(ValueError, match="too little"):
+        lifecycle.back_after(outcome, 3.5)
     outcome.answered_at = [each + 0.01 for each in outcome.came_at]
     assert lifecycle.back_after(outcome, 1.0) == 0.0

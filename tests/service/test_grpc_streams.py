@@ -13,12 +13,16 @@ from typing import Any, cast
 import grpc
 import pytest
 from google.rpc import code_pb2
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from loadtests import http2
 from loadtests.photographs import jpeg, photographs
+from service.bodies import BodyBudget
+from service.grpc.arrivals import Requests
 from service.grpc.methods import _write
 from service.grpc.protos import classifier_pb2 as messages
 from service.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
+from service.grpc.stream import Streams
 from tests.server import Server, serving
 from tests.service.grpc_client import (
     PICTURES,
@@ -135,6 +139,64 @@ def test_a_stream_that_asks_for_nothing_ends(tmp_path: Path) -> None:
             assert ended.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
             assert details(ended.value)[0] == "request_timeout"
         idle.set()
+
+
+def test_so_does_one_of_reflection(tmp_path: Path) -> None:
+    settings = {
+        "zoo_default_model": "lenet5",
+        "zoo_load": "used",
+        "zoo_idle_ms": 3000,
+        "zoo_grpc_max_calls": 1,
+    }
+    idle = threading.Event()
+
+    def asked() -> Iterator[reflection_pb2.ServerReflectionRequest]:
+        yield reflection_pb2.ServerReflectionRequest(list_services="")
+        idle.wait(SECONDS)
+
+    with serving(tmp_path, **settings) as server, connected(server) as channel:
+        answers = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(asked())
+        assert next(answers).list_services_response.service
+        with pytest.raises(grpc.RpcError) as refused:
+            stub_of(channel).Classify(request("chelsea"))
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        with pytest.raises(grpc.RpcError) as ended:
+            next(answers)
+        assert details(ended.value)[0] == "request_timeout"
+        assert stub_of(channel).Classify(request("chelsea")).results
+        idle.set()
+
+
+class Dripping(Requests[int]):
+    """A request every 20 ms, for ever."""
+
+    def __init__(self) -> None:
+        self.size = 0
+
+    async def __anext__(self) -> int:
+        await asyncio.sleep(0.02)
+        return 1
+
+
+async def echo(asked: int, _patience: object) -> int:
+    return asked
+
+
+def test_an_answer_that_is_not_taken_is_not_forgiven_for_further_requests() -> None:
+    async def blocked() -> float:
+        streams = Streams(BodyBudget(1000), lambda _code: None, window=1000, idle_s=0.2)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+
+        async def write() -> None:
+            async for _ in streams.answers(Dripping(), echo, lambda asked, _error: asked):
+                await asyncio.sleep(SECONDS)  # as a write does for which there is no room
+
+        with pytest.raises(asyncio.CancelledError):
+            await asyncio.create_task(write())
+        return loop.time() - began
+
+    assert asyncio.run(blocked()) < SECONDS / 2
 
 
 def test_an_answer_to_a_client_that_has_gone_is_no_failure() -> None:

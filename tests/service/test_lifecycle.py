@@ -279,8 +279,8 @@ def test_a_service_that_cannot_start_ends_with_the_status_of_its_workers(tmp_pat
     assert "it is not tried again" in done.stdout.splitlines()[-1]
 
 
-def test_a_port_that_nobody_serves_yet_refuses(tmp_path: Path) -> None:
-    """Else a balancer that tries it would wait for the models to load."""
+def test_a_port_that_nobody_serves_yet_refuses_and_is_taken(tmp_path: Path) -> None:
+    """Else a balancer that tries it would wait for the models to load; and two would share it."""
     port = free_port()
     process = subprocess.Popen(
         command(port, "tests.service.stuck:ZooService"),
@@ -296,6 +296,15 @@ def test_a_port_that_nobody_serves_yet_refuses(tmp_path: Path) -> None:
             time.sleep(0.02)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), timeout=SECONDS)
+        second = subprocess.run(
+            command(port),
+            env=environment(tmp_path, **QUICK, zoo_grpc_port=0),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert second.returncode == 1
+        assert second.stderr == f"HTTP cannot listen on 127.0.0.1:{port}: Address already in use\n"
         process.terminate()
         assert process.wait(SECONDS) == 0
     finally:
