@@ -28,7 +28,6 @@ TURNED[0x0112] = 6
 """An orientation that the service undoes, for which it takes a copy."""
 
 _MODES: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "gray": lambda rgb: rgb.convert("L"),
     "16-bit gray": lambda rgb: rgb.convert("L").convert("I;16"),
     "RGB": lambda rgb: rgb,
     "RGBA": lambda rgb: rgb.convert("RGBA"),

@@ -40,9 +40,9 @@ class Streams:
     ) -> None:
         """``budget`` bounds the bytes of all requests in work, ``window`` how many a stream has.
 
-        A stream ends when for ``idle_s`` seconds it has had no request in work, and none came and
-        no answer was taken. ``refused`` is told the code of a request that did not fit into the
-        budget.
+        ``refused`` is told the code of a request that did not fit into the budget. A stream ends
+        when for ``idle_s`` seconds it has had no request in work and none came, or when an answer
+        was not taken for so long.
         """
         self._budget = budget
         self._refused = refused

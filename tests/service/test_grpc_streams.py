@@ -118,13 +118,13 @@ def test_a_stream_that_asks_for_nothing_ends(tmp_path: Path) -> None:
     idle = threading.Event()
 
     def paused(asked: Any) -> Iterator[Any]:
-        for _ in range(4):
+        for _ in range(5):
             yield asked
-            time.sleep(0.8)  # of 2 s
+            time.sleep(1.2)  # of 4 s, which are over with the last
         idle.wait(SECONDS)
 
     picture = oip_pb2.ModelInferRequest(model_name="lenet5")
-    settings = {"zoo_default_model": "lenet5", "zoo_load": "used", "zoo_idle_ms": 2000}
+    settings = {"zoo_default_model": "lenet5", "zoo_load": "used", "zoo_idle_ms": 4000}
     with serving(tmp_path, **settings) as server, connected(server) as channel:
         oip = oip_pb2_grpc.GRPCInferenceServiceStub(channel)
         for method, asked in (
@@ -132,7 +132,7 @@ def test_a_stream_that_asks_for_nothing_ends(tmp_path: Path) -> None:
             (oip.ModelStreamInfer, picture),
         ):
             answers = method(paused(asked), timeout=SECONDS)
-            for _ in range(4):
+            for _ in range(5):
                 next(answers)
             with pytest.raises(grpc.RpcError) as ended:
                 next(answers)

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -190,30 +190,38 @@ def test_nothing_outlives_a_supervisor_that_is_killed(tmp_path: Path) -> None:
         assert not psutil.wait_procs(family, timeout=SECONDS)[1]
 
 
-def test_nor_one_that_is_killed_while_its_workers_start(tmp_path: Path) -> None:
-    """They need not finish: a model may take minutes to load, or never be."""
+@contextmanager
+def stuck(folder: Path, workers: int) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A server whose workers load their models for ever, and its port."""
+    port = free_port()
     process = subprocess.Popen(
-        command(free_port(), "tests.service.stuck:ZooService"),
+        command(port, "tests.service.stuck:ZooService"),
         cwd=ROOT,
-        env=environment(tmp_path, **QUICK, zoo_workers=2, zoo_grpc_port=free_port()),
+        env=environment(folder, **QUICK, zoo_workers=workers, zoo_grpc_port=free_port()),
         start_new_session=True,
     )
     family: list[psutil.Process] = []
     try:
         end = time.monotonic() + 2 * SECONDS
-        while [each.name() for each in family] != ["zoo-worker"] * 2:
+        while [each.name() for each in family] != ["zoo-worker"] * workers:
             assert time.monotonic() < end
             time.sleep(0.02)
-            with suppress(psutil.NoSuchProcess):
-                family = psutil.Process(process.pid).children()
-        process.kill()
-        assert not psutil.wait_procs(family, timeout=SECONDS)[1]
+            family = psutil.Process(process.pid).children()
+        yield process, port
     finally:
         process.kill()
         process.wait()
         for each in family:
             with suppress(psutil.NoSuchProcess):
                 each.kill()
+
+
+def test_nor_one_that_is_killed_while_its_workers_start(tmp_path: Path) -> None:
+    """They need not finish: a model may take minutes to load, or never be."""
+    with stuck(tmp_path, workers=2) as (process, _port):
+        family = psutil.Process(process.pid).children()
+        process.kill()
+        assert not psutil.wait_procs(family, timeout=SECONDS)[1]
 
 
 def test_a_dead_worker_is_replaced_by_the_spare_and_the_port_never_refuses(tmp_path: Path) -> None:
@@ -279,52 +287,34 @@ def test_a_service_that_cannot_start_ends_with_the_status_of_its_workers(tmp_pat
     assert "it is not tried again" in done.stdout.splitlines()[-1]
 
 
+def assert_taken(port: int, folder: Path) -> None:
+    """A service that is to have this port ends with one line."""
+    done = subprocess.run(
+        command(port),
+        env=environment(folder, **QUICK, zoo_grpc_port=0),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"HTTP cannot listen on 127.0.0.1:{port}: Address already in use\n"
+    assert done.stdout == ""
+
+
 def test_a_port_that_nobody_serves_yet_refuses_and_is_taken(tmp_path: Path) -> None:
     """Else a balancer that tries it would wait for the models to load; and two would share it."""
-    port = free_port()
-    process = subprocess.Popen(
-        command(port, "tests.service.stuck:ZooService"),
-        cwd=ROOT,
-        env=environment(tmp_path, **QUICK, zoo_grpc_port=free_port()),
-        start_new_session=True,
-    )
-    try:
-        end = time.monotonic() + 2 * SECONDS
-        children = psutil.Process(process.pid).children
-        while [each.name() for each in children()] != ["zoo-worker"]:
-            assert time.monotonic() < end
-            time.sleep(0.02)
+    with stuck(tmp_path, workers=1) as (process, port):
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), timeout=SECONDS)
-        second = subprocess.run(
-            command(port),
-            env=environment(tmp_path, **QUICK, zoo_grpc_port=0),
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert second.returncode == 1
-        assert second.stderr == f"HTTP cannot listen on 127.0.0.1:{port}: Address already in use\n"
+        assert_taken(port, tmp_path)
         process.terminate()
         assert process.wait(SECONDS) == 0
-    finally:
-        process.kill()
-        process.wait()
 
 
 def test_a_port_of_http_that_is_in_use_stops_the_start_with_one_line(tmp_path: Path) -> None:
     port = free_port()
     with socket.create_server(("127.0.0.1", port)):
-        done = subprocess.run(
-            command(port),
-            env=environment(tmp_path, **QUICK, zoo_grpc_port=0),
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-    assert done.returncode == 1
-    assert done.stderr == f"HTTP cannot listen on 127.0.0.1:{port}: Address already in use\n"
-    assert done.stdout == ""
+        assert_taken(port, tmp_path)
 
 
 @pytest.fixture
