@@ -74,6 +74,7 @@ class Http2(asyncio.Protocol):
         self._stream_window = 65_535
         self._frame_size = 16_384
         self._next = 1
+        self._heads: list[bytes] = []
         self._streams: dict[int, _Sending] = {}
         self._held: deque[_Sending] = deque()
         self._received = 0
@@ -103,9 +104,9 @@ class Http2(asyncio.Protocol):
         await self._ready
 
     def begin(self, path: bytes) -> int:
-        """Open a stream; its number."""
+        """Open a stream; its number. Its head goes out with its first message."""
         number, self._next = self._next, self._next + 2
-        self._transport.write(frame(HEADERS, END_HEADERS, number, head(path)))
+        self._heads.append(frame(HEADERS, END_HEADERS, number, head(path)))
         self._streams[number] = _Sending(number, self._stream_window)
         return number
 
@@ -137,7 +138,8 @@ class Http2(asyncio.Protocol):
         self._transport.close()
 
     def _flush(self) -> None:
-        frames: list[bytes | memoryview] = []
+        frames: list[bytes | memoryview] = [*self._heads]
+        self._heads.clear()
         for _ in range(len(self._held)):
             stream = self._held.popleft()
             while stream.rest and (room := min(self._window, stream.window)) > 0:

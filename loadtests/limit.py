@@ -2,7 +2,8 @@
 
 The limit is the same pipeline called in a loop, with as many threads as cores in one process, or
 with as many processes of one thread, whichever is faster by its median. It is measured anew
-before each slice of the service; each such pair gives one ratio.
+before each slice of the service; each such pair gives one ratio. `loadtests.bare`, a server of
+nothing but grpcio and the pipeline, says how much of it any service behind gRPC can have.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loadtests import bench, client, grpc_client, plots, server
+from loadtests import bare, bench, client, grpc_client, plots, server
 from loadtests.bench import Rounds
 from loadtests.photographs import jpeg, photographs
 from service.engine.cores import available_cores
@@ -134,6 +135,7 @@ def measure(models: Path, name: str, rounds: int, seconds: float) -> list[dict[s
         loops(models, name, encoded, cores) as running,
         server.serving(**settings) as one,
         server.serving(**settings, zoo_workers=cores) as several,
+        bare.serving(models, name) as bare_port,
     ):
         contenders: dict[str, Callable[[], client.Load]] = {
             f"1 worker, {body}, {connections} connections": partial(
@@ -153,6 +155,9 @@ def measure(models: Path, name: str, rounds: int, seconds: float) -> list[dict[s
             contenders[f"1 worker, {way}, 16 at once"] = partial(
                 lambda run: client.run(run(one.grpc_port, 16, messages, seconds)), slice_of_load
             )
+        contenders["nothing but gRPC, calls, 16 at once"] = lambda: client.run(
+            grpc_client.calls(bare_port, 16, messages, seconds)
+        )
         rates: Rounds = {each: [] for each in (THREADS, PROCESSES, *contenders)}
         beside: dict[str, list[dict[str, float]]] = {each: [] for each in contenders}
         latencies: dict[str, list[float]] = {each: [] for each in contenders}

@@ -1,10 +1,10 @@
-"""Where the cores' time goes behind HTTP: ``python -m loadtests.profile``.
+"""Where the cores' time goes behind HTTP and gRPC: ``python -m loadtests.profile``.
 
 The in-process limit and the service take turns in slices of some seconds. Of each slice it is read
 from Linux' accounting how long the threads computed: those of the pool, which do what the limit
-does, the event loop, which is everything else that the service adds, and the client, which has to
-share the machine. What the cores did not do at all is idle. So the table says what is left of the
-limit, and what took the rest.
+does, the event loop, which is everything else that the service adds, gRPC's own, and the client,
+which has to share the machine. What the cores did not do at all is idle. So the table says what is
+left of the limit, and what took the rest.
 """
 
 from __future__ import annotations
@@ -12,94 +12,122 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from loadtests import bench, client, limit, plots, server
+from loadtests import bench, client, grpc_client, limit, plots, server
 from service.engine.cores import available_cores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PARTS = LIMIT, POOL, LOOP, CLIENT, IDLE = (
+PARTS = LIMIT, POOL, LOOP, GRPC, CLIENT, IDLE = (
     "in-process limit, all of it",
     "service, threads of the pool",
     "service, event loop",
+    "service, gRPC's own threads",
     "client",
     "idle",
 )
 
 
-def computed_s(pid: int, *, main: bool | None = None) -> float:
-    """Seconds that the threads of a process have computed: all, its main one, or the others."""
-    seconds = 0.0
+TRANSPORTS = {"http": "HTTP", "grpc": "gRPC"}
+
+
+class Computed(NamedTuple):
+    """Seconds that the threads of a worker have computed."""
+
+    pool: float
+    loop: float
+    grpc: float
+
+
+def computed(pid: int) -> Computed:
+    """Of a worker until now, by Linux' accounting; gRPC's threads are known by their names."""
+    pool = loop = grpc = 0.0
     for thread in Path(f"/proc/{pid}/task").iterdir():
-        if main is None or (thread.name == str(pid)) == main:
-            seconds += int((thread / "schedstat").read_text().split()[0]) / 1e9
-    return seconds
+        seconds = int((thread / "schedstat").read_text().split()[0]) / 1e9
+        if thread.name == str(pid):
+            loop += seconds
+        elif (thread / "comm").read_text().startswith(("event_engine", "grpc")):
+            grpc += seconds
+        else:
+            pool += seconds
+    return Computed(pool, loop, grpc)
 
 
-def measure(models: Path, name: str, connections: int, rounds: int, s: float) -> bench.Rounds:
-    """Milliseconds of one core per picture, by who spent them, in every round."""
+def measure(
+    models: Path, name: str, connections: int, rounds: int, s: float
+) -> dict[str, bench.Rounds]:
+    """For each transport milliseconds of one core per picture, by who spent them, every round."""
     cores = available_cores()
     encoded = limit.pictures()
     requests = [client.raw(picture) for picture in encoded]
-    found: bench.Rounds = {each: [] for each in PARTS}
+    messages = [grpc_client.message(picture) for picture in encoded]
+    found: dict[str, bench.Rounds] = {each: {who: [] for who in PARTS} for each in TRANSPORTS}
     with (
         limit.loops(models, name, encoded, 1) as running,
         server.serving(zoo_models=models, zoo_default_model=name) as serving,
     ):
         (worker,) = serving.workers()
-        client.run(limit.http(serving.port, connections, requests, s))  # warm
+
+        def load(transport: str) -> client.Load:
+            if transport == "http":
+                return client.run(limit.http(serving.port, connections, requests, s))
+            return client.run(grpc_client.calls(serving.grpc_port, connections, messages, s))
+
+        for transport in TRANSPORTS:
+            load(transport)  # warm
         for turn in range(rounds):
-            found[LIMIT].append(1e3 * cores / limit.limit(running, cores, s))
-            before = computed_s(worker, main=False), computed_s(worker, main=True)
-            own, started = time.process_time(), time.perf_counter()
-            load = client.run(limit.http(serving.port, connections, requests, s))
-            if set(load.statuses) != {200}:
-                raise RuntimeError(f"{dict(load.statuses)}")
-            whole = cores * (time.perf_counter() - started)
-            spent = [
-                computed_s(worker, main=False) - before[0],
-                computed_s(worker, main=True) - before[1],
-                time.process_time() - own,
-            ]
-            spent.append(whole - sum(spent))
-            for each, seconds in zip((POOL, LOOP, CLIENT, IDLE), spent, strict=True):
-                found[each].append(1e3 * seconds / load.statuses[200])
+            for transport, parts in found.items():
+                parts[LIMIT].append(1e3 * cores / limit.limit(running, cores, s))
+                before = computed(worker)
+                own, started = time.process_time(), time.perf_counter()
+                done = load(transport)
+                if set(done.statuses) != {200}:
+                    raise RuntimeError(f"{transport}: {dict(done.statuses)}")
+                whole = cores * (time.perf_counter() - started)
+                after = computed(worker)
+                spent = [now - then for now, then in zip(after, before, strict=True)]
+                spent.append(time.process_time() - own)
+                spent.append(whole - sum(spent))
+                for who, seconds in zip(PARTS[1:], spent, strict=True):
+                    parts[who].append(1e3 * seconds / done.statuses[200])
             print(f"round {turn + 1} of {rounds}", flush=True)
     return found
 
 
-def rows(found: bench.Rounds) -> list[dict[str, object]]:
-    """The table; shares are of what a picture costs over HTTP, all in all."""
-    parts = (found[who] for who in (POOL, LOOP, CLIENT, IDLE))
-    whole = [sum(each) for each in zip(*parts, strict=True)]
+def rows(found: dict[str, bench.Rounds]) -> list[dict[str, object]]:
+    """The table; shares are of what a picture costs over its transport, all in all."""
     table: list[dict[str, object]] = []
-    for who, values in found.items():
-        share = bench.spread(ms / all_ms for ms, all_ms in zip(values, whole, strict=True))
-        table.append(
-            {
-                "who": who,
-                "core_ms_per_picture": bench.spread(values).median,
-                "share": share.median,
-                "share_q1": share.low,
-                "share_q3": share.high,
-            }
-        )
+    for transport, parts in found.items():
+        whole = [sum(each) for each in zip(*(parts[who] for who in PARTS[1:]), strict=True)]
+        for who, values in parts.items():
+            share = bench.spread(ms / all_ms for ms, all_ms in zip(values, whole, strict=True))
+            table.append(
+                {
+                    "who": who,
+                    "transport": transport,
+                    "core_ms_per_picture": bench.spread(values).median,
+                    "share": share.median,
+                    "share_q1": share.low,
+                    "share_q3": share.high,
+                }
+            )
     return table
 
 
 def draw(found: plots.Rows) -> Figure:
-    """Shares of what a picture costs over HTTP."""
+    """Shares of what a picture costs over each transport."""
     bars = [
         plots.Bar(
-            f"{row['who']} ({float(row['core_ms_per_picture']):.2f} ms)",
+            f"{TRANSPORTS[row['transport']]}: {row['who']} "
+            f"({float(row['core_ms_per_picture']):.2f} ms)",
             plots.spread_of(row, "share", "share_q1", "share_q3"),
-            "in process" if row["who"] == LIMIT else "over HTTP",
+            "in process" if row["who"] == LIMIT else f"over {TRANSPORTS[row['transport']]}",
         )
         for row in found
     ]
-    title = "What a picture costs over HTTP, by who spends it"
+    title = "What a picture costs over HTTP and gRPC, by who spends it"
     figure, (axes,) = plots.panels(title, [plots.height(bars)], found)
     plots.bars(axes, bars, "share of the cores' time (median, quartiles)", wanted=1)
     return figure

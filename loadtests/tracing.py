@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtests import bench, client, limit, server
-from loadtests.profile import computed_s
+from loadtests.profile import computed
 
 OFF, AGAIN, NONE, FEW, ALL, WITHOUT = (
     *("off", "off, again", "none sampled", "1 % sampled", "all sampled"),
@@ -56,11 +56,11 @@ def slice_of(running: server.Running, connections: int, seconds: float) -> float
     """Milliseconds of CPU that the worker needs per request."""
     (worker,) = running.workers()
     requests = [client.raw(picture) for picture in limit.pictures()]
-    before = computed_s(worker)
+    before = sum(computed(worker))
     load = client.run(limit.http(running.port, connections, requests, seconds))
     if set(load.statuses) != {200}:
         raise RuntimeError(f"{dict(load.statuses)}")
-    return 1e3 * (computed_s(worker) - before) / load.statuses[200]
+    return 1e3 * (sum(computed(worker)) - before) / load.statuses[200]
 
 
 def measure(

@@ -15,11 +15,12 @@ from service import tracecontext, tracing
 from service.errors import Internal, ZooError
 from service.grpc.status import DETAILS_KEY, code_of, message_of, status_of
 from service.ids import request_id_of
+from service.logs import ACCESS
 
 if TYPE_CHECKING:
     from service import spans
 
-access = logging.getLogger("zoo.access")
+access = logging.getLogger(ACCESS)
 logger = logging.getLogger("zoo.grpc")
 
 REQUEST_ID = "x-request-id"

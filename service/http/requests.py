@@ -12,8 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import tracecontext
 from service.ids import request_id_of
+from service.logs import ACCESS
 
-access = logging.getLogger("zoo.access")
+access = logging.getLogger(ACCESS)
 
 QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 MAX_LOGGED_PATH = 256

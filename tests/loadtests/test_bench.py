@@ -38,14 +38,25 @@ class Clock:
 
 
 def test_a_profile_shares_out_what_the_service_costs() -> None:
-    figures = dict(zip(profile.PARTS, ([4.0], [5.0], [2.0], [1.0], [2.0]), strict=True))
-    table = {row["who"]: row["share"] for row in profile.rows(figures)}
+    http = dict(zip(profile.PARTS, ([4.0], [5.0], [2.0], [0.0], [1.0], [2.0]), strict=True))
+    grpc = dict(zip(profile.PARTS, ([4.0], [10.0], [4.0], [1.0], [2.0], [3.0]), strict=True))
+    table = {
+        (row["transport"], row["who"]): row["share"]
+        for row in profile.rows({"http": http, "grpc": grpc})
+    }
     assert table == {
-        profile.LIMIT: 0.4,
-        profile.POOL: 0.5,
-        profile.LOOP: 0.2,
-        profile.CLIENT: 0.1,
-        profile.IDLE: 0.2,
+        ("http", profile.LIMIT): 0.4,
+        ("http", profile.POOL): 0.5,
+        ("http", profile.LOOP): 0.2,
+        ("http", profile.GRPC): 0.0,
+        ("http", profile.CLIENT): 0.1,
+        ("http", profile.IDLE): 0.2,
+        ("grpc", profile.LIMIT): 0.2,
+        ("grpc", profile.POOL): 0.5,
+        ("grpc", profile.LOOP): 0.2,
+        ("grpc", profile.GRPC): 0.05,
+        ("grpc", profile.CLIENT): 0.1,
+        ("grpc", profile.IDLE): 0.15,
     }
 
 
@@ -174,7 +185,9 @@ ROWS: dict[str, list[dict[str, object]]] = {
         for name in ("ours, exact", "ours, fast", "mosec", "best peer")
     ],
     "precision_lenet5.csv": _precision(),
-    "profile.csv": profile.rows({who: [1.0, 2.0] for who in profile.PARTS}),
+    "profile.csv": profile.rows(
+        {each: {who: [1.0, 2.0] for who in profile.PARTS} for each in profile.TRANSPORTS}
+    ),
     "preprocessing.csv": [
         {"picture": "a cat", "interpolation": "bicubic", "contender": contender, **_RATIO}
         for contender in ("reference", "exact", "fast")

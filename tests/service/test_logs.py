@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 from urllib.parse import quote
 
 import grpc
 import pytest
 
 from service.grpc.protos import classifier_pb2, classifier_pb2_grpc
-from service.logs import ConsoleFormatter
+from service.logs import DELAY_S, ConsoleFormatter, Gathered
 from tests.photographs import COFFEE
 from tests.server import Server, serving
 
@@ -125,3 +127,56 @@ def test_a_message_stays_on_its_line() -> None:
     logger.removeHandler(handler)
     (line,) = stream.getvalue().splitlines()
     assert line.endswith(r"there is no x\ny\u2028z: \u2026 stays given='a\nb c'")
+
+
+@pytest.fixture
+def gathered() -> Iterator[tuple[logging.Logger, io.StringIO]]:
+    """A logger whose lines wait for each other, and what it has written."""
+    stream = io.StringIO()
+    logger = logging.getLogger("zoo.test_gathered")
+    logger.propagate = False
+    logger.setLevel(logging.INFO)
+    handler = Gathered(logging.StreamHandler(stream))
+    logger.addHandler(handler)
+    yield logger, stream
+    logger.removeHandler(handler)
+    handler.close()
+
+
+def test_lines_of_the_event_loop_are_written_together_and_soon(
+    gathered: tuple[logging.Logger, io.StringIO],
+) -> None:
+    logger, stream = gathered
+
+    async def requests() -> None:
+        logger.info("first")
+        logger.info("second")
+        assert stream.getvalue() == ""
+        await asyncio.sleep(3 * DELAY_S)
+        assert stream.getvalue() == "first\nsecond\n"
+        logger.info("third")  # and again
+        await asyncio.sleep(3 * DELAY_S)
+        assert stream.getvalue().endswith("third\n")
+
+    asyncio.run(requests())
+
+
+def test_a_warning_and_lines_without_an_event_loop_do_not_wait(
+    gathered: tuple[logging.Logger, io.StringIO],
+) -> None:
+    logger, stream = gathered
+    logger.info("alone")
+    assert stream.getvalue() == "alone\n"
+
+    async def request() -> None:
+        logger.info("waits")
+        logger.warning("hurries")
+
+    asyncio.run(request())
+    assert stream.getvalue() == "alone\nwaits\nhurries\n"
+
+
+def test_the_last_line_is_written_before_the_end(tmp_path: Path) -> None:
+    with serving(tmp_path, zoo_default_model="lenet5") as server:
+        server.client.post("/classify", content=b"nothing", headers={"X-Request-ID": "last"})
+    assert "request_id=last" in server.log

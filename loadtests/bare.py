@@ -1,0 +1,92 @@
+"""What gRPC alone leaves of the limit: a server that classifies, and does nothing else.
+
+``python -m loadtests.bare MODELS NAME PORT`` serves ``zoo.v1.Classifier/Classify`` with the
+pipeline of `loadtests.inprocess` in as many threads as there are cores: one network, one protocol,
+and neither limits nor deadlines, metrics, ids, keys or a queue. A service made of grpcio and
+asyncio cannot do with less.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+import uvloop
+
+from loadtests import server
+from loadtests.inprocess import load, pipeline
+from service.answers import Prediction
+from service.engine.cores import available_cores
+from service.grpc.protos.classifier_pb2 import ClassifyRequest, ClassifyResponse
+
+METHOD = "/zoo.v1.Classifier/Classify"
+START_SECONDS = 60
+
+
+class _Handlers(grpc.GenericRpcHandler):
+    def __init__(self, classify: Callable[[bytes], object]) -> None:
+        self._classify = cast(Callable[[bytes], list[Prediction]], classify)
+        self._pool = ThreadPoolExecutor(available_cores())
+        self._handler = grpc.unary_unary_rpc_method_handler(
+            cast(Any, self._answer), ClassifyRequest.FromString, ClassifyResponse.SerializeToString
+        )
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        return self._handler if details.method == METHOD else None
+
+    async def _answer(self, request: ClassifyRequest, _: object) -> ClassifyResponse:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._pool, self._response, request)
+
+    def _response(self, request: ClassifyRequest) -> ClassifyResponse:
+        response = ClassifyResponse()
+        (picture,) = request.images
+        found = response.results.add().classification
+        for each in self._classify(picture):
+            found.predictions.add(
+                rank=each.rank,
+                index=each.index,
+                synset=each.label.synset or "",
+                label=each.label.name,
+                probability=each.probability,
+            )
+        return response
+
+
+async def _serve(models: Path, name: str, port: str) -> None:
+    serving = grpc.aio.server(options=[("grpc.optimization_target", "throughput")])
+    serving.add_generic_rpc_handlers((_Handlers(pipeline(load(models, name))),))
+    serving.add_insecure_port(f"127.0.0.1:{port}")
+    await serving.start()
+    await serving.wait_for_termination()
+
+
+@contextlib.contextmanager
+def serving(models: Path, name: str) -> Iterator[int]:
+    """Run it; its port."""
+    port = server.free_port()
+    command = [sys.executable, "-m", "loadtests.bare", str(models), name, str(port)]
+    own = server.clean_environment(), port, partial(_is_ready, port), Path(os.devnull)
+    with server.running(command, *own, server.ROOT, START_SECONDS):
+        yield port
+
+
+def _is_ready(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5):
+        return True
+    return False
+
+
+if __name__ == "__main__":
+    models, name, port = sys.argv[1:]
+    uvloop.run(_serve(Path(models), name, port))
