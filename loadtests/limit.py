@@ -124,8 +124,13 @@ async def on_one_worker(
             connection.close()
 
 
-def measure(models: Path, name: str, rounds: int, seconds: float) -> list[dict[str, object]]:
-    """The rows of the table: each contender's rate, its share of the limit, its latencies."""
+def measure(
+    models: Path, name: str, rounds: int, seconds: float, only: str = ""
+) -> list[dict[str, object]]:
+    """The rows of the table: each contender's rate, its share of the limit, its latencies.
+
+    ``only``: those with this in their names. Raises ValueError when there is none.
+    """
     cores = available_cores()
     encoded = pictures()
     raw = [client.raw(picture) for picture in encoded]
@@ -158,6 +163,9 @@ def measure(models: Path, name: str, rounds: int, seconds: float) -> list[dict[s
         contenders["nothing but gRPC, calls, 16 at once"] = lambda: client.run(
             grpc_client.calls(bare_port, 16, messages, seconds)
         )
+        contenders = {each: call for each, call in contenders.items() if only in each}
+        if not contenders:
+            raise ValueError(f"no contender has {only!r} in its name")
         rates: Rounds = {each: [] for each in (THREADS, PROCESSES, *contenders)}
         beside: dict[str, list[dict[str, float]]] = {each: [] for each in contenders}
         latencies: dict[str, list[float]] = {each: [] for each in contenders}
@@ -222,9 +230,10 @@ def main() -> None:
     parser.add_argument("--model", default="efficientnet_lite0")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=1.0, help="of a slice")
+    parser.add_argument("--only", default="", help="contenders with this in their names")
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "limit.csv")
     asked = parser.parse_args()
-    rows = measure(asked.models, asked.model, asked.rounds, asked.seconds)
+    rows = measure(asked.models, asked.model, asked.rounds, asked.seconds, asked.only)
     print(bench.table(rows))
     plots.write(asked.output, rows, bench.machine("onnxruntime", "pillow", "bentoml"), draw)
 

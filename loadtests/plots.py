@@ -31,7 +31,7 @@ Draw = Callable[[Rows], "Figure"]
 DRAWN_BY = {
     "batching.csv": "loadtests.batching",
     "coldstart_*.csv": "loadtests.coldstart",
-    "limit.csv": "loadtests.limit",
+    "limit*.csv": "loadtests.limit",
     "loadtest.csv": "loadtests.gate.timeline",
     "overload.csv": "loadtests.overload",
     "peers*.csv": "loadtests.peers.__main__",
