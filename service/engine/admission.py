@@ -109,7 +109,7 @@ class Admission:
         if busy <= self._threads:
             self._begin()
         wait = (busy + crops) * self._pace() * _CAUTION
-        if wait > seconds:
+        if wait > max(0.0, seconds):  # with no wait to expect, who is late is told so instead
             self._refused("too_late")
             raise Overloaded(
                 f"{busy} crops are waiting, which take about {wait:.1f} s; the deadline is "

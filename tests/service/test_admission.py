@@ -91,3 +91,8 @@ def test_crops_that_wait_for_their_model_are_no_work_of_the_engine() -> None:
     assert admission.in_use == 0
     held = [admission.acquire(1, 1.0) for _ in range(60)]  # at 10 ms each, not at 60 s
     assert len(held) == 60
+
+
+def test_who_is_late_already_is_not_told_of_a_crowd_that_is_not_there() -> None:
+    admission = Admission(10, lambda crops: None, threads=2, clock=Clock())
+    admission.acquire(1, -0.001).release()  # the deadline is what it then fails for
