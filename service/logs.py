@@ -72,6 +72,12 @@ class Gathered(MemoryHandler):
         self._timer = None
         self.flush()
 
+    def flush(self) -> None:
+        """Write what waits; what comes after the end of logging is not kept for ever."""
+        super().flush()
+        if self.target is None:
+            self.buffer.clear()
+
 
 def configure(settings: Settings) -> None:
     """Send the loggers below `zoo` to standard output; BentoML's and uvicorn's stay theirs."""
