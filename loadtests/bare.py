@@ -2,8 +2,8 @@
 
 ``python -m loadtests.bare MODELS NAME PORT`` serves ``zoo.v1.Classifier/Classify`` with the
 pipeline of `loadtests.inprocess` in as many threads as there are cores: one network, one protocol,
-and neither limits nor deadlines, metrics, ids, keys or a queue. A service made of grpcio and
-asyncio cannot do with less.
+and neither limits nor deadlines, metrics, ids, keys or a queue: unary calls of grpcio, in one
+process, with as little around them as can be.
 """
 
 from __future__ import annotations

@@ -2,9 +2,10 @@
 
 The in-process limit and the service take turns in slices of some seconds. Of each slice it is read
 from Linux' accounting how long the threads computed: those of the pool, which do what the limit
-does, the event loop, which is everything else that the service adds, gRPC's own, and the client,
-which has to share the machine. What the cores did not do at all is idle. So the table says what is
-left of the limit, and what took the rest.
+does, the event loop, which is everything else that the service adds, those of gRPC's core, and the
+client, which has to share the machine. One more thread of grpcio, which wakes the event loop, has
+no name of its own and is counted with the pool. What the cores did not do at all is idle. So the
+table says what is left of the limit, and what took the rest.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class Computed(NamedTuple):
 
 
 def computed(pid: int) -> Computed:
-    """Of a worker until now, by Linux' accounting; gRPC's threads are known by their names."""
+    """Of a worker until now, by Linux' accounting; gRPC's core names its threads."""
     pool = loop = grpc = 0.0
     for thread in Path(f"/proc/{pid}/task").iterdir():
         seconds = int((thread / "schedstat").read_text().split()[0]) / 1e9

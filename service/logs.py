@@ -16,7 +16,7 @@ ROOT = "zoo"
 ACCESS = "zoo.access"
 """The logger of one line per request."""
 DELAY_S = 0.1
-"""How long such a line waits at most."""
+"""How long such a line waits, while the event loop is not held up."""
 _MOST_WAITING = 1000
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
@@ -48,35 +48,40 @@ def _shown(value: Any) -> str:
 
 
 class Gathered(MemoryHandler):
-    """Writes lines of the event loop a moment later, many in one go.
+    """Writes lines of the event loop a moment later, one after the other.
 
     Between two pieces of other work, to write one takes several times as long: the processor's
-    caches are full of the network's weights. Warnings are written at once, and all that waits
-    with them; a process that is killed loses the lines of its last `DELAY_S`.
+    caches are full of the network's weights. A warning is written at once, and all that waits here
+    with it. A process that ends without a word loses what waits.
     """
 
     def __init__(self, target: logging.Handler) -> None:
         super().__init__(_MOST_WAITING, logging.WARNING, target)
+        self._writer = target
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the record; without an event loop to remember it, write it."""
+        """Keep the record where an event loop remembers it, else write it."""
+        if self.target is None:  # closed, by the end of logging or by whoever set it up anew
+            self._writer.handle(record)
+            return
         super().emit(record)
-        if self.buffer and self._timer is None:
-            try:
-                self._timer = asyncio.get_running_loop().call_later(DELAY_S, self._due)
-            except RuntimeError:
-                self.flush()
+        if self.buffer:
+            self._remember()
+
+    def _remember(self) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self.flush()
+            return
+        if self._timer is None or self._loop is not loop:
+            self._loop, self._timer = loop, loop.call_later(DELAY_S, self._due)
 
     def _due(self) -> None:
         self._timer = None
         self.flush()
-
-    def flush(self) -> None:
-        """Write what waits; what comes after the end of logging is not kept for ever."""
-        super().flush()
-        if self.target is None:
-            self.buffer.clear()
 
 
 def configure(settings: Settings) -> None:

@@ -6,8 +6,9 @@ import asyncio
 import io
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
-from pathlib import Path
 from urllib.parse import quote
 
 import grpc
@@ -16,7 +17,7 @@ import pytest
 from service.grpc.protos import classifier_pb2, classifier_pb2_grpc
 from service.logs import DELAY_S, ConsoleFormatter, Gathered
 from tests.photographs import COFFEE
-from tests.server import Server, serving
+from tests.server import ROOT, Server, serving
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -109,9 +110,12 @@ def test_nobody_forges_a_line(written: Server) -> None:
 
 
 def test_nothing_of_a_picture_is_in_the_log(written: Server) -> None:
-    answer = written.classify(COFFEE, model="efficientnet_lite0").json()
+    query, named = {"model": "efficientnet_lite0"}, {"X-Request-ID": "a-picture"}
+    picture = COFFEE.read_bytes()
+    answer = written.client.post("/classify", params=query, content=picture, headers=named).json()
     label = answer["predictions"][0]["label"]
     assert label == "espresso"
+    written.logged("a-picture")
     log = written.log
     assert not any(text in log for text in (label, SECRET, "but secret", "JFIF"))
 
@@ -176,7 +180,46 @@ def test_a_warning_and_lines_without_an_event_loop_do_not_wait(
     assert stream.getvalue() == "alone\nwaits\nhurries\n"
 
 
-def test_the_last_line_is_written_before_the_end(tmp_path: Path) -> None:
-    with serving(tmp_path, zoo_default_model="lenet5") as server:
-        server.client.post("/classify", content=b"nothing", headers={"X-Request-ID": "last"})
-    assert "request_id=last" in server.log
+def test_lines_that_wait_at_the_end_are_written() -> None:
+    program = """
+import asyncio, logging
+from service import logs
+from service.settings import Settings
+logs.configure(Settings())
+async def request():
+    logging.getLogger(logs.ACCESS).info("last")
+asyncio.run(request())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.stdout.endswith(" INFO zoo.access last\n")
+
+
+def test_lines_after_the_end_of_logging_are_written_too(
+    gathered: tuple[logging.Logger, io.StringIO],
+) -> None:
+    logger, stream = gathered
+
+    async def requests() -> None:
+        logger.info("before")
+        for handler in logger.handlers:
+            handler.close()  # as logging.config.dictConfig does
+        logger.info("after")
+        assert stream.getvalue() == "before\nafter\n"
+
+    asyncio.run(requests())
+
+
+def test_another_event_loop_remembers_its_own_lines(
+    gathered: tuple[logging.Logger, io.StringIO],
+) -> None:
+    logger, stream = gathered
+
+    async def request(seconds: float) -> None:
+        logger.info("line")
+        await asyncio.sleep(seconds)
+
+    asyncio.run(request(0))
+    asyncio.run(request(3 * DELAY_S))
+    assert stream.getvalue() == "line\nline\n"
