@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import socket
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -24,12 +24,13 @@ import grpc.aio
 import uvloop
 
 from loadtests import server
+from loadtests.grpc_client import CLASSIFY
 from loadtests.inprocess import load, pipeline
 from service.answers import Prediction
 from service.engine.cores import available_cores
+from service.grpc.classifier import add_predictions
 from service.grpc.protos.classifier_pb2 import ClassifyRequest, ClassifyResponse
 
-METHOD = "/zoo.v1.Classifier/Classify"
 START_SECONDS = 60
 
 
@@ -42,7 +43,7 @@ class _Handlers(grpc.GenericRpcHandler):
         )
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
-        return self._handler if details.method == METHOD else None
+        return self._handler if details.method == CLASSIFY.decode() else None
 
     async def _answer(self, request: ClassifyRequest, _: object) -> ClassifyResponse:
         loop = asyncio.get_running_loop()
@@ -51,15 +52,7 @@ class _Handlers(grpc.GenericRpcHandler):
     def _response(self, request: ClassifyRequest) -> ClassifyResponse:
         response = ClassifyResponse()
         (picture,) = request.images
-        found = response.results.add().classification
-        for each in self._classify(picture):
-            found.predictions.add(
-                rank=each.rank,
-                index=each.index,
-                synset=each.label.synset or "",
-                label=each.label.name,
-                probability=each.probability,
-            )
+        add_predictions(response.results.add().classification, self._classify(picture))
         return response
 
 
@@ -73,12 +66,13 @@ async def _serve(models: Path, name: str, port: str) -> None:
 
 @contextlib.contextmanager
 def serving(models: Path, name: str) -> Iterator[int]:
-    """Run it; its port."""
+    """Run it; its port. Raises ServerFailed."""
     port = server.free_port()
     command = [sys.executable, "-m", "loadtests.bare", str(models), name, str(port)]
-    own = server.clean_environment(), port, partial(_is_ready, port), Path(os.devnull)
-    with server.running(command, *own, server.ROOT, START_SECONDS):
-        yield port
+    with tempfile.TemporaryDirectory() as folder:
+        own = server.clean_environment(), port, partial(_is_ready, port), Path(folder, "log")
+        with server.running(command, *own, server.ROOT, START_SECONDS):
+            yield port
 
 
 def _is_ready(port: int) -> bool:

@@ -2,8 +2,9 @@
 
 The limit is the same pipeline called in a loop, with as many threads as cores in one process, or
 with as many processes of one thread, whichever is faster by its median. It is measured anew
-before each slice of the service; each such pair gives one ratio. `loadtests.bare`, a server of
-nothing but grpcio and the pipeline, says how much of it any service behind gRPC can have.
+before each slice of the service; each such pair gives one ratio. The service writes no
+access log here, but for the rows that say so. `loadtests.bare` is a server of nothing but grpcio's
+unary calls and the pipeline.
 """
 
 from __future__ import annotations
@@ -129,7 +130,7 @@ def measure(
 ) -> list[dict[str, object]]:
     """The rows of the table: each contender's rate, its share of the limit, its latencies.
 
-    ``only``: those with this in their names. Raises ValueError when there is none.
+    ``only``: those with this in their names. Raises LookupError when there is none.
     """
     cores = available_cores()
     encoded = pictures()
@@ -140,6 +141,7 @@ def measure(
         loops(models, name, encoded, cores) as running,
         server.serving(**settings) as one,
         server.serving(**settings, zoo_workers=cores) as several,
+        server.serving(**settings, zoo_log_level="INFO") as logged,
         bare.serving(models, name) as bare_port,
     ):
         contenders: dict[str, Callable[[], client.Load]] = {
@@ -160,12 +162,18 @@ def measure(
             contenders[f"1 worker, {way}, 16 at once"] = partial(
                 lambda run: client.run(run(one.grpc_port, 16, messages, seconds)), slice_of_load
             )
+        contenders["1 worker, raw, 16 connections, access log"] = lambda: client.run(
+            http(logged.port, 16, raw, seconds)
+        )
+        contenders["1 worker, gRPC calls, 16 at once, access log"] = lambda: client.run(
+            grpc_client.calls(logged.grpc_port, 16, messages, seconds)
+        )
         contenders["nothing but gRPC, calls, 16 at once"] = lambda: client.run(
             grpc_client.calls(bare_port, 16, messages, seconds)
         )
         contenders = {each: call for each, call in contenders.items() if only in each}
         if not contenders:
-            raise ValueError(f"no contender has {only!r} in its name")
+            raise LookupError(f"no contender has {only!r} in its name")
         rates: Rounds = {each: [] for each in (THREADS, PROCESSES, *contenders)}
         beside: dict[str, list[dict[str, float]]] = {each: [] for each in contenders}
         latencies: dict[str, list[float]] = {each: [] for each in contenders}
@@ -231,11 +239,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=1.0, help="of a slice")
     parser.add_argument("--only", default="", help="contenders with this in their names")
-    parser.add_argument("--output", type=Path, default=bench.RESULTS / "limit.csv")
+    parser.add_argument("--output", type=Path, help="needed with --only")
     asked = parser.parse_args()
+    if asked.only and asked.output is None:
+        parser.error("--only needs --output: limit.csv holds all contenders")
     rows = measure(asked.models, asked.model, asked.rounds, asked.seconds, asked.only)
     print(bench.table(rows))
-    plots.write(asked.output, rows, bench.machine("onnxruntime", "pillow", "bentoml"), draw)
+    output = asked.output or bench.RESULTS / "limit.csv"
+    plots.write(output, rows, bench.machine("onnxruntime", "pillow", "bentoml"), draw)
 
 
 if __name__ == "__main__":

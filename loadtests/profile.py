@@ -25,7 +25,7 @@ PARTS = LIMIT, POOL, LOOP, GRPC, CLIENT, IDLE = (
     "in-process limit, all of it",
     "service, threads of the pool",
     "service, event loop",
-    "service, gRPC's own threads",
+    "service, threads of gRPC's core",
     "client",
     "idle",
 )
@@ -46,10 +46,14 @@ def computed(pid: int) -> Computed:
     """Of a worker until now, by Linux' accounting; gRPC's core names its threads."""
     pool = loop = grpc = 0.0
     for thread in Path(f"/proc/{pid}/task").iterdir():
-        seconds = int((thread / "schedstat").read_text().split()[0]) / 1e9
+        try:
+            seconds = int((thread / "schedstat").read_text().split()[0]) / 1e9
+            name = (thread / "comm").read_text()
+        except (FileNotFoundError, ProcessLookupError):  # it has just ended
+            continue
         if thread.name == str(pid):
             loop += seconds
-        elif (thread / "comm").read_text().startswith(("event_engine", "grpc")):
+        elif name.startswith(("event_engine", "grpc")):
             grpc += seconds
         else:
             pool += seconds

@@ -192,8 +192,9 @@ class DataPlane:
         The answers come in the order of the pictures; one that fails is an error in its place
         and does not touch the others; with ``whole`` the first one is raised, with its place.
         Raises BadParameter, UnknownModel, NotReady, BodyTooLarge (too many pictures), Overloaded
-        or DeadlineExceeded (while the model was being loaded) for the request as a whole. With
-        ``patience`` an Overloaded is waited out, as long as it says; what is counted is the end.
+        or DeadlineExceeded (it had passed, or did while the model was being loaded) for the request
+        as a whole. With ``patience`` an Overloaded is waited out, as long as it says; what is
+        counted is the end.
         """
         with self._tally(query, transport) as tally:
             work = partial(self._answers, pictures, query, tally, deadline)

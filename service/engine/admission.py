@@ -11,7 +11,7 @@ from collections.abc import Callable
 from time import perf_counter
 from types import TracebackType
 
-from service.errors import Overloaded
+from service.errors import DeadlineExceeded, Overloaded
 
 _WINDOW_S = 2.0
 """How far back the pace of the engine is looked for."""
@@ -94,10 +94,12 @@ class Admission:
     def acquire(self, crops: int, seconds: float = math.inf) -> Permit:
         """Take a permit for a request that has ``seconds`` until its deadline.
 
-        Raises Overloaded when ``crops`` more do not fit, or when what is there already takes
-        longer than ``seconds``. A request larger than the whole queue is let in when nothing
-        else is there; otherwise it could never be answered.
+        Raises DeadlineExceeded when it has passed, Overloaded when ``crops`` more do not fit, or
+        when what is there already takes longer than ``seconds``. A request larger than the whole
+        queue is let in when nothing else is there; otherwise it could never be answered.
         """
+        if seconds <= 0:
+            raise DeadlineExceeded("the deadline passed before the request was accepted")
         if self.in_use and self.in_use + crops > self.capacity:
             self._refused("queue_full")
             raise Overloaded(
@@ -109,7 +111,7 @@ class Admission:
         if busy <= self._threads:
             self._begin()
         wait = (busy + crops) * self._pace() * _CAUTION
-        if wait > max(0.0, seconds):  # with no wait to expect, who is late is told so instead
+        if wait > seconds:
             self._refused("too_late")
             raise Overloaded(
                 f"{busy} crops are waiting, which take about {wait:.1f} s; the deadline is "

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from time import perf_counter
 
-from service.answers import Classification
+from service.answers import Classification, Prediction
 from service.catalogue import Answerer, Refusal
 from service.dataplane import DataPlane, Patience
 from service.ensemble import PROTOCOL_NAME, Ensemble
@@ -124,20 +124,25 @@ def _fill(result: messages.Result, answer: Classification | ZooError) -> None:
     found.version = answer.version
     found.protocol = answer.protocol
     found.random_weights = answer.random
-    for each in answer.predictions:
-        found.predictions.add(
-            rank=each.rank,
-            index=each.index,
-            synset=each.label.synset or "",
-            label=each.label.name,
-            probability=each.probability,
-        )
+    add_predictions(found, answer.predictions)
     timing, spent = found.timing_ms, answer.timing_ms
     timing.decode = spent.decode
     timing.preprocess = spent.preprocess
     timing.queue = spent.queue
     timing.inference = spent.inference
     timing.total = spent.total
+
+
+def add_predictions(to: messages.Classification, predictions: Iterable[Prediction]) -> None:
+    """Write the classes of an answer into its message."""
+    for each in predictions:
+        to.predictions.add(
+            rank=each.rank,
+            index=each.index,
+            synset=each.label.synset or "",
+            label=each.label.name,
+            probability=each.probability,
+        )
 
 
 def _model(model: Answerer | Refusal) -> messages.Model:

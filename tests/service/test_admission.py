@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from service.engine.admission import Admission
-from service.errors import Overloaded
+from service.errors import DeadlineExceeded, Overloaded
 
 
 class Clock:
@@ -93,6 +93,11 @@ def test_crops_that_wait_for_their_model_are_no_work_of_the_engine() -> None:
     assert len(held) == 60
 
 
-def test_who_is_late_already_is_not_told_of_a_crowd_that_is_not_there() -> None:
+@pytest.mark.parametrize("waiting", [0, 10])
+def test_who_is_late_already_is_told_so_whoever_else_is_there(waiting: int) -> None:
     admission = Admission(10, lambda crops: None, threads=2, clock=Clock())
-    admission.acquire(1, -0.001).release()  # the deadline is what it then fails for
+    held = [admission.acquire(1) for _ in range(waiting)]
+    for seconds in (0.0, -0.001):
+        with pytest.raises(DeadlineExceeded, match="before the request was accepted"):
+            admission.acquire(1, seconds)
+    assert admission.in_use == len(held)

@@ -384,6 +384,14 @@ def test_any_requests_are_answered_within_the_limit(folder: Path, rounds: list) 
     asyncio.run(check())
 
 
+async def test_a_request_that_is_late_already_loads_nothing(folder: Path) -> None:
+    async with started(folder) as plane:
+        with pytest.raises(DeadlineExceeded):
+            await ask(plane, "a", deadline=perf_counter() - 0.001)
+        assert states(plane)["a"] == "unloaded"
+        await ask(plane, "a")
+
+
 async def test_who_leaves_while_the_models_load_is_not_ready_when_they_are(folder: Path) -> None:
     plane = DataPlane(Settings(models=folder, load="used", default_model="default", threads=2))
     plane.leave()
