@@ -33,11 +33,11 @@ def load(models: Path, name: str, **settings: Any) -> Model:
     return Model(found[-1], manifest, Settings(models=models, **settings))
 
 
-def pipeline(model: Model) -> Callable[[bytes], object]:
+def pipeline(model: Model) -> Callable[[bytes | memoryview], object]:
     """Encoded picture -> its five best classes, as a request for it is answered."""
     protocol = PROTOCOLS[model.manifest.protocols.default]
 
-    def classify(picture: bytes) -> object:
+    def classify(picture: bytes | memoryview) -> object:
         groups = protocol.crops(decode(picture), model.manifest)
         outputs = [model.run(protocol.graph, crops) for crops in groups]
         answer = protocol.answer([output.probabilities for output in outputs])

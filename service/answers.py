@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +23,7 @@ class Prediction:
     probability: float
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(NamedTuple):
     """Milliseconds that a picture spent in each stage; `total` starts when the request is read."""
 
     decode: float
@@ -33,8 +33,7 @@ class Timing:
     total: float
 
 
-@dataclass(frozen=True, slots=True)
-class Classification:
+class Classification(NamedTuple):
     """The answer for one picture."""
 
     model: str
@@ -46,8 +45,7 @@ class Classification:
     """Whether weights that were never trained took part: the answer means nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class Inference:
+class Inference(NamedTuple):
     """The answer for ready-made crops."""
 
     model: str

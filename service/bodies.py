@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from service import metrics
 from service.errors import Overloaded
+from service.gathering import gathering
 
 
 class BodyBudget:
@@ -23,9 +24,9 @@ class BodyBudget:
                 retry_after=1,
             )
         self.in_use += size
-        metrics.BODY_BYTES.set(self.in_use)
+        gathering.set(metrics.BODY_BYTES, self.in_use)
 
     def give(self, size: int) -> None:
         """Count ``size`` bytes less."""
         self.in_use -= size
-        metrics.BODY_BYTES.set(self.in_use)
+        gathering.set(metrics.BODY_BYTES, self.in_use)

@@ -24,9 +24,10 @@ from service.bodies import BodyBudget
 from service.catalogue import Answerer, Catalogue, Refusal
 from service.engine.admission import Admission
 from service.engine.pool import Pool
-from service.ensemble import PROTOCOL_NAME, Ensemble, Part, network_of, parts_of
+from service.ensemble import network_of, plan_of
 from service.errors import BodyTooLarge, Internal, NotReady, Overloaded, UnknownModel, ZooError
 from service.follower import Follower
+from service.gathering import gathering
 from service.index import IndexEntry
 from service.job import Job, Rules
 from service.loader import Superseded
@@ -34,6 +35,7 @@ from service.management import Management
 from service.preprocessing import Crops
 from service.query import Query
 from service.settings import Settings
+from service.statistics import Spent
 from service.tally import Tally
 
 logger = logging.getLogger("zoo.dataplane")
@@ -66,7 +68,7 @@ class DataPlane:
         self.settings = settings
         self.admission = Admission(
             settings.queue_crops,
-            metrics.ADMITTED_CROPS.set,
+            partial(gathering.set, metrics.ADMITTED_CROPS),
             threads=settings.pool_threads,
             refused=metrics.refused,
         )
@@ -83,6 +85,7 @@ class DataPlane:
 
         What is broken is refused by name.
         """
+        gathering.begin()
         metering.begin(self.settings)
         self._pool = Pool(self.settings.pool_threads, "zoo")
         self.catalogue.open(self._pool)
@@ -106,6 +109,7 @@ class DataPlane:
         await self._follower.stop()
         self._pool.close()
         self.aside.close()
+        gathering.end()
         exposition.forget_this_worker()
 
     @property
@@ -159,19 +163,19 @@ class DataPlane:
 
     async def model(self, name: str, version: str | None) -> Answerer:
         """What answers, loaded or not: `Catalogue.model`, once this worker knows what others do."""
-        return await self._up_to_date(partial(self.catalogue.model, name, version))
+        return await self._up_to_date(self.catalogue.model, name, version)
 
     async def versions(self, name: str) -> list[Answerer | Refusal]:
         """Every version of a model: `Catalogue.versions`, once this worker knows what others do."""
-        return await self._up_to_date(partial(self.catalogue.versions, name))
+        return await self._up_to_date(self.catalogue.versions, name)
 
-    async def _up_to_date(self, ask: Callable[[], T]) -> T:
+    async def _up_to_date(self, ask: Callable[..., T], *about: str | None) -> T:
         try:
-            return ask()
+            return ask(*about)
         except (UnknownModel, NotReady):
             if not await self._follower.catch_up():
                 raise
-        return ask()
+        return ask(*about)
 
     def refused(self, transport: str, code: str) -> None:
         """Count a request that ended before it could be read: `classify` counts the others."""
@@ -239,22 +243,20 @@ class DataPlane:
         What can be refused is refused, and the permit taken, before anything is loaded.
         """
         model = await self.model(query.model or self.settings.default_model, query.version)
-        parts = parts_of(model, query.protocol)
-        protocol = _protocol_name(model, parts)
-        tally.chosen(model.version, protocol)
+        plan = plan_of(model, query.protocol)
+        tally.chosen(model.name, model.version, plan.protocol)
         query.check(model.name, model.classes)
         if len(pictures) > self.settings.max_pictures:
             raise BodyTooLarge(
                 f"the request holds more than {self.settings.max_pictures} pictures, "
                 "which is the limit"
             )
-        crops = sum(part.protocol.count(part.network.manifest) for part in parts)
-        left = deadline - perf_counter()
-        with suppress(Superseded), self.admission.acquire(crops * len(pictures), left) as permit:
+        left, crops = deadline - perf_counter(), plan.crops * len(pictures)
+        with suppress(Superseded), self.admission.acquire(crops, left) as permit:
             async with self.catalogue.use(model, deadline, permit):
                 settings = self.settings
                 rules = Rules(
-                    parts=parts,
+                    parts=plan.parts,
                     permit=permit,
                     deadline=deadline,
                     max_pixels=settings.max_pixels,
@@ -264,7 +266,7 @@ class DataPlane:
                     top_k=query.top_k,
                     trace=tally.trace,
                 )
-                request = _Request(model, protocol, rules, tally)
+                request = _Request(model, plan.protocol, rules, tally)
                 return await _all(self._classify(picture, request) for picture in pictures)
         # loading it showed that it is broken, or another took its place: that one answers
         return await self._answers(pictures, query, tally, deadline)
@@ -283,19 +285,14 @@ class DataPlane:
             logger.exception("a picture of %d bytes could not be classified", len(picture))
             error.__traceback__ = error.__cause__ = error.__context__ = None
             return Internal("the picture could not be classified")
-        own = done.stages
-        request.tally.computed(
-            1, own["decode"] + own["preprocess"], own["queue"], own["inference"], done.combine_s
-        )
-        stages = {**own, "total": perf_counter() - request.tally.started}
-        for stage, seconds in stages.items():
-            metrics.stage_seconds(model.name, stage).observe(seconds)
+        stages = {**done.stages, "total": perf_counter() - request.tally.started}
+        request.tally.picture(stages, done.combine_s)
         return Classification(
             model.name,
             model.version,
             request.protocol,
             done.predictions,
-            Timing(**{stage: 1e3 * seconds for stage, seconds in stages.items()}),
+            Timing._make([1e3 * stages[stage] for stage in Timing._fields]),
             model.random,
         )
 
@@ -303,7 +300,7 @@ class DataPlane:
         self, crops: Crops, query: Query, tally: Tally, deadline: float
     ) -> Inference:
         model = await self.model(query.model or self.settings.default_model, query.version)
-        tally.chosen(model.version, READY_MADE)
+        tally.chosen(model.name, model.version, READY_MADE)
         network = network_of(model)
         network.check(crops)
         left = deadline - perf_counter()
@@ -314,7 +311,7 @@ class DataPlane:
                 answer = await batcher.infer(crops, permit, deadline, watch)
                 if not np.isfinite(answer.outputs.probabilities).all():
                     raise Internal("the network gave no finite probabilities for these crops")
-                tally.computed(len(crops), 0.0, answer.queue_s, answer.inference_s, 0.0)
+                tally.computed(len(crops), Spent(1, 0.0, answer.queue_s, answer.inference_s))
                 return Inference(model.name, model.version, answer.outputs, network.labels)
         # as above
         return await self._inference(crops, query, tally, deadline)
@@ -348,7 +345,3 @@ async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
         for task in tasks:
             task.cancel()
         raise
-
-
-def _protocol_name(model: Answerer, parts: list[Part]) -> str:
-    return PROTOCOL_NAME if isinstance(model, Ensemble) else parts[0].protocol.name

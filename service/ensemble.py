@@ -27,6 +27,16 @@ class Part(NamedTuple):
     weight: float
 
 
+class Plan(NamedTuple):
+    """How one picture is answered."""
+
+    parts: list[Part]
+    protocol: str
+    """What the answer names."""
+    crops: int
+    """Over all parts."""
+
+
 class Ensemble:
     """A version of an ensemble whose members are all served; it is ready when they are loaded."""
 
@@ -51,6 +61,8 @@ class Ensemble:
         self.superseded = False
         """Whether nobody finds it any more: it was refused, or another has taken its place."""
         self._labels_agree = False
+        self.plans: dict[str | None, Plan] = {}
+        """By the protocol that is asked for, as far as it was: see `plan_of`."""
         first = self.networks[0]
         for network in self.networks:
             if network.classes != first.classes:
@@ -115,8 +127,18 @@ def protocol_of(model: Network, name: str | None) -> Protocol:
     return PROTOCOLS[chosen]
 
 
-def parts_of(model: Network | Ensemble, protocol: str | None) -> list[Part]:
-    """Which networks answer, and how. Raises BadParameter for a protocol that cannot be had."""
+def plan_of(model: Network | Ensemble, protocol: str | None) -> Plan:
+    """How a model answers. Raises BadParameter for a protocol that cannot be had."""
+    plan = model.plans.get(protocol)
+    if plan is None:
+        parts = _parts(model, protocol)
+        name = PROTOCOL_NAME if isinstance(model, Ensemble) else parts[0].protocol.name
+        crops = sum(part.protocol.count(part.network.manifest) for part in parts)
+        plan = model.plans[protocol] = Plan(parts, name, crops)
+    return plan
+
+
+def _parts(model: Network | Ensemble, protocol: str | None) -> list[Part]:
     if isinstance(model, Network):
         return [Part(model, protocol_of(model, protocol), 1.0)]
     if protocol not in (None, PROTOCOL_NAME):

@@ -12,4 +12,4 @@ _numbers = random.Random()  # noqa: S311  an id is a name and no secret; seeded 
 
 def request_id_of(given: str) -> str:
     """The id that a client gave, or a new one: 128 random bits in hex."""
-    return given if _REQUEST_ID.fullmatch(given) else f"{_numbers.getrandbits(128):032x}"
+    return given if given and _REQUEST_ID.fullmatch(given) else f"{_numbers.getrandbits(128):032x}"

@@ -11,6 +11,7 @@ import onnxruntime
 import service
 from service import certificate, metrics, statistics, workers
 from service.errors import Forbidden, Unauthorized
+from service.gathering import gathering
 from service.settings import MEGABYTE, Settings
 
 if TYPE_CHECKING:
@@ -121,12 +122,11 @@ class ModelObserver:
 
     def batch(self, crops: int) -> None:
         """A batch of this many crops goes to the device."""
-        self._batch.observe(crops)
+        gathering.call(self._batch.observe, crops)
 
     def ran(self, crops: int, input_s: float, infer_s: float) -> None:
         """It was run: seconds to put its crops together, and to compute them."""
-        self._record.ran(crops, input_s, infer_s)
-        self._seconds.observe(infer_s)
+        gathering.call(self._ran, crops, input_s, infer_s)
 
     def dropped(self, reason: str) -> None:
         """A request left the queue unanswered: `cancelled` or `expired`."""
@@ -138,4 +138,8 @@ class ModelObserver:
 
     def waiting(self, crops: int) -> None:
         """This many crops more wait now, or fewer."""
-        self._waiting.inc(crops)
+        gathering.call(self._waiting.inc, crops)
+
+    def _ran(self, crops: int, input_s: float, infer_s: float) -> None:
+        self._record.ran(crops, input_s, infer_s)
+        self._seconds.observe(infer_s)

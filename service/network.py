@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -14,6 +14,9 @@ from service.preprocessing import Crops
 from service.protocols import PROTOCOLS
 from service.repository import Label, Version
 from service.settings import ModelSettings, PrecisionName
+
+if TYPE_CHECKING:
+    from service.ensemble import Plan
 
 State = Literal["ready", "loading", "unloaded"]
 
@@ -46,6 +49,8 @@ class Network:
         self.loading: asyncio.Task[NotReady | None] | None = None
         self.superseded = False
         """Whether nobody finds it any more: it was refused, or another has taken its place."""
+        self.plans: dict[str | None, Plan] = {}
+        """By the protocol that is asked for, as far as it was: see `service.ensemble`."""
         self._model: Model | None = None
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from service.errors import BadParameter
 from service.pictures import Exif
@@ -10,8 +10,7 @@ from service.pictures import Exif
 DEFAULT_TOP_K = 5
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """What a client may ask for besides its pictures; None stands for the default."""
 
     model: str | None = None

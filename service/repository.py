@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -25,8 +26,7 @@ class RefusedModelError(Exception):
     """A version on disk that must not be served; the message says why, for the operator."""
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
+class Label(NamedTuple):
     """What an index of the network's output means."""
 
     synset: str | None

@@ -234,7 +234,7 @@ class Settings(Exposure, BaseSettings):
     @property
     def pool_threads(self) -> int:
         """How many pictures and batches one worker computes at once."""
-        return self.threads or available_cores() + 1
+        return self.threads or available_cores()
 
 
 def load() -> Settings:

@@ -14,7 +14,6 @@ import threading
 from dataclasses import dataclass
 from mmap import mmap
 from pathlib import Path
-from time import time
 from typing import NamedTuple
 
 import numpy as np
@@ -96,11 +95,11 @@ class Record:
         """int64 [`_SIZE`]."""
         self._lock = threading.Lock()
 
-    def succeeded(self, inferences: int, seconds: float, spent: Spent) -> None:
-        """A request was answered, ``inferences`` pictures or crops of it."""
+    def succeeded(self, inferences: int, seconds: float, spent: Spent, ended: float) -> None:
+        """A request was answered, ``inferences`` pictures or crops of it, ``ended`` by `time`."""
         values, parts = self.values, spent.parts
         with self._lock:
-            values[0] = int(1e3 * time())
+            values[0] = int(1e3 * ended)
             values[1] += inferences
             values[2] += 1
             values[3] += int(_NANO * seconds)

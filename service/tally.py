@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from operator import add
-from time import perf_counter
+from time import perf_counter, time
 from types import TracebackType
 
 from service import metrics, statistics, tracing
 from service.errors import Internal, ZooError
+from service.gathering import gathering
 from service.statistics import Spent
 
 
@@ -24,27 +24,31 @@ class Tally:
         self._protocol = metrics.UNKNOWN
         self._record: statistics.Record | None = None
         self._code = "ok"
+        self._codes: Iterable[str] = ()
         self._inferences = 0
-        self._spent = Spent()
+        self._spent: list[Spent] = []
+        self._stages: list[dict[str, float]] = []
         self.trace = tracing.use_case(use_case, self.started)
 
-    def chosen(self, version: str, protocol: str) -> None:
-        """Which version answers, and by which protocol."""
-        self._version = version
-        self._record = statistics.record(self._name, version)
-        self._protocol = protocol
+    def chosen(self, name: str, version: str, protocol: str) -> None:
+        """Which model and version answer, and by which protocol."""
+        self._name, self._version, self._protocol = name, version, protocol
+        self._record = statistics.record(name, version)
 
-    def computed(self, inferences: int, *seconds: float) -> None:
-        """This many pictures or crops were answered; ``seconds`` are those of `Spent`."""
+    def picture(self, stages: dict[str, float], combine_s: float) -> None:
+        """One was answered; ``stages`` are the seconds of `zoo_stage_seconds`."""
+        self._stages.append(stages)
+        given = stages["decode"] + stages["preprocess"]
+        self.computed(1, Spent(1, given, stages["queue"], stages["inference"], combine_s))
+
+    def computed(self, inferences: int, spent: Spent) -> None:
+        """This many pictures or crops were answered."""
         self._inferences += inferences
-        parts, *before = self._spent
-        self._spent = Spent(parts + 1, *map(add, before, seconds))
+        self._spent.append(spent)
 
     def pictures(self, codes: Iterable[str]) -> None:
         """The code that each picture ended with; that of a single one is the request's."""
-        codes = list(codes)
-        for code in codes:
-            metrics.PICTURES.labels(self._name, self._protocol, self._transport, code).inc()
+        self._codes = codes = list(codes)
         self._code = codes[0] if len(codes) == 1 else "ok"
 
     def __enter__(self) -> Tally:
@@ -56,17 +60,30 @@ class Tally:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        ended = perf_counter()
         if error is not None:
             self._code = _code(error)
-        metrics.REQUESTS.labels(self._name, self._protocol, self._transport, self._code).inc()
         if self.trace is not None:
             self.trace.end(error, self._code, self._attributes())
+        gathering.call(self._count, ended)
+
+    def _count(self, ended: float) -> None:
+        """Write it all down; ``ended`` by ``time.perf_counter``."""
+        names = self._name, self._protocol, self._transport
+        for code in self._codes:
+            metrics.PICTURES.labels(*names, code).inc()
+        metrics.REQUESTS.labels(*names, self._code).inc()
+        for stages in self._stages:
+            for stage, seconds in stages.items():
+                metrics.stage_seconds(self._name, stage).observe(seconds)
         if self._record is None:
             return
-        seconds = perf_counter() - self.started
+        seconds = ended - self.started
         if self._code == "ok":
             metrics.request_seconds(self._name, self._transport).observe(seconds)
-            self._record.succeeded(self._inferences, seconds, self._spent)
+            now = time() - (perf_counter() - ended)
+            spent = Spent(*map(sum, zip(*self._spent, strict=True)))
+            self._record.succeeded(self._inferences, seconds, spent, now)
         else:
             self._record.failed(seconds)
 

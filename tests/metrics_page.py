@@ -14,8 +14,10 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
 HEAD = """# Metrics
 
 `GET /metrics` is in Prometheus' text format and speaks for all workers of a service, whichever of
-them answers. What a worker has counted stays counted when it dies; its gauges go with it. All label
-values are bounded: a model that is not there is `unknown`.
+them answers. What a worker has written down stays counted when it dies; its gauges go with it.
+What follows requests is written 50 ms later, in a row: one that is killed loses that, and a scrape
+of several workers waits for it, 150 ms. All label values are bounded: a model that is not there is
+`unknown`.
 
 How to scrape, what to look at and when to be woken: [observability.md](observability.md). The table
 is made from the code (`python -m tests.metrics_page`).

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from time import perf_counter
+from typing import Any, TypeAlias, cast
 
-from service.answers import Classification, Prediction
+import grpc
+
+from service.answers import Classification
 from service.catalogue import Answerer, Refusal
 from service.dataplane import DataPlane, Patience
 from service.ensemble import PROTOCOL_NAME, Ensemble
 from service.errors import BadParameter, ZooError
+from service.grpc import wire
 from service.grpc.arrivals import Requests
 from service.grpc.calls import Context, end_of
 from service.grpc.protos import classifier_pb2 as messages
 from service.grpc.protos import classifier_pb2_grpc
 from service.grpc.status import status_of
 from service.grpc.stream import Streams
+from service.grpc.wire import PictureAlone
 from service.pictures import Exif
 from service.query import DEFAULT_TOP_K, Query
 
 TRANSPORT = "grpc"
 _MAX_NAME = 64
 _MAX_ID_BYTES = 256
+_NOTHING = Query()
 _EXIF: dict[int, Exif] = {messages.EXIF_APPLY: "apply", messages.EXIF_IGNORE: "ignore"}
+
+
+Request: TypeAlias = messages.ClassifyRequest | PictureAlone
 
 
 class Classifier(classifier_pb2_grpc.ClassifierServicer):
@@ -32,9 +41,20 @@ class Classifier(classifier_pb2_grpc.ClassifierServicer):
         self._plane = plane
         self._streams = streams
 
+    def handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
+        """Of the methods whose messages `wire` reads and writes, in place of the generated ones."""
+        kinds = {
+            "Classify": (grpc.unary_unary_rpc_method_handler, self.Classify),
+            "ClassifyStream": (grpc.stream_stream_rpc_method_handler, self.ClassifyStream),
+        }
+        return {
+            name: cast(Any, make)(method, wire.request, bytes)
+            for name, (make, method) in kinds.items()
+        }
+
     async def Classify(  # noqa: N802
-        self, request: messages.ClassifyRequest, context: Context
-    ) -> messages.ClassifyResponse:
+        self, request: Request, context: Context
+    ) -> bytes:
         """One picture or several. Raises ZooError, for a single picture its own."""
         answers = await self._answers(request, end_of(context))
         if len(answers) == 1 and isinstance(answers[0], ZooError):
@@ -42,14 +62,12 @@ class Classifier(classifier_pb2_grpc.ClassifierServicer):
         return _response(request, answers)
 
     async def ClassifyStream(  # noqa: N802
-        self, request_iterator: Requests[messages.ClassifyRequest], context: Context
-    ) -> AsyncIterator[messages.ClassifyResponse]:
+        self, request_iterator: Requests[Request], context: Context
+    ) -> AsyncIterator[bytes]:
         """Requests and answers at the same time, each answer as soon as it is ready."""
         last = end_of(context)
 
-        async def answer(
-            request: messages.ClassifyRequest, patience: Patience
-        ) -> messages.ClassifyResponse:
+        async def answer(request: Request, patience: Patience) -> bytes:
             answers = await self._answers(request, last, patience)
             return _response(request, answers)
 
@@ -66,7 +84,7 @@ class Classifier(classifier_pb2_grpc.ClassifierServicer):
         )
 
     async def _answers(
-        self, request: messages.ClassifyRequest, last: float, patience: Patience | None = None
+        self, request: Request, last: float, patience: Patience | None = None
     ) -> list[Classification | ZooError]:
         """``last`` is the call's own deadline; that of the settings may be sooner."""
         deadline = min(last, perf_counter() + self._plane.settings.deadline_ms / 1e3)
@@ -80,8 +98,10 @@ class Classifier(classifier_pb2_grpc.ClassifierServicer):
         )
 
 
-def asked(request: messages.ClassifyRequest) -> Query:
+def asked(request: Request) -> Query:
     """What a request asks for besides its pictures. Raises BadParameter."""
+    if isinstance(request, PictureAlone):
+        return _NOTHING
     if not request.images:
         raise BadParameter("the request holds no picture: images is empty")
     if len(request.id.encode()) > _MAX_ID_BYTES:
@@ -100,49 +120,21 @@ def asked(request: messages.ClassifyRequest) -> Query:
     )
 
 
-def failure(request: messages.ClassifyRequest, error: ZooError) -> messages.ClassifyResponse:
+def failure(request: Request, error: ZooError) -> bytes:
     """The answer in a stream to a request that failed as a whole."""
-    return messages.ClassifyResponse(id=request.id[:_MAX_ID_BYTES], error=status_of(error))
+    answer = messages.ClassifyResponse(id=request.id[:_MAX_ID_BYTES], error=status_of(error))
+    written: bytes = answer.SerializeToString()
+    return written
 
 
-def _response(
-    request: messages.ClassifyRequest, answers: list[Classification | ZooError]
-) -> messages.ClassifyResponse:
-    response = messages.ClassifyResponse(id=request.id)
-    for answer in answers:
-        _fill(response.results.add(), answer)
-    return response
-
-
-def _fill(result: messages.Result, answer: Classification | ZooError) -> None:
-    """Write into the message that is there; to make its parts first and copy them takes twice."""
-    if isinstance(answer, ZooError):
-        result.error.CopyFrom(status_of(answer))
-        return
-    found = result.classification
-    found.model = answer.model
-    found.version = answer.version
-    found.protocol = answer.protocol
-    found.random_weights = answer.random
-    add_predictions(found, answer.predictions)
-    timing, spent = found.timing_ms, answer.timing_ms
-    timing.decode = spent.decode
-    timing.preprocess = spent.preprocess
-    timing.queue = spent.queue
-    timing.inference = spent.inference
-    timing.total = spent.total
-
-
-def add_predictions(to: messages.Classification, predictions: Iterable[Prediction]) -> None:
-    """Write the classes of an answer into its message."""
-    for each in predictions:
-        to.predictions.add(
-            rank=each.rank,
-            index=each.index,
-            synset=each.label.synset or "",
-            label=each.label.name,
-            probability=each.probability,
-        )
+def _response(request: Request, answers: list[Classification | ZooError]) -> bytes:
+    results = [
+        messages.Result(error=status_of(answer)).SerializeToString()
+        if isinstance(answer, ZooError)
+        else wire.result(answer)
+        for answer in answers
+    ]
+    return wire.response(request.id, results)
 
 
 def _model(model: Answerer | Refusal) -> messages.Model:

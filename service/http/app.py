@@ -15,13 +15,14 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service import exposition, tracing
+from service import exposition, metering, tracing
 from service.access import Access
 from service.answers import Classification
 from service.catalogue import Answerer, Refusal
 from service.dataplane import DataPlane
 from service.ensemble import PROTOCOL_NAME, Ensemble
 from service.errors import ZooError
+from service.gathering import gathering
 from service.http.body import ReceivedBody, pictures
 from service.http.cors import Cors
 from service.http.docs import PAGE, STATIC_FILES, STATIC_FOLDER
@@ -187,6 +188,7 @@ class Routes:
 
     async def metrics(self, request: Request) -> Response:
         """GET /metrics: Prometheus' text format, of all workers."""
+        await gathering.written(alone=metering.workers_wanted == 1)
         content = await asyncio.get_running_loop().run_in_executor(None, exposition.exposition)
         return Response(content, headers={"Content-Type": exposition.CONTENT_TYPE})
 
@@ -225,7 +227,7 @@ def _result(answer: Classification | ZooError) -> dict[str, object]:
             }
             for prediction in answer.predictions
         ],
-        "timing_ms": {name: round(getattr(timing, name), 3) for name in timing.__slots__},
+        "timing_ms": {name: round(ms, 3) for name, ms in timing._asdict().items()},
     }
 
 

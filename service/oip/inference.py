@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
 from typing import cast
@@ -109,7 +109,7 @@ async def _classified(
 ) -> list[Classification]:
     asked = work.options
     most = max(each.classification or 0 for each in work.outputs)
-    query = replace(query, protocol=asked.protocol, top_k=max(asked.top_k, most), exif=asked.exif)
+    query = query._replace(protocol=asked.protocol, top_k=max(asked.top_k, most), exif=asked.exif)
     answers = await plane.classify(
         cast(Elements, work.tensor.data),
         query,

@@ -57,7 +57,7 @@ def test_the_defaults() -> None:
     loaded = settings.load()
     assert loaded.default_model == "efficientnet_lite0"
     assert loaded.models == ROOT / "models"
-    assert loaded.pool_threads == available_cores() + 1
+    assert loaded.pool_threads == available_cores()
     assert loaded.providers == ()
 
 
@@ -81,7 +81,7 @@ def test_good_values(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     loaded = settings.load()
     assert loaded.providers == ("cuda", "cpu")
     assert loaded.log_level == "DEBUG"
-    assert loaded.pool_threads == available_cores() + 1
+    assert loaded.pool_threads == available_cores()
     monkeypatch.setenv("ZOO_PROVIDERS", "auto")
     monkeypatch.setenv("ZOO_THREADS", "3")
     assert settings.load().providers == ()

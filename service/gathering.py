@@ -1,0 +1,95 @@
+"""What is counted for requests is written down a moment later, in a row.
+
+Between two pieces of other work, to write a metric takes several times as long: the processor's
+caches are full of a network's weights, and the event loop, or a thread of the pool, stands still
+meanwhile. Who reads metrics asks first that all be `written`. A process that is killed loses what
+waits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, TypeAlias
+
+from prometheus_client import Gauge
+
+DELAY_S = 0.05
+"""How long something waits, while the event loop is not held up."""
+OTHERS_S = 3 * DELAY_S
+"""In which other workers write what they have counted until now, though they be busy."""
+
+Write: TypeAlias = Callable[..., object]
+
+
+class Gathering:
+    """Calls that can wait. Outside `begin` and `end` they are made at once."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._due = False
+        """Whether a flush is to come."""
+        self._calls: deque[tuple[Write, tuple[Any, ...]]] = deque()
+        self._values: dict[Gauge, float] = {}
+
+    def begin(self) -> None:
+        """From now on the running event loop makes the calls."""
+        self._loop, self._due = asyncio.get_running_loop(), False
+
+    def end(self) -> None:
+        """Make what waits; from now on nothing does."""
+        self._loop = None
+        self.flush()
+
+    def call(self, write: Write, *values: Any) -> None:
+        """Have ``write(*values)`` called, from any thread; it must not raise."""
+        if self._loop is None:
+            write(*values)
+            return
+        self._calls.append((write, values))
+        if not self._due:
+            self._remember(self._loop)
+
+    def set(self, gauge: Gauge, value: float) -> None:
+        """Have a gauge set, unless it is set anew before. In the event loop alone."""
+        if self._loop is None:
+            gauge.set(value)
+            return
+        self._values[gauge] = value
+        if not self._due:
+            self._remember(self._loop)
+
+    async def written(self, *, alone: bool) -> None:
+        """Wait until all is made; where this process is not ``alone``, that of other workers too.
+
+        What these have counted when this is called will be written when it ends, unless their
+        event loops are held up for long.
+        """
+        if not alone:
+            await asyncio.sleep(OTHERS_S)
+        self.flush()
+
+    def flush(self) -> None:
+        """Make what waits, in the event loop."""
+        self._due = False
+        while self._calls:
+            write, values = self._calls.popleft()
+            write(*values)
+        while self._values:
+            gauge, value = self._values.popitem()
+            gauge.set(value)
+
+    def _remember(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._due = True
+        with suppress(RuntimeError):  # it was closed without `end`
+            loop.call_soon_threadsafe(loop.call_later, DELAY_S, self._flush_of, loop)
+
+    def _flush_of(self, loop: asyncio.AbstractEventLoop) -> None:
+        if loop is self._loop:
+            self.flush()
+
+
+gathering = Gathering()
+"""That of this process."""

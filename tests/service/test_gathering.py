@@ -1,0 +1,104 @@
+"""What is counted waits for company, but not for ever, and is never lost."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+
+from prometheus_client import Gauge
+
+from service.gathering import DELAY_S, Gathering
+
+
+async def flushed(gathering: Gathering) -> None:
+    """Wait until the loop has made by itself what waits now."""
+    made = asyncio.Event()
+    gathering.call(made.set)
+    assert not made.is_set()
+    await asyncio.wait_for(made.wait(), 100 * DELAY_S)
+
+
+def test_outside_a_loop_everything_is_written_at_once() -> None:
+    gathering, written = Gathering(), []
+    gathering.call(written.append, 1)
+    gauge = Gauge("gathered_at_once", "-", registry=None)
+    gathering.set(gauge, 7)
+    assert written == [1]
+    assert gauge._value.get() == 7
+
+
+def test_calls_wait_and_are_made_in_order_by_the_loop() -> None:
+    gathering, written = Gathering(), []
+    gauge = Gauge("gathered", "-", registry=None)
+
+    async def run() -> None:
+        gathering.begin()
+        for number in range(3):
+            gathering.call(written.append, (number, threading.get_ident()))
+            gathering.set(gauge, number)
+        assert not written
+        assert gauge._value.get() == 0
+        await flushed(gathering)
+        assert gauge._value.get() == 2
+        gathering.call(written.append, "again")
+        await flushed(gathering)  # another one
+
+    asyncio.run(run())
+    assert written == [*((number, threading.get_ident()) for number in range(3)), "again"]
+
+
+def test_calls_of_other_threads_are_made_by_the_loop_too() -> None:
+    gathering, written = Gathering(), []
+    threads, each = 8, 500
+
+    def work() -> None:
+        for _ in range(each):
+            gathering.call(lambda: written.append(threading.get_ident()))
+
+    async def run() -> None:
+        gathering.begin()
+        running = [threading.Thread(target=work) for _ in range(threads)]
+        for thread in running:
+            thread.start()
+        for thread in running:
+            await asyncio.to_thread(thread.join)
+        await flushed(gathering)
+
+    asyncio.run(run())
+    assert written == threads * each * [threading.get_ident()]
+
+
+def test_who_reads_sees_all_and_the_end_leaves_nothing() -> None:
+    gathering, written = Gathering(), []
+
+    async def run() -> None:
+        gathering.begin()
+        gathering.call(written.append, "read")
+        await gathering.written(alone=True)
+        assert written == ["read"]
+        gathering.call(written.append, "last")
+        gathering.end()
+        assert written == ["read", "last"]
+        gathering.call(written.append, "after")
+        assert written == ["read", "last", "after"]
+
+    asyncio.run(run())
+
+
+def test_a_second_loop_has_its_own_flushes() -> None:
+    """One was closed without a word: what waited there is made in the next one."""
+    gathering, written = Gathering(), []
+
+    async def first() -> None:
+        gathering.begin()
+        gathering.call(written.append, 1)
+
+    async def second() -> None:
+        gathering.begin()
+        gathering.call(written.append, 2)
+        await flushed(gathering)
+
+    asyncio.run(first())
+    assert not written
+    asyncio.run(second())
+    assert written == [1, 2]
