@@ -180,7 +180,9 @@ class Traffic:
             )
         except grpc.aio.AioRpcError as error:
             words = f"{error.code().name}: {error.details()}"
-            if any(each in words.lower() for each in _NOT_CONNECTED):
+            # from a killed worker's backlog: lost, as over HTTP
+            reset = "connection reset" in words.lower()
+            if not reset and any(each in words.lower() for each in _NOT_CONNECTED):
                 self.outcome.counts["grpc refused"] += 1
             else:
                 self.outcome.lose("grpc", sent, words)
