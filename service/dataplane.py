@@ -105,12 +105,14 @@ class DataPlane:
     async def stop(self) -> None:
         """Finish accepted work, then close everything."""
         self.leave()
-        await self.catalogue.close()
-        await self._follower.stop()
-        self._pool.close()
-        self.aside.close()
-        gathering.end()
-        exposition.forget_this_worker()
+        try:
+            await self.catalogue.close()
+            await self._follower.stop()
+            self._pool.close()
+            self.aside.close()
+        finally:
+            gathering.end()
+            exposition.forget_this_worker()
 
     @property
     def ready(self) -> bool:

@@ -1,7 +1,7 @@
 """Writes all metrics of all workers in Prometheus' text format.
 
 BentoML gives its workers a common PROMETHEUS_MULTIPROC_DIR and empties it at start. Each worker
-writes there and any of them answers a scrape for all. What a worker counted stays when it dies,
+writes there and any of them answers a scrape for all. What a worker wrote down stays when it dies,
 its live gauges do not.
 """
 

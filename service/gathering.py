@@ -9,6 +9,7 @@ waits.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,10 +17,14 @@ from typing import Any, TypeAlias
 
 from prometheus_client import Gauge
 
+logger = logging.getLogger("zoo.metrics")
+
 DELAY_S = 0.05
 """How long something waits, while the event loop is not held up."""
 OTHERS_S = 3 * DELAY_S
 """In which other workers write what they have counted until now, though they be busy."""
+AT_ONCE = 32
+"""Calls in a row; one of a request of many pictures takes a millisecond."""
 
 Write: TypeAlias = Callable[..., object]
 
@@ -36,7 +41,10 @@ class Gathering:
 
     def begin(self) -> None:
         """From now on the running event loop makes the calls."""
-        self._loop, self._due = asyncio.get_running_loop(), False
+        loop = self._loop = asyncio.get_running_loop()
+        self._due = False
+        if self._calls or self._values:
+            self._remember(loop)
 
     def end(self) -> None:
         """Make what waits; from now on nothing does."""
@@ -44,13 +52,16 @@ class Gathering:
         self.flush()
 
     def call(self, write: Write, *values: Any) -> None:
-        """Have ``write(*values)`` called, from any thread; it must not raise."""
-        if self._loop is None:
+        """Have ``write(*values)`` called, from any thread. What it raises is only logged."""
+        loop = self._loop
+        if loop is None:
             write(*values)
             return
         self._calls.append((write, values))
-        if not self._due:
-            self._remember(self._loop)
+        if self._loop is None:  # it has ended meanwhile
+            self.flush()
+        elif not self._due:
+            self._remember(loop)
 
     def set(self, gauge: Gauge, value: float) -> None:
         """Have a gauge set, unless it is set anew before. In the event loop alone."""
@@ -72,22 +83,37 @@ class Gathering:
         self.flush()
 
     def flush(self) -> None:
-        """Make what waits, in the event loop."""
+        """Make what waits."""
         self._due = False
-        while self._calls:
-            write, values = self._calls.popleft()
-            write(*values)
+        self._make(len(self._calls))
         while self._values:
             gauge, value = self._values.popitem()
             gauge.set(value)
 
+    def _make(self, most: int) -> None:
+        for _ in range(most):
+            try:
+                write, values = self._calls.popleft()
+            except IndexError:  # another thread was faster, at the end
+                return
+            try:
+                write(*values)
+            except Exception:
+                logger.exception("what was counted cannot be written")
+
     def _remember(self, loop: asyncio.AbstractEventLoop) -> None:
         self._due = True
         with suppress(RuntimeError):  # it was closed without `end`
-            loop.call_soon_threadsafe(loop.call_later, DELAY_S, self._flush_of, loop)
+            loop.call_soon_threadsafe(loop.call_later, DELAY_S, self._begin_to_flush, loop)
 
-    def _flush_of(self, loop: asyncio.AbstractEventLoop) -> None:
-        if loop is self._loop:
+    def _begin_to_flush(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Make some of what waits, and let others have their turn before the rest."""
+        if loop is not self._loop:
+            return
+        self._make(AT_ONCE)
+        if self._calls:
+            loop.call_soon(self._begin_to_flush, loop)
+        else:
             self.flush()
 
 

@@ -110,6 +110,11 @@ def only(versions: set[tuple[str, str]]) -> None:
     statistics.only(versions)
 
 
+async def written() -> None:
+    """Wait until what was counted before this call can be read, in every worker."""
+    await gathering.written(alone=workers_wanted == 1)
+
+
 class ModelObserver:
     """Writes down what the batcher of one model does."""
 

@@ -51,6 +51,8 @@ def _split_providers(value: Any) -> Any:
 
 Providers = Annotated[tuple[ProviderName, ...], BeforeValidator(_split_providers)]
 """An ordered list of execution providers; empty: `auto`."""
+GPU_LANES = 2
+"""Batches on a GPU at a time: one computes while the next is copied."""
 MOST_BATCH = 4096
 """The most that a setting may allow for one run of a network."""
 MaxBatch = Annotated[int, Field(ge=0, le=MOST_BATCH)]
@@ -114,7 +116,9 @@ class Settings(Exposure, BaseSettings):
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that serve the port. Each holds its own copy of every model."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
-    """Threads per worker that decode pictures and run networks on the CPU; 0: one per core and one.
+    """Threads per worker that decode pictures and run networks.
+
+    0: one per core, and where a GPU is named one for each of its batches, which only waits.
 
     Not cores / workers: all connections may land on one worker.
     """
@@ -234,7 +238,8 @@ class Settings(Exposure, BaseSettings):
     @property
     def pool_threads(self) -> int:
         """How many pictures and batches one worker computes at once."""
-        return self.threads or available_cores()
+        waiting = GPU_LANES if {"cuda", "tensorrt"} & {*self.providers} else 0
+        return self.threads or available_cores() + waiting
 
 
 def load() -> Settings:

@@ -3,7 +3,7 @@
 Prometheus' histograms know neither versions nor exact batch sizes. So each worker keeps a file per
 version in the folder that the workers share, mapped into memory: to add to it costs some
 microseconds, and any worker sums up all of them. A worker that ends leaves its files behind, so
-that what it has done stays counted; BentoML empties the folder at start.
+that what it wrote down stays counted; BentoML empties the folder at start.
 """
 
 from __future__ import annotations

@@ -15,8 +15,9 @@ HEAD = """# Metrics
 
 `GET /metrics` is in Prometheus' text format and speaks for all workers of a service, whichever of
 them answers. What a worker has written down stays counted when it dies; its gauges go with it.
-What follows requests is written 50 ms later, in a row: one that is killed loses that, and a scrape
-of several workers waits for it, 150 ms. All label values are bounded: a model that is not there is
+Requests that were read, their pictures and their batches are written down 50 ms later, in a row: a
+worker that is killed loses that, and where there are several, a scrape (and Triton's statistics)
+waits for the others to write, 150 ms. All label values are bounded: a model that is not there is
 `unknown`.
 
 How to scrape, what to look at and when to be woken: [observability.md](observability.md). The table

@@ -33,9 +33,8 @@ from service.engine.network import Outputs
 from service.engine.options import INPUT, Shape, pad_to
 from service.engine.recording import GATE
 from service.preprocessing import Crops
+from service.settings import GPU_LANES
 
-LANES = 2
-"""One batch computes while the next is copied."""
 _NO_GRAPH = -1
 """ONNX Runtime's annotation id of a run that neither records nor replays."""
 Gated = Callable[[], AbstractContextManager[None]]
@@ -145,7 +144,7 @@ class Lanes:
         crop: Shape,
         classes: int,
         graphs: bool,
-        count: int = LANES,
+        count: int = GPU_LANES,
     ) -> None:
         """``sessions`` are by batch size, the sizes that exist on the device.
 

@@ -1,6 +1,6 @@
 """The threads of a worker, which decode pictures and run networks in turn.
 
-More threads than cores take the cores, and what is in their caches, from each other. So the same
+More threads than cores take the cores, and what is in the caches, from each other. So the same
 threads do both kinds of work, each kind a lane of its own: while both wait, they take turns. Crops
 then neither pile up between the lanes under many requests of one picture, nor do the runs of one
 request of 144 crops keep the pictures of others from being decoded.

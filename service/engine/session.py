@@ -12,7 +12,7 @@ import numpy as np
 
 from service.engine.cores import available_cores
 from service.engine.device import Guard
-from service.engine.lanes import LANES, Lanes
+from service.engine.lanes import Lanes
 from service.engine.network import BrokenModelError as BrokenModelError
 from service.engine.network import Outputs as Outputs
 from service.engine.opening import open_session
@@ -22,7 +22,7 @@ from service.engine.recording import GATE
 from service.manifest import Manifest
 from service.preprocessing import Crops
 from service.protocols import Graph
-from service.settings import ProviderName, Settings
+from service.settings import GPU_LANES, ProviderName, Settings
 
 MOST_OFF = 0.02
 """Standard deviations of logits that a replay may be off: half precision rounds by less."""
@@ -60,10 +60,10 @@ class Session:
         crop = (size.height, size.width, size.channels)
         fixed = buckets(max_batch) if graph == "model" else ()
         wish = Wish(file.sha256, crop, file.precision, fixed)
-        cache, strict, lanes = Path(), False, LANES
+        cache, strict, lanes = Path(), False, GPU_LANES
         if settings is not None:
             cache, strict = settings.cache, settings.providers_strict
-            lanes = min(LANES, settings.pool_threads)
+            lanes = min(GPU_LANES, settings.pool_threads)
             wish = replace(
                 wish,
                 fp16=settings.tensorrt_fp16,

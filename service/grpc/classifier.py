@@ -30,7 +30,6 @@ _MAX_ID_BYTES = 256
 _NOTHING = Query()
 _EXIF: dict[int, Exif] = {messages.EXIF_APPLY: "apply", messages.EXIF_IGNORE: "ignore"}
 
-
 Request: TypeAlias = messages.ClassifyRequest | PictureAlone
 
 

@@ -20,7 +20,7 @@ from service.grpc.protos import classifier_pb2 as messages
 from service.repository import Label
 
 _MOST_CLASSES = 20_000
-"""Classes at a rank that are kept in their binary form: some 300 bytes each."""
+"""Classes that are kept in their binary form: some 300 bytes each."""
 _VARINT, _FIXED64, _LENGTH = 0, 1, 2
 
 
@@ -77,15 +77,15 @@ def _timing(
 
 def _prediction(given: Prediction) -> bytes:
     own = _PROBABILITY.pack(_PROBABILITY_TAG, given.probability)
-    return _field(_PREDICTIONS, _class(given.rank, given.index, given.label) + own)
+    rank = _RANKS[given.rank] if given.rank < len(_RANKS) else _RANK + _varint(given.rank)
+    return _field(_PREDICTIONS, rank + _class(given.index, given.label) + own)
 
 
 @lru_cache(_MOST_CLASSES)
-def _class(rank: int, index: int, label: Label) -> bytes:
-    """The fields of a Prediction that there is a bounded number of."""
+def _class(index: int, label: Label) -> bytes:
+    """The fields of a Prediction that say which class it is."""
     synset, name = (label.synset or "").encode(), label.name.encode()
-    numbers = _RANK + _varint(rank) + _INDEX + _varint(index)
-    return numbers + _field(_SYNSET, synset) + _field(_LABEL, name)
+    return _INDEX + _varint(index) + _field(_SYNSET, synset) + _field(_LABEL, name)
 
 
 @lru_cache(1024)
@@ -105,7 +105,7 @@ def _field(tag: bytes, content: bytes) -> bytes:
 
 
 def _varint(number: int) -> bytes:
-    """At least one byte, seven bits each, the lowest first."""
+    """Of a number >= 0: at least one byte, seven bits each, the lowest first."""
     if number < 0x80:
         return _ONE_BYTE[number]
     return _ONE_BYTE[number & 0x7F | 0x80] + _varint(number >> 7)
@@ -136,6 +136,7 @@ _MODEL, _VERSION, _PROTOCOL, _PREDICTIONS, _RANDOM = (
 _RANK, _INDEX, _SYNSET, _LABEL, _PROBABILITY_TAG = (
     _tag(messages.Prediction, name) for name in ("rank", "index", "synset", "label", "probability")
 )
+_RANKS = [_RANK + _varint(rank) for rank in range(128)]
 _TIMES = [_tag(messages.Timing, name) for name in Timing._fields]
 _PROBABILITY = struct.Struct(f"<{len(_PROBABILITY_TAG)}sd")
 _TIMING = struct.Struct("<" + "".join(f"{len(tag)}sd" for tag in _TIMES))

@@ -22,7 +22,6 @@ from service.catalogue import Answerer, Refusal
 from service.dataplane import DataPlane
 from service.ensemble import PROTOCOL_NAME, Ensemble
 from service.errors import ZooError
-from service.gathering import gathering
 from service.http.body import ReceivedBody, pictures
 from service.http.cors import Cors
 from service.http.docs import PAGE, STATIC_FILES, STATIC_FOLDER
@@ -188,7 +187,7 @@ class Routes:
 
     async def metrics(self, request: Request) -> Response:
         """GET /metrics: Prometheus' text format, of all workers."""
-        await gathering.written(alone=metering.workers_wanted == 1)
+        await metering.written()
         content = await asyncio.get_running_loop().run_in_executor(None, exposition.exposition)
         return Response(content, headers={"Content-Type": exposition.CONTENT_TYPE})
 

@@ -9,7 +9,6 @@ from typing import Any
 from service import __version__, metering, statistics
 from service.dataplane import DataPlane
 from service.errors import BadParameter, NotReady
-from service.gathering import gathering
 from service.oip import faces
 from service.statistics import Duration, Statistics
 
@@ -59,7 +58,7 @@ async def model_statistics(
             for model in chosen
         ]
 
-    await gathering.written(alone=metering.workers_wanted == 1)
+    await metering.written()
     return await asyncio.to_thread(read)
 
 

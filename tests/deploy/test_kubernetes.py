@@ -231,7 +231,7 @@ def test_the_service_starts_with_its_settings_and_its_ceiling_fits(
     cpu: list[Object], tmp_path: Path
 ) -> None:
     limits = container(one(cpu, "Deployment"))["resources"]["limits"]
-    ours = {"ZOO_HOST": "127.0.0.1", "ZOO_THREADS": int(limits["cpu"]) + 1}
+    ours = {"ZOO_HOST": "127.0.0.1", "ZOO_THREADS": int(limits["cpu"])}
     given = {**environment(cpu), **ours}
     del given["ZOO_GRPC_PORT"]
     with serving(tmp_path, **{name.lower(): value for name, value in given.items()}) as running:

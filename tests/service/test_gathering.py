@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import sys
 import threading
 
+import pytest
 from prometheus_client import Gauge
 
-from service.gathering import DELAY_S, Gathering
+from service.gathering import AT_ONCE, DELAY_S, Gathering
 
 
 async def flushed(gathering: Gathering) -> None:
@@ -102,3 +105,77 @@ def test_a_second_loop_has_its_own_flushes() -> None:
     assert not written
     asyncio.run(second())
     assert written == [1, 2]
+
+
+def test_a_write_that_fails_is_logged_and_no_obstacle(caplog: pytest.LogCaptureFixture) -> None:
+    gathering, written = Gathering(), []
+
+    async def run() -> None:
+        gathering.begin()
+        gathering.call(int, "x")
+        gathering.call(written.append, 1)
+        await flushed(gathering)
+
+    asyncio.run(run())
+    assert written == [1]
+    assert "invalid literal" in caplog.text
+
+
+def test_a_long_row_is_made_in_pieces() -> None:
+    gathering, written = Gathering(), []
+
+    async def run() -> None:
+        gathering.begin()
+        for number in range(3 * AT_ONCE):
+            gathering.call(written.append, number)
+        pieces = []
+        while len(written) < 3 * AT_ONCE:
+            before = len(written)
+            await asyncio.sleep(0)
+            pieces.append(len(written) - before)
+        assert max(pieces) == AT_ONCE
+
+    asyncio.run(run())
+    assert written == list(range(3 * AT_ONCE))
+
+
+def test_nothing_is_lost_where_threads_go_on_after_the_end() -> None:
+    gathering, counted = Gathering(), itertools.count()
+    threads, each = 4, 2_000
+
+    def work() -> None:
+        for _ in range(each):
+            gathering.call(next, counted)
+
+    async def run() -> None:
+        gathering.begin()
+        running = [threading.Thread(target=work) for _ in range(threads)]
+        for thread in running:
+            thread.start()
+        gathering.end()
+        for thread in running:
+            await asyncio.to_thread(thread.join)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for _ in range(10):
+            asyncio.run(run())
+    finally:
+        sys.setswitchinterval(interval)
+    assert next(counted) == 10 * threads * each
+
+
+def test_other_workers_have_their_time_to_write() -> None:
+    mine, theirs, written = Gathering(), Gathering(), []
+
+    async def run() -> None:
+        mine.begin()
+        theirs.begin()
+        theirs.call(written.append, 1)
+        await mine.written(alone=True)
+        assert not written
+        await mine.written(alone=False)
+        assert written == [1]
+
+    asyncio.run(run())

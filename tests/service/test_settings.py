@@ -81,11 +81,16 @@ def test_good_values(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     loaded = settings.load()
     assert loaded.providers == ("cuda", "cpu")
     assert loaded.log_level == "DEBUG"
-    assert loaded.pool_threads == available_cores()
+    assert loaded.pool_threads == available_cores() + 2
     monkeypatch.setenv("ZOO_PROVIDERS", "auto")
     monkeypatch.setenv("ZOO_THREADS", "3")
     assert settings.load().providers == ()
     assert settings.load().pool_threads == 3
+    monkeypatch.setenv("ZOO_THREADS", "0")
+    monkeypatch.setenv("ZOO_PROVIDERS", "openvino,cpu")
+    assert settings.load().pool_threads == available_cores()
+    monkeypatch.setenv("ZOO_PROVIDERS", "tensorrt,cpu")
+    assert settings.load().pool_threads == available_cores() + 2  # they wait for it
 
 
 def test_a_model_has_settings_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
