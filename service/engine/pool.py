@@ -36,7 +36,7 @@ class _Task:
     def __call__(self) -> None:
         """Do the work in this thread, and settle the future in its own."""
         work = self.work
-        if work is None:
+        if work is None or self.future.done():  # `_drop` may have yet to be called
             return
         result, error = None, None
         try:

@@ -221,7 +221,8 @@ def test_half_a_message_that_is_left_is_no_matter(
     with wire(server) as left:
         for _ in range(2):
             left.begin(CLASSIFY, HALF)
-        assert answered(stub)  # their calls have begun, too
+        left.begin(CLASSIFY + b"Nothing", end=True)
+        assert b"there is no such method" in next(left.trailers())[1]  # the others have begun, too
     server.wait_for(lambda: refusals(server, "cancelled") == before + 2)
     assert answered(stub)
 
