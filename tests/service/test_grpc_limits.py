@@ -256,9 +256,13 @@ def test_work_past_the_caller_s_deadline_is_dropped(
     """320 crops take some hundred milliseconds, whatever the machine."""
     computed = 'zoo_batch_crops_sum{model="efficientnet_lite0"}'
     crops = server.metric(computed)
-    with pytest.raises(grpc.RpcError) as raised:
-        stub.Classify(slow_request(32), timeout=0.02, metadata=[("x-request-id", "hurried")])
-    assert raised.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    try:  # by the server's clock, every picture's time ended: its answer may come in time to say so
+        hurried = [("x-request-id", "hurried")]
+        answer = stub.Classify(slow_request(32), timeout=0.02, metadata=hurried)
+        codes = {result.error.code for result in answer.results}
+    except grpc.RpcError as raised:
+        codes = {raised.code().value[0]}
+    assert grpc.StatusCode.DEADLINE_EXCEEDED.value[0] in codes
     server.logged("request_id=hurried", seconds=SECONDS)
     server.wait_for(lambda: server.metric("zoo_admitted_crops") == 0, SECONDS)
     assert server.metric(computed) - crops < 320
