@@ -25,10 +25,10 @@ from pydantic import ValidationError
 from loadtests import bench, inprocess, plots, server
 from service.engine.cores import available_cores
 from service.engine.model import GPU_BATCH, Model
-from service.engine.providers import GPU
 from service.manifest import Precision
 from service.preprocessing import Crops
 from service.repository import RefusedModelError
+from service.settings import GPU
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

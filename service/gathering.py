@@ -1,9 +1,8 @@
-"""What is counted for requests is written down a moment later, in a row.
+"""What is counted for requests, and their lines in the log, are written a moment later, in a row.
 
-Between two pieces of other work, to write a metric takes several times as long: the processor's
-caches are full of a network's weights, and the event loop, or a thread of the pool, stands still
-meanwhile. Who reads metrics asks first that all be `written`. A process that is killed loses what
-waits.
+Between two pieces of other work, to write one takes longer than in a row: the processor's caches
+are full of a network's weights. Who reads metrics asks first that all be `written`. A process that
+is killed loses what waits.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class Gathering:
         self.flush()
 
     def call(self, write: Write, *values: Any) -> None:
-        """Have ``write(*values)`` called, from any thread. What it raises is only logged."""
+        """Have ``write(*values)`` called, from any thread. What it raises then is only logged."""
         loop = self._loop
         if loop is None:
             write(*values)
@@ -83,7 +82,7 @@ class Gathering:
         self.flush()
 
     def flush(self) -> None:
-        """Make what waits."""
+        """Make what waits, now."""
         self._due = False
         self._make(len(self._calls))
         while self._values:
@@ -98,7 +97,7 @@ class Gathering:
                 return
             try:
                 write(*values)
-            except Exception:
+            except Exception:  # of whatever kind: it is no reason not to make the others
                 logger.exception("what was counted cannot be written")
 
     def _remember(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
-from logging.handlers import MemoryHandler
 from typing import Any
 
 from pythonjsonlogger.json import JsonFormatter
 
+from service.gathering import Gathering, gathering
 from service.settings import Settings
 
 ROOT = "zoo"
 ACCESS = "zoo.access"
 """The logger of one line per request."""
-DELAY_S = 0.1
-"""How long such a line waits, while the event loop is not held up."""
-_MOST_WAITING = 1000
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -47,41 +43,35 @@ def _shown(value: Any) -> str:
     return text if text.isascii() and text.isprintable() and " " not in text else ascii(text)
 
 
-class Gathered(MemoryHandler):
-    """Writes lines of the event loop a moment later, one after the other.
+class Gathered(logging.Handler):
+    """Writes lines when what is counted is written, one after the other: see `gathering`.
 
-    Between two pieces of other work, to write one takes several times as long: the processor's
-    caches are full of the network's weights. A warning is written at once, and all that waits here
-    with it. A process that ends without a word loses what waits.
+    A warning is written at once, and all that waits with it.
     """
 
-    def __init__(self, target: logging.Handler) -> None:
-        super().__init__(_MOST_WAITING, logging.WARNING, target)
-        self._writer = target
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._timer: asyncio.TimerHandle | None = None
+    def __init__(self, target: logging.Handler, gathering: Gathering) -> None:
+        super().__init__()
+        self._target = target
+        self._gathering = gathering
+        self._ended = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep the record where an event loop remembers it, else write it."""
-        if self.target is None:  # closed, by the end of logging or by whoever set it up anew
-            self._writer.handle(record)
-            return
-        super().emit(record)
-        if self.buffer:
-            self._remember()
-
-    def _remember(self) -> None:
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
+        """Write the record, now or a moment later."""
+        if self._ended or record.levelno >= logging.WARNING:
             self.flush()
-            return
-        if self._timer is None or self._loop is not loop:
-            self._loop, self._timer = loop, loop.call_later(DELAY_S, self._due)
+            self._target.handle(record)
+        else:
+            self._gathering.call(self._target.handle, record)
 
-    def _due(self) -> None:
-        self._timer = None
+    def flush(self) -> None:
+        """Write what waits."""
+        self._gathering.flush()
+
+    def close(self) -> None:
+        """Logging ends, or somebody sets it up anew: from now on nothing waits."""
         self.flush()
+        self._ended = True
+        super().close()
 
 
 def configure(settings: Settings) -> None:
@@ -105,7 +95,7 @@ def configure(settings: Settings) -> None:
     access = logging.getLogger(ACCESS)
     for former in access.handlers:
         former.close()
-    access.handlers[:] = [Gathered(handler)]
+    access.handlers[:] = [Gathered(handler, gathering)]
     access.propagate = False
     # BentoML's configuration silences every logger of what was imported before it
     for each in logging.root.manager.loggerDict.values():

@@ -39,6 +39,8 @@ SECRET = frozenset({PREFIX + "API_KEYS", PREFIX + "ADMIN_KEYS"})
 """Variables whose value is never shown."""
 
 ProviderName = Literal["tensorrt", "cuda", "openvino", "cpu"]
+GPU: frozenset[str] = frozenset({"tensorrt", "cuda"})
+"""Providers that compute on an NVIDIA GPU."""
 
 
 def _split_providers(value: Any) -> Any:
@@ -238,7 +240,7 @@ class Settings(Exposure, BaseSettings):
     @property
     def pool_threads(self) -> int:
         """How many pictures and batches one worker computes at once."""
-        waiting = GPU_LANES if {"cuda", "tensorrt"} & {*self.providers} else 0
+        waiting = 0 if GPU.isdisjoint(self.providers) else GPU_LANES
         return self.threads or available_cores() + waiting
 
 

@@ -24,7 +24,7 @@ class Tally:
         self._protocol = metrics.UNKNOWN
         self._record: statistics.Record | None = None
         self._code = "ok"
-        self._codes: Iterable[str] = ()
+        self._codes: list[str] = []
         self._inferences = 0
         self._spent: list[Spent] = []
         self._stages: list[dict[str, float]] = []

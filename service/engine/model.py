@@ -12,13 +12,12 @@ from service.engine import openvino, tuning
 from service.engine.batcher import Batcher, BatchObserver
 from service.engine.opening import providers_for
 from service.engine.pool import Pool
-from service.engine.providers import GPU
 from service.engine.session import Outputs, Session
 from service.manifest import Manifest, ModelFile, Precision
 from service.preprocessing import Crops
 from service.protocols import PROTOCOLS, Graph
 from service.repository import RefusedModelError, Version
-from service.settings import ProviderName, Settings
+from service.settings import GPU, ProviderName, Settings
 
 logger = logging.getLogger("zoo.model")
 

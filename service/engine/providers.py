@@ -24,7 +24,7 @@ import onnxruntime
 
 from service.engine import openvino
 from service.engine.network import BrokenModelError
-from service.settings import ProviderName
+from service.settings import GPU, ProviderName
 
 logger = logging.getLogger("zoo.providers")
 
@@ -34,8 +34,6 @@ ORT_NAMES: dict[ProviderName, str] = {
     "openvino": openvino.NAME,
     "cpu": "CPUExecutionProvider",
 }
-GPU: frozenset[str] = frozenset({"tensorrt", "cuda"})
-"""Providers that compute on an NVIDIA GPU."""
 _AUTO: tuple[ProviderName, ...] = ("cuda", "cpu")
 """What `auto` tries. TensorRT is slow to build, and OpenVINO is in single precision not always
 faster than ONNX Runtime itself: they are asked for by name."""

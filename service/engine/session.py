@@ -17,12 +17,12 @@ from service.engine.network import BrokenModelError as BrokenModelError
 from service.engine.network import Outputs as Outputs
 from service.engine.opening import open_session
 from service.engine.options import BATCH, INPUT, Wish, buckets
-from service.engine.providers import GPU, first_line, short_names
+from service.engine.providers import first_line, short_names
 from service.engine.recording import GATE
 from service.manifest import Manifest
 from service.preprocessing import Crops
 from service.protocols import Graph
-from service.settings import GPU_LANES, ProviderName, Settings
+from service.settings import GPU, GPU_LANES, ProviderName, Settings
 
 MOST_OFF = 0.02
 """Standard deviations of logits that a replay may be off: half precision rounds by less."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from time import perf_counter
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 
 import grpc
 
@@ -20,7 +20,7 @@ from service.grpc.protos import classifier_pb2 as messages
 from service.grpc.protos import classifier_pb2_grpc
 from service.grpc.status import status_of
 from service.grpc.stream import Streams
-from service.grpc.wire import PictureAlone
+from service.grpc.wire import PictureAlone, Request
 from service.pictures import Exif
 from service.query import DEFAULT_TOP_K, Query
 
@@ -29,8 +29,6 @@ _MAX_NAME = 64
 _MAX_ID_BYTES = 256
 _NOTHING = Query()
 _EXIF: dict[int, Exif] = {messages.EXIF_APPLY: "apply", messages.EXIF_IGNORE: "ignore"}
-
-Request: TypeAlias = messages.ClassifyRequest | PictureAlone
 
 
 class Classifier(classifier_pb2_grpc.ClassifierServicer):
@@ -42,18 +40,13 @@ class Classifier(classifier_pb2_grpc.ClassifierServicer):
 
     def handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
         """Of the methods whose messages `wire` reads and writes, in place of the generated ones."""
-        kinds = {
-            "Classify": (grpc.unary_unary_rpc_method_handler, self.Classify),
-            "ClassifyStream": (grpc.stream_stream_rpc_method_handler, self.ClassifyStream),
-        }
+        one, stream = cast(Any, self.Classify), cast(Any, self.ClassifyStream)
         return {
-            name: cast(Any, make)(method, wire.request, bytes)
-            for name, (make, method) in kinds.items()
+            "Classify": grpc.unary_unary_rpc_method_handler(one, wire.request, bytes),
+            "ClassifyStream": grpc.stream_stream_rpc_method_handler(stream, wire.request, bytes),
         }
 
-    async def Classify(  # noqa: N802
-        self, request: Request, context: Context
-    ) -> bytes:
+    async def Classify(self, request: Request, context: Context) -> bytes:  # noqa: N802
         """One picture or several. Raises ZooError, for a single picture its own."""
         answers = await self._answers(request, end_of(context))
         if len(answers) == 1 and isinstance(answers[0], ZooError):

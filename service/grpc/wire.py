@@ -1,9 +1,8 @@
 """Requests and answers of zoo.v1 in protobuf's binary form, without its objects where they cost.
 
-Between two runs of a network the processor's caches are cold, and to make and fill an answer's
-twenty objects takes the event loop longer than all else that it does for the answer. What is
-written here is what the library writes but for the order of fields, and zeros, which it leaves out:
-https://protobuf.dev/programming-guides/encoding/.
+The event loop makes them between two runs of a network, when the processor's caches are cold, and
+an answer has some twenty. What is written here is what the library writes but for the order of
+fields, and zeros, which it leaves out: https://protobuf.dev/programming-guides/encoding/.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from google.protobuf.descriptor import FieldDescriptor
 
@@ -31,7 +30,10 @@ class PictureAlone(NamedTuple):
     id: str = ""
 
 
-def request(message: bytes) -> messages.ClassifyRequest | PictureAlone:
+Request: TypeAlias = messages.ClassifyRequest | PictureAlone
+
+
+def request(message: bytes) -> Request:
     """A message as it came. Raises google.protobuf.message.DecodeError."""
     picture = _alone(message)
     return messages.ClassifyRequest.FromString(message) if picture is None else picture

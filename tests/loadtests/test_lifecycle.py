@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loadtests import lifecycle
+from loadtests.traffic import Outcome
 
 GOOD = {
     "stop: accepted and lost": 0,
@@ -35,7 +36,7 @@ def test_what_does_not_hold_is_named() -> None:
 
 
 def test_when_the_rate_is_back() -> None:
-    outcome = lifecycle.Outcome()
+    outcome = Outcome()
     outcome.came_at = [number / 100 for number in range(400)]
     outcome.answered_at = [each + 0.01 for each in outcome.came_at if not 1.0 <= each < 1.5]
     assert lifecycle.back_after(outcome, 1.0) == 0.5

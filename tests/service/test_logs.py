@@ -14,8 +14,9 @@ from urllib.parse import quote
 import grpc
 import pytest
 
+from service.gathering import DELAY_S, Gathering
 from service.grpc.protos import classifier_pb2, classifier_pb2_grpc
-from service.logs import DELAY_S, ConsoleFormatter, Gathered
+from service.logs import ConsoleFormatter, Gathered
 from tests.photographs import COFFEE
 from tests.server import ROOT, Server, serving
 
@@ -134,15 +135,16 @@ def test_a_message_stays_on_its_line() -> None:
 
 
 @pytest.fixture
-def gathered() -> Iterator[tuple[logging.Logger, io.StringIO]]:
-    """A logger whose lines wait for each other, and what it has written."""
+def gathered() -> Iterator[tuple[logging.Logger, io.StringIO, Gathering]]:
+    """A logger whose lines wait for each other, what it has written, and what they wait in."""
     stream = io.StringIO()
     logger = logging.getLogger("zoo.test_gathered")
     logger.propagate = False
     logger.setLevel(logging.INFO)
-    handler = Gathered(logging.StreamHandler(stream))
+    gathering = Gathering()
+    handler = Gathered(logging.StreamHandler(stream), gathering)
     logger.addHandler(handler)
-    yield logger, stream
+    yield logger, stream, gathering
     logger.removeHandler(handler)
     handler.close()
 
@@ -157,11 +159,12 @@ async def written_as(stream: io.StringIO, expected: str) -> None:
 
 
 def test_lines_of_the_event_loop_are_written_together_and_soon(
-    gathered: tuple[logging.Logger, io.StringIO],
+    gathered: tuple[logging.Logger, io.StringIO, Gathering],
 ) -> None:
-    logger, stream = gathered
+    logger, stream, gathering = gathered
 
     async def requests() -> None:
+        gathering.begin()
         logger.info("first")
         logger.info("second")
         assert stream.getvalue() == ""
@@ -173,13 +176,14 @@ def test_lines_of_the_event_loop_are_written_together_and_soon(
 
 
 def test_a_warning_and_lines_without_an_event_loop_do_not_wait(
-    gathered: tuple[logging.Logger, io.StringIO],
+    gathered: tuple[logging.Logger, io.StringIO, Gathering],
 ) -> None:
-    logger, stream = gathered
+    logger, stream, gathering = gathered
     logger.info("alone")
     assert stream.getvalue() == "alone\n"
 
     async def request() -> None:
+        gathering.begin()
         logger.info("waits")
         logger.warning("hurries")
 
@@ -191,9 +195,11 @@ def test_lines_that_wait_at_the_end_are_written() -> None:
     program = """
 import asyncio, logging
 from service import logs
+from service.gathering import gathering
 from service.settings import Settings
 logs.configure(Settings())
 async def request():
+    gathering.begin()
     logging.getLogger(logs.ACCESS).info("last")
 asyncio.run(request())
 """
@@ -204,11 +210,12 @@ asyncio.run(request())
 
 
 def test_lines_after_the_end_of_logging_are_written_too(
-    gathered: tuple[logging.Logger, io.StringIO],
+    gathered: tuple[logging.Logger, io.StringIO, Gathering],
 ) -> None:
-    logger, stream = gathered
+    logger, stream, gathering = gathered
 
     async def requests() -> None:
+        gathering.begin()
         logger.info("before")
         for handler in logger.handlers:
             handler.close()  # as logging.config.dictConfig does
@@ -219,11 +226,12 @@ def test_lines_after_the_end_of_logging_are_written_too(
 
 
 def test_another_event_loop_remembers_its_own_lines(
-    gathered: tuple[logging.Logger, io.StringIO],
+    gathered: tuple[logging.Logger, io.StringIO, Gathering],
 ) -> None:
-    logger, stream = gathered
+    logger, stream, gathering = gathered
 
     async def request(expected: str) -> None:
+        gathering.begin()
         logger.info("line")
         await written_as(stream, expected)
 
