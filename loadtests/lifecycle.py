@@ -6,7 +6,9 @@ Then a worker of two is killed: no more requests may fail than it had in flight,
 be back within two seconds. The command fails otherwise.
 
 A request counts as refused when no connection could be made, and as lost when it was sent and got
-no answer. What a client sends on a connection to the dead worker before it hears of that is counted
+no answer. Between the two are those whose connection the kernel had made and reset, since nobody
+accepted it before the port was closed: nothing of them was sent. After a stop they count as
+refused, after a kill as failed, because another worker lived. What a client sends on a connection to the dead worker before it hears of that is counted
 by itself: nobody received it, so it can be sent again.
 """
 
@@ -44,7 +46,7 @@ _ENOUGH = 0.9
 
 async def stop(running: server.Running, rate: float, seconds: float) -> dict[str, object]:
     """Load, SIGTERM in the middle of it, and load until everything is refused."""
-    traffic = Traffic(running, pictures())
+    traffic = Traffic(running.port, running.grpc_port, pictures())
     asking = asyncio.ensure_future(traffic.run(rate))
     await asyncio.sleep(seconds)
     before = len(traffic.outcome.answered_at)
@@ -63,17 +65,18 @@ async def stop(running: server.Running, rate: float, seconds: float) -> dict[str
         "stop: refused (no connection)": sum(
             count for kind, count in outcome.counts.items() if kind.endswith("refused")
         ),
+        "stop: reset before anybody accepted": len(outcome.reset),
         "stop: other statuses": _others(outcome),
         "stop: accepted and lost": len(outcome.lost),
         "stop: seconds to the end of the process": ended - told,
         "stop: exit status": running.process.returncode,
-        "_lost": outcome.lost,
+        "_lost": outcome.lost + outcome.reset,
     }
 
 
 async def kill(running: server.Running, rate: float, seconds: float) -> dict[str, object]:
     """Load, SIGKILL to one worker in the middle of it."""
-    traffic = Traffic(running, pictures())
+    traffic = Traffic(running.port, running.grpc_port, pictures())
     asking = asyncio.ensure_future(traffic.run(rate))
     await asyncio.sleep(seconds)
     spare = [pid for pid in server.descendants(running.process.pid) if _name(pid) == "zoo-spare"]
@@ -88,13 +91,14 @@ async def kill(running: server.Running, rate: float, seconds: float) -> dict[str
     await asyncio.sleep(seconds)
     traffic.end()
     await asking
-    late = sum(sent >= killed for sent, _ in traffic.outcome.lost)
+    failed = traffic.outcome.lost + traffic.outcome.reset
+    late = sum(sent >= killed for sent, _ in failed)
     return {
         "kill: rate of requests per s": rate,
         "kill: spare processes": len(spare),
         "kill: memory of the spare process, shared pages divided, in MB": spare_mb,
         "kill: in flight in that worker, or over gRPC": in_flight,
-        "kill: failed": len(traffic.outcome.lost) - late,
+        "kill: failed": len(failed) - late,
         "kill: sent to the dead before the client heard of it": late,
         "kill: refused (no connection)": sum(
             count for kind, count in traffic.outcome.counts.items() if kind.endswith("refused")
@@ -103,7 +107,7 @@ async def kill(running: server.Running, rate: float, seconds: float) -> dict[str
         "kill: seconds until the rate is back": back_after(traffic.outcome, killed),
         "kill: longest time without an answer, in s": silence(traffic.outcome, killed),
         "kill: workers at the end": len(running.workers()),
-        "_lost": traffic.outcome.lost,
+        "_lost": failed,
     }
 
 
@@ -195,7 +199,7 @@ async def _until(condition: Callable[[], bool], seconds: float) -> None:
 
 
 def _others(outcome: Outcome) -> int:
-    known = ("ok", "lost", "refused")
+    known = ("ok", "lost", "refused", "reset")
     return sum(count for kind, count in outcome.counts.items() if kind.split()[1] not in known)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from loadtests import client, server
+from loadtests import client
 from service.grpc.protos import classifier_pb2 as pb
 from service.grpc.protos import classifier_pb2_grpc
 
@@ -49,6 +49,9 @@ class Outcome:
     """`ok`, `refused`, `lost`, or a status; those of gRPC begin with `grpc `."""
     lost: list[tuple[float, str]] = field(default_factory=list)
     """When each of the lost ones was sent, and what is known of it."""
+    reset: list[tuple[float, str]] = field(default_factory=list)
+    """The same of those of which nothing was sent: their connection was reset in the queue of a
+    port that nobody listened at any more."""
 
     def ok(self, kind: str) -> None:
         """An answer."""
@@ -60,13 +63,18 @@ class Outcome:
         self.counts[f"{kind} lost"] += 1
         self.lost.append((sent, f"{kind}: {why}"))
 
+    def not_accepted(self, kind: str, began: float, why: object) -> None:
+        """The connection for a request was reset before anybody accepted it."""
+        self.counts[f"{kind} reset"] += 1
+        self.reset.append((began, f"{kind}: {why}"))
+
 
 class Traffic:
     """Requests at a rate, until `end`."""
 
-    def __init__(self, running: server.Running, encoded: Sequence[bytes]) -> None:
+    def __init__(self, port: int, grpc_port: int, encoded: Sequence[bytes]) -> None:
         """To be made in the event loop."""
-        self._port = running.port
+        self._port = port
         self._requests = [client.raw(picture) for picture in encoded]
         self._messages = [pb.ClassifyRequest(images=[picture]) for picture in encoded]
         options = [
@@ -75,7 +83,7 @@ class Traffic:
             ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
         ]
         self._channels = [
-            grpc.aio.insecure_channel(f"127.0.0.1:{running.grpc_port}", options=options)
+            grpc.aio.insecure_channel(f"127.0.0.1:{grpc_port}", options=options)
             for _ in range(CHANNELS)
         ]
         self._stubs: list[Any] = [
@@ -124,7 +132,7 @@ class Traffic:
                 self.outcome.counts["http refused"] += 1
                 return
             except OSError as error:
-                self.outcome.lose("http", sent, f"while it connected: {error!r}")
+                self.outcome.not_accepted("http", sent, repr(error))
                 return
         self.busy.add(connection)
         try:
@@ -152,12 +160,12 @@ class Traffic:
             )
         except grpc.aio.AioRpcError as error:
             words = f"{error.code().name}: {error.details()}"
-            # from a killed worker's backlog: lost, as over HTTP
-            reset = "connection reset" in words.lower()
-            if not reset and any(each in words.lower() for each in _NOT_CONNECTED):
-                self.outcome.counts["grpc refused"] += 1
-            else:
+            if not any(each in words.lower() for each in _NOT_CONNECTED):
                 self.outcome.lose("grpc", sent, words)
+            elif "connection reset" in words.lower():
+                self.outcome.not_accepted("grpc", sent, words)
+            else:
+                self.outcome.counts["grpc refused"] += 1
         else:
             self.outcome.ok("grpc")
         finally:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
+
 import pytest
 
 from loadtests import lifecycle
-from loadtests.traffic import Outcome
+from loadtests.traffic import Outcome, Traffic
 
 GOOD = {
     "stop: accepted and lost": 0,
@@ -33,6 +36,23 @@ def test_what_does_not_hold_is_named() -> None:
     assert lifecycle.failures(GOOD) == []
     for name in GOOD:
         assert len(lifecycle.failures({**GOOD, name: 99})) == ("in flight" not in name)
+
+
+async def test_what_nobody_accepted_is_neither_lost_nor_refused() -> None:
+    """The kernel connects while there is room in the queue of a port; its end resets that."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        traffic = Traffic(port, port, [b"a picture"])
+        asking = asyncio.ensure_future(traffic.run(50.0))
+        await asyncio.sleep(0.5)
+    await asyncio.sleep(0.5)
+    traffic.end()
+    await asking
+    kinds = {kind.split()[1] for kind in traffic.outcome.counts}
+    assert kinds <= {"reset", "refused", "lost"}
+    assert traffic.outcome.counts["grpc reset"] == len(traffic.outcome.reset)
+    assert traffic.outcome.reset
+    assert traffic.outcome.counts["http refused"]
 
 
 def test_when_the_rate_is_back() -> None:
