@@ -7,9 +7,10 @@ be back within two seconds. The command fails otherwise.
 
 A request counts as refused when no connection could be made, and as lost when it was sent and got
 no answer. Between the two are those whose connection the kernel had made and reset, since nobody
-accepted it before the port was closed: nothing of them was sent. After a stop they count as
-refused, after a kill as failed, because another worker lived. What a client sends on a connection to the dead worker before it hears of that is counted
-by itself: nobody received it, so it can be sent again.
+accepted it before the port was closed: nothing of them was sent. After a stop they are nobody's
+loss, after a kill they count as failed, because another worker lived. What a client sends on a
+connection to the dead worker before it hears of that is counted by itself: nobody received it, so
+it can be sent again.
 """
 
 from __future__ import annotations
