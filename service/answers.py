@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -58,14 +59,19 @@ class Inference(NamedTuple):
 def top_predictions(
     probabilities: npt.NDArray[np.float32], labels: Sequence[Label], top_k: int
 ) -> list[Prediction]:
-    """The ``top_k`` classes of float32 [classes], most probable first, lower index on a tie."""
+    """The ``top_k`` classes of float32 [classes], most probable first, lower index on a tie.
+
+    Raises ArithmeticError when a probability is infinite or not a number.
+    """
     ordered = probabilities.copy()
     ordered.partition(-top_k)
     candidates = (probabilities >= ordered[-top_k]).nonzero()[0]  # ties too
     order = candidates[(-probabilities[candidates]).argsort(kind="stable")[:top_k]]
+    best = probabilities[order].tolist()
+    # what is not a number was sorted to the end, and is no candidate
+    if len(best) < top_k or not math.isfinite(best[0]):
+        raise ArithmeticError("there are values that are not finite")
     return [
         Prediction(rank, index, labels[index], probability)
-        for rank, (index, probability) in enumerate(
-            zip(order.tolist(), probabilities[order].tolist(), strict=True), start=1
-        )
+        for rank, (index, probability) in enumerate(zip(order.tolist(), best, strict=True), start=1)
     ]

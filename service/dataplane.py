@@ -18,6 +18,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 
 from service import compiled, exposition, metering, metrics
+from service.alarm import Alarm
 from service.answers import Classification, Inference, Timing
 from service.aside import Aside
 from service.bodies import BodyBudget
@@ -74,6 +75,7 @@ class DataPlane:
         )
         self.bodies = BodyBudget(settings.max_bodies_bytes)
         self.aside = Aside()
+        self.alarm = Alarm()
         self.catalogue = Catalogue(settings, self._tell)
         self._follower = Follower(settings, self.catalogue)
         self._management = Management(settings, self.catalogue, self._follower)
@@ -165,19 +167,21 @@ class DataPlane:
 
     async def model(self, name: str, version: str | None) -> Answerer:
         """What answers, loaded or not: `Catalogue.model`, once this worker knows what others do."""
-        return await self._up_to_date(self.catalogue.model, name, version)
-
-    async def versions(self, name: str) -> list[Answerer | Refusal]:
-        """Every version of a model: `Catalogue.versions`, once this worker knows what others do."""
-        return await self._up_to_date(self.catalogue.versions, name)
-
-    async def _up_to_date(self, ask: Callable[..., T], *about: str | None) -> T:
         try:
-            return ask(*about)
+            return self.catalogue.model(name, version)
         except (UnknownModel, NotReady):
             if not await self._follower.catch_up():
                 raise
-        return ask(*about)
+        return self.catalogue.model(name, version)
+
+    async def versions(self, name: str) -> list[Answerer | Refusal]:
+        """Every version of a model: `Catalogue.versions`, once this worker knows what others do."""
+        try:
+            return self.catalogue.versions(name)
+        except (UnknownModel, NotReady):
+            if not await self._follower.catch_up():
+                raise
+        return self.catalogue.versions(name)
 
     def refused(self, transport: str, code: str) -> None:
         """Count a request that ended before it could be read: `classify` counts the others."""
@@ -269,7 +273,9 @@ class DataPlane:
                     trace=tally.trace,
                 )
                 request = _Request(model, plan.protocol, rules, tally)
-                return await _all(self._classify(picture, request) for picture in pictures)
+                if len(pictures) == 1:
+                    return [await self._classify(pictures[0], request)]
+                return await _all([self._classify(picture, request) for picture in pictures])
         # loading it showed that it is broken, or another took its place: that one answers
         return await self._answers(pictures, query, tally, deadline)
 
@@ -278,7 +284,7 @@ class DataPlane:
     ) -> Classification | ZooError:
         model = request.model
         try:
-            done = await Job(picture, request.rules, self._pool).result()
+            done = await Job(picture, request.rules, self._pool, self.alarm).result()
         except ZooError as error:
             # the frames of a traceback hold the picture, and the error: a circle, kept for long
             error.__cause__ = error.__context__ = None
@@ -336,11 +342,8 @@ def _raise_first(answers: Sequence[Classification | ZooError]) -> None:
 
 
 async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Await all, concurrently where there are several. When one fails, the others are cancelled."""
-    coroutines = list(work)
-    if len(coroutines) == 1:
-        return [await coroutines[0]]
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
+    """Await all concurrently. When one fails, the others are cancelled."""
+    tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
     try:
         return await asyncio.gather(*tasks)
     except BaseException:

@@ -14,9 +14,8 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-
 from service import metrics
+from service.alarm import Alarm
 from service.answers import Prediction, top_predictions
 from service.engine.admission import Permit
 from service.engine.batcher import Answer, Batcher, Request, Watch
@@ -59,10 +58,11 @@ class Result(NamedTuple):
 class Job:
     """One picture. Made and awaited in the event loop, worked on by the pool's threads."""
 
-    def __init__(self, picture: bytes | memoryview, rules: Rules, pool: Pool) -> None:
+    def __init__(self, picture: bytes | memoryview, rules: Rules, pool: Pool, alarm: Alarm) -> None:
         self._picture: bytes | memoryview | None = picture
         self._rules = rules
         self._pool = pool
+        self._alarm = alarm
         self._lock = threading.Lock()
         self._over = False
         """Answered, or nobody waits any more."""
@@ -81,13 +81,13 @@ class Job:
         self._future: asyncio.Future[Result] = self._loop.create_future()
         self._submitted = perf_counter()
         self._pool.post("prepare", self._prepare)
-        left = max(0.0, self._rules.deadline - self._submitted)
-        timer = self._loop.call_later(left, self._expire)
+        expiry = self._alarm.at(self._rules.deadline, self._expire)
         try:
             return await self._future
         finally:
-            timer.cancel()
-            self._drop("cancelled")
+            self._alarm.give_up(expiry)
+            if not self._over:
+                self._drop("cancelled")
             if self._rules.trace is not None:
                 self._tell(self._rules.trace, failure(self._future))
 
@@ -215,11 +215,12 @@ class Job:
             for part, count in zip(parts, self._groups, strict=True)
         ]
         probabilities = weighted_mean(of_parts, [part.weight for part in parts])
-        if not np.isfinite(probabilities).all():
-            raise Internal("the network gave no finite probabilities for this picture")
         self._stages["queue"] += max(answer.queue_s for answer in answers)
         self._stages["inference"] = max(answer.inference_s for answer in answers)
-        best = top_predictions(probabilities, self._rules.labels, self._rules.top_k)
+        try:
+            best = top_predictions(probabilities, self._rules.labels, self._rules.top_k)
+        except ArithmeticError as error:
+            raise Internal("the network gave no finite probabilities for this picture") from error
         return Result(best, self._stages, perf_counter() - begun)
 
     def _finish(self, result: Result | None, error: BaseException | None) -> None:

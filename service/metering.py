@@ -125,13 +125,13 @@ class ModelObserver:
         self._seconds = metrics.BATCH_SECONDS.labels(model)
         self._waiting = metrics.QUEUE_CROPS.labels(model)
 
-    def batch(self, crops: int) -> None:
-        """A batch of this many crops goes to the device."""
-        gathering.call(self._batch.observe, crops)
-
     def ran(self, crops: int, input_s: float, infer_s: float) -> None:
-        """It was run: seconds to put its crops together, and to compute them."""
+        """A batch of this many crops was run: seconds to put it together, and to compute it."""
         gathering.call(self._ran, crops, input_s, infer_s)
+
+    def failed(self, crops: int) -> None:
+        """The device could not run a batch of this many crops."""
+        gathering.call(self._batch.observe, crops)
 
     def dropped(self, reason: str) -> None:
         """A request left the queue unanswered: `cancelled` or `expired`."""
@@ -146,5 +146,6 @@ class ModelObserver:
         gathering.call(self._waiting.inc, crops)
 
     def _ran(self, crops: int, input_s: float, infer_s: float) -> None:
+        self._batch.observe(crops)
         self._record.ran(crops, input_s, infer_s)
         self._seconds.observe(infer_s)

@@ -274,6 +274,18 @@ def stage_seconds(model: str, stage: str) -> Histogram:
 
 
 @lru_cache(maxsize=1024)
+def requests(model: str, protocol: str, transport: str, code: str) -> Counter:
+    """The same for the count of requests."""
+    return REQUESTS.labels(model, protocol, transport, code)
+
+
+@lru_cache(maxsize=1024)
+def pictures(model: str, protocol: str, transport: str, code: str) -> Counter:
+    """The same for that of pictures."""
+    return PICTURES.labels(model, protocol, transport, code)
+
+
+@lru_cache(maxsize=1024)
 def request_seconds(model: str, transport: str) -> Histogram:
     """The same for the histogram of requests."""
     return REQUEST_SECONDS.labels(model, transport)

@@ -27,7 +27,7 @@ class Tally:
         self._codes: list[str] = []
         self._inferences = 0
         self._spent: list[Spent] = []
-        self._stages: list[dict[str, float]] = []
+        self._pictures: list[tuple[dict[str, float], float]] = []
         self.trace = tracing.use_case(use_case, self.started)
 
     def chosen(self, name: str, version: str, protocol: str) -> None:
@@ -37,9 +37,8 @@ class Tally:
 
     def picture(self, stages: dict[str, float], combine_s: float) -> None:
         """One was answered; ``stages`` are the seconds of `zoo_stage_seconds`."""
-        self._stages.append(stages)
-        given = stages["decode"] + stages["preprocess"]
-        self.computed(1, Spent(1, given, stages["queue"], stages["inference"], combine_s))
+        self._inferences += 1
+        self._pictures.append((stages, combine_s))
 
     def computed(self, inferences: int, spent: Spent) -> None:
         """This many pictures or crops were answered."""
@@ -71,11 +70,13 @@ class Tally:
         """Write it all down; ``ended`` by ``time.perf_counter``."""
         names = self._name, self._protocol, self._transport
         for code in self._codes:
-            metrics.PICTURES.labels(*names, code).inc()
-        metrics.REQUESTS.labels(*names, self._code).inc()
-        for stages in self._stages:
+            metrics.pictures(*names, code).inc()
+        metrics.requests(*names, self._code).inc()
+        for stages, combine_s in self._pictures:
             for stage, seconds in stages.items():
                 metrics.stage_seconds(self._name, stage).observe(seconds)
+            given = stages["decode"] + stages["preprocess"]
+            self._spent.append(Spent(1, given, stages["queue"], stages["inference"], combine_s))
         if self._record is None:
             return
         seconds = ended - self.started

@@ -33,11 +33,11 @@ logger = logging.getLogger("zoo.batcher")
 class BatchObserver(Protocol):
     """What the batcher tells the metrics, from any thread."""
 
-    def batch(self, crops: int) -> None:
-        """A batch of this many crops goes to the device."""
-
     def ran(self, crops: int, input_s: float, infer_s: float) -> None:
-        """It was run: seconds to put its crops together, and to compute them."""
+        """A batch of this many crops was run: seconds to put it together, and to compute it."""
+
+    def failed(self, crops: int) -> None:
+        """The device could not run a batch of this many crops."""
 
     def dropped(self, reason: str) -> None:
         """A request left the queue unanswered: `cancelled` or `expired`."""
@@ -284,7 +284,6 @@ class Batcher:
 
     def _work(self, batch: Sequence[_Slice]) -> None:
         crops = sum(part.stop - part.start for part in batch)
-        self._observer.batch(crops)
         pieces = [part.request.crops[part.start : part.stop] for part in batch]
         started = perf_counter()
         try:
@@ -293,6 +292,7 @@ class Batcher:
             outputs = self._run(whole)
         except Exception:
             logger.exception("a batch of %d requests failed", len(batch))
+            self._observer.failed(crops)
             _tell(batch, crops, started, failed=True)
             self._retry(batch)
             return

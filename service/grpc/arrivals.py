@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from time import perf_counter
 from typing import TypeVar, cast
 
 import grpc.aio
 
+from service.alarm import Alarm
 from service.errors import (
     BadParameter,
     BodyTooLarge,
@@ -34,13 +37,14 @@ Result = TypeVar("Result")
 class Arrivals:
     """Reads the messages of unary calls. Lives in one event loop."""
 
-    def __init__(self, seconds: float, most_slow: int) -> None:
+    def __init__(self, seconds: float, most_slow: int, alarm: Alarm) -> None:
         """A message has ``seconds`` to arrive.
 
         At most ``most_slow`` of them may be slow at a time.
         """
         self._seconds = seconds
         self._most_slow = most_slow
+        self._alarm = alarm
         self._slow: set[_Wait] = set()
 
     async def read(self, context: Context, limit: int) -> bytes:
@@ -50,7 +54,7 @@ class Arrivals:
         well, BodyTooLarge, and BadParameter where there is none.
         """
         wait = _Wait()
-        wait.until(SLOW * self._seconds, self._late)
+        self._until(SLOW * self._seconds, wait, self._late)
         try:
             message = await context.read()
         except asyncio.CancelledError:
@@ -58,17 +62,20 @@ class Arrivals:
                 raise
             raise wait.refusal from None
         finally:
-            wait.timer.cancel()
+            self._alarm.give_up(wait.alarm)
             self._slow.discard(wait)
         if message is grpc.aio.EOF:
             await asyncio.sleep(END_SECONDS)
             raise BadParameter("the call has no message")
         return checked(cast(bytes, message), limit)
 
+    def _until(self, seconds: float, wait: _Wait, then: Callable[[_Wait], None]) -> None:
+        wait.alarm = self._alarm.at(perf_counter() + seconds, partial(then, wait))
+
     def _late(self, wait: _Wait) -> None:
         if len(self._slow) < self._most_slow:
             self._slow.add(wait)
-            wait.until((1 - SLOW) * self._seconds, self._too_late)
+            self._until((1 - SLOW) * self._seconds, wait, self._too_late)
         else:
             why = f"{self._most_slow} messages are arriving slowly, which is the limit"
             wait.end(Overloaded(why, retry_after=1))
@@ -80,14 +87,12 @@ class Arrivals:
 class _Wait:
     """The task that reads a message, until it has one or is told why not."""
 
-    __slots__ = ("refusal", "task", "timer")
+    __slots__ = ("alarm", "refusal", "task")
 
     def __init__(self) -> None:
         self.task = cast("asyncio.Task[object]", asyncio.current_task())
         self.refusal: ZooError | None = None
-
-    def until(self, seconds: float, then: Callable[[_Wait], None]) -> None:
-        self.timer = asyncio.get_running_loop().call_later(seconds, then, self)
+        self.alarm: int
 
     def end(self, refusal: ZooError) -> None:
         self.refusal = refusal

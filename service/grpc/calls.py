@@ -38,6 +38,7 @@ class Call:
         "_code",
         "_context",
         "_level",
+        "_logged",
         "_method",
         "_started",
         "_trailing",
@@ -52,7 +53,10 @@ class Call:
         self._method = method
         self._level = level
         self._context = context
-        self._client = context.peer()  # not later: to ask a cancelled call kills the process
+        self._logged = access.isEnabledFor(level)
+        self._client = ""
+        if self._logged or tracing.tracer is not None:
+            self._client = context.peer()  # not later: to ask a cancelled call kills the process
         self._code = "ok"
         self.authorization: str | None = None
         """The metadata of that name; of several the first."""
@@ -108,7 +112,7 @@ class Call:
         if self.trace is not None:
             self.trace.end(self._code)
             self.trace.__exit__()
-        if access.isEnabledFor(self._level):
+        if self._logged:
             entry = {
                 "method": self._method,
                 "code": self._code,

@@ -44,11 +44,11 @@ class Log:
         self.reasons: Counter[str] = Counter()
         self.now = 0
 
-    def batch(self, crops: int) -> None:
-        pass
-
     def ran(self, crops: int, input_s: float, infer_s: float) -> None:
         pass
+
+    def failed(self, crops: int) -> None:
+        self.reasons["failed"] += 1
 
     def dropped(self, reason: str) -> None:
         self.reasons[reason] += 1
@@ -234,7 +234,7 @@ async def test_a_device_that_fails_fails_only_the_guilty() -> None:
         await bad
     answers = await asyncio.gather(first, *good)
     assert [values(answer) for answer in answers] == [[7], [0, 0], [1, 1], [2, 2]]
-    assert bench.log.reasons == {"retried": 1}
+    assert bench.log.reasons == {"failed": 2, "retried": 1}
     assert len(bench.device.batches[1]) == 8
     assert bench.log.now == bench.admission.in_use == 0
 

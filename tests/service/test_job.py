@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from service import job
+from service.alarm import Alarm
 from service.engine.admission import Admission
 from service.engine.batcher import Batcher
 from service.engine.pool import Pool
@@ -28,11 +29,11 @@ LABELS: Any = [f"class {index}" for index in range(3)]
 class Log(Counter[str]):
     """Stands for the metrics."""
 
-    def batch(self, crops: int) -> None:
+    def ran(self, crops: int, input_s: float, infer_s: float) -> None:
         self["batches"] += 1
 
-    def ran(self, crops: int, input_s: float, infer_s: float) -> None:
-        pass
+    def failed(self, crops: int) -> None:
+        self["batches"] += 1
 
     def dropped(self, reason: str) -> None:
         self[reason] += 1
@@ -101,7 +102,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def run(pool: Pool, *parts: Any, seconds: float = 10, picture: bytes = b"picture") -> Any:
     permit = Admission(1000, lambda _: None).acquire(100)
     rules = Rules(parts, permit, perf_counter() + seconds, 1, "exact", "apply", LABELS, 3)
-    return Job(picture, rules, pool).result()
+    return Job(picture, rules, pool, Alarm()).result()
 
 
 async def begun(event: threading.Event) -> None:

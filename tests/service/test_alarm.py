@@ -1,0 +1,106 @@
+"""Deadlines share a timer."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+from functools import partial
+from time import perf_counter
+
+import pytest
+
+from service.alarm import Alarm
+
+
+async def _until(condition, seconds: float = 5.0) -> None:
+    end = perf_counter() + seconds
+    while not condition() and perf_counter() < end:  # noqa: ASYNC110  nothing tells of it
+        await asyncio.sleep(0.005)
+    assert condition()
+
+
+async def test_each_rings_once_and_never_early_in_whatever_order_they_were_set() -> None:
+    alarm, rung = Alarm(), []
+    start = perf_counter()
+    moments = [start + 0.002 * number for number in range(100)]
+    shuffled = random.Random(0).sample(moments, len(moments))
+    for moment in shuffled:
+        alarm.at(moment, lambda moment=moment: rung.append((moment, perf_counter())))
+    await _until(lambda: len(rung) == len(moments))
+    await asyncio.sleep(0.05)
+    assert [moment for moment, _ in sorted(rung)] == moments
+    assert all(moment <= now for moment, now in rung)
+
+
+async def test_a_moment_that_has_passed_rings_at_once_but_not_within_the_call() -> None:
+    alarm, rung = Alarm(), asyncio.Event()
+    alarm.at(perf_counter() - 1, rung.set)
+    assert not rung.is_set()
+    await asyncio.wait_for(rung.wait(), 5)
+
+
+async def test_what_was_given_up_does_not_ring() -> None:
+    alarm, rung = Alarm(), []
+    now = perf_counter()
+    numbers = [alarm.at(now + 0.03, partial(rung.append, number)) for number in range(4)]
+    alarm.give_up(numbers[0])
+    alarm.at(now + 0.01, partial(alarm.give_up, numbers[1]))
+    # one that rings gives up another that is due at the same time
+    alarm.at(now + 0.01, partial(rung.append, "first"))
+    await _until(lambda: len(rung) == 3)
+    await asyncio.sleep(0.05)
+    assert rung == ["first", 2, 3]
+    alarm.give_up(numbers[2])
+
+
+async def test_one_of_those_due_gives_up_the_next() -> None:
+    alarm, rung, numbers = Alarm(), [], {}
+    moment = perf_counter() + 0.02
+    alarm.at(moment, lambda: alarm.give_up(numbers["second"]))
+    numbers["second"] = alarm.at(moment, partial(rung.append, "second"))
+    alarm.at(moment, partial(rung.append, "third"))
+    await _until(lambda: bool(rung))
+    assert rung == ["third"]
+
+
+async def test_one_that_sets_another_while_it_rings() -> None:
+    alarm, rung = Alarm(), []
+
+    def again() -> None:
+        rung.append(perf_counter())
+        if len(rung) < 5:
+            alarm.at(perf_counter() + 0.01, again)
+
+    alarm.at(perf_counter(), again)
+    alarm.at(perf_counter() + 60, again)
+    await _until(lambda: len(rung) == 5)
+
+
+async def test_one_that_fails_is_logged_and_the_others_ring(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    alarm, rung = Alarm(), []
+    now = perf_counter()
+    alarm.at(now + 0.01, lambda: 1 / 0)
+    alarm.at(now + 0.01, partial(rung.append, "second"))
+    alarm.at(now + 0.02, partial(rung.append, "third"))
+    with caplog.at_level(logging.ERROR):
+        await _until(lambda: rung == ["second", "third"])
+    assert "ZeroDivisionError" in caplog.text
+
+
+async def test_infinity_takes_no_timer_and_many_take_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    alarm, loop = Alarm(), asyncio.get_running_loop()
+    timers, call_later = [], loop.call_later
+    monkeypatch.setattr(
+        loop, "call_later", lambda *given: timers.append(given) or call_later(*given)
+    )
+    alarm.at(math.inf, lambda: None)
+    assert not timers
+    for _ in range(1000):
+        alarm.give_up(alarm.at(perf_counter() + 30, lambda: None))
+    assert len(timers) == 1
