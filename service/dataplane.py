@@ -258,25 +258,27 @@ class DataPlane:
                 "which is the limit"
             )
         left, crops = deadline - perf_counter(), plan.crops * len(pictures)
-        with suppress(Superseded), self.admission.acquire(crops, left) as permit:
-            async with self.catalogue.use(model, deadline, permit):
-                settings = self.settings
-                rules = Rules(
-                    parts=plan.parts,
-                    permit=permit,
-                    deadline=deadline,
-                    max_pixels=settings.max_pixels,
-                    preprocessing=settings.preprocessing,
-                    exif=query.exif,
-                    labels=model.labels,
-                    top_k=query.top_k,
-                    trace=tally.trace,
-                )
-                request = _Request(model, plan.protocol, rules, tally)
-                if len(pictures) == 1:
-                    return [await self._classify(pictures[0], request)]
-                return await _all([self._classify(picture, request) for picture in pictures])
-        # loading it showed that it is broken, or another took its place: that one answers
+        try:
+            with self.admission.acquire(crops, left) as permit:
+                async with self.catalogue.use(model, deadline, permit):
+                    settings = self.settings
+                    rules = Rules(
+                        parts=plan.parts,
+                        permit=permit,
+                        deadline=deadline,
+                        max_pixels=settings.max_pixels,
+                        preprocessing=settings.preprocessing,
+                        exif=query.exif,
+                        labels=model.labels,
+                        top_k=query.top_k,
+                        trace=tally.trace,
+                    )
+                    request = _Request(model, plan.protocol, rules, tally)
+                    if len(pictures) == 1:
+                        return [await self._classify(pictures[0], request)]
+                    return await _all([self._classify(picture, request) for picture in pictures])
+        except Superseded:
+            pass  # loading it showed that it is broken, or another took its place
         return await self._answers(pictures, query, tally, deadline)
 
     async def _classify(

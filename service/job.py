@@ -58,6 +58,12 @@ class Result(NamedTuple):
 class Job:
     """One picture. Made and awaited in the event loop, worked on by the pool's threads."""
 
+    __slots__ = (
+        *("_alarm", "_answers", "_begun", "_cut", "_decoded", "_future", "_groups", "_lock"),
+        *("_loop", "_missing", "_over", "_picture", "_pool", "_requests", "_rules", "_stages"),
+        *("_submitted", "_watches"),
+    )
+
     def __init__(self, picture: bytes | memoryview, rules: Rules, pool: Pool, alarm: Alarm) -> None:
         self._picture: bytes | memoryview | None = picture
         self._rules = rules
@@ -208,6 +214,7 @@ class Job:
         """Raises Internal when the answer is not finite."""
         begun = perf_counter()
         answers = [answer for answer in self._answers if answer is not None]
+        self._answers = []  # they end here, where the caches have them
         rest = iter(answers)
         parts = self._rules.parts
         of_parts = [

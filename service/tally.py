@@ -16,6 +16,11 @@ from service.statistics import Spent
 class Tally:
     """``with`` this around the work on a request, which tells it what it learns."""
 
+    __slots__ = (
+        *("_code", "_codes", "_inferences", "_name", "_pictures", "_protocol", "_record"),
+        *("_spent", "_transport", "_version", "started", "trace"),
+    )
+
     def __init__(self, name: str, transport: str, use_case: str = "classify") -> None:
         """``name``: the model that was asked for, or `metrics.UNKNOWN`."""
         self.started = perf_counter()

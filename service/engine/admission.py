@@ -25,6 +25,8 @@ _EVIDENCE = 16
 class Permit:
     """The right to have ``crops`` crops in the engine until it is released."""
 
+    __slots__ = ("_admission", "_parked", "crops")
+
     def __init__(self, admission: Admission, crops: int) -> None:
         self._admission = admission
         self.crops = crops

@@ -301,7 +301,9 @@ class Batcher:
         offset = 0
         for part in batch:
             count = part.stop - part.start
-            piece = Outputs(*(values[offset : offset + count] for values in outputs))
+            piece = outputs
+            if count < crops:
+                piece = Outputs(*(values[offset : offset + count] for values in outputs))
             offset += count
             self._deliver(part, piece, started)
 

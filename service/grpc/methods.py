@@ -234,18 +234,21 @@ class InWork:
 
     def __init__(self) -> None:
         self._count = 0
-        self._none = asyncio.Event()
-        self._none.set()
+        self._none: asyncio.Event | None = None
+        """Is set when there is none; where somebody waits for that."""
 
     def __enter__(self) -> None:
         self._count += 1
-        self._none.clear()
 
     def __exit__(self, *failure: object) -> None:
         self._count -= 1
-        if not self._count:
+        if not self._count and self._none is not None:
             self._none.set()
 
     async def none(self) -> None:
         """Wait until there is no such call."""
+        if not self._count:
+            return
+        if self._none is None or self._none.is_set():
+            self._none = asyncio.Event()
         await self._none.wait()

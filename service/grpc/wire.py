@@ -14,12 +14,12 @@ from typing import Any, NamedTuple, TypeAlias
 
 from google.protobuf.descriptor import FieldDescriptor
 
-from service.answers import Classification, Prediction, Timing
+from service.answers import Classification, Timing
 from service.grpc.protos import classifier_pb2 as messages
 from service.repository import Label
 
 _MOST_CLASSES = 20_000
-"""Classes that are kept in their binary form: some 300 bytes each."""
+"""Classes, each at a rank, that are kept in their binary form: some 300 bytes each."""
 _VARINT, _FIXED64, _LENGTH = 0, 1, 2
 
 
@@ -62,8 +62,11 @@ def response(request_id: str, results: Iterable[bytes]) -> bytes:
 
 def result(answer: Classification) -> bytes:
     """A Result with a classification."""
-    names = _names(answer.model, answer.version, answer.protocol, answer.random)
-    parts = [names, *map(_prediction, answer.predictions), _timing(*answer.timing_ms)]
+    parts = [_names(answer.model, answer.version, answer.protocol, answer.random)]
+    for each in answer.predictions:
+        parts.append(_class(each.rank, each.index, each.label))
+        parts.append(_PROBABILITY.pack(each.probability))
+    parts.append(_timing(*answer.timing_ms))
     return _field(_CLASSIFICATION, b"".join(parts))
 
 
@@ -77,17 +80,13 @@ def _timing(
     )
 
 
-def _prediction(given: Prediction) -> bytes:
-    own = _PROBABILITY.pack(_PROBABILITY_TAG, given.probability)
-    rank = _RANKS[given.rank] if given.rank < len(_RANKS) else _RANK + _varint(given.rank)
-    return _field(_PREDICTIONS, rank + _class(given.index, given.label) + own)
-
-
 @lru_cache(_MOST_CLASSES)
-def _class(index: int, label: Label) -> bytes:
-    """The fields of a Prediction that say which class it is."""
+def _class(rank: int, index: int, label: Label) -> bytes:
+    """A Prediction up to its last field's content, the probability."""
     synset, name = (label.synset or "").encode(), label.name.encode()
-    return _INDEX + _varint(index) + _field(_SYNSET, synset) + _field(_LABEL, name)
+    numbers = _RANK + _varint(rank) + _INDEX + _varint(index)
+    fields = numbers + _field(_SYNSET, synset) + _field(_LABEL, name) + _PROBABILITY_TAG
+    return _PREDICTIONS + _varint(len(fields) + _PROBABILITY.size) + fields
 
 
 @lru_cache(1024)
@@ -138,8 +137,7 @@ _MODEL, _VERSION, _PROTOCOL, _PREDICTIONS, _RANDOM = (
 _RANK, _INDEX, _SYNSET, _LABEL, _PROBABILITY_TAG = (
     _tag(messages.Prediction, name) for name in ("rank", "index", "synset", "label", "probability")
 )
-_RANKS = [_RANK + _varint(rank) for rank in range(128)]
 _TIMES = [_tag(messages.Timing, name) for name in Timing._fields]
-_PROBABILITY = struct.Struct(f"<{len(_PROBABILITY_TAG)}sd")
+_PROBABILITY = struct.Struct("<d")
 _TIMING = struct.Struct("<" + "".join(f"{len(tag)}sd" for tag in _TIMES))
 _TIMING_TAG = _tag(messages.Classification, "timing_ms") + _varint(_TIMING.size)
