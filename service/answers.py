@@ -61,17 +61,17 @@ def top_predictions(
 ) -> list[Prediction]:
     """The ``top_k`` classes of float32 [classes], most probable first, lower index on a tie.
 
-    Raises ArithmeticError when a probability is infinite or not a number.
+    Raises ArithmeticError when any is not a number, or one of the best is infinite.
     """
     ordered = probabilities.copy()
     ordered.partition(-top_k)
+    if not math.isfinite(sum(ordered[-top_k:].tolist())):  # what is no number is sorted to the end
+        raise ArithmeticError("there are values that are not finite")
     candidates = (probabilities >= ordered[-top_k]).nonzero()[0]  # ties too
     order = candidates[(-probabilities[candidates]).argsort(kind="stable")[:top_k]]
-    best = probabilities[order].tolist()
-    # what is not a number was sorted to the end, and is no candidate
-    if len(best) < top_k or not math.isfinite(best[0]):
-        raise ArithmeticError("there are values that are not finite")
     return [
         Prediction(rank, index, labels[index], probability)
-        for rank, (index, probability) in enumerate(zip(order.tolist(), best, strict=True), start=1)
+        for rank, (index, probability) in enumerate(
+            zip(order.tolist(), probabilities[order].tolist(), strict=True), start=1
+        )
     ]
