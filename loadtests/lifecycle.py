@@ -66,7 +66,7 @@ async def stop(running: server.Running, rate: float, seconds: float) -> dict[str
         "stop: refused (no connection)": sum(
             count for kind, count in outcome.counts.items() if kind.endswith("refused")
         ),
-        "stop: reset before anybody accepted": len(outcome.reset),
+        "stop: reset while it connected": len(outcome.reset),
         "stop: other statuses": _others(outcome),
         "stop: accepted and lost": len(outcome.lost),
         "stop: seconds to the end of the process": ended - told,

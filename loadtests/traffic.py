@@ -64,7 +64,7 @@ class Outcome:
         self.lost.append((sent, f"{kind}: {why}"))
 
     def not_accepted(self, kind: str, began: float, why: object) -> None:
-        """The connection for a request was reset before anybody accepted it."""
+        """The connection for a request was reset while it was made: nothing was sent on it."""
         self.counts[f"{kind} reset"] += 1
         self.reset.append((began, f"{kind}: {why}"))
 
@@ -131,8 +131,11 @@ class Traffic:
             except ConnectionRefusedError:
                 self.outcome.counts["http refused"] += 1
                 return
-            except OSError as error:
+            except ConnectionResetError as error:
                 self.outcome.not_accepted("http", sent, repr(error))
+                return
+            except OSError as error:
+                self.outcome.lose("http", sent, f"while it connected: {error!r}")
                 return
         self.busy.add(connection)
         try:

@@ -88,9 +88,7 @@ class Tally:
         if self._code == "ok":
             metrics.request_seconds(self._name, self._transport).observe(seconds)
             now = time() - (perf_counter() - ended)
-            spent = self._spent[0]
-            if len(self._spent) > 1:
-                spent = Spent(*map(sum, zip(*self._spent, strict=True)))
+            spent = Spent(*map(sum, zip(*self._spent, strict=True)))
             self._record.succeeded(self._inferences, seconds, spent, now)
         else:
             self._record.failed(seconds)

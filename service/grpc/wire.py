@@ -19,7 +19,9 @@ from service.grpc.protos import classifier_pb2 as messages
 from service.repository import Label
 
 _MOST_CLASSES = 20_000
-"""Classes, each at a rank, that are kept in their binary form: some 300 bytes each."""
+"""Classes that are kept in their binary form, and usual predictions: some 300 bytes each."""
+_MOST_USUAL_RANK = 10
+"""With their ranks only the first are kept: a thousand classes have a million places."""
 _VARINT, _FIXED64, _LENGTH = 0, 1, 2
 
 
@@ -64,7 +66,8 @@ def result(answer: Classification) -> bytes:
     """A Result with a classification."""
     parts = [_names(answer.model, answer.version, answer.protocol, answer.random)]
     for each in answer.predictions:
-        parts.append(_class(each.rank, each.index, each.label))
+        begin = _usual if each.rank <= _MOST_USUAL_RANK else _prediction
+        parts.append(begin(each.rank, each.index, each.label))
         parts.append(_PROBABILITY.pack(each.probability))
     parts.append(_timing(*answer.timing_ms))
     return _field(_CLASSIFICATION, b"".join(parts))
@@ -80,13 +83,20 @@ def _timing(
     )
 
 
-@lru_cache(_MOST_CLASSES)
-def _class(rank: int, index: int, label: Label) -> bytes:
+def _prediction(rank: int, index: int, label: Label) -> bytes:
     """A Prediction up to its last field's content, the probability."""
-    synset, name = (label.synset or "").encode(), label.name.encode()
-    numbers = _RANK + _varint(rank) + _INDEX + _varint(index)
-    fields = numbers + _field(_SYNSET, synset) + _field(_LABEL, name) + _PROBABILITY_TAG
+    fields = _RANK + _varint(rank) + _class(index, label) + _PROBABILITY_TAG
     return _PREDICTIONS + _varint(len(fields) + _PROBABILITY.size) + fields
+
+
+_usual = lru_cache(_MOST_CLASSES)(_prediction)
+
+
+@lru_cache(_MOST_CLASSES)
+def _class(index: int, label: Label) -> bytes:
+    """The fields of a Prediction that say which class it is."""
+    synset, name = (label.synset or "").encode(), label.name.encode()
+    return _INDEX + _varint(index) + _field(_SYNSET, synset) + _field(_LABEL, name)
 
 
 @lru_cache(1024)

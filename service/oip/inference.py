@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from service.answers import Classification, Inference, Prediction, top_predictions
 from service.dataplane import DataPlane, Patience
-from service.errors import BadParameter, ZooError
+from service.errors import BadParameter, Internal, ZooError
 from service.oip import faces
 from service.oip.faces import Face
 from service.oip.parameters import Options, Value, Wanted, options
@@ -233,9 +233,12 @@ def _of_crops(inferred: Inference, outputs: Sequence[Wanted]) -> list[Tensor]:
         if each.classification is None:
             tensors.append(Tensor(each.name, "FP32", values.shape, values))
             continue
-        best: list[list[Prediction]] = [
-            top_predictions(row, inferred.labels, each.classification) for row in values
-        ]
+        try:
+            best: list[list[Prediction]] = [
+                top_predictions(row, inferred.labels, each.classification) for row in values
+            ]
+        except ArithmeticError as error:
+            raise Internal(f"the network gave no finite {each.name} for these crops") from error
         texts = [_text(p.probability, p.index, p.label) for row in best for p in row]
         tensors.append(Tensor(each.name, "BYTES", (len(values), each.classification), texts))
     return tensors

@@ -10,7 +10,9 @@ from functools import partial
 from time import perf_counter
 
 import pytest
+import uvloop
 
+from service import alarm as module
 from service.alarm import Alarm
 
 
@@ -46,9 +48,8 @@ async def test_what_was_given_up_does_not_ring() -> None:
     now = perf_counter()
     numbers = [alarm.at(now + 0.03, partial(rung.append, number)) for number in range(4)]
     alarm.give_up(numbers[0])
-    alarm.at(now + 0.01, partial(alarm.give_up, numbers[1]))
-    # one that rings gives up another that is due at the same time
-    alarm.at(now + 0.01, partial(rung.append, "first"))
+    alarm.at(now + 0.02, partial(rung.append, "first"))
+    alarm.at(now + 0.01, partial(alarm.give_up, numbers[1]))  # it comes before, however late
     await _until(lambda: len(rung) == 3)
     await asyncio.sleep(0.05)
     assert rung == ["first", 2, 3]
@@ -104,3 +105,31 @@ async def test_infinity_takes_no_timer_and_many_take_one(
     for _ in range(1000):
         alarm.give_up(alarm.at(perf_counter() + 30, lambda: None))
     assert len(timers) == 1
+
+
+async def test_what_was_given_up_is_not_kept() -> None:
+    alarm = Alarm()
+    kept = alarm.at(perf_counter() + 60, lambda: None)
+    for _ in range(10_000):
+        alarm.give_up(alarm.at(perf_counter() + 30, lambda: None))
+    assert len(alarm._moments) <= module._FEW + 3
+    assert list(alarm._calls) == [kept]
+    alarm.give_up(kept)
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
+def test_the_timer_does_not_ring_in_vain(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """uvloop rounds to milliseconds: a timer that is early would ring until the moment comes."""
+    rings, ring = [], Alarm._ring
+    monkeypatch.setattr(Alarm, "_ring", lambda self: rings.append(1) or ring(self))
+
+    async def deadlines() -> None:
+        alarm, rung = Alarm(), []
+        for number in range(50):
+            moment = perf_counter() + 0.0034
+            alarm.at(moment, partial(rung.append, moment))
+            await _until(lambda number=number: len(rung) == number + 1)
+            assert perf_counter() >= moment
+
+    run(deadlines())
+    assert len(rings) <= 55

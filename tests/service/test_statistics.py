@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from service import statistics
+from service.tally import Tally
 
 
 def opened(folder: Path) -> set[str]:
@@ -49,3 +50,23 @@ def test_without_a_folder_everything_stays_in_memory(monkeypatch: pytest.MonkeyP
     statistics.only(set())
     assert statistics.of("net", "1").fail.count == 1
     assert statistics.of("net", "2").fail.count == 0
+
+
+@pytest.mark.parametrize("answered", [0, 1, 3])
+def test_a_request_whose_pictures_failed_is_counted_too(
+    answered: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
+    monkeypatch.setattr(statistics, "_records", {})
+    with Tally("net", "http") as tally:
+        tally.chosen("net", "1", "center")
+        for _ in range(answered):
+            stages = {"decode": 1.0, "preprocess": 2.0, "queue": 3.0, "inference": 4.0}
+            tally.picture({**stages, "total": 10.0}, 0.5)
+        tally.pictures(["undecodable_picture"] * 2 + ["ok"] * answered)
+    found = statistics.of("net", "1")
+    assert (found.success.count, found.inferences) == (1, answered)
+    second = 1_000_000_000
+    spent = [found.compute_input, found.queue, found.compute_infer, found.compute_output]
+    assert [each.count for each in spent] == 4 * [answered]
+    assert [each.ns for each in spent] == [answered * s * second for s in (3, 3, 4, 0.5)]
