@@ -2,7 +2,8 @@
 
 The limit is the same pipeline called in a loop, with as many threads as cores in one process, or
 with as many processes of one thread, whichever is faster by its median. It is measured anew
-before each slice of the service; each such pair gives one ratio. The service writes no
+before and after each slice of the service, and each slice is compared with the mean of the two:
+a machine whose speed drifts is as far on one side as on the other. The service writes no
 access log here, but for the rows that say so. `loadtests.bare` is a server of nothing but grpcio's
 unary calls and the pipeline.
 """
@@ -182,24 +183,31 @@ def measure(
         if not contenders:
             raise LookupError(f"no contender has {only!r} in its name")
         rates: Rounds = {each: [] for each in (THREADS, PROCESSES, *contenders)}
-        beside: dict[str, list[dict[str, float]]] = {each: [] for each in contenders}
+        slices: dict[str, list[int]] = {each: [] for each in contenders}
         latencies: dict[str, list[float]] = {each: [] for each in contenders}
+
+        def measure_limits() -> None:
+            rates[THREADS].append(limit(running[:1], cores, seconds))
+            rates[PROCESSES].append(limit(running, 1, seconds))
+
         for call in contenders.values():
             call()  # warm
         for turn in range(rounds):
             for contender, call in contenders.items():
-                # beside each contender anew: the machine's speed is another half a minute later
-                rates[THREADS].append(limit(running[:1], cores, seconds))
-                rates[PROCESSES].append(limit(running, 1, seconds))
-                beside[contender].append({kind: rates[kind][-1] for kind in (THREADS, PROCESSES)})
+                slices[contender].append(len(rates[THREADS]))
+                measure_limits()
                 load = call()
                 if set(load.statuses) != {200}:
                     raise RuntimeError(f"{contender}: {dict(load.statuses)}")
                 rates[contender].append(load.rate)
                 latencies[contender] += load.latencies_s
             print(f"round {turn + 1} of {rounds}", flush=True)
+        measure_limits()
     faster = max((THREADS, PROCESSES), key=lambda kind: bench.spread(rates[kind]).median)
-    limits = {name: [pair[faster] for pair in pairs] for name, pairs in beside.items()}
+    limits = {
+        name: [float(np.mean(rates[faster][number : number + 2])) for number in numbers]
+        for name, numbers in slices.items()
+    }
     limits |= dict.fromkeys((THREADS, PROCESSES), rates[faster])
     return [_row(each, rates[each], limits[each], latencies.get(each, [])) for each in rates]
 
