@@ -192,7 +192,7 @@ def main() -> None:
     """Print the table, write it as CSV and plot it."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.coldstart", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=0, help="ZOO_THREADS; 0: one per core and one more")
+    parser.add_argument("--threads", type=int, default=0, help="ZOO_THREADS; 0: one per core")
     parser.add_argument(
         "--copies-of", default="lenet5", help="the embedded model that fills the repository"
     )

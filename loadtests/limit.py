@@ -143,7 +143,7 @@ def measure(
         server.serving(**settings) as one,
         server.serving(**settings, zoo_workers=cores) as several,
         server.serving(**settings, zoo_log_level="INFO") as logged,
-        server.serving(**settings, zoo_threads=cores) as fewer,
+        server.serving(**settings, zoo_threads=cores + 1) as crowded,
         bare.serving(models, name) as bare_port,
     ):
         contenders: dict[str, Callable[[], client.Load]] = {
@@ -164,11 +164,11 @@ def measure(
             contenders[f"1 worker, {way}, 16 at once"] = partial(
                 lambda run: client.run(run(one.grpc_port, 16, messages, seconds)), slice_of_load
             )
-        contenders["1 worker, raw, 16 connections, a thread per core"] = lambda: client.run(
-            http(fewer.port, 16, raw, seconds)
+        contenders["1 worker, raw, 16 connections, a thread more"] = lambda: client.run(
+            http(crowded.port, 16, raw, seconds)
         )
-        contenders["1 worker, gRPC calls, 16 at once, a thread per core"] = lambda: client.run(
-            grpc_client.calls(fewer.grpc_port, 16, messages, seconds)
+        contenders["1 worker, gRPC calls, 16 at once, a thread more"] = lambda: client.run(
+            grpc_client.calls(crowded.grpc_port, 16, messages, seconds)
         )
         contenders["1 worker, raw, 16 connections, access log"] = lambda: client.run(
             http(logged.port, 16, raw, seconds)

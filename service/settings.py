@@ -120,7 +120,7 @@ class Settings(Exposure, BaseSettings):
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """Threads per worker that decode pictures and run networks.
 
-    0: one per core and one more, or where a GPU is named one for each of its batches, which waits.
+    0: one per core, and where a GPU is named one for each of its batches, which only waits.
 
     Not cores / workers: all connections may land on one worker.
     """
@@ -239,12 +239,8 @@ class Settings(Exposure, BaseSettings):
 
     @property
     def pool_threads(self) -> int:
-        """How many pictures and batches one worker computes at once.
-
-        One more than cores: beside other processes, such as a worker that starts, it keeps the
-        service's share of them.
-        """
-        waiting = 1 if GPU.isdisjoint(self.providers) else GPU_LANES
+        """How many pictures and batches one worker computes at once."""
+        waiting = 0 if GPU.isdisjoint(self.providers) else GPU_LANES
         return self.threads or available_cores() + waiting
 
 

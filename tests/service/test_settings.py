@@ -57,7 +57,7 @@ def test_the_defaults() -> None:
     loaded = settings.load()
     assert loaded.default_model == "efficientnet_lite0"
     assert loaded.models == ROOT / "models"
-    assert loaded.pool_threads == available_cores() + 1
+    assert loaded.pool_threads == available_cores()
     assert loaded.providers == ()
 
 
@@ -88,7 +88,7 @@ def test_good_values(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert settings.load().pool_threads == 3
     monkeypatch.setenv("ZOO_THREADS", "0")
     monkeypatch.setenv("ZOO_PROVIDERS", "openvino,cpu")
-    assert settings.load().pool_threads == available_cores() + 1
+    assert settings.load().pool_threads == available_cores()
     monkeypatch.setenv("ZOO_PROVIDERS", "tensorrt,cpu")
     assert settings.load().pool_threads == available_cores() + 2  # they wait for it
 
