@@ -53,7 +53,7 @@ async def stop(running: server.Running, rate: float, seconds: float) -> dict[str
     before = len(traffic.outcome.answered_at)
     told = perf_counter()
     running.process.send_signal(signal.SIGTERM)
-    await _until(lambda: running.process.poll() is not None, 60)
+    await until(lambda: running.process.poll() is not None, 60)
     ended = perf_counter()
     await asyncio.sleep(0.5)
     traffic.end()
@@ -193,7 +193,8 @@ def _ticks(running: server.Running) -> int:
     return sum(int(each[11]) + int(each[12]) for each in fields)
 
 
-async def _until(condition: Callable[[], bool], seconds: float) -> None:
+async def until(condition: Callable[[], bool], seconds: float) -> None:
+    """Wait until it holds, or so long."""
     end = perf_counter() + seconds
     while not condition() and perf_counter() < end:  # noqa: ASYNC110  nothing tells of it
         await asyncio.sleep(0.01)

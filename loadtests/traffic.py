@@ -46,12 +46,12 @@ class Outcome:
     answered_at: list[float] = field(default_factory=list)
     came_at: list[float] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
-    """`ok`, `refused`, `lost`, or a status; those of gRPC begin with `grpc `."""
+    """`ok`, `refused`, `reset`, `lost`, or a status; each after `http ` or `grpc `."""
     lost: list[tuple[float, str]] = field(default_factory=list)
     """When each of the lost ones was sent, and what is known of it."""
     reset: list[tuple[float, str]] = field(default_factory=list)
-    """The same of those of which nothing was sent: their connection was reset in the queue of a
-    port that nobody listened at any more."""
+    """The same of those of which nothing was sent: their connection was reset while it was made, in
+    the queue of a port that nobody listened at any more."""
 
     def ok(self, kind: str) -> None:
         """An answer."""

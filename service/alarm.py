@@ -70,7 +70,7 @@ class Alarm:
             try:
                 if ring is not None:
                     ring()
-            except Exception:
+            except Exception:  # of whatever kind: it is no reason not to ring the others
                 logger.exception("what a deadline calls failed")
         self._set_for = math.inf
         if self._moments and self._moments[0][0] < math.inf:

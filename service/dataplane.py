@@ -167,21 +167,19 @@ class DataPlane:
 
     async def model(self, name: str, version: str | None) -> Answerer:
         """What answers, loaded or not: `Catalogue.model`, once this worker knows what others do."""
-        try:
-            return self.catalogue.model(name, version)
-        except (UnknownModel, NotReady):
-            if not await self._follower.catch_up():
-                raise
-        return self.catalogue.model(name, version)
+        return await self._up_to_date(self.catalogue.model, name, version)
 
     async def versions(self, name: str) -> list[Answerer | Refusal]:
         """Every version of a model: `Catalogue.versions`, once this worker knows what others do."""
+        return await self._up_to_date(self.catalogue.versions, name)
+
+    async def _up_to_date(self, ask: Callable[..., T], *about: str | None) -> T:
         try:
-            return self.catalogue.versions(name)
+            return ask(*about)
         except (UnknownModel, NotReady):
             if not await self._follower.catch_up():
                 raise
-        return self.catalogue.versions(name)
+        return ask(*about)
 
     def refused(self, transport: str, code: str) -> None:
         """Count a request that ended before it could be read: `classify` counts the others."""
@@ -318,7 +316,7 @@ class DataPlane:
             async with self.catalogue.use(network, deadline, permit):
                 watch = None if tally.trace is None else tally.trace.crops(network.name)
                 batcher = network.model.batchers["model"]
-                answer = await batcher.infer(crops, permit, deadline, watch)
+                answer = await batcher.infer(crops, permit, deadline, self.alarm, watch)
                 if not np.isfinite(answer.outputs.probabilities).all():
                     raise Internal("the network gave no finite probabilities for these crops")
                 tally.computed(len(crops), Spent(1, 0.0, answer.queue_s, answer.inference_s))

@@ -21,6 +21,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+from service.alarm import Alarm
 from service.engine.admission import Permit
 from service.engine.pool import Pool, failure, settle
 from service.engine.session import Outputs
@@ -131,7 +132,12 @@ class Batcher:
         self._drained: Callable[[], object] = _nothing
 
     async def infer(
-        self, crops: Crops, permit: Permit, deadline: float, watch: Watch | None = None
+        self,
+        crops: Crops,
+        permit: Permit,
+        deadline: float,
+        alarm: Alarm,
+        watch: Watch | None = None,
     ) -> Answer:
         """Compute uint8 [N, height, width, channels], N >= 1, before ``deadline``.
 
@@ -152,11 +158,11 @@ class Batcher:
             self.drop(request, "expired")
 
         request = self.submit(crops, permit, deadline, done, watch=watch)
-        timer = loop.call_later(max(0.0, deadline - perf_counter()), expire)
+        expiry = alarm.at(deadline, expire)
         try:
             return await future
         finally:
-            timer.cancel()
+            alarm.give_up(expiry)
             self.drop(request, "cancelled")
             if watch is not None:
                 watch.done(failure(future))
@@ -290,7 +296,7 @@ class Batcher:
             whole = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
             joined = perf_counter()
             outputs = self._run(whole)
-        except Exception:
+        except Exception:  # of whatever kind: each request's own part may still be run
             logger.exception("a batch of %d requests failed", len(batch))
             self._observer.failed(crops)
             _tell(batch, crops, started, failed=True)

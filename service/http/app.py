@@ -125,7 +125,9 @@ class Routes:
             query = asked(request.query_params)
             deadline = perf_counter() + timeout_s(request.headers, settings.deadline_ms)
             limit, budget = settings.max_body_bytes, self._plane.bodies
-            received = ReceivedBody(request.receive, request.headers, limit, budget, deadline)
+            received = ReceivedBody(
+                request.receive, request.headers, limit, budget, deadline, self._plane.alarm
+            )
             async with received as body:
                 request.scope[UNREAD] = False
                 content_type = request.headers.get("content-type", "")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import MultipartParseError
@@ -13,6 +12,7 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
+from service.alarm import Alarm
 from service.bodies import BodyBudget
 from service.errors import BadParameter, BodyTooLarge, DeadlineExceeded
 from service.http.interrupt import Interrupt, InterruptedByError
@@ -37,27 +37,33 @@ class ReceivedBody:
     """
 
     def __init__(
-        self, receive: Receive, headers: Headers, limit: int, budget: BodyBudget, deadline: float
+        self,
+        receive: Receive,
+        headers: Headers,
+        limit: int,
+        budget: BodyBudget,
+        deadline: float,
+        alarm: Alarm,
     ) -> None:
         self._receive = receive
         self._announced = headers.get("content-length", "")
         self._limit = limit
         self._budget = budget
         self._deadline = deadline
+        self._alarm = alarm
         self._size = 0
 
     async def __aenter__(self) -> bytes:
         announced, limit = self._announced, self._limit
         if announced.isdigit() and int(announced) > limit:
             raise BodyTooLarge(f"the body has {announced} bytes, the limit is {limit}")
-        left = max(0.0, self._deadline - perf_counter())
         try:
             with Interrupt() as interrupt:
-                timer = asyncio.get_running_loop().call_later(left, interrupt.trip)
+                expiry = self._alarm.at(self._deadline, interrupt.trip)
                 try:
                     return await self._collect()
                 finally:
-                    timer.cancel()
+                    self._alarm.give_up(expiry)
         except BaseException as error:
             self._budget.give(self._size)
             if isinstance(error, InterruptedByError):

@@ -190,7 +190,7 @@ class OipRoutes:
     async def _body(self, request: Request, limit: int, deadline: float) -> AsyncIterator[bytes]:
         budget, encoding = self._plane.bodies, request.headers.get("content-encoding", "")
         async with ReceivedBody(
-            request.receive, request.headers, limit, budget, deadline
+            request.receive, request.headers, limit, budget, deadline, self._plane.alarm
         ) as received:
             request.scope[UNREAD] = False
             async with unpacked(received, encoding, limit, budget) as body:

@@ -38,14 +38,15 @@ def test_what_does_not_hold_is_named() -> None:
         assert len(lifecycle.failures({**GOOD, name: 99})) == ("in flight" not in name)
 
 
-async def test_what_nobody_accepted_is_neither_lost_nor_refused() -> None:
+async def test_what_nobody_accepted_counts_by_itself() -> None:
     """The kernel connects while there is room in the queue of a port; its end resets that."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         traffic = Traffic(port, port, [b"a picture"])
         asking = asyncio.ensure_future(traffic.run(50.0))
-        await asyncio.sleep(0.5)
-    await asyncio.sleep(0.5)
+        await lifecycle.until(lambda: bool(traffic.calls and traffic.busy), 20)
+    await lifecycle.until(lambda: bool(traffic.outcome.reset), 20)
+    await lifecycle.until(lambda: bool(traffic.outcome.counts["http refused"]), 20)
     traffic.end()
     await asking
     kinds = {kind.split()[1] for kind in traffic.outcome.counts}

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.alarm import Alarm
 from service.engine.admission import Admission
 from service.engine.batcher import Answer, Batcher
 from service.engine.pool import Pool
@@ -73,6 +74,7 @@ class Bench:
         self.admitted = 0
         self.admission = Admission(capacity, self._admitted)
         self.pool = Pool(concurrency, "test")
+        self.alarm = Alarm()
         self.batcher = Batcher(
             self.device,
             pool=self.pool,
@@ -86,7 +88,7 @@ class Bench:
 
     async def infer(self, what: np.ndarray, seconds: float = 10) -> Answer:
         with self.admission.acquire(len(what)) as permit:
-            return await self.batcher.infer(what, permit, perf_counter() + seconds)
+            return await self.batcher.infer(what, permit, perf_counter() + seconds, self.alarm)
 
 
 def values(answer: Answer) -> list[int]:
@@ -217,7 +219,7 @@ async def test_a_request_larger_than_the_queue_is_served_alone() -> None:
 async def test_a_permit_carries_no_more_than_it_says() -> None:
     bench = Bench()
     with bench.admission.acquire(1) as permit, pytest.raises(ValueError, match="permit"):
-        await bench.batcher.infer(crops(1, 2), permit, perf_counter() + 1)
+        await bench.batcher.infer(crops(1, 2), permit, perf_counter() + 1, bench.alarm)
 
 
 async def test_a_device_that_fails_fails_only_the_guilty() -> None:

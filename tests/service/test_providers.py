@@ -15,6 +15,7 @@ import onnxruntime
 import pytest
 
 from service import repository, settings
+from service.alarm import Alarm
 from service.engine import probe, providers
 from service.engine.admission import Admission
 from service.engine.model import Model
@@ -218,7 +219,8 @@ async def test_a_device_short_of_memory_lowers_the_batches(
     model.open(pool, ModelObserver("lenet5", "1"))
     admission = Admission(8, lambda _: None)
     with admission.acquire(8) as permit:
-        answer = await model.batchers["model"].infer(crops, permit, perf_counter() + 60)
+        end = perf_counter() + 60
+        answer = await model.batchers["model"].infer(crops, permit, end, Alarm())
     np.testing.assert_allclose(answer.outputs.logits, wanted.logits, atol=1e-5)
     assert model.max_batch == model.batchers["model"].max_batch == 2
     await model.close()
