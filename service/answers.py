@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from service import compiled
 from service.engine.network import Outputs
 from service.repository import Label
 
@@ -56,6 +57,10 @@ class Inference(NamedTuple):
     """What the columns of the outputs mean."""
 
 
+_MOST_KEPT = 16
+"""Classes up to which it is quickest to keep the best in order while all are looked at once."""
+
+
 def top_predictions(
     probabilities: npt.NDArray[np.float32], labels: Sequence[Label], top_k: int
 ) -> list[Prediction]:
@@ -63,15 +68,34 @@ def top_predictions(
 
     Raises ArithmeticError when any is not a number, or one of the best is infinite.
     """
-    ordered = probabilities.copy()
-    ordered.partition(-top_k)
-    if not math.isfinite(sum(ordered[-top_k:].tolist())):  # what is no number is sorted to the end
+    find = _kept if top_k <= _MOST_KEPT and compiled.available() else _sorted
+    indices, values = find(probabilities, top_k)
+    if not math.isfinite(sum(values)):
         raise ArithmeticError("there are values that are not finite")
-    candidates = (probabilities >= ordered[-top_k]).nonzero()[0]  # ties too
-    order = candidates[(-probabilities[candidates]).argsort(kind="stable")[:top_k]]
     return [
-        Prediction(rank, index, labels[index], probability)
-        for rank, (index, probability) in enumerate(
-            zip(order.tolist(), probabilities[order].tolist(), strict=True), start=1
-        )
+        Prediction(rank, index, labels[index], value)
+        for rank, (index, value) in enumerate(zip(indices, values, strict=True), start=1)
     ]
+
+
+_Best: TypeAlias = tuple[list[int], list[float]]
+"""Indices, and the values there; these are not a number where any is not."""
+
+
+def _kept(values: npt.NDArray[np.float32], top_k: int) -> _Best:
+    indices, largest = np.empty(top_k, np.int64), np.empty(top_k, np.float32)
+    row = np.ascontiguousarray(values, np.float32)
+    if not compiled.kernels().best(row, indices, largest):
+        return [], [math.nan]
+    return indices.tolist(), largest.tolist()
+
+
+def _sorted(values: npt.NDArray[np.float32], top_k: int) -> _Best:
+    ordered = values.copy()
+    ordered.partition(-top_k)
+    largest = ordered[-top_k:].tolist()  # what is no number is sorted to the end
+    if not math.isfinite(sum(largest)):
+        return [], largest
+    candidates = (values >= ordered[-top_k]).nonzero()[0]  # ties too
+    order = candidates[(-values[candidates]).argsort(kind="stable")[:top_k]]
+    return order.tolist(), values[order].tolist()

@@ -29,6 +29,7 @@ from service.ensemble import network_of, plan_of
 from service.errors import BodyTooLarge, Internal, NotReady, Overloaded, UnknownModel, ZooError
 from service.follower import Follower
 from service.gathering import gathering
+from service.handover import Handover
 from service.index import IndexEntry
 from service.job import Job, Rules
 from service.loader import Superseded
@@ -90,6 +91,7 @@ class DataPlane:
         gathering.begin()
         metering.begin(self.settings)
         self._pool = Pool(self.settings.pool_threads, "zoo")
+        self._handover = Handover(self._pool)
         self.catalogue.open(self._pool)
         await self._follower.start(only)
         await self._pool.submit("prepare", compiled.prepare)
@@ -284,7 +286,9 @@ class DataPlane:
     ) -> Classification | ZooError:
         model = request.model
         try:
-            done = await Job(picture, request.rules, self._pool, self.alarm).result()
+            done = await Job(
+                picture, request.rules, self._pool, self._handover, self.alarm
+            ).result()
         except ZooError as error:
             # the frames of a traceback hold the picture, and the error: a circle, kept for long
             error.__cause__ = error.__context__ = None

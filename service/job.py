@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
@@ -22,6 +21,7 @@ from service.engine.batcher import Answer, Batcher, Request, Watch
 from service.engine.pool import Pool, failure, settle
 from service.ensemble import Part, weighted_mean
 from service.errors import DeadlineExceeded, Internal, ZooError
+from service.handover import Handover
 from service.pictures import Exif, decode_scaled
 from service.preprocessing import Crops, Mode, decoded_side
 from service.repository import Label
@@ -59,15 +59,23 @@ class Job:
     """One picture. Made and awaited in the event loop, worked on by the pool's threads."""
 
     __slots__ = (
-        *("_alarm", "_answers", "_begun", "_cut", "_decoded", "_future", "_groups", "_lock"),
-        *("_loop", "_missing", "_over", "_picture", "_pool", "_requests", "_rules", "_stages"),
+        *("_alarm", "_answers", "_begun", "_cut", "_decoded", "_future", "_groups", "_handover"),
+        *("_lock", "_missing", "_over", "_picture", "_pool", "_requests", "_rules", "_stages"),
         *("_submitted", "_watches"),
     )
 
-    def __init__(self, picture: bytes | memoryview, rules: Rules, pool: Pool, alarm: Alarm) -> None:
+    def __init__(
+        self,
+        picture: bytes | memoryview,
+        rules: Rules,
+        pool: Pool,
+        handover: Handover,
+        alarm: Alarm,
+    ) -> None:
         self._picture: bytes | memoryview | None = picture
         self._rules = rules
         self._pool = pool
+        self._handover = handover
         self._alarm = alarm
         self._lock = threading.Lock()
         self._over = False
@@ -83,13 +91,13 @@ class Job:
 
         Raises ZooError, DeadlineExceeded at the deadline whatever the threads do meanwhile.
         """
-        self._loop = asyncio.get_running_loop()
-        self._future: asyncio.Future[Result] = self._loop.create_future()
+        self._future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._submitted = perf_counter()
         self._pool.post("prepare", self._prepare)
         expiry = self._alarm.at(self._rules.deadline, self._expire)
         try:
-            return await self._future
+            with self._handover:
+                return await self._future
         finally:
             self._alarm.give_up(expiry)
             if not self._over:
@@ -113,6 +121,7 @@ class Job:
             watch.done(error)
 
     def _expire(self) -> None:
+        self._handover.deliver()  # this one may be done
         settle(self._future, None, _expired(in_queue=bool(self._requests)))
         self._drop("expired")
 
@@ -240,8 +249,7 @@ class Job:
                 self._dropped("expired")
             for batcher, request in requests:
                 batcher.drop(request, "cancelled")
-        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
-            self._loop.call_soon_threadsafe(settle, self._future, result, error)
+        self._handover.put(self._future, result, error)
 
 
 def _expired(*, in_queue: bool) -> DeadlineExceeded:

@@ -10,6 +10,7 @@ from time import perf_counter
 from service import metrics, repository
 from service.engine import openvino, tuning
 from service.engine.batcher import Batcher, BatchObserver
+from service.engine.cores import available_cores
 from service.engine.opening import providers_for
 from service.engine.pool import Pool
 from service.engine.session import Outputs, Session
@@ -25,6 +26,10 @@ GPU_BATCH = 64
 """Most crops in a batch on a GPU where no setting says otherwise."""
 CPU_BATCH = 8
 """The same on a CPU, where more than one rarely pays."""
+_CPU_GAIN = 0.85
+"""What a batch of several saves on a CPU is partly lost again, as its crops were cut by other
+threads and have left the caches."""
+_CPU_SLICE_S = 0.01
 
 
 class Model:
@@ -75,8 +80,8 @@ class Model:
             for size in session.sizes:
                 session.warm_up(size)
             session.verify()
-        self.batch_costs = self._learn()
-        self.max_batch = min(self.max_batch, tuning.best(self.batch_costs))
+        self.batch_costs, best = self._learn(min(settings.pool_threads, available_cores()))
+        self.max_batch = min(self.max_batch, best)
         logger.info(
             "loaded %s version %s on %s in %.0f ms; batches of %d, ms per crop by size: %s",
             found.name,
@@ -87,12 +92,22 @@ class Model:
             ", ".join(f"{size}: {1e3 * cost:.2f}" for size, cost in self.batch_costs.items()),
         )
 
-    def _learn(self) -> dict[int, float]:
-        """Seconds per crop by batch size, as far as it pays on this device."""
+    def _learn(self, threads: int) -> tuple[dict[int, float], int]:
+        """Seconds per crop by batch size, as far as it pays on this device, and the best size."""
         run = self._sessions["model"].run_gray
         if self.providers[0] in GPU:
-            return tuning.measure(run, self.max_batch)
-        return tuning.measure(run, self.max_batch, patience=1, seconds=0.5)
+            costs = tuning.measure(run, self.max_batch)
+            return costs, tuning.best(costs)
+        costs = tuning.measure(
+            run,
+            self.max_batch,
+            at_once=threads,
+            slice_s=_CPU_SLICE_S,
+            gain=_CPU_GAIN,
+            patience=1,
+            seconds=0.5,
+        )
+        return costs, tuning.best(costs, _CPU_GAIN)
 
     @property
     def random(self) -> bool:

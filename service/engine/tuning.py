@@ -6,12 +6,15 @@ GPU it takes many to fill the device. Nobody need guess: sizes are doubled as lo
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from statistics import median
 from time import perf_counter
 
 GAIN = 0.95
 """A larger batch must cost less than this share per crop, since it makes requests wait."""
-REPEATS = 3
+REPEATS, MOST_REPEATS = 3, 5
 PATIENCE = 2
 """Doublings without gain before the climb ends; a GPU's costs go down in steps."""
 
@@ -20,6 +23,9 @@ def measure(
     run: Callable[[int], object],
     most: int,
     *,
+    at_once: int = 1,
+    slice_s: float = 0.0,
+    gain: float = GAIN,
     patience: int = PATIENCE,
     seconds: float = 2.0,
     clock: Callable[[], float] = perf_counter,
@@ -28,34 +34,55 @@ def measure(
 
     ``run`` computes a batch of the given size. The climb ends after ``patience`` sizes that
     gained nothing, or when it has taken ``seconds``. Each size is run in turn with the best one
-    so far, and set against it: machines change their speed while they are measured.
+    so far, three to five times, and its cost is the median of the ratios: machines change their
+    speed while they are measured.
+
+    ``at_once`` threads run the same batch at a time, as those of the service will: alone, a
+    thread has caches, and memory's bandwidth, to itself. The seconds are those of one thread.
+    Each runs it for ``slice_s`` seconds, once at least.
     """
+    with ThreadPoolExecutor(at_once) as threads:
 
-    def timed(size: int) -> float:
+        def timed(size: int) -> float:
+            start = threading.Barrier(at_once)
+
+            def one() -> float:
+                start.wait()
+                begun, runs = clock(), 0
+                while not runs or clock() - begun < slice_s:
+                    run(size)
+                    runs += 1
+                return (clock() - begun) / (runs * size)
+
+            running = [threads.submit(one) for _ in range(at_once)]
+            return sum(each.result() for each in running) / at_once
+
         begun = clock()
-        run(size)
-        return (clock() - begun) / size
 
-    begun = clock()
-    run(1)
-    costs = {1: min(timed(1) for _ in range(REPEATS))}
-    size = 1
-    while size < most and clock() - begun <= seconds:
-        size = min(2 * size, most)
-        leader = best(costs)
-        run(size)  # the first run of a size allocates, and builds what a provider needs for it
-        pairs = [(timed(leader), timed(size)) for _ in range(REPEATS)]
-        alone, larger = (min(times) for times in zip(*pairs, strict=True))
-        costs[size] = costs[leader] * larger / alone
-        if sum(tried > best(costs) for tried in costs) >= patience:
-            break
-    return costs
+        def time_is_left() -> bool:
+            return clock() - begun <= seconds
+
+        run(1)
+        costs = {1: min(timed(1) for _ in range(REPEATS))}
+        size = 1
+        while size < most and time_is_left():
+            size = min(2 * size, most)
+            leader = best(costs, gain)
+            timed(size)  # the first runs of a size allocate, and build what a provider needs for it
+            ratios: list[float] = []
+            while len(ratios) < REPEATS or (len(ratios) < MOST_REPEATS and time_is_left()):
+                alone = timed(leader)
+                ratios.append(timed(size) / alone)
+            costs[size] = costs[leader] * median(ratios)
+            if sum(tried > best(costs, gain) for tried in costs) >= patience:
+                break
+        return costs
 
 
-def best(costs: dict[int, float]) -> int:
-    """The smallest size that no larger one beats by more than `GAIN`."""
+def best(costs: dict[int, float], gain: float = GAIN) -> int:
+    """The smallest size that no larger one beats by more than ``gain``."""
     chosen, *larger = sorted(costs)
     for size in larger:
-        if costs[size] < GAIN * costs[chosen]:
+        if costs[size] < gain * costs[chosen]:
             chosen = size
     return chosen

@@ -36,7 +36,7 @@ MAX_STREAMS = 256
 KEEPALIVE_MS = 60_000
 """A connection that is silent for this long is asked whether it lives."""
 KEEPALIVE_TIMEOUT_MS = 20_000
-WINDOW_PER_THREAD = 4
+WINDOW_PER_THREAD = 8
 """Requests of one stream in work at a time, for each thread that computes."""
 RETRY_SECONDS = 1.0
 LAST_SECONDS = 0.25

@@ -13,7 +13,6 @@ from export.precision import agreement, calibrate
 from loadtests import batching, bench, inprocess, overload, precision, profile
 from loadtests.bench import Spread
 from models import REPOSITORY
-from service.engine import tuning
 
 ABOUT = {"processor": "Abacus", "cores": "2 of 4", "python": "3.14"}
 
@@ -109,7 +108,7 @@ def test_batches_are_measured_by_the_models_own_session(tmp_path: Path) -> None:
     model = batching.load(REPOSITORY, "lenet5", "cpu", (1, 4))
     rows = batching.measure(model, (1, 4), (1, 2), rounds=3, slice_s=0.01)
     assert [(row["threads"], row["batch"]) for row in rows] == [(1, 1), (1, 4), (2, 1), (2, 4)]
-    assert {row["learnt"] for row in rows} == {tuning.best(model.batch_costs)}
+    assert {row["learnt"] for row in rows} == {model.max_batch}
     for row in rows:
         rate, cost = row["crops_per_s"], row["ms_per_crop"]
         assert isinstance(rate, float)

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service import job
+from service import handover, job
 from service.alarm import Alarm
 from service.engine.admission import Admission
 from service.engine.batcher import Batcher
 from service.engine.pool import Pool
 from service.engine.session import Outputs
 from service.errors import DeadlineExceeded, Internal, NotReady, UndecodablePicture
+from service.handover import Handover
 from service.job import Job, Rules
 
 LABELS: Any = [f"class {index}" for index in range(3)]
@@ -102,7 +103,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 def run(pool: Pool, *parts: Any, seconds: float = 10, picture: bytes = b"picture") -> Any:
     permit = Admission(1000, lambda _: None).acquire(100)
     rules = Rules(parts, permit, perf_counter() + seconds, 1, "exact", "apply", LABELS, 3)
-    return Job(picture, rules, pool, Alarm()).result()
+    return Job(picture, rules, pool, Handover(pool), Alarm()).result()
 
 
 async def begun(event: threading.Event) -> None:
@@ -141,6 +142,15 @@ async def test_the_deadline_is_kept_while_the_device_is_busy(pool: Pool) -> None
     part.gate.set()
     await part.batcher.close()
     assert part.log == {"batches": 2, "expired": 1, "waiting": 0}
+
+
+async def test_what_is_done_in_time_and_held_is_no_late_answer(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(handover, "HOLD_S", 60.0)
+    monkeypatch.setattr(pool, "waiting", lambda: 100)
+    done = await asyncio.wait_for(run(pool, Part(pool, [0.1, 0.2, 0.7]), seconds=1), 20)
+    assert [each.index for each in done.predictions] == [2, 1, 0]
 
 
 async def test_a_client_that_left_lets_go_of_everything(

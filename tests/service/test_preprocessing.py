@@ -199,7 +199,7 @@ def test_without_numba_pixels_are_the_same(
     assert resampling.quick(interpolation)
     expected = cut(picture, after, [place], resize, color)[0]
     gray = picture.convert(color)
-    plain = compiled.Kernels(compiled.columns, compiled.rows, compiled.packed)
+    plain = compiled.Kernels(compiled.columns, compiled.rows, compiled.packed, compiled.best)
     monkeypatch.setattr(compiled, "kernels", lambda: plain)
     np.testing.assert_array_equal(resized_window(gray, after, window, interpolation), expected)
     monkeypatch.setattr(compiled, "numba", None)
@@ -218,10 +218,9 @@ def test_machine_code_that_cannot_be_kept_is_made_again(monkeypatch: pytest.Monk
         return lambda function: function
 
     monkeypatch.setattr(compiled.numba, "njit", njit)
-    plain = compiled.Kernels(compiled.columns, compiled.rows, compiled.packed)
+    plain = compiled.Kernels(compiled.columns, compiled.rows, compiled.packed, compiled.best)
     assert compiled.kernels.__wrapped__() == plain
-    assert len(made) == 3
-    assert all(options["nogil"] for options in made)
+    assert [options["nogil"] for options in made] == [True, True, True, False]
 
 
 @pytest.mark.parametrize("path", PHOTOGRAPHS, ids=lambda path: path.name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from service.engine.tuning import best, measure
@@ -60,3 +62,42 @@ def test_a_machine_that_changes_its_speed_changes_nothing() -> None:
         device.crop = 0.0025 if len(device.sizes) > 4 else 0.005  # faster once size 2 begins
 
     assert best(measure(run, 32, clock=device.clock)) == 1
+
+
+def test_what_saves_too_little_is_not_worth_the_wait() -> None:
+    device = Device(0.001, 0.005)
+    costs = measure(device, 2, clock=device.clock)
+    assert best(costs) == 2
+    assert best(costs, 0.85) == 1
+
+
+def test_a_slice_is_as_many_runs_as_it_takes() -> None:
+    device = Device(0.0, 0.004)
+    costs = measure(device, 2, clock=device.clock, slice_s=0.01)
+    assert costs == pytest.approx({1: 0.004, 2: 0.004})
+    assert device.sizes[:4] == [1, 1, 1, 1]
+    assert device.sizes.count(1) == 1 + 3 * 3 + 5 * 3
+    assert device.sizes.count(2) == 2 + 5 * 2
+
+
+def test_as_many_threads_run_at_once_as_will_in_service() -> None:
+    meeting = threading.Barrier(2)
+    sizes: list[int] = []
+
+    def run(size: int) -> None:
+        sizes.append(size)
+        if len(sizes) > 1:  # the first run is for warming up, and alone
+            meeting.wait(timeout=10)  # BrokenBarrierError where nobody comes
+
+    measure(run, 2, at_once=2)
+    assert len(sizes) % 2 == 1
+    assert set(sizes) == {1, 2}
+
+
+def test_a_run_that_fails_is_heard_of() -> None:
+    def run(size: int) -> None:
+        if size == 2:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        measure(run, 2, at_once=2)
