@@ -83,6 +83,8 @@ _Best: TypeAlias = tuple[list[int], list[float]]
 
 
 def _kept(values: npt.NDArray[np.float32], top_k: int) -> _Best:
+    if not 1 <= top_k <= len(values):
+        raise ValueError(f"there are no {top_k} best of {len(values)} values")
     indices, largest = np.empty(top_k, np.int64), np.empty(top_k, np.float32)
     row = np.ascontiguousarray(values, np.float32)
     if not compiled.kernels().best(row, indices, largest):

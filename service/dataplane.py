@@ -91,7 +91,7 @@ class DataPlane:
         gathering.begin()
         metering.begin(self.settings)
         self._pool = Pool(self.settings.pool_threads, "zoo")
-        self._handover = Handover(self._pool)
+        self._handover = Handover(self.settings.pool_threads)
         self.catalogue.open(self._pool)
         await self._follower.start(only)
         await self._pool.submit("prepare", compiled.prepare)

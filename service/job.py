@@ -93,15 +93,20 @@ class Job:
         """
         self._future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._submitted = perf_counter()
-        self._pool.post("prepare", self._prepare)
+        self._handover.expect(self)
+        try:
+            self._pool.post("prepare", self._prepare)
+        except RuntimeError:
+            self._handover.forget(self)
+            raise
         expiry = self._alarm.at(self._rules.deadline, self._expire)
         try:
-            with self._handover:
-                return await self._future
+            return await self._future
         finally:
             self._alarm.give_up(expiry)
             if not self._over:
                 self._drop("cancelled")
+            self._handover.forget(self)
             if self._rules.trace is not None:
                 self._tell(self._rules.trace, failure(self._future))
 
@@ -121,7 +126,7 @@ class Job:
             watch.done(error)
 
     def _expire(self) -> None:
-        self._handover.deliver()  # this one may be done
+        self._handover.deliver()  # this may be done
         settle(self._future, None, _expired(in_queue=bool(self._requests)))
         self._drop("expired")
 
@@ -150,6 +155,7 @@ class Job:
 
     def _prepare(self) -> None:
         """Decode and cut, in a thread, and hand the crops to the batchers."""
+        self._handover.begun(self)
         picture = self._picture
         if picture is None:
             return
@@ -249,7 +255,7 @@ class Job:
                 self._dropped("expired")
             for batcher, request in requests:
                 batcher.drop(request, "cancelled")
-        self._handover.put(self._future, result, error)
+        self._handover.put(self._future, result, error, self._rules.deadline)
 
 
 def _expired(*, in_queue: bool) -> DeadlineExceeded:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from service import compiled
 from tests.server import Server, serving
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -17,6 +18,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 REPOSITORY = Path(__file__).resolve().parent.parent
 # they run in an environment of their own: make clients
 collect_ignore = [] if "ZOO_TEST_PYTHON" in os.environ else ["clients"]
+
+
+@pytest.fixture(scope="session")
+def machine_code() -> None:
+    """Made before anything is timed, as a worker makes it before it serves."""
+    compiled.kernels()
 
 
 @pytest.fixture(scope="session")

@@ -96,13 +96,10 @@ class Pool:
         with self._changed:
             if self._closed and not own:
                 raise RuntimeError("the pool is closed")
-            self._lanes[lane].append(work)
-            if self._idle and (not own or self.waiting() > 1):
+            lanes = self._lanes
+            lanes[lane].append(work)
+            if self._idle and (not own or len(lanes["run"]) + len(lanes["prepare"]) > 1):
                 self._changed.notify()
-
-    def waiting(self) -> int:
-        """How much work waits for a thread, in both lanes."""
-        return len(self._lanes["run"]) + len(self._lanes["prepare"])
 
     def submit(self, lane: Lane, work: Callable[[], T]) -> asyncio.Future[T]:
         """Have ``work`` done; its result or exception is the future's, in the running loop.

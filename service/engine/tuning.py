@@ -54,7 +54,11 @@ def measure(
                     runs += 1
                 return (clock() - begun) / (runs * size)
 
-            running = [threads.submit(one) for _ in range(at_once)]
+            try:
+                running = [threads.submit(one) for _ in range(at_once)]
+            except RuntimeError:  # the system has no more threads for this process
+                start.abort()
+                raise
             return sum(each.result() for each in running) / at_once
 
         begun = clock()

@@ -34,7 +34,8 @@ def schemas() -> Json:
         "nodes": {"type": "object", "additionalProperties": count},
         "max_batch": count,
         "batch_ms_per_crop": {
-            "description": "Milliseconds per crop by batch size, as measured at warm-up.",
+            "description": "Milliseconds of a thread per crop by batch size, as measured at "
+            "warm-up; on a CPU with all threads at work.",
             "type": "object",
             "additionalProperties": {"type": "number"},
         },

@@ -14,15 +14,11 @@ from hypothesis import strategies as st
 from service import compiled
 from service.answers import top_predictions
 
+pytestmark = pytest.mark.usefixtures("machine_code")
+
 WAYS = ("compiled", "python", "numpy")
 """By machine code, by the function that it is made of, and where numba is missing."""
 VALUES = st.lists(st.sampled_from([0.0, 0.1, 0.1, 0.3, 0.5, 1.0]), min_size=1, max_size=12)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def machine_code() -> None:
-    """Made before anything is timed."""
-    compiled.kernels()
 
 
 def best(way: str, values: list[float], top_k: int) -> list[tuple[int, int, Any, float]]:

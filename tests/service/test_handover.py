@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable
 from time import perf_counter
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from service import handover
-from service.handover import LONG, MOST_HELD, Handover
+from service.handover import LAST_S, LONG, MOST_HELD, Handover
 
 THREADS = 2
 
@@ -33,20 +33,30 @@ class Loop:
 
 
 class Place:
-    """A handover beside so many pictures that wait."""
+    """A handover, and pictures that wait for threads."""
 
     def __init__(self, waiting: int) -> None:
-        self.waits = waiting
-        pool: Any = SimpleNamespace(threads=THREADS, waiting=lambda: self.waits)
-        self.handover = Handover(pool)
+        self.handover = Handover(THREADS)
+        self.pictures = list(range(waiting))
+        for picture in self.pictures:
+            self.handover.expect(picture)
 
-    def put(self, result: object = None, error: BaseException | None = None) -> asyncio.Future[Any]:
+    def put(
+        self, result: object = None, error: BaseException | None = None, seconds: float = 60
+    ) -> asyncio.Future[Any]:
         """From a thread, whose end is waited for; nothing else is done meanwhile."""
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        thread = threading.Thread(target=self.handover.put, args=(future, result, error))
+        arguments = (future, result, error, perf_counter() + seconds)
+        thread = threading.Thread(target=self.handover.put, args=arguments)
         thread.start()
         thread.join(10)
         return future
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing comes because it was held for long, but where that is tested."""
+    monkeypatch.setattr(handover, "HOLD_S", 60.0)
 
 
 @pytest.fixture
@@ -75,12 +85,30 @@ async def test_where_much_waits_they_come_together(loop: Loop) -> None:
     assert loop.calls == 1
 
 
-async def test_when_the_queue_becomes_short_the_held_come_with_the_next(loop: Loop) -> None:
-    place = Place(100)
+async def test_what_a_thread_has_taken_waits_no_more(loop: Loop) -> None:
+    place = Place(LONG * THREADS + 1)
     first = place.put("first")
-    place.waits = 0
+    place.handover.begun(0)
     assert await asyncio.wait_for(place.put("second"), 10) == "second"
     assert first.result() == "first"
+    assert loop.calls == 1
+
+
+async def test_where_others_leave_the_queue_what_is_held_comes(loop: Loop) -> None:
+    place = Place(LONG * THREADS + 2)
+    held = place.put("held")
+    place.handover.forget(0)
+    assert not held.done()
+    place.handover.forget(1)
+    assert held.result() == "held"
+    assert loop.calls == 0
+
+
+async def test_what_is_wanted_soon_is_not_held(loop: Loop) -> None:
+    place = Place(100)
+    held = place.put("held", seconds=2 * LAST_S)
+    assert await asyncio.wait_for(place.put("soon", seconds=LAST_S / 2), 10) == "soon"
+    assert held.result() == "held"
     assert loop.calls == 1
 
 
@@ -91,15 +119,37 @@ async def test_a_loop_that_was_called_is_not_called_again_before_it_came(loop: L
     assert loop.calls == 1
 
 
+async def test_what_comes_when_all_was_delivered_calls_the_loop_anew(loop: Loop) -> None:
+    """Between the last look at what is held and the end of a delivery."""
+    place = Place(0)
+    late: list[asyncio.Future[Any]] = []
+
+    class Held(deque[Any]):
+        def __len__(self) -> int:
+            length = super().__len__()
+            if not length and delivering and not late:
+                late.append(asyncio.get_running_loop().create_future())
+                late[0] = place.put("late")
+                return length  # that it was empty is what the delivery has seen
+            return length
+
+    delivering = False
+    place.handover._held = Held()
+    first = place.put("first")
+    delivering = True
+    assert await asyncio.wait_for(first, 10) == "first"
+    assert await asyncio.wait_for(late[0], 10) == "late"
+    assert loop.calls == 2
+
+
 async def test_nothing_is_held_for_long(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(handover, "HOLD_S", 0.2)
     place = Place(100)
-    with place.handover:
-        for number in range(2):
-            await asyncio.sleep(0.13)  # in between two looks
-            begun = perf_counter()
-            assert await asyncio.wait_for(place.put(number), 10) == number
-            assert perf_counter() - begun >= 0.18
+    for number in range(2):
+        await asyncio.sleep(0.13)  # in between two looks
+        begun = perf_counter()
+        assert await asyncio.wait_for(place.put(number), 10) == number
+        assert perf_counter() - begun >= 0.18
     assert loop.calls == 0
 
 
@@ -107,26 +157,30 @@ async def test_the_loop_looks_only_while_something_is_expected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(handover, "HOLD_S", 0.01)
-    looks = []
-    look = Handover._look
+    looks, look = [], Handover._look
     monkeypatch.setattr(Handover, "_look", lambda own: looks.append(look(own)))
-    place = Place(0)
-    for _ in range(2):
-        looks.clear()
-        with place.handover, place.handover:
-            await asyncio.sleep(0.1)
-        seen = len(looks)
-        assert 2 <= seen <= 12  # once per look, however many expect something
-        await asyncio.sleep(0.1)
-        assert len(looks) <= seen + 1
+    place = Place(2)
+    while len(looks) < 3:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    place.handover.forget(0)
+    place.handover.forget(1)
+    seen = len(looks)
+    await asyncio.sleep(0.1)
+    assert len(looks) == seen + 1
+    assert not place.handover._looks
+    place.handover.expect(2)
+    while len(looks) < seen + 2:  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
 
 
-async def test_who_left_gets_nothing() -> None:
+async def test_who_left_gets_nothing_and_others_do(caplog: pytest.LogCaptureFixture) -> None:
     place = Place(100)
-    gone, waits = place.put("gone"), place.put("waits")
+    gone, wrong, waits = place.put("gone"), place.put(error=StopIteration()), place.put("waits")
     gone.cancel()
     place.handover.deliver()
     assert gone.cancelled()
+    assert not wrong.done()  # a future takes no StopIteration
+    assert "cannot be handed over" in caplog.text
     assert waits.result() == "waits"
 
 
@@ -135,26 +189,22 @@ def test_a_result_for_a_loop_that_was_closed_is_dropped() -> None:
         return Place(0), asyncio.get_running_loop().create_future()
 
     place, future = asyncio.run(made())
-    place.handover.put(future, "late", None)
+    place.handover.put(future, "late", None, perf_counter())
     assert not future.done()
 
 
 async def test_many_threads_lose_nothing() -> None:
-    """Whatever they find, a call that is under way or none, each result comes."""
     place = Place(0)
-    rest = iter(range(10_000))
-    place.handover._waiting = lambda: 100 if next(rest, 0) % 3 else 0
     loop = asyncio.get_running_loop()
     futures: list[asyncio.Future[Any]] = [loop.create_future() for _ in range(4000)]
 
     def some(first: int) -> None:
         for number in range(first, len(futures), 4):
-            place.handover.put(futures[number], number, None)
+            place.handover.put(futures[number], number, None, perf_counter() + 60)
 
-    with place.handover:
-        threads = [threading.Thread(target=some, args=(first,)) for first in range(4)]
-        for thread in threads:
-            thread.start()
-        assert await asyncio.wait_for(asyncio.gather(*futures), 20) == list(range(4000))
-        for thread in threads:
-            thread.join(10)
+    threads = [threading.Thread(target=some, args=(first,)) for first in range(4)]
+    for thread in threads:
+        thread.start()
+    assert await asyncio.wait_for(asyncio.gather(*futures), 30) == list(range(4000))
+    for thread in threads:
+        thread.join(10)

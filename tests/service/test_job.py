@@ -24,6 +24,8 @@ from service.errors import DeadlineExceeded, Internal, NotReady, UndecodablePict
 from service.handover import Handover
 from service.job import Job, Rules
 
+pytestmark = pytest.mark.usefixtures("machine_code")
+
 LABELS: Any = [f"class {index}" for index in range(3)]
 
 
@@ -100,10 +102,16 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     return state
 
 
-def run(pool: Pool, *parts: Any, seconds: float = 10, picture: bytes = b"picture") -> Any:
+def run(
+    pool: Pool,
+    *parts: Any,
+    seconds: float = 10,
+    picture: bytes = b"picture",
+    handover: Handover | None = None,
+) -> Any:
     permit = Admission(1000, lambda _: None).acquire(100)
     rules = Rules(parts, permit, perf_counter() + seconds, 1, "exact", "apply", LABELS, 3)
-    return Job(picture, rules, pool, Handover(pool), Alarm()).result()
+    return Job(picture, rules, pool, handover or Handover(pool.threads), Alarm()).result()
 
 
 async def begun(event: threading.Event) -> None:
@@ -148,9 +156,40 @@ async def test_what_is_done_in_time_and_held_is_no_late_answer(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(handover, "HOLD_S", 60.0)
-    monkeypatch.setattr(pool, "waiting", lambda: 100)
-    done = await asyncio.wait_for(run(pool, Part(pool, [0.1, 0.2, 0.7]), seconds=1), 20)
+    monkeypatch.setattr(handover, "LAST_S", 0.0)
+    monkeypatch.setattr(Handover, "begun", lambda *_: None)
+    long = Handover(pool.threads)
+    for other in range(100):
+        long.expect(other)
+    work = run(pool, Part(pool, [0.1, 0.2, 0.7]), seconds=1, handover=long)
+    done = await asyncio.wait_for(work, 20)
     assert [each.index for each in done.predictions] == [2, 1, 0]
+
+
+async def test_a_picture_waits_until_a_thread_takes_it_or_nobody_wants_it(
+    pool: Pool, decoded: SimpleNamespace
+) -> None:
+    shared = Handover(pool.threads)
+    decoded.gate.clear()
+    part = Part(pool, [1, 0, 0])
+    work = [asyncio.ensure_future(run(pool, part, handover=shared)) for _ in range(5)]
+    await begun(decoded.begun)
+    while len(shared._waiting) > 3:  # noqa: ASYNC110  two threads have one each
+        await asyncio.sleep(0.01)
+    work[-1].cancel()
+    await asyncio.sleep(0.01)
+    assert len(shared._waiting) == 2
+    decoded.gate.set()
+    await asyncio.gather(*work[:-1])
+    assert shared._expected == len(shared._waiting) == len(shared._held) == 0
+
+
+async def test_a_closed_pool_is_waited_for_by_nobody(pool: Pool) -> None:
+    shared = Handover(pool.threads)
+    pool.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        await run(pool, Part(pool, [1, 0, 0]), handover=shared)
+    assert shared._expected == len(shared._waiting) == 0
 
 
 async def test_a_client_that_left_lets_go_of_everything(

@@ -94,6 +94,24 @@ def test_as_many_threads_run_at_once_as_will_in_service() -> None:
     assert set(sizes) == {1, 2}
 
 
+def test_threads_that_cannot_be_started_are_not_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started = []
+    start = threading.Thread.start
+
+    def refuse(thread: threading.Thread) -> None:
+        started.append(thread)
+        if len(started) == 2:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="start"):
+        measure(lambda _: None, 2, at_once=2)
+    assert len(started) == 2
+
+
 def test_a_run_that_fails_is_heard_of() -> None:
     def run(size: int) -> None:
         if size == 2:
