@@ -66,8 +66,11 @@ def top_predictions(
 ) -> list[Prediction]:
     """The ``top_k`` classes of float32 [classes], most probable first, lower index on a tie.
 
-    Raises ArithmeticError when any is not a number, or one of the best is infinite.
+    Raises ArithmeticError when any is not a number, or one of the best is infinite; ValueError
+    when there are fewer classes.
     """
+    if not 1 <= top_k <= len(probabilities):
+        raise ValueError(f"there are no {top_k} best of {len(probabilities)} classes")
     find = _kept if top_k <= _MOST_KEPT and compiled.available() else _sorted
     indices, values = find(probabilities, top_k)
     if not math.isfinite(sum(values)):
@@ -83,8 +86,6 @@ _Best: TypeAlias = tuple[list[int], list[float]]
 
 
 def _kept(values: npt.NDArray[np.float32], top_k: int) -> _Best:
-    if not 1 <= top_k <= len(values):
-        raise ValueError(f"there are no {top_k} best of {len(values)} values")
     indices, largest = np.empty(top_k, np.int64), np.empty(top_k, np.float32)
     row = np.ascontiguousarray(values, np.float32)
     if not compiled.kernels().best(row, indices, largest):

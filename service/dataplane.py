@@ -6,14 +6,13 @@ model's batcher -> the protocol combines the probabilities. Then top-k with labe
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import logging
-from collections.abc import Awaitable, Callable, Container, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextlib import suppress
 from functools import partial
 from time import perf_counter
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
@@ -26,7 +25,7 @@ from service.catalogue import Answerer, Catalogue, Refusal
 from service.engine.admission import Admission
 from service.engine.pool import Pool
 from service.ensemble import network_of, plan_of
-from service.errors import BodyTooLarge, Internal, NotReady, Overloaded, UnknownModel, ZooError
+from service.errors import BodyTooLarge, Internal, NotReady, UnknownModel, ZooError
 from service.follower import Follower
 from service.gathering import gathering
 from service.handover import Handover
@@ -34,6 +33,7 @@ from service.index import IndexEntry
 from service.job import Job, Rules
 from service.loader import Superseded
 from service.management import Management
+from service.parts import Patience, all_of, patiently, raise_first
 from service.preprocessing import Crops
 from service.query import Query
 from service.settings import Settings
@@ -49,8 +49,6 @@ READY_MADE = "ready_made"
 """What the metrics name as the protocol of crops that the client cut itself."""
 
 T = TypeVar("T")
-Patience: TypeAlias = Callable[[], Awaitable[bool]]
-"""Waits until a second try is sensible for a request that there was no room for, or says no."""
 
 
 class _Request(NamedTuple):
@@ -208,10 +206,10 @@ class DataPlane:
         """
         with self._tally(query, transport) as tally:
             work = partial(self._answers, pictures, query, tally, deadline)
-            answers = await _patiently(work, patience)
+            answers = await patiently(work, patience)
             tally.pictures(a.code if isinstance(a, ZooError) else "ok" for a in answers)
             if whole:
-                _raise_first(answers)
+                raise_first(answers)
             return answers
 
     async def infer(
@@ -231,7 +229,7 @@ class DataPlane:
         """
         with self._tally(query, transport, "infer") as tally:
             work = partial(self._inference, crops, query, tally, deadline)
-            return await _patiently(work, patience)
+            return await patiently(work, patience)
 
     def _tally(self, query: Query, transport: str, use_case: str = "classify") -> Tally:
         name = query.model or self.settings.default_model
@@ -276,7 +274,7 @@ class DataPlane:
                     request = _Request(model, plan.protocol, rules, tally)
                     if len(pictures) == 1:
                         return [await self._classify(pictures[0], request)]
-                    return await _all([self._classify(picture, request) for picture in pictures])
+                    return await all_of([self._classify(picture, request) for picture in pictures])
         except Superseded:
             pass  # loading it showed that it is broken, or another took its place
         return await self._answers(pictures, query, tally, deadline)
@@ -327,30 +325,3 @@ class DataPlane:
                 return Inference(model.name, model.version, answer.outputs, network.labels)
         # as above
         return await self._inference(crops, query, tally, deadline)
-
-
-async def _patiently(work: Callable[[], Awaitable[T]], patience: Patience | None) -> T:
-    while True:
-        try:
-            return await work()
-        except Overloaded:
-            if patience is None or not await patience():
-                raise
-
-
-def _raise_first(answers: Sequence[Classification | ZooError]) -> None:
-    for index, answer in enumerate(answers):
-        if isinstance(answer, ZooError):
-            detail = f"picture {index}: {answer.detail}"
-            raise type(answer)(detail, retry_after=answer.retry_after)
-
-
-async def _all(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Await all concurrently. When one fails, the others are cancelled."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
-    try:
-        return await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        raise

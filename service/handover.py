@@ -1,9 +1,8 @@
-"""Results on their way from threads to the event loop: several at a time while much waits.
+"""Results on their way from threads to the event loop: several at a time under a long queue.
 
-To wake the loop for a result costs more than what the loop does then: it takes a core from a thread
-that computes, and the processor's caches are full of a network's weights. While many pictures wait,
-those whose results are a moment late would have waited for longer, and their successors do. So
-results are gathered then, and answered in a row; so are the requests that come upon that.
+To wake the loop for one takes a core from a thread that computes, and it then works with caches
+full of a network's weights. So while many pictures wait, results are gathered for a moment and
+answered in a row, and the requests that clients send upon that are read in a row.
 """
 
 from __future__ import annotations

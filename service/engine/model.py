@@ -30,6 +30,7 @@ _CPU_GAIN = 0.85
 """What a batch of several saves on a CPU is partly lost again, as its crops were cut by other
 threads and have left the caches."""
 _CPU_SLICE_S = 0.01
+"""Of runs of one size in a row: one alone is timed with what the other left in the caches."""
 
 
 class Model:

@@ -41,21 +41,21 @@ def measure(
     thread has caches, and memory's bandwidth, to itself. The seconds are those of one thread.
     Each runs it for ``slice_s`` seconds, once at least.
     """
+    start = threading.Barrier(at_once)
+
+    def one(size: int) -> float:
+        start.wait()
+        begun, runs = clock(), 0
+        while not runs or clock() - begun < slice_s:
+            run(size)
+            runs += 1
+        return (clock() - begun) / (runs * size)
+
     with ThreadPoolExecutor(at_once) as threads:
 
         def timed(size: int) -> float:
-            start = threading.Barrier(at_once)
-
-            def one() -> float:
-                start.wait()
-                begun, runs = clock(), 0
-                while not runs or clock() - begun < slice_s:
-                    run(size)
-                    runs += 1
-                return (clock() - begun) / (runs * size)
-
             try:
-                running = [threads.submit(one) for _ in range(at_once)]
+                running = [threads.submit(one, size) for _ in range(at_once)]
             except RuntimeError:  # the system has no more threads for this process
                 start.abort()
                 raise

@@ -10,7 +10,7 @@ import grpc
 
 from service.answers import Classification
 from service.catalogue import Answerer, Refusal
-from service.dataplane import DataPlane, Patience
+from service.dataplane import DataPlane
 from service.ensemble import PROTOCOL_NAME, Ensemble
 from service.errors import BadParameter, ZooError
 from service.grpc import wire
@@ -21,6 +21,7 @@ from service.grpc.protos import classifier_pb2_grpc
 from service.grpc.status import status_of
 from service.grpc.stream import Streams
 from service.grpc.wire import PictureAlone, Request
+from service.parts import Patience
 from service.pictures import Exif
 from service.query import DEFAULT_TOP_K, Query
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import Message
 
-from service.dataplane import DataPlane, Patience
+from service.dataplane import DataPlane
 from service.errors import BadParameter, ZooError
 from service.grpc.arrivals import Requests
 from service.grpc.calls import Context, end_of
@@ -30,6 +30,7 @@ from service.oip.tensors import (
     shape_of,
     to_binary,
 )
+from service.parts import Patience
 
 TRANSPORT = "grpc"
 _CONTENTS = {"BYTES": "bytes_contents", "UINT8": "uint_contents"}

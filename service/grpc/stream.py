@@ -11,9 +11,9 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from service.bodies import BodyBudget
-from service.dataplane import Patience
 from service.errors import Internal, NotReady, Overloaded, RequestTimeout, ZooError
 from service.grpc.arrivals import Requests
+from service.parts import Patience
 
 logger = logging.getLogger("zoo.grpc")
 

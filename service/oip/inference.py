@@ -13,12 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from service.answers import Classification, Inference, Prediction, top_predictions
-from service.dataplane import DataPlane, Patience
+from service.dataplane import DataPlane
 from service.errors import BadParameter, Internal, ZooError
 from service.oip import faces
 from service.oip.faces import Face
 from service.oip.parameters import Options, Value, Wanted, options
 from service.oip.tensors import LONG_VALUES, Elements, Tensor, from_binary
+from service.parts import Patience
 from service.query import Query
 from service.repository import Label
 

@@ -88,3 +88,10 @@ def test_a_column_of_a_larger_array_has_its_best_too() -> None:
     labels: Any = list(range(50))
     found = top_predictions(wide[:, 1], labels, 3)
     assert [each.index for each in found] == np.argsort(-wide[:, 1])[:3].tolist()
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("top_k", [0, 4])
+def test_there_are_as_many_best_as_classes_at_most(way: str, top_k: int) -> None:
+    with pytest.raises(ValueError, match=f"no {top_k} best of 3"):
+        best(way, [0.1, 0.2, 0.7], top_k)

@@ -18,7 +18,7 @@ from service.grpc.protos import classifier_pb2 as messages
 from service.grpc.protos import classifier_pb2_grpc
 from service.grpc.status import status_of
 from tests.server import Server, serving
-from tests.service.grpc_client import PICTURES, details, request
+from tests.service.grpc_client import PICTURES, SECONDS, details, request
 
 PROTOCOLS = [("efficientnet_lite0", "center"), ("efficientnet_lite0", "ten_crop")]
 PROTOCOLS += [("lenet5", "center")]
@@ -69,6 +69,36 @@ def test_every_way_gives_the_same_probabilities(
             )
             assert ours.synset == (theirs["synset"] or "")
             assert ours.probability == pytest.approx(theirs["probability"], abs=1e-6)
+
+
+def test_under_a_long_queue_everyone_gets_an_answer_or_a_deadline(
+    stub: classifier_pb2_grpc.ClassifierStub,
+) -> None:
+    """Answers are handed over several at a time then: none is another's, none is missing."""
+    names = [*PICTURES] * 12
+    expected = {name: stub.Classify(request(name, top_k=1)).results[0] for name in PICTURES}
+    many = [
+        stub.Classify.future(
+            request(name, top_k=1, id=f"{number}"),
+            timeout=0.02 * number if number % 4 == 1 else SECONDS,
+        )
+        for number, name in enumerate(names)
+    ]
+    for call in many[2::4]:
+        call.cancel()
+    codes = []
+    for number, (name, call) in enumerate(zip(names, many, strict=True)):
+        if call.cancelled():
+            continue
+        codes.append(call.code())
+        if codes[-1] is grpc.StatusCode.OK:
+            answer, wanted = call.result(), expected[name].classification.predictions
+            assert answer.id == f"{number}"
+            assert answer.results[0].classification.predictions == wanted
+        else:
+            assert (codes[-1], number % 4) == (grpc.StatusCode.DEADLINE_EXCEEDED, 1)
+    assert len(codes) >= 45  # some were answered before they could be cancelled
+    assert codes.count(grpc.StatusCode.OK) >= 30
 
 
 def test_several_pictures_fail_each_on_its_own(stub: classifier_pb2_grpc.ClassifierStub) -> None:

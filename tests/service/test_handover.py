@@ -37,8 +37,7 @@ class Place:
 
     def __init__(self, waiting: int) -> None:
         self.handover = Handover(THREADS)
-        self.pictures = list(range(waiting))
-        for picture in self.pictures:
+        for picture in range(waiting):
             self.handover.expect(picture)
 
     def put(
@@ -130,8 +129,7 @@ async def test_what_comes_when_all_was_delivered_calls_the_loop_anew(loop: Loop)
             if not length and delivering and not late:
                 late.append(asyncio.get_running_loop().create_future())
                 late[0] = place.put("late")
-                return length  # that it was empty is what the delivery has seen
-            return length
+            return length  # for the delivery there is none
 
     delivering = False
     place.handover._held = Held()

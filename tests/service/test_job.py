@@ -157,7 +157,6 @@ async def test_what_is_done_in_time_and_held_is_no_late_answer(
 ) -> None:
     monkeypatch.setattr(handover, "HOLD_S", 60.0)
     monkeypatch.setattr(handover, "LAST_S", 0.0)
-    monkeypatch.setattr(Handover, "begun", lambda *_: None)
     long = Handover(pool.threads)
     for other in range(100):
         long.expect(other)
