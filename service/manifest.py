@@ -7,9 +7,12 @@ about them. Numbers that act on pixels (mean, scale) are documentation here: the
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
+import stat
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal
 
 from pydantic import (
     AfterValidator,
@@ -46,6 +49,10 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 ProtocolName = Literal["center", "ten_crop", "crops_144", "dense"]
 Color = Literal["RGB", "BGR", "L"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Side = Annotated[int, Field(ge=1, le=65_535)]
+"""Pixels; no JPEG has more in a row."""
+Classes = Annotated[int, Field(ge=1, le=10_000_000)]
+"""A number that nobody trains to would only make work and memory of itself."""
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -71,8 +78,8 @@ class Input(_Part):
     The graph computes ``(pixel * rescale - mean) / std`` per channel, in the order ``color``.
     """
 
-    height: PositiveInt
-    width: PositiveInt
+    height: Side
+    width: Side
     channels: Literal[1, 3]
     color: Color
     rescale: FiniteFloat
@@ -103,7 +110,7 @@ class Resize(_Part):
     """
 
     rule: Literal["shortest_side", "square", "exact"]
-    size: PositiveInt
+    size: Side
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"]
     antialias: Literal[True] = True
     """Pillow widens its filter when it shrinks; the service has no other way."""
@@ -120,7 +127,7 @@ class ProtocolSpec(_Part):
     """A protocol this model supports, with the scales it means (see docs/protocols.md)."""
 
     name: ProtocolName
-    scales: tuple[PositiveInt, ...] = ()
+    scales: tuple[Side, ...] = ()
 
 
 class Protocols(_Part):
@@ -241,7 +248,7 @@ class Manifest(_Part):
     weights: Weights
     input: Input
     resize: Resize
-    classes: PositiveInt
+    classes: Classes
     protocols: Protocols
     labels: FileName
     files: Annotated[tuple[ModelFile, ...], Field(min_length=1)]
@@ -315,7 +322,7 @@ class EnsembleManifest(_Part):
     description: str
     year: Annotated[int, Field(ge=1980, le=2100)] | None = None
     paper: Paper | None = None
-    classes: PositiveInt
+    classes: Classes
     members: Annotated[tuple[Member, ...], Field(min_length=2, max_length=64)]
     published: tuple[PublishedError, ...] = ()
 
@@ -324,10 +331,26 @@ AnyManifest = Annotated[Manifest | EnsembleManifest, Field(discriminator="kind")
 """What a manifest.json may hold."""
 
 
+class IrregularFileError(OSError):
+    """Where a file should be there is a FIFO, a socket, a device or a folder."""
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open a file to read its bytes. Raises OSError, also for what is no regular file.
+
+    A FIFO would keep its reader until somebody writes, and a device may have no end.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise IrregularFileError(errno.EINVAL, "it is no regular file", str(path))
+    return os.fdopen(descriptor, "rb")
+
+
 def sha256_of(path: Path) -> str:
-    """SHA-256 of a file as 64 hex digits, read in pieces of 1 MiB."""
+    """SHA-256 of a regular file as 64 hex digits, read in pieces of 1 MiB. Raises OSError."""
     digest = hashlib.sha256()
-    with path.open("rb") as stream:
+    with open_regular(path) as stream:
         while piece := stream.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +14,10 @@ from service.manifest import (
     FILE_NAME,
     AnyManifest,
     EnsembleManifest,
+    IrregularFileError,
     Manifest,
     ModelFile,
+    open_regular,
     sha256_of,
 )
 from service.settings import version_folders
@@ -63,9 +66,11 @@ def read(found: Version) -> Manifest | EnsembleManifest:
     """The manifest of a version. Raises RefusedModelError when it is missing or not valid."""
     path = found.path / FILE_NAME
     try:
-        if path.stat().st_size > MAX_MANIFEST_BYTES:
+        with open_regular(path) as stream:
+            text = stream.read(MAX_MANIFEST_BYTES + 1)
+        if len(text) > MAX_MANIFEST_BYTES:
             raise RefusedModelError(f"{FILE_NAME} is larger than {MAX_MANIFEST_BYTES} bytes")
-        manifest = _ANY.validate_json(path.read_bytes())
+        manifest = _ANY.validate_json(text)
     except OSError as error:
         raise RefusedModelError(f"{FILE_NAME} cannot be read: {error.strerror}") from error
     except ValidationError as invalid:
@@ -97,12 +102,14 @@ def labels(folder: Path, manifest: Manifest) -> list[Label]:
     """
     try:
         with (folder / manifest.labels).open(encoding="utf-8", newline="") as stream:
-            rows = list(csv.DictReader(stream, strict=True))
+            # one more than there are classes tells as much as all of them
+            rows = list(islice(csv.DictReader(stream, strict=True), manifest.classes + 1))
         names = [Label(row["synset"] or None, row["label"]) for row in rows]
         indices = [int(row["index"]) for row in rows]
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise RefusedModelError(f"{manifest.labels} cannot be read: {error!r}") from error
-    if indices != list(range(manifest.classes)):
+    # lengths first: the manifest may say any number, the rows are there
+    if len(rows) != manifest.classes or indices != list(range(len(rows))):
         raise RefusedModelError(
             f"{manifest.labels} does not list the indices 0 to {manifest.classes - 1} in order"
         )
@@ -120,7 +127,7 @@ def _check(folder: Path, file: ModelFile) -> None:
         if size != file.bytes:
             raise RefusedModelError(f"{file.path} has {size} bytes, the manifest says {file.bytes}")
         digest = sha256_of(path)
-    except FileNotFoundError as error:
+    except (FileNotFoundError, IrregularFileError) as error:
         raise RefusedModelError(f"{file.path} cannot be read: {error.strerror}") from error
     if digest != file.sha256:
         raise RefusedModelError(
