@@ -8,12 +8,16 @@ import math
 from collections.abc import Callable, Container, Iterable
 from functools import partial
 from time import perf_counter
+from typing import Any
+
+import onnxruntime
 
 from service import metrics
 from service.engine.admission import Permit
 from service.engine.model import Model
 from service.engine.pool import Pool
 from service.engine.session import BrokenModelError
+from service.engine.termination import Termination
 from service.ensemble import Ensemble
 from service.errors import DeadlineExceeded, NotReady
 from service.memory import give_back
@@ -23,6 +27,11 @@ from service.repository import RefusedModelError
 from service.settings import MEGABYTE, Settings
 
 logger = logging.getLogger("zoo.loader")
+
+TERMINATION_SECONDS = 2.0
+"""For a load that is to end, until its thread is left to itself."""
+LOAD_SECONDS, ENGINE_SECONDS = 300.0, 3600.0
+"""For a load where no setting says otherwise, and where TensorRT builds engines."""
 
 Changed = Callable[[Network, Exception | None], None]
 
@@ -51,7 +60,8 @@ class Loader:
     """Which networks of a worker are loaded. Lives in one event loop.
 
     One network is loaded at a time, in a thread of its own: the pool's threads go on with the
-    requests for what is loaded, and the system shares the cores out.
+    requests for what is loaded, and the system shares the cores out. A load that takes too long, or
+    that nobody waits for at the stop, is ended; a thread that cannot be ended is left to itself.
     """
 
     def __init__(self, settings: Settings, pool: Pool, changed: Changed) -> None:
@@ -71,7 +81,7 @@ class Loader:
         """Held by a load beside what answers, which must stay meanwhile: two would block each other
         where memory is short."""
         self._thread = Pool(1, "zoo-load")
-        self._closed = False
+        self._closing = asyncio.Event()
         self._leaving: dict[Network, asyncio.Task[None]] = {}
         self._kept: set[Network] = set()
 
@@ -105,8 +115,8 @@ class Loader:
             raise NotReady(failure.detail, retry_after=failure.retry_after)
 
     async def close(self) -> None:
-        """Finish the load that runs, begin no other, and finish what was accepted."""
-        self._closed = True
+        """End the load that runs, begin no other, and finish what was accepted."""
+        self._closing.set()
         for network in self._leaving:
             if network.unused is not None:
                 network.unused.set()
@@ -144,10 +154,10 @@ class Loader:
         del self._leaving[network]
 
     async def _leave(self, network: Network, needed: Callable[[], Container[Network]]) -> None:
-        while network.uses and not self._closed:
+        while network.uses and not self._closing.is_set():
             network.unused = asyncio.Event()
             await network.unused.wait()
-        if not self._closed and network in self._loaded and network not in needed():
+        if not self._closing.is_set() and network in self._loaded and network not in needed():
             await self._unload(network, "it is not served any more")
 
     async def _load(self, wanted: Network | Ensemble) -> NotReady | None:
@@ -176,14 +186,15 @@ class Loader:
 
     async def _load_network(self, network: Network) -> None:
         async with self._turn:
-            if self._closed:
+            if self._closing.is_set():
                 raise NotReady("the service is stopping")
             if network.superseded:
                 return
             await self._make_room(network)
-            work = partial(Model, network.found, network.manifest, self._settings)
             try:
-                model = await self._thread.submit("run", work)
+                model = await self._build(network)
+            except NotReady:
+                raise
             except (OSError, MemoryError) as error:  # the next request tries again
                 logger.exception("%s version %s cannot be loaded", network.name, network.version)
                 metrics.MODEL_LOADS.labels(network.name, "failed").inc()
@@ -201,6 +212,45 @@ class Loader:
             self._loaded.add(network)
             metrics.MODEL_LOADS.labels(network.name, "ok").inc()
             self._changed(network, None)
+
+    async def _build(self, network: Network) -> Model:
+        """Load it, in time. Raises what `Model` does, BrokenModelError when it takes too long, and
+        NotReady when the service stops meanwhile.
+        """
+        seconds = _patience(self._settings, network.name)
+        termination = Termination()
+        work = partial(Model, network.found, network.manifest, self._settings, termination)
+        building = self._thread.submit("run", work)
+        stop = asyncio.ensure_future(self._closing.wait())
+        either: set[asyncio.Future[Any]] = {building, stop}
+        try:
+            await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if building.done():
+                return building.result()
+            termination.ask()
+            await asyncio.wait({building}, timeout=TERMINATION_SECONDS)
+        finally:
+            stop.cancel()
+        if not building.done():
+            self._leave_thread(network, building)
+        elif not building.exception():
+            return building.result()
+        if self._closing.is_set():
+            raise NotReady("the service is stopping")
+        raise BrokenModelError(
+            f"it was not loaded within {seconds:g} s (ZOO_LOAD_TIMEOUT_MS): "
+            "its graph may have no end"
+        )
+
+    def _leave_thread(self, network: Network, building: asyncio.Future[Model]) -> None:
+        """Go on with another thread: in this one a single node computes, which nobody can end."""
+        logger.error(
+            "the load of %s version %s cannot be ended; its thread takes a core until it is done",
+            *(network.name, network.version),
+        )
+        building.cancel()
+        self._thread.close()
+        self._thread = Pool(1, "zoo-load")
 
     async def _make_room(self, network: Network) -> None:
         """Unload what is idle, the least recently used first. Raises NotReady."""
@@ -242,7 +292,7 @@ class Loader:
             model.release()
             give_back()
 
-        await self._thread.submit("run", release)
+        await asyncio.to_thread(release)  # not behind a load, which may take its time
 
     def _bytes(self, networks: Iterable[Network]) -> int:
         return sum(network.estimated_bytes for network in networks)
@@ -287,6 +337,16 @@ def _missing(wanted: Network | Ensemble) -> list[Network]:
 
 def _words(error: OSError | MemoryError) -> str:
     return (isinstance(error, OSError) and error.strerror) or "memory is short"
+
+
+def _patience(settings: Settings, model: str) -> float:
+    """Seconds in which this model must be loaded."""
+    if settings.load_timeout_ms:
+        return settings.load_timeout_ms / 1e3
+    named = settings.of_model(model).providers
+    there = "TensorrtExecutionProvider" in onnxruntime.get_available_providers()
+    builds = "tensorrt" in named if named else there
+    return ENGINE_SECONDS if builds else LOAD_SECONDS
 
 
 def _idle(network: Network) -> bool:

@@ -132,6 +132,9 @@ class Settings(Exposure, BaseSettings):
     """Whether a provider that is named and missing stops the start."""
     model_settings: Annotated[dict[str, ModelSettings], NoDecode] = {}
     """Per model what it does otherwise, as JSON."""
+    load_timeout_ms: Annotated[int, Field(ge=0, le=86_400_000)] = 0
+    """Time in which a version must be loaded, or it is refused; 0: five minutes, and an hour where
+    TensorRT builds engines."""
     cache: Path = Field(default_factory=places.default_cache)
     """Folder for what TensorRT builds: engines and timings."""
     tensorrt_fp16: bool = False

@@ -14,6 +14,7 @@ from service.engine.cores import available_cores
 from service.engine.opening import providers_for
 from service.engine.pool import Pool
 from service.engine.session import Outputs, Session
+from service.engine.termination import Termination
 from service.manifest import Manifest, ModelFile, Precision
 from service.preprocessing import Crops
 from service.protocols import PROTOCOLS, Graph
@@ -36,11 +37,18 @@ _CPU_SLICE_S = 0.01
 class Model:
     """A version of a network that can compute crops."""
 
-    def __init__(self, found: Version, manifest: Manifest, settings: Settings) -> None:
+    def __init__(
+        self,
+        found: Version,
+        manifest: Manifest,
+        settings: Settings,
+        termination: Termination | None = None,
+    ) -> None:
         """Check the files, open the sessions and warm them up; blocking, some 100 ms.
 
-        Raises RefusedModelError or BrokenModelError.
+        ``termination`` can end it. Raises RefusedModelError or BrokenModelError.
         """
+        termination = termination or Termination()
         started = perf_counter()
         self.name, self.version = manifest.name, manifest.version
         self.manifest = manifest
@@ -67,6 +75,7 @@ class Model:
                 settings=settings,
                 max_batch=most if on_gpu else 1,
                 shrunk=partial(self._shrunk, graph),
+                termination=termination,
             )
             for graph, file in files.items()
         }
@@ -79,10 +88,16 @@ class Model:
         self.batchers: dict[Graph, Batcher] = {}
         for session in self._sessions.values():
             for size in session.sizes:
+                termination.check()
                 session.warm_up(size)
             session.verify()
         self.batch_costs, best = self._learn(min(settings.pool_threads, available_cores()))
         self.max_batch = min(self.max_batch, best)
+        at_once = 1 if self.providers[0] in GPU else min(settings.pool_threads, available_cores())
+        self.seconds_per_crop = min(self.batch_costs.values()) / at_once
+        """Of the whole engine, where it computes nothing else."""
+        for session in self._sessions.values():
+            session.begin()
         logger.info(
             "loaded %s version %s on %s in %.0f ms; batches of %d, ms per crop by size: %s",
             found.name,

@@ -17,6 +17,7 @@ from service.engine import openvino, options
 from service.engine.network import BrokenModelError
 from service.engine.options import BATCH, INPUT, Options, Shape, Wish
 from service.engine.providers import ORT_NAMES, choose, first_line, forbid_tf32
+from service.engine.termination import Termination
 from service.settings import ProviderName, Settings
 
 logger = logging.getLogger("zoo.providers")
@@ -78,12 +79,19 @@ def ways(providers: Sequence[ProviderName], wish: Wish) -> list[Way]:
 
 
 def open_session(
-    path: Path, providers: Sequence[ProviderName], wish: Wish, cache: Path, *, strict: bool = False
+    path: Path,
+    providers: Sequence[ProviderName],
+    wish: Wish,
+    cache: Path,
+    *,
+    strict: bool = False,
+    termination: Termination | None = None,
 ) -> Opened:
     """Open ``path`` the first way that works. Raises BrokenModelError when none does.
 
     With ``strict`` no provider is given up. What is given up is logged in one line.
     """
+    termination = termination or Termination()
     queue = deque(ways(providers, wish))
     model = path.parent.parent.name
     preferred = queue[0].providers[0]
@@ -93,8 +101,9 @@ def open_session(
         name = way.providers[0]
         if strict and name != preferred:
             break
+        termination.check()
         try:
-            session = _create(path, way, wish, cache)
+            session = _create(path, way, wish, cache, termination)
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's family has no common base
             reasons[name] = first_line(error)
             asked = options.profile_after(str(error), wish.crop) if INPUT in way.profile else None
@@ -117,10 +126,11 @@ def open_session(
     raise BrokenModelError(f"{path.name}: {list(reasons.values())[-1]}")
 
 
-def _create(path: Path, way: Way, wish: Wish, cache: Path) -> Any:
+def _create(path: Path, way: Way, wish: Wish, cache: Path, termination: Termination) -> Any:
     if way.providers[0] == "openvino":
         return openvino_session(path, wish.streams)
     session = _session_options()
+    termination.covers(session)
     folder = _engine_folder(cache, wish) if "tensorrt" in way.providers else None
     named = [(ORT_NAMES[name], provider_options(name, way, wish, folder)) for name in way.providers]
     with warnings.catch_warnings(), _alone(folder):

@@ -19,6 +19,7 @@ from service.engine.opening import open_session
 from service.engine.options import BATCH, INPUT, Wish, buckets
 from service.engine.providers import first_line, short_names
 from service.engine.recording import GATE
+from service.engine.termination import Termination
 from service.manifest import Manifest
 from service.preprocessing import Crops
 from service.protocols import Graph
@@ -47,12 +48,13 @@ class Session:
         settings: Settings | None = None,
         max_batch: int = 1,
         shrunk: Callable[[int], None] = lambda _: None,
+        termination: Termination | None = None,
     ) -> None:
         """Load ``path``. Raises BrokenModelError when it is no ONNX or not the manifest's.
 
         The graph ``dense`` takes crops of any height and width, ``model`` those of the manifest.
         ``max_batch`` is the most crops that a GPU will get at once; ``shrunk`` is told when it
-        has memory for fewer.
+        has memory for fewer. ``termination`` ends the opening, and runs until `begin`.
         """
         size = manifest.input
         file = next(file for file in manifest.files if file.path == path.name)
@@ -74,7 +76,9 @@ class Session:
             )
         on_gpu = providers[0] in GPU
         with GATE.beside() if on_gpu else nullcontext():
-            self._session, way = open_session(path, providers, wish, cache, strict=strict)
+            self._session, way = open_session(
+                path, providers, wish, cache, strict=strict, termination=termination
+            )
             self.max_batch = 1 if way.providers[0] == "openvino" else None
             """Most crops of one run; None: any number."""
             self._check_signature(path.name, graph)
@@ -88,7 +92,9 @@ class Session:
                 sessions = dict.fromkeys(fixed, self._session)
                 if way.providers[0] == "cuda":  # see `service.engine.lanes`
                     for batch in fixed[:-1]:
-                        sessions[batch] = open_session(path, way.providers, wish, cache).session
+                        sessions[batch] = open_session(
+                            path, way.providers, wish, cache, termination=termination
+                        ).session
                 self._lanes = Lanes(
                     sessions,
                     cuda.CudaMemory(),
@@ -97,6 +103,7 @@ class Session:
                     graphs=way.graphs,
                     count=lanes,
                 )
+        self._run_options = None if termination is None else termination.run_options
         self._gated = GATE.beside if on_gpu else nullcontext
         self._guard = Guard(self._compute, shrunk=shrunk, lost=lost, max_batch=self.max_batch)
         many = graph == "model" and self.max_batch is None
@@ -135,7 +142,12 @@ class Session:
         if self._lanes:
             return self._lanes.run(crops)
         with self._gated():
-            return Outputs(*self._session.run(list(Outputs._fields), {INPUT: crops}))
+            run = self._session.run
+            return Outputs(*run(list(Outputs._fields), {INPUT: crops}, self._run_options))
+
+    def begin(self) -> None:
+        """Serve: no run is ended any more by what could end the load."""
+        self._run_options = None
 
     def close(self) -> None:
         """End the session's threads, once nothing runs any more."""

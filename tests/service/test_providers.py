@@ -197,10 +197,10 @@ class ShortOfMemory:
     def __init__(self, real: Any) -> None:
         self._real = real
 
-    def run(self, names: list[str], feed: dict[str, np.ndarray]) -> Any:
+    def run(self, names: list[str], feed: dict[str, np.ndarray], options: Any = None) -> Any:
         if len(feed["pixels"]) > 2:
             raise RuntimeError("Failed to allocate memory for requested buffer of size 939524096")
-        return self._real.run(names, feed)
+        return self._real.run(names, feed, options)
 
 
 async def test_a_device_short_of_memory_lowers_the_batches(
