@@ -257,7 +257,9 @@ class DataPlane:
             )
         left, crops = deadline - perf_counter(), plan.crops * len(pictures)
         try:
-            with self.admission.acquire(crops, left) as permit:
+            with self.admission.acquire(
+                crops, left, size=plan.crops, expected=plan.seconds_per_crop
+            ) as permit:
                 async with self.catalogue.use(model, deadline, permit):
                     settings = self.settings
                     rules = Rules(
@@ -314,7 +316,11 @@ class DataPlane:
         network = network_of(model)
         network.check(crops)
         left = deadline - perf_counter()
-        with suppress(Superseded), self.admission.acquire(len(crops), left) as permit:
+        expected = network.seconds_per_crop
+        with (
+            suppress(Superseded),
+            self.admission.acquire(len(crops), left, expected=expected) as permit,
+        ):
             async with self.catalogue.use(network, deadline, permit):
                 watch = None if tally.trace is None else tally.trace.crops(network.name)
                 batcher = network.model.batchers["model"]

@@ -36,6 +36,18 @@ class Plan(NamedTuple):
     crops: int
     """Over all parts."""
 
+    def seconds_per_crop(self) -> float:
+        """What a crop takes the whole engine on average; 0 where that was not measured: a network
+        is not loaded, or slides over whole pictures.
+        """
+        seconds = 0.0
+        for part in self.parts:
+            each = part.network.seconds_per_crop() if part.protocol.graph == "model" else 0.0
+            if not each:
+                return 0.0
+            seconds += each * part.protocol.count(part.network.manifest)
+        return seconds / self.crops
+
 
 class Ensemble:
     """A version of an ensemble whose members are all served; it is ready when they are loaded."""

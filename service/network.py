@@ -70,6 +70,10 @@ class Network:
             raise NotReady(f"model {self.name!r} version {self.version} is not loaded")
         return self._model
 
+    def seconds_per_crop(self) -> float:
+        """What a crop takes the whole engine, as measured at load; 0 while it is not loaded."""
+        return 0.0 if self._model is None else self._model.seconds_per_crop
+
     @property
     def labels(self) -> list[Label]:
         """What the indices mean. Raises NotReady while it is not loaded."""

@@ -2,7 +2,7 @@
 
 A thread that becomes free forms a batch from what waits then, and runs it: under little load a
 crop never waits for company, under much load batches fill by themselves. Batch items are crops.
-Requests are served in turn, a share each, so that one of 144 crops does not starve single ones.
+`service.engine.turns` says whose crops are next.
 
 Admission comes first: a permit is an argument of the call that enqueues, so work that was not
 admitted cannot exist.
@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import perf_counter
@@ -25,6 +24,7 @@ from service.alarm import Alarm
 from service.engine.admission import Permit
 from service.engine.pool import Pool, failure, settle
 from service.engine.session import Outputs
+from service.engine.turns import Slice, Turns
 from service.errors import DeadlineExceeded, Internal, NotReady, ZooError
 from service.preprocessing import Crops
 
@@ -80,14 +80,20 @@ class Request:
     """What `Batcher.submit` gives: to be handed to `Batcher.drop`."""
 
     __slots__ = (
-        *("crops", "deadline", "done", "enqueued", "left"),
-        *("over", "results", "started", "taken", "watch"),
+        *("crops", "deadline", "done", "enqueued", "left", "over"),
+        *("permit", "results", "started", "taken", "watch"),
     )
 
     def __init__(
-        self, crops: Crops, deadline: float, done: Done, watch: Watch | None = None
+        self,
+        crops: Crops,
+        permit: Permit,
+        deadline: float,
+        done: Done,
+        watch: Watch | None = None,
     ) -> None:
         self.crops = crops
+        self.permit = permit
         self.deadline = deadline
         self.done = done
         self.watch = watch
@@ -99,11 +105,15 @@ class Request:
         self.enqueued = perf_counter()
         self.started = 0.0
 
+    @property
+    def size(self) -> int:
+        """How many crops it has."""
+        return len(self.crops)
 
-class _Slice(NamedTuple):
-    request: Request
-    start: int
-    stop: int
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Height, width and channels of each crop."""
+        return self.crops.shape[1:]
 
 
 class Batcher:
@@ -125,7 +135,7 @@ class Batcher:
         self.max_batch = max_batch
         self._observer = observer
         self._lock = threading.Lock()
-        self._queue: deque[Request] = deque()
+        self._queue: Turns[Request] = Turns()
         self._turns = 0
         """How many `_turn` are posted or under way; one at least while anything waits."""
         self._closed = False
@@ -184,11 +194,11 @@ class Batcher:
         """
         if permit.crops < len(crops):
             raise ValueError(f"a permit for {permit.crops} crops cannot carry {len(crops)}")
-        request = Request(crops, deadline, done, watch)
+        request = Request(crops, permit, deadline, done, watch)
         with self._lock:
             if self._closed:
                 raise NotReady("the model is being unloaded")
-            self._queue.append(request)
+            self._queue.add(request)
             self._observer.waiting(len(crops))
             post = self._turns < self._concurrency
             self._turns += post
@@ -209,8 +219,7 @@ class Batcher:
         """Run no more of it; whether it was still in the queue."""
         request.over = True
         waiting = len(request.crops) - request.taken
-        if waiting and request in self._queue:
-            self._queue.remove(request)
+        if waiting and self._queue.remove(request):
             self._observer.waiting(-waiting)
         return bool(waiting)
 
@@ -254,41 +263,19 @@ class Batcher:
             self._pool.post("run", self._turn, own=True)
         drained()
 
-    def _form(self) -> tuple[list[_Slice], list[Request]]:
-        """Take up to ``max_batch`` crops of one shape: a share of each request, in turn.
-
-        The turns go on until the batch is full or nothing of its shape waits. Also gives the
-        requests whose deadline has passed.
-        """
-        batch: list[_Slice] = []
-        expired: list[Request] = []
-        room = self.max_batch
-        passed_over = 0
-        now = perf_counter()
-        while room and passed_over < len(self._queue):
-            share = max(1, room // len(self._queue))
-            request = self._queue.popleft()
-            if request.deadline <= now:
-                request.over = True
-                self._observer.waiting(request.taken - len(request.crops))
-                self._observer.dropped("expired")
-                expired.append(request)
-                continue
-            if batch and request.crops.shape[1:] != batch[0].request.crops.shape[1:]:
-                self._queue.append(request)
-                passed_over += 1
-                continue
-            passed_over = 0
-            stop = min(request.taken + min(share, room), len(request.crops))
-            batch.append(_Slice(request, request.taken, stop))
-            room -= stop - request.taken
-            self._observer.waiting(request.taken - stop)
-            request.taken = stop
-            if stop < len(request.crops):
-                self._queue.append(request)
+    def _form(self) -> tuple[list[Slice[Request]], list[Request]]:
+        """Take a batch of up to ``max_batch`` crops, and the requests whose deadline has passed."""
+        expired = self._queue.expired(perf_counter())
+        for request in expired:
+            request.over = True
+            self._observer.waiting(request.taken - len(request.crops))
+            self._observer.dropped("expired")
+        batch = self._queue.take(self.max_batch)
+        for part in batch:
+            self._observer.waiting(part.start - part.stop)
         return batch, expired
 
-    def _work(self, batch: Sequence[_Slice]) -> None:
+    def _work(self, batch: Sequence[Slice[Request]]) -> None:
         crops = sum(part.stop - part.start for part in batch)
         pieces = [part.request.crops[part.start : part.stop] for part in batch]
         started = perf_counter()
@@ -313,7 +300,7 @@ class Batcher:
             offset += count
             self._deliver(part, piece, started)
 
-    def _retry(self, batch: Sequence[_Slice]) -> None:
+    def _retry(self, batch: Sequence[Slice[Request]]) -> None:
         """Run the parts of a failed batch one by one, so that only the guilty fail."""
         if len(batch) > 1:
             self._observer.retried(len(batch))
@@ -328,8 +315,9 @@ class Batcher:
             self._end(request)
         request.done(Internal("the network could not be run"))
 
-    def _deliver(self, part: _Slice, piece: Outputs, started: float) -> None:
+    def _deliver(self, part: Slice[Request], piece: Outputs, started: float) -> None:
         request = part.request
+        request.permit.computed(part.stop - part.start)
         with self._lock:
             request.started = request.started or started
             request.results[part.start] = piece
@@ -347,7 +335,9 @@ class Batcher:
         request.done(Answer(whole, request.started - request.enqueued, now - request.started))
 
 
-def _tell(batch: Sequence[_Slice], crops: int, started: float, *, failed: bool = False) -> None:
+def _tell(
+    batch: Sequence[Slice[Request]], crops: int, started: float, *, failed: bool = False
+) -> None:
     """Let those know of a batch that watch their requests."""
     watching = [part.request.watch for part in batch if part.request.watch is not None]
     if watching:

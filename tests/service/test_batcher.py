@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from time import perf_counter
 
@@ -29,10 +30,12 @@ class Device:
         self.called = threading.Event()
         self.batches: list[list[int]] = []
         self.poison: int | None = None
+        self.pause = 0.0
 
     def __call__(self, crops: np.ndarray) -> Outputs:
         self.called.set()
         self.gate.wait(10)
+        time.sleep(self.pause)
         values = crops.reshape(len(crops), -1)[:, :1].astype(np.float32)
         self.batches.append(values[:, 0].astype(int).tolist())
         if self.poison in self.batches[-1]:
@@ -130,6 +133,38 @@ async def test_long_requests_do_not_starve_short_ones() -> None:
     order = [value for batch in bench.device.batches for value in batch]
     assert all(order.index(i) < 16 for i in range(3))
     assert values(await long) == [200] * 144
+
+
+async def test_large_requests_are_finished_one_by_one_by_deadline_with_others_between() -> None:
+    bench = Bench(max_batch=1)
+    bench.device.gate.clear()
+    first = asyncio.create_task(bench.infer(crops(9)))
+    await asyncio.to_thread(bench.device.called.wait, 10)
+    seconds = [60, 30, 45]
+    work = [bench.infer(crops(*[100 + i] * 144), each) for i, each in enumerate(seconds)]
+    large = [asyncio.create_task(each) for each in work]
+    tens = [asyncio.create_task(bench.infer(crops(*[50 + i] * 10))) for i in range(2)]
+    short = [asyncio.create_task(bench.infer(crops(i))) for i in range(3)]
+    await asyncio.sleep(0.05)
+    bench.device.gate.set()
+    await asyncio.gather(first, *large, *tens, *short)
+    order = [value for batch in bench.device.batches for value in batch]
+    assert [value for value in order if value >= 100] == [101] * 144 + [102] * 144 + [100] * 144
+    assert [value for value in order if 50 <= value < 100] == [50] * 10 + [51] * 10
+    assert order.index(2) < 12, "single ones wait for each other, not for 144 crops"
+    assert len(order) - 1 - order[::-1].index(51) < 100, "nor do ten crops"
+
+
+async def test_what_was_begun_is_finished_where_not_all_can_be() -> None:
+    """Seven requests of 144 crops of 2 ms each, in a second: equal shares would answer none."""
+    bench = Bench(max_batch=1)
+    bench.device.pause = 0.002
+    work = [bench.infer(crops(*[i] * 144), 1.0) for i in range(7)]
+    answers = await asyncio.gather(*work, return_exceptions=True)
+    assert sum(isinstance(each, Answer) for each in answers) >= 2
+    begun = {value for batch in bench.device.batches for value in batch}
+    lost = [i for i in begun if not isinstance(answers[i], Answer)]
+    assert len(lost) <= 1
 
 
 async def test_a_batch_is_filled_by_whoever_has_more() -> None:

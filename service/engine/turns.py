@@ -1,0 +1,146 @@
+"""Whose crops are computed next.
+
+Requests stand in three lines by how many crops they have: one, a ten-crop's few, or many. The lines
+take turns, each in proportion to how many stand in it, so that a request of 144 crops waits between
+single ones and they between its crops; no line gets less than a quarter of what all would get in
+equal shares. Within a line the earliest deadline is served first, to its end: equal shares among
+large requests would let all of them miss their deadlines where some could be answered.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Sequence
+from typing import Generic, NamedTuple, Protocol, TypeVar
+
+FEW = 16
+"""Most crops of a request in the second line; a ten-crop has 10."""
+KINDS = 3
+_LEAST = 0.25
+
+
+def kind(crops: int) -> int:
+    """The line in which a request of so many crops stands: 0, 1 or 2."""
+    return (crops > 1) + (crops > FEW)
+
+
+def weights(standing: Sequence[int]) -> list[float]:
+    """How much of the device each line gets, of so many requests each; 0 for an empty line."""
+    least = _LEAST * sum(standing)
+    return [max(count, least) if count else 0.0 for count in standing]
+
+
+class Waiting(Protocol):
+    """A request for crops."""
+
+    @property
+    def size(self) -> int:
+        """How many crops it has."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one of its crops."""
+
+    @property
+    def deadline(self) -> float:
+        """Until when it must be answered."""
+
+    taken: int
+    """How many of its crops were taken."""
+
+
+R = TypeVar("R", bound=Waiting)
+
+
+class Slice(NamedTuple, Generic[R]):
+    """Some crops of a request, one after the other."""
+
+    request: R
+    start: int
+    stop: int
+
+
+class _Line(Generic[R]):
+    __slots__ = ("served", "standing")
+
+    def __init__(self) -> None:
+        self.standing: list[tuple[float, int, R]] = []
+        """By deadline, then by arrival."""
+        self.served = 0.0
+        """Crops, each divided by the line's weight at that time."""
+
+    def first(self, shape: tuple[int, ...] | None) -> R | None:
+        """The first request, or the first whose crops have this shape."""
+        for _, _, request in self.standing:
+            if shape is None or request.shape == shape:
+                return request
+        return None
+
+
+class Turns(Generic[R]):
+    """The requests that wait; not safe for threads."""
+
+    def __init__(self) -> None:
+        self._lines: tuple[_Line[R], ...] = tuple(_Line() for _ in range(KINDS))
+        self._came = 0
+
+    def __len__(self) -> int:
+        return sum(len(line.standing) for line in self._lines)
+
+    def __bool__(self) -> bool:
+        return any(line.standing for line in self._lines)
+
+    def add(self, request: R) -> None:
+        """Let a request wait."""
+        line = self._lines[kind(request.size)]
+        if not line.standing:  # who was not there has nothing to catch up on
+            others = [other.served for other in self._lines if other.standing]
+            latest = max(other.served for other in self._lines)
+            line.served = max(line.served, min(others, default=latest))
+        self._came += 1
+        insort(line.standing, (request.deadline, self._came, request))
+
+    def remove(self, request: R) -> bool:
+        """Let a request wait no more; whether it did."""
+        standing = self._lines[kind(request.size)].standing
+        for place, (_, _, other) in enumerate(standing):
+            if other is request:
+                del standing[place]
+                return True
+        return False
+
+    def expired(self, now: float) -> list[R]:
+        """Take out those whose deadline has passed."""
+        gone: list[R] = []
+        for line in self._lines:
+            count = 0
+            while count < len(line.standing) and line.standing[count][0] <= now:
+                gone.append(line.standing[count][2])
+                count += 1
+            del line.standing[:count]
+        return gone
+
+    def take(self, room: int) -> list[Slice[R]]:
+        """Take up to ``room`` crops of one shape; who has no more to give waits no more."""
+        taken: dict[int, Slice[R]] = {}
+        shape: tuple[int, ...] | None = None
+        weight = weights([len(line.standing) for line in self._lines])
+        able = [number for number, line in enumerate(self._lines) if line.standing]
+        while room and able:
+            number = min(able, key=lambda each: self._lines[each].served)
+            line = self._lines[number]
+            request = line.first(shape)
+            if request is None:
+                able.remove(number)
+                continue
+            shape = request.shape
+            left = request.size - request.taken
+            count = min(left, room if len(able) == 1 else 1)
+            line.served += count / weight[number]
+            room -= count
+            request.taken += count
+            start = taken[id(request)].start if id(request) in taken else request.taken - count
+            taken[id(request)] = Slice(request, start, request.taken)
+            if count == left:
+                self.remove(request)
+        return list(taken.values())
