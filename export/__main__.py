@@ -22,6 +22,14 @@ app = typer.Typer(
     help="Trained networks from PyTorch to ONNX, each with a proof that it stayed the same.",
 )
 
+
+class ExifRule(str, Enum):
+    """What is done with the orientation that a camera wrote down."""
+
+    apply = "apply"
+    ignore = "ignore"
+
+
 Name = Annotated[str, typer.Argument(help="Name of the model, as `list` shows it.")]
 Models = Annotated[Path, typer.Option("--models", help="Folder of the built models.")]
 WeightsFile = Annotated[
@@ -254,8 +262,24 @@ def evaluate(
         Path | None, typer.Option(help="The synsets of the ILSVRC kit's ids, one per line.")
     ] = None,
     protocol: Annotated[str | None, typer.Option(help="The model's own by default.")] = None,
+    version: Annotated[str | None, typer.Option(help="The newest by default.")] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="Of the model's files; as served by default.")
+    ] = None,
+    exif: Annotated[
+        ExifRule,
+        typer.Option(
+            help="`apply` turns pictures upright, as serving does; `ignore`, as most training did."
+        ),
+    ] = ExifRule.apply,
     server: Annotated[
         str | None, typer.Option(help="URL of a running service; in process by default.")
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ZOO_KEY", show_envvar=True, help="The service's key, where it asks for one."
+        ),
     ] = None,
     models: Models = _MODELS,
     output: Annotated[
@@ -265,14 +289,16 @@ def evaluate(
 ) -> None:
     """Measure a model's top-1 and top-5 error on labelled pictures, beside the published one."""
     from export import evaluate_command
+    from export.evaluate import Rules
 
     evaluate_command.run(
         name,
         data=data,
         label_list=label_list,
         id_synsets=id_synsets,
-        protocol=protocol,
+        rules=Rules(version, protocol, exif.value, precision.value if precision else None),
         server=server,
+        key=key,
         models=models,
         output=output,
         concurrency=concurrency,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,19 +50,26 @@ class Classes:
         return None
 
 
-def from_folders(folder: Path, classes: Classes) -> list[Sample]:
-    """Every picture below ``folder/<class>/``, sorted. Raises DatasetRefused."""
+def from_folders(folder: Path, classes: Classes) -> tuple[list[Sample], Counter[str]]:
+    """Every picture below ``folder/<class>/``, sorted; and how many other files of each suffix.
+
+    Raises DatasetRefused.
+    """
     if not folder.is_dir():
         raise DatasetRefused(f"there is no folder {folder}")
     samples: list[Sample] = []
     unknown: list[str] = []
+    others = Counter(_suffix(path) for path in folder.iterdir() if path.is_file())
     for child in sorted(path for path in folder.iterdir() if path.is_dir()):
         target = classes.index(child.name)
         if target is None:
             unknown.append(child.name)
             continue
-        paths = sorted(path for path in child.rglob("*") if path.suffix.lower() in SUFFIXES)
-        samples += [Sample(path, str(path.relative_to(folder)), target) for path in paths]
+        for path in sorted(child.rglob("*")):
+            if path.suffix.lower() in SUFFIXES:
+                samples.append(Sample(path, str(path.relative_to(folder)), target))
+            elif path.is_file():
+                others[_suffix(path)] += 1
     if unknown:
         shown = ", ".join(unknown[:3]) + (f" and {len(unknown) - 3} more" if unknown[3:] else "")
         raise DatasetRefused(f"{folder} has folders that name no class of the model: {shown}")
@@ -69,7 +77,11 @@ def from_folders(folder: Path, classes: Classes) -> list[Sample]:
         raise DatasetRefused(
             f"{folder} has no pictures in class folders; --list FILE takes a list of labels"
         )
-    return samples
+    return samples, others
+
+
+def _suffix(path: Path) -> str:
+    return path.suffix.lower() or "without a suffix"
 
 
 def from_list(

@@ -25,10 +25,13 @@ from service.catalogue import Answerer
 from service.dataplane import DataPlane
 from service.ensemble import PROTOCOL_NAME
 from service.errors import Overloaded, ZooError
-from service.manifest import EnsembleManifest, Manifest
+from service.manifest import EnsembleManifest, Manifest, Precision
+from service.network import Network
+from service.pictures import Exif
+from service.policy import VERSION
 from service.query import Query
 from service.repository import Label, RefusedModelError
-from service.settings import Settings
+from service.settings import ModelSettings, Settings
 
 TOP_K = 5
 ANSWERS = "answers.csv"
@@ -38,6 +41,15 @@ PATIENCE_S = 600.0
 
 class EvaluationStopped(ExportError):
     """The evaluation cannot go on; what was measured is kept, and the same command resumes it."""
+
+
+class Rules(NamedTuple):
+    """How the pictures are to be answered; None stands for what serving does by default."""
+
+    version: str | None = None
+    protocol: str | None = None
+    exif: Exif = "apply"
+    precision: Precision | None = None
 
 
 class Answer(NamedTuple):
@@ -54,6 +66,9 @@ class Subject(ABC):
     name: str
     version: str
     protocol: str
+    precision: str
+    """Of the network's file; empty for an ensemble."""
+    exif: Exif
     labels: list[Label]
     published: list[dict[str, Any]]
 
@@ -69,26 +84,32 @@ class Subject(ABC):
 class InProcess(Subject):
     """A model of a folder, behind the service's own data plane."""
 
-    def __init__(self, plane: DataPlane, model: Answerer, protocol: str | None) -> None:
+    def __init__(self, plane: DataPlane, model: Answerer, rules: Rules) -> None:
         """``plane`` is started and becomes this object's to stop."""
         manifest = model.manifest
         default = manifest.protocols.default if isinstance(manifest, Manifest) else PROTOCOL_NAME
         self.name, self.version, self.labels = model.name, model.version, model.labels
-        self.protocol = protocol or default
+        self.protocol, self.exif = rules.protocol or default, rules.exif
+        self.precision = (model.model.precision or "") if isinstance(model, Network) else ""
         self.published = [entry.model_dump(mode="json") for entry in manifest.published]
         self._plane = plane
         top_k = min(TOP_K, len(model.labels))
-        self._query = Query(model.name, model.version, protocol, top_k, "ignore")
+        self._query = Query(model.name, model.version, rules.protocol, top_k, rules.exif)
 
     @classmethod
-    async def open(cls, models: Path, name: str, protocol: str | None) -> InProcess:
+    async def open(cls, models: Path, name: str, rules: Rules) -> InProcess:
         """Load the model alone. Raises ExportError when it cannot be used."""
         if not (models / name).is_dir():
             raise ExportError(f"{models} has no model {name}")
-        plane = DataPlane(Settings(models=models, default_model=name, watch_seconds=0))
+        if rules.version is not None and not VERSION.fullmatch(rules.version):
+            raise ExportError(f"{rules.version!r} is no version: they are numbers from 1 on")
+        own = ModelSettings(versions=rules.version, precision=rules.precision)
+        plane = DataPlane(
+            Settings(models=models, default_model=name, watch_seconds=0, model_settings={name: own})
+        )
         await plane.start(only=_with_members(models, name))
         try:
-            return cls(plane, plane.catalogue.model(name), protocol)
+            return cls(plane, plane.catalogue.model(name, rules.version), rules)
         except ZooError as error:
             await plane.stop()
             raise ExportError(error.detail) from error
@@ -116,27 +137,40 @@ class InProcess(Subject):
 class OverHttp(Subject):
     """A model of a running service."""
 
-    def __init__(self, url: str, name: str, protocol: str | None) -> None:
+    def __init__(self, url: str, name: str, rules: Rules, key: str | None) -> None:
         """`open` asks the service for the rest."""
-        self._client = httpx.AsyncClient(base_url=url, timeout=PATIENCE_S)
-        self._query = {"model": name, "exif": "ignore"}
-        if protocol is not None:
-            self._query["protocol"] = protocol
-        self.name = name
+        headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._client = httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, headers=headers)
+        self._query = {"model": name, "exif": rules.exif}
+        if rules.protocol is not None:
+            self._query["protocol"] = rules.protocol
+        self.name, self.exif = name, rules.exif
         self._top_k = TOP_K
 
     @classmethod
-    async def open(cls, url: str, name: str, protocol: str | None) -> OverHttp:
-        """Ask the service about the model. Raises EvaluationStopped when it does not have it."""
-        self = cls(url, name, protocol)
-        described = await self._json(await self._send("GET", f"/models/{name}"))
+    async def open(cls, url: str, name: str, rules: Rules, key: str | None = None) -> OverHttp:
+        """Ask the service about the model, with ``key`` where it wants one.
+
+        Raises EvaluationStopped when it does not have it, or not in the version or the precision
+        that is asked for: what a service computes in is its operator's to say.
+        """
+        self = cls(url, name, rules, key)
+        which = {} if rules.version is None else {"version": rules.version}
+        described = await self._json(await self._send("GET", f"/models/{name}", params=which))
         self._query["version"] = self.version = described["version"]
-        self.protocol = protocol or described["protocol"]
+        self.protocol = rules.protocol or described["protocol"]
         self.published = described["manifest"]["published"]
         count = described["classes"]
         self._top_k = min(TOP_K, count)
-        # every label is in the answer to any picture
+        # every label is in the answer to any picture, which loads the model too
         everything = await self._json(await self._classify(_any_picture(), count))
+        described = await self._json(await self._send("GET", f"/models/{name}", params=which))
+        self.precision = described.get("precision") or ""
+        if rules.precision not in (None, self.precision):
+            raise EvaluationStopped(
+                f"the service computes {name} in {self.precision or 'several precisions'}, not "
+                f"{rules.precision}: its ZOO_PRECISION says which"
+            )
         by_index = {found["index"]: found for found in everything["predictions"]}
         self.labels = [Label(by_index[i]["synset"], by_index[i]["label"]) for i in range(count)]
         return self
@@ -207,7 +241,10 @@ class Journal:
         """Open or go on with ``folder``. Raises ExportError when it is another evaluation's."""
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / ANSWERS
-        self._head = f"# {subject.name} version {subject.version} protocol {subject.protocol}\n"
+        self._head = (
+            f"# {subject.name} version {subject.version} protocol {subject.protocol} "
+            f"exif {subject.exif} precision {subject.precision or 'of its members'}\n"
+        )
         self.done: dict[str, tuple[int, tuple[int, ...], str]] = {}
         if self._path.exists():
             self._read()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
@@ -17,11 +18,25 @@ from rich.progress import (
 from rich.table import Table
 
 from export import dataset, evaluation_report
-from export.evaluate import Answer, InProcess, Journal, OverHttp, Subject
+from export.evaluate import (
+    Answer,
+    EvaluationStopped,
+    InProcess,
+    Journal,
+    OverHttp,
+    Rules,
+    Subject,
+)
 from export.evaluate import run as evaluate
 
 PLAIN_EVERY = 500
 """Pictures between two plain lines of progress, where there is no terminal."""
+
+
+class Interrupted(EvaluationStopped):
+    """Somebody pressed Ctrl-C."""
+
+    exit_code = 130
 
 
 def run(
@@ -30,22 +45,33 @@ def run(
     data: Path,
     label_list: Path | None,
     id_synsets: Path | None,
-    protocol: str | None,
+    rules: Rules,
     server: str | None,
+    key: str | None,
     models: Path,
     output: Path | None,
     concurrency: int,
 ) -> None:
-    """Evaluate and print. Raises ExportError."""
+    """Evaluate and print. Raises ExportError, EvaluationStopped at Ctrl-C."""
+    console = Console()
 
     async def session() -> tuple[Subject, list[Answer], Path]:
-        subject = await _open(name, protocol, server, models)
+        subject = await _open(name, rules, server, key, models)
         try:
             classes = dataset.Classes(subject.labels)
             if label_list is None:
-                samples = dataset.from_folders(data, classes)
+                samples, passed_over = dataset.from_folders(data, classes)
             else:
                 samples = dataset.from_list(data, label_list, classes, id_synsets)
+                passed_over = Counter[str]()
+            if passed_over:
+                kinds = ", ".join(f"{n} {kind}" for kind, n in passed_over.most_common())
+                console.print(
+                    f"{passed_over.total()} files are passed over, which are no pictures that the "
+                    f"service reads: {kinds}",
+                    markup=False,
+                    soft_wrap=True,
+                )
             folder = output or Path("evaluation") / f"{subject.name}-{subject.protocol}"
             with closing(Journal(folder, subject)) as journal, _Bar(len(samples)) as bar:
                 answers = await evaluate(
@@ -55,10 +81,12 @@ def run(
         finally:
             await subject.close()
 
-    subject, answers, folder = asyncio.run(session())
+    try:
+        subject, answers, folder = asyncio.run(session())
+    except KeyboardInterrupt:
+        raise Interrupted("broken off; the same command goes on where it stopped") from None
     found = evaluation_report.errors(answers, len(subject.labels))
     written = evaluation_report.write(folder, subject, answers, found)
-    console = Console()
     table = Table(title=f"{subject.name} version {subject.version}, error with 95 % interval")
     for column in ("", "top-1", "top-5"):
         table.add_column(column)
@@ -72,10 +100,12 @@ def run(
     console.print(f"in {folder}: {', '.join(path.name for path in written)}", markup=False)
 
 
-async def _open(name: str, protocol: str | None, server: str | None, models: Path) -> Subject:
+async def _open(
+    name: str, rules: Rules, server: str | None, key: str | None, models: Path
+) -> Subject:
     if server is not None:
-        return await OverHttp.open(server, name, protocol)
-    return await InProcess.open(models, name, protocol)
+        return await OverHttp.open(server, name, rules, key)
+    return await InProcess.open(models, name, rules)
 
 
 class _Bar:

@@ -81,21 +81,38 @@ def _percent(value: Any) -> str:
     return "–" if value is None else f"{value:.2f} %"
 
 
+def summary(subject: Subject, found: Errors) -> list[list[object]]:
+    """The same as numbers: what, protocol, pictures, and each error with its interval."""
+    measured = ["measured", subject.protocol, found.top1.of, *_numbers(found.top1)]
+    rows: list[list[object]] = [[*measured, *_numbers(found.top5)]]
+    for entry in subject.published:
+        what = f"published, {entry['dataset']}"
+        top1, top5 = (_number(entry[name]) for name in ("top1", "top5"))
+        rows.append([what, entry["protocol"], "", top1, "", "", top5, "", ""])
+    return rows
+
+
+def _numbers(rate: Rate | None) -> list[str]:
+    return ["", "", ""] if rate is None else [_number(x) for x in (rate.percent, *rate.interval)]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None or math.isnan(value) else f"{value:.2f}"
+
+
 def write(folder: Path, subject: Subject, answers: Sequence[Answer], found: Errors) -> list[Path]:
     """Write per_class.csv, summary.csv, unanswered.csv and confusion.png; what was written."""
     paths = [folder / name for name in ("summary.csv", "per_class.csv", "unanswered.csv")]
-    _csv(paths[0], ["what", "top1_error", "top5_error"], table(subject, found))
+    both = [f"top{k}_{what}" for k in (1, 5) for what in ("error", "low95", "high95")]
+    _csv(paths[0], ["what", "protocol", "pictures", *both], summary(subject, found))
     per_class = []
-    for target, count in sorted(Counter(answer.sample.target for answer in answers).items()):
+    for target in sorted({answer.sample.target for answer in answers}):
         own = errors([a for a in answers if a.sample.target == target], len(subject.labels))
         label = subject.labels[target]
-        top5 = f"{own.top5.percent:.2f}" if own.top5 else ""
-        low, high = own.top1.interval
-        name = [target, label.synset or "", label.name, count]
-        per_class.append([*name, f"{own.top1.percent:.2f}", f"{low:.2f}", f"{high:.2f}", top5])
-    columns = ["index", "synset", "label", "pictures", "top1_error", "low95", "high95"]
-    columns.append("top5_error")
-    _csv(paths[1], columns, per_class)
+        name = [target, label.synset or "", label.name, own.top1.of, len(own.unanswered)]
+        per_class.append([*name, *_numbers(own.top1), *_numbers(own.top5)[:1]])
+    columns = ["index", "synset", "label", "pictures", "unanswered", "top1_error", "low95"]
+    _csv(paths[1], [*columns, "high95", "top5_error"], per_class)
     unanswered = [[answer.sample.name, answer.error] for answer in found.unanswered]
     _csv(paths[2], ["picture", "reason"], unanswered)
     plot = folder / "confusion.png"

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import os
+import shutil
+import signal
+import threading
+import time
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +22,9 @@ from export.dataset import Classes, DatasetRefused
 from export.evaluation_report import Rate
 from service.repository import Label, Version, labels, read
 from tests.export.conftest import Command
-from tests.photographs import CHINA, COFFEE, FLOWER
-from tests.server import ROOT, Server
+from tests.photographs import CHINA, COFFEE, FLOWER, ROCKET
+from tests.server import ROOT, Server, serving
+from tests.service.copies import copy_of
 
 IMAGENET = ROOT / "models" / "efficientnet_lite0" / "1"
 
@@ -42,6 +48,8 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / str(label) / f"{number}.png").write_bytes(png(picture))
     (folder / "3" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     (folder / "4" / "text.jpg").write_text("not a picture")
+    for name in ("4/a.tif", "4/b.TIF", "README.txt"):
+        (folder / name).write_bytes(b"II*")
     return folder
 
 
@@ -65,11 +73,16 @@ def test_digits(digits: Path, tmp_path: Path, server: Server, way: str, run: Com
     assert "published" in done.out
     assert "2 pictures without an answer" in done.out
     summary = rows(tmp_path / "out" / "summary.csv")
-    assert summary[0]["what"] == "measured, center, 100 pictures"
-    measured = float(summary[0]["top1_error"].split()[0])
-    assert 5 <= measured <= 8
+    assert [summary[0][name] for name in ("what", "protocol", "pictures")] == [
+        *("measured", "center", "100")
+    ]
+    assert 5 <= float(summary[0]["top1_error"]) <= 8
+    assert 1 < float(summary[0]["top1_low95"]) < 5 < float(summary[0]["top1_high95"]) < 20
     per_class = rows(tmp_path / "out" / "per_class.csv")
-    assert sum(int(row["pictures"]) for row in per_class) == 102
+    assert sum(int(row["pictures"]) for row in per_class) == 100  # what the intervals are of
+    assert [row["unanswered"] for row in per_class[3:5]] == ["1", "1"]
+    assert "3 files are passed over" in done.out
+    assert "2 .tif, 1 .txt" in done.out
     assert [row["label"] for row in per_class] == [str(digit) for digit in range(10)]
     unanswered = rows(tmp_path / "out" / "unanswered.csv")
     assert [row["picture"] for row in unanswered] == ["3/broken.png", "4/text.jpg"]
@@ -104,10 +117,87 @@ def test_photographs_by_list(tmp_path: Path, run: Command) -> None:
     )
     assert (done.code, done.err) == (0, "")
     (measured, *published) = rows(tmp_path / "out" / "summary.csv")
-    assert measured["what"] == "measured, ten_crop, 3 pictures"
-    assert measured["top1_error"].startswith("33.33 %")
-    assert measured["top5_error"].startswith("33.33 %")
-    assert published[0]["top1_error"] == "24.90 %"
+    assert (measured["protocol"], measured["pictures"]) == ("ten_crop", "3")
+    assert (measured["top1_error"], measured["top5_error"]) == ("33.33", "33.33")
+    assert published[0]["top1_error"] == "24.90"
+
+
+def first_classes(folder: Path) -> list[int]:
+    lines = (folder / "answers.csv").read_text().splitlines()[1:]
+    return [int(row["best"].split()[0]) for row in csv.DictReader(lines)]
+
+
+def test_it_measures_what_serving_answers(tmp_path: Path, server: Server, run: Command) -> None:
+    """A photograph upside down, which its Exif says: served upright, trained as it lies."""
+    data = tmp_path / "data" / "missile"
+    data.mkdir(parents=True)
+    turned, exif = Image.open(ROCKET).convert("RGB").rotate(180), Image.Exif()
+    exif[0x0112] = 3
+    turned.save(data / "turned.jpg", quality=95, exif=exif)
+    (served,) = server.classify(data / "turned.jpg", top_k=1).json()["predictions"]
+    found = {}
+    for rule in (None, "apply", "ignore"):
+        for where in ([], ["--server", server.url]):
+            out = tmp_path / f"{rule}{len(where)}"
+            given = [] if rule is None else ["--exif", rule]
+            arguments = ["--data", tmp_path / "data", "--output", out, *where, *given]
+            done = run("efficientnet_lite0", *arguments)
+            assert (done.code, done.err) == (0, "")
+            found[rule, bool(where)] = first_classes(out)[0]
+    assert {found[rule, where] for rule in (None, "apply") for where in (True, False)} == {
+        served["index"]
+    }
+    assert found["ignore", True] == found["ignore", False] != served["index"]
+
+
+def test_a_version_and_a_precision_can_be_named(
+    digits: Path, tmp_path: Path, server: Server, run: Command
+) -> None:
+    for number in ("1", "2"):
+        copy_of("lenet5", tmp_path / "models", "lenet5", number)
+    data = ["--data", digits, "--models", tmp_path / "models"]
+    done = run("lenet5", *data, "--version", "1", "--precision", "fp32", "--output", tmp_path / "1")
+    assert (done.code, done.err) == (0, "")
+    head = (tmp_path / "1" / "answers.csv").read_text().splitlines()[0]
+    assert head == "# lenet5 version 1 protocol center exif apply precision fp32"
+    for arguments, words in (
+        (["--version", "3"], "version"),
+        (["--version", "latest"], "'latest' is no version"),
+        (["--precision", "int8"], "int8 is asked for"),
+        (["--precision", "int8", "--server", server.url], "computes lenet5 in fp32, not int8"),
+        (["--version", "7", "--server", server.url], "version"),
+    ):
+        failed = run("lenet5", *data, *arguments, "--output", tmp_path / "none")
+        assert failed.code == 2
+        assert words in failed.error
+
+
+def test_a_service_with_keys(digits: Path, tmp_path: Path, run: Command) -> None:
+    key = "a-key-of-some-length"
+    with serving(tmp_path, zoo_api_keys=key, zoo_load="used", zoo_default_model="lenet5") as closed:
+        given = ["lenet5", "--data", digits, "--server", closed.url, "--output", tmp_path / "out"]
+        assert "key" in run(*given).error
+        assert run(*given, "--key", key).code == 0
+
+
+def test_ctrl_c_says_that_it_can_go_on(digits: Path, tmp_path: Path, run: Command) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(digits, data)
+    os.mkfifo(data / "9" / "zz.png")  # it is waited for until the interrupt has come
+    answers = tmp_path / "out" / "answers.csv"
+
+    def interrupt() -> None:
+        while not answers.exists() or len(answers.read_text().splitlines()) < 20:
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+        os.close(os.open(data / "9" / "zz.png", os.O_RDWR))  # ends who reads there, if anybody does
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    done = run("lenet5", "--data", data, "--output", tmp_path / "out")
+    thread.join()
+    assert done.code == 130
+    assert "the same command goes on where it stopped" in done.error
 
 
 REFUSED = {
@@ -178,9 +268,10 @@ def test_the_ground_truth_of_the_kit(tmp_path: Path) -> None:
     truth.write_text("3\n1\n")
     with pytest.raises(DatasetRefused, match="3 pictures"):
         dataset.from_list(tmp_path, truth, classes, ids)
-    truth.write_text("3\n1\n4\n")
-    with pytest.raises(DatasetRefused, match="1 to 3"):
-        dataset.from_list(tmp_path, truth, classes, ids)
+    for wrong in (0, 4):  # 0 is not the last synset
+        truth.write_text(f"3\n1\n{wrong}\n")
+        with pytest.raises(DatasetRefused, match="1 to 3"):
+            dataset.from_list(tmp_path, truth, classes, ids)
 
 
 def test_lists_stay_in_their_folder(tmp_path: Path) -> None:
