@@ -1,6 +1,9 @@
 # make serve   serve the embedded models on http://localhost:3000 (PORT=, GRPC_PORT=, HOST= change it)
 # make test    lint, types and tests in an environment of their own, and clients in another
 #              (TEST_PROCESSES=, 2, of them at a time; 0: all in one process)
+#              All are installed from requirements/*.lock. LOCKED=0: the newest releases that
+#              pyproject.toml allows, in environments of their own (docs/dependencies.md)
+# make lock    renews requirements/*.lock (UPGRADE=--no-upgrade: only what no longer fits)
 # make lint    only the first two
 # make clients only tests/clients: tritonclient, the KServe SDK, grpcurl, docs/clients.md
 # make audit   asks PyPI for known flaws of what `make serve` installs; needs the network
@@ -16,10 +19,19 @@ HOST ?= 127.0.0.1
 PORT ?= 3000
 GRPC_PORT ?= 3001
 
-SERVE_ENV := .venv
-TEST_ENV := .venv-test
-CLIENTS_ENV := .venv-clients
+LOCKED ?= 1
+ifeq ($(LOCKED),0)
+NEWEST := -newest
+endif
+SERVE_ENV := .venv$(NEWEST)
+TEST_ENV := .venv-test$(NEWEST)
+CLIENTS_ENV := .venv-clients$(NEWEST)
 AUDIT_ENV := .venv-audit
+LOCK_ENV := .venv-lock
+ENVS := .venv .venv-test .venv-clients .venv-audit .venv-lock
+# what the locks are made of, too (requirements/lock.sh)
+SERVE_EXTRAS := cpu,fast,tracing
+TEST_EXTRAS := cpu,openvino,fast,tracing,export,load,dev
 TOOLS := .tools
 # many tests wait for a server's start, so two processes of them are faster than one
 TEST_PROCESSES ?= 2
@@ -28,7 +40,7 @@ PIP := -m pip --disable-pip-version-check --no-input
 # each server has a BentoML home of its own: BentoML empties its metrics folder at start
 export BENTOML_DO_NOT_TRACK ?= True
 
-.PHONY: serve test clients image-test audit loadtest soak zoo lint format export protos clean
+.PHONY: serve test clients image-test audit loadtest soak zoo lint format export protos lock clean
 
 serve: $(SERVE_ENV)/.installed
 	home="$${BENTOML_HOME:-$(CURDIR)/.bentoml/$(PORT)}"; mkdir -p "$$home" && BENTOML_HOME="$$home" \
@@ -85,19 +97,47 @@ protos:
 	.venv-protos/bin/python -m grpc_tools.protoc -I. -I$$(echo .venv-protos/lib/python*/site-packages) \
 		--python_out=. --pyi_out=. --grpc_python_out=. service/grpc/protos/*.proto
 
-$(SERVE_ENV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(SERVE_ENV)
-	$(SERVE_ENV)/bin/python $(PIP) install --quiet --editable '.[cpu,fast]'
+ifeq ($(LOCKED),0)
+# $(call install,environment,lock,bounds): the newest releases of today
+define install
+$(PYTHON) -m venv $(1)
+$(1)/bin/python $(PIP) install --quiet --upgrade --upgrade-strategy eager $(3)
+endef
+ifeq ($(MAKELEVEL),0)
+$(SERVE_ENV)/.installed $(TEST_ENV)/.installed $(CLIENTS_ENV)/.installed: newest
+endif
+.PHONY: newest
+newest:
+else
+# $(call install,environment,lock,bounds): what the lock pins and nothing else; another lock, another
+# environment
+define install
+cmp -s requirements/$(2).lock $(1)/$(2).lock || $(PYTHON) -m venv --clear $(1)
+$(1)/bin/python $(PIP) install --quiet --require-hashes --requirement requirements/$(2).lock
+cp requirements/$(2).lock $(1)
+endef
+endif
+
+$(SERVE_ENV)/.installed: requirements/serve.lock pyproject.toml
+	$(call install,$(SERVE_ENV),serve,--editable '.[$(SERVE_EXTRAS)]')
+	$(SERVE_ENV)/bin/python $(PIP) install --quiet --no-deps --editable .
 	touch $@
 
-$(TEST_ENV)/.installed: pyproject.toml
-	$(PYTHON) -m venv $(TEST_ENV)
-	$(TEST_ENV)/bin/python $(PIP) install --quiet --editable '.[cpu,openvino,fast,tracing,export,load,dev]'
+$(TEST_ENV)/.installed: requirements/test.lock pyproject.toml
+	$(call install,$(TEST_ENV),test,--editable '.[$(TEST_EXTRAS)]')
+	$(TEST_ENV)/bin/python $(PIP) install --quiet --no-deps --editable .
 	touch $@
 
-$(CLIENTS_ENV)/.installed: tests/clients/requirements.txt
-	$(PYTHON) -m venv $(CLIENTS_ENV)
-	$(CLIENTS_ENV)/bin/python $(PIP) install --quiet --no-compile --requirement $<
+$(CLIENTS_ENV)/.installed: requirements/clients.lock tests/clients/requirements.txt
+	$(call install,$(CLIENTS_ENV),clients,--no-compile --requirement tests/clients/requirements.txt)
+	touch $@
+
+lock: $(LOCK_ENV)/.installed
+	requirements/lock.sh $(LOCK_ENV)/bin/uv $(UPGRADE)
+
+$(LOCK_ENV)/.installed:
+	$(PYTHON) -m venv $(LOCK_ENV)
+	$(LOCK_ENV)/bin/python $(PIP) install --quiet 'uv>=0.9'
 	touch $@
 
 $(AUDIT_ENV)/.installed:
@@ -111,4 +151,4 @@ $(TOOLS)/.installed: tests/tools.sh
 	touch $@
 
 clean:
-	rm -rf .image-test $(SERVE_ENV) $(TOOLS) $(TEST_ENV) $(CLIENTS_ENV) $(AUDIT_ENV) .venv-protos .bentoml *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .image-test $(TOOLS) $(foreach env,$(ENVS),$(env) $(env)-newest) .venv-protos .bentoml *.egg-info .mypy_cache .ruff_cache .pytest_cache

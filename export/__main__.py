@@ -43,7 +43,7 @@ WeightsFile = Annotated[
 _MODELS = Path("models")
 
 
-class Precision(str, Enum):
+class Precision(str, Enum):  # noqa: UP042  (of a StrEnum mypy does not know the values)
     """What a network can compute in."""
 
     fp32 = "fp32"

@@ -97,7 +97,7 @@ def record(parities: Mapping[str, Parity]) -> Verification:
     protocols = [parity for part, parity in parities.items() if part in PROTOCOLS]
     return Verification(
         passed=all(parity.passed for parity in every),
-        date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         versions={
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in _LIBRARIES},

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import bentoml
 import uvicorn.config
 
-from service import logs, ports, settings, tls, tracing
+from service import internals, logs, ports, settings, tls, tracing
 from service.engine import probe
 from service.supervision import supervisor, worker
 
@@ -33,6 +33,9 @@ try:
     tracing.demand()
 except settings.InvalidSettingsError as invalid:
     sys.exit(f"bad setting {invalid}")
+
+if sys.argv[1:2] == ["serve"]:  # the parent
+    internals.demand()
 
 # what uvicorn takes where nothing else is asked for, as by BentoML; a later one may not look here
 cast(Any, uvicorn.config).HTTP_PROTOCOLS["auto"] = "service.http.protocol:BoundedProtocol"

@@ -1,19 +1,38 @@
-"""The Bento: built, installed into a fresh environment from its own requirements, and served."""
+"""The Bento: built and served in an environment from the lock, which is all that it needs."""
 
 from __future__ import annotations
 
 import subprocess
-import sys
 import venv
 from pathlib import Path
+
+from packaging.requirements import Requirement
 
 from tests.photographs import COFFEE
 from tests.server import ROOT, environment, serving
 
 
+def pins(path: Path) -> dict[str, set[str]]:
+    """The hashes of every requirement of a file."""
+    lines = path.read_text().replace("\\\n", " ").splitlines()
+    named = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    found: dict[str, set[str]] = {}
+    for line in named:
+        requirement, *hashes = line.split("--hash=")
+        found.setdefault(str(Requirement(requirement)), set()).update(map(str.strip, hashes))
+    return found
+
+
 def test_a_fresh_environment_serves_the_bento(tmp_path: Path) -> None:
-    bento = tmp_path / "bento"
-    build = [sys.executable, "-m", "bentoml", "build", "--output", "tag", str(ROOT)]
+    fresh = tmp_path / "venv"
+    venv.create(fresh, with_pip=True)
+    python = str(fresh / "bin" / "python")
+    pip = [python, "-m", "pip", "--disable-pip-version-check"]
+    lock = ROOT / "requirements/serve.lock"
+    locked = [*pip, "install", "-q", "--require-hashes", "-r", str(lock)]
+    subprocess.run(locked, check=True, timeout=600)
+
+    build = [python, "-m", "bentoml", "build", "--output", "tag", str(ROOT)]
     home = environment(tmp_path / "home")
     tag = subprocess.run(build, env=home, capture_output=True, text=True, check=True).stdout
     name, version = tag.strip().removeprefix("__tag__:").split(":")
@@ -25,16 +44,13 @@ def test_a_fresh_environment_serves_the_bento(tmp_path: Path) -> None:
         len(list((bento / "src").rglob("LICENSE"))) == 3
     )  # ours and the models', of no environment
 
-    fresh = tmp_path / "venv"
-    venv.create(fresh, with_pip=True)
-    python = str(fresh / "bin" / "python")
     requirements = bento / "env" / "python" / "requirements.txt"
-    install = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "-r"]
-    subprocess.run([*install, str(requirements)], check=True, timeout=600)
-    packages = subprocess.run(
-        [python, "-m", "pip", "list"], capture_output=True, text=True, check=True
-    ).stdout
-    assert "torch" not in packages
+    assert pins(requirements) == pins(lock)
+    before = subprocess.run([*pip, "freeze"], capture_output=True, text=True, check=True).stdout
+    subprocess.run([*pip, "install", "-q", "-r", str(requirements)], check=True, timeout=600)
+    after = subprocess.run([*pip, "freeze"], capture_output=True, text=True, check=True).stdout
+    assert after == before
+    assert "torch" not in after
 
     with serving(tmp_path, service=str(bento), python=python, cwd=tmp_path) as server:
         answer = server.classify(COFFEE).json()

@@ -161,13 +161,6 @@ def test_an_image_is_built_from_the_embedded_models_and_no_others() -> None:
 
 
 @services
-def test_the_extras_exist(path: Path) -> None:
-    extras = defaults(path)["EXTRAS"].split()
-    assert set(extras) <= set(PROJECT["optional-dependencies"])
-    assert len({"cpu", "gpu"} & set(extras)) == 1
-
-
-@services
 def test_the_service_is_reached_and_writes_below_tmp(path: Path) -> None:
     last = stages(path)[-1]
     assert values(last, "EXPOSE") == ["3000 3001"]

@@ -161,7 +161,7 @@ def _write(
     found = measure(single, ours, varied)
     demand(manifest.name, precision, found, options)
     return PrecisionRecord(
-        date=datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        date=datetime.datetime.now(datetime.UTC).date().isoformat(),
         versions={
             "python": platform.python_version(),
             **{name: importlib.metadata.version(name) for name in _libraries(precision)},

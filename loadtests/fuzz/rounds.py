@@ -53,7 +53,7 @@ async def _worker(target: Target, cases: Iterator[Case], tally: Tally) -> None:
         for case in cases:
             try:
                 outcome = await _sent(target, connection, channel, case)
-            except (OSError, asyncio.TimeoutError) as error:
+            except (TimeoutError, OSError) as error:
                 outcome = Outcome("none", 0.0, f"no connection: {error!r}")
             tally.add(case, outcome)
     finally:

@@ -85,7 +85,7 @@ class Connection:
             await asyncio.wait_for(_first(reader, answers), seconds)
             if not answers.all:
                 trouble = "closed without an answer"
-        except asyncio.TimeoutError:
+        except TimeoutError:
             trouble = f"no answer within {seconds:g} s"
         except ConnectionError:
             trouble = "reset without an answer"
@@ -140,7 +140,7 @@ async def converse(port: int, pieces: Sequence[bytes], patience: float) -> tuple
         while True:
             try:
                 data = await asyncio.wait_for(reader.read(1 << 16), patience)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 if sending.done() or perf_counter() > end:
                     break
                 continue
@@ -172,7 +172,7 @@ async def _rest(reader: asyncio.StreamReader, received: list[bytes]) -> str:
 
     try:
         await asyncio.wait_for(read(), CLOSING_S)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         return f"not closed within {CLOSING_S:g} s of our hanging up"
     except ConnectionError:
         pass

@@ -112,7 +112,7 @@ async def _load(contender: Contender, port: int, connections: int, seconds: floa
     loop = client.closed_loop(opened, contender.requests, seconds)
     try:
         return await asyncio.wait_for(loop, seconds + ANSWER_SECONDS)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         waiting = sum(connection.waiting for connection in opened)
         raise RuntimeError(
             f"{contender.name} left {waiting} of {connections} requests unanswered"

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import Enum
+from enum import StrEnum
 from time import perf_counter
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ KEPT = 100
 """How many unexplained ends are described in words; all are counted."""
 
 
-class Outcome(str, Enum):
+class Outcome(StrEnum):
     """How a request ended."""
 
     RIGHT = "right"

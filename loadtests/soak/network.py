@@ -52,7 +52,7 @@ class Line:
         self.requests += 1
         try:
             status = await asyncio.wait_for(self._connection.send(request), PATIENCE_SECONDS)
-        except (OSError, asyncio.TimeoutError) as error:
+        except (TimeoutError, OSError) as error:
             self._connection.close()
             raise Broken(self.port, error) from None
         self._used = perf_counter()
@@ -134,7 +134,7 @@ class Stream:
     def _told(self) -> Iterator[None]:
         try:
             yield
-        except (OSError, asyncio.TimeoutError, RuntimeError) as error:  # uvloop: it is closed
+        except (TimeoutError, OSError, RuntimeError) as error:  # uvloop: it is closed
             raise Broken(self.port, error) from None
 
 

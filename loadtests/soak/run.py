@@ -168,7 +168,7 @@ async def _tell(ledger: Ledger, chaos: Chaos, vitals: Vitals, ended: asyncio.Eve
     while not ended.is_set():
         try:
             await asyncio.wait_for(ended.wait(), 60)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             counts = ", ".join(f"{ledger.total(o)} {o.value}" for o in Outcome)
             resident = ", ".join(f"{v.process} {v.rss_mb:.0f} MB" for v in vitals.processes[-3:])
             minute = (perf_counter() - vitals.began) / 60

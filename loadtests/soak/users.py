@@ -68,7 +68,7 @@ class User(ABC):
     async def _sleep(self, seconds: float) -> None:
         try:
             await asyncio.wait_for(self._pace.ended.wait(), max(0.0, seconds))
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return
 
     def some(self, count: int) -> list[Picture]:

@@ -62,7 +62,7 @@ class Vitals:
             due += seconds
             try:
                 await asyncio.wait_for(ended.wait(), max(0.01, due - perf_counter()))
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 continue
 
     def take(self) -> None:

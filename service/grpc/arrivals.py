@@ -133,7 +133,7 @@ async def in_time(work: Awaitable[Result], seconds: float | None, what: str) -> 
         return await work
     try:
         return await asyncio.wait_for(work, seconds)
-    except asyncio.TimeoutError:
+    except TimeoutError:
         raise RequestTimeout(f"{what} for {seconds:g} s") from None
 
 

@@ -21,7 +21,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from service import folders, logs, ports
+from service import folders, internals, logs, ports
 from service.settings import Settings
 from service.supervision import child, worker
 from service.supervision.child import Child, Command
@@ -169,6 +169,10 @@ class Supervisor:
     async def _replace(self, number: int, one: Child, status: int, backoff: Backoff) -> None:
         """Wait until the next worker may be started; or give up."""
         served = None
+        if status == internals.EXIT_CODE:  # the worker has said what is missing
+            self._status = 1
+            self._stopping.set()
+            return
         if one.ready_at is None:
             self._patience.failed()
         else:

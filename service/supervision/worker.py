@@ -15,6 +15,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+from service import internals
 from service.supervision import channel
 
 NUMBER = "$(number)"
@@ -54,6 +55,7 @@ def main() -> None:
         signal.signal(each, signal.SIG_IGN)  # a terminal sends them to the supervisor as well
     _be(WAITING)
     threading.Thread(target=_end_with_supervisor, args=(orders,), daemon=True).start()
+    internals.demand(internals.PARTS_OF_WORKERS, internals.EXIT_CODE)
     for name in _AHEAD:
         importlib.import_module(name)
     from service import compiled

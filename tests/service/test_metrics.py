@@ -8,7 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
@@ -168,7 +168,7 @@ def test_a_killed_worker_leaves_its_counts_and_nothing_else(workers: Server) -> 
 
 def test_when_a_certificate_expires(tmp_path: Path) -> None:
     authority = trustme.CA()
-    soon = datetime.now(timezone.utc).replace(microsecond=0) + timedelta(days=9)
+    soon = datetime.now(UTC).replace(microsecond=0) + timedelta(days=9)
     for name, end in (("good", soon), ("late", soon - timedelta(days=30))):
         issued = authority.issue_cert("zoo.example", not_after=end)
         path = tmp_path / f"{name}.pem"

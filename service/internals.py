@@ -1,0 +1,176 @@
+"""The private and undocumented parts of other packages that the service uses, and a check for them.
+
+A release may take such a part away without a word. `demand` looks for all of them before anything
+is served, so that a start fails with the part's name where it would fail oddly later. A new use of
+a private part belongs into the table.
+"""
+
+from __future__ import annotations
+
+import dis
+import importlib
+import sys
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from importlib import metadata
+from importlib.util import find_spec
+from types import FunctionType
+from typing import NamedTuple
+
+LOCK = "requirements/serve.lock"
+EXIT_CODE = 78
+"""EX_CONFIG of sysexits.h: a worker lacks a part, and so will the next one."""
+
+
+class Part(NamedTuple):
+    """Something of another package that its documentation does not promise."""
+
+    package: str
+    """The name of the distribution."""
+    module: str
+    names: str
+    """What the module must have, with spaces between; behind a dot an attribute, which methods of
+    the class may set. Nothing: the module itself."""
+    need: str
+    """What the service does with it, after "which the service needs to"."""
+
+
+def _of(kind: str, attributes: str) -> str:
+    return " ".join(f"{kind}.{each}" for each in attributes.split()) + " "
+
+
+PARTS = (
+    Part(
+        "bentoml",
+        "bentoml._internal.utils.circus",
+        "create_standalone_arbiter",
+        "start and replace its workers",
+    ),
+    Part("bentoml", "_bentoml_impl.worker.service", "main", "run a worker"),
+    Part("bentoml", "_bentoml_impl.loader", "", "start a worker sooner"),
+    Part("bentoml", "_bentoml_impl.server.app", "", "start a worker sooner"),
+    Part(
+        "kantoku",
+        "circus.watcher",
+        _of("Watcher", "numprocesses args env working_dir"),
+        "know how a worker is started",
+    ),
+    Part(
+        "kantoku",
+        "circus.sockets",
+        _of("CircusSocket", "host port name"),
+        "bind the port of HTTP",
+    ),
+    Part("starlette", "starlette.applications", "Starlette.middleware_stack", "answer by itself"),
+    Part("uvicorn", "uvicorn.config", "HTTP_PROTOCOLS", "speak HTTP by its own protocol"),
+    Part(
+        "uvicorn",
+        "uvicorn.server",
+        "Server.config Server.handle_exit Server.server_state ServerState.connections",
+        "finish what it accepted at the stop",
+    ),
+    Part(
+        "uvicorn",
+        "uvicorn.protocols.http.flow_control",
+        _of("FlowControl", "resume_reading read_paused write_paused"),
+        "pause reading",
+    ),
+    Part(
+        "uvicorn",
+        "uvicorn.protocols.http.httptools_impl",
+        "STATUS_LINE "
+        + _of(
+            "HttpToolsProtocol",
+            "_start_asgi_task _unset_keepalive_if_required access_log connections cycle flow "
+            "headers loop on_body on_header on_headers_complete on_message_begin "
+            "on_message_complete on_response_complete parser pipeline send_400_response shutdown "
+            "timeout_keep_alive transport url",
+        )
+        + _of(
+            "RequestResponseCycle",
+            "disconnected keep_alive message_event more_body on_response response_complete "
+            "response_started transport",
+        ),
+        "bound and time what clients send",
+    ),
+    Part(
+        "prometheus-client",
+        "prometheus_client.values",
+        "ValueClass MultiProcessValue",
+        "count without a system call each time",
+    ),
+    Part(
+        "prometheus-client",
+        "prometheus_client.multiprocess",
+        "MultiProcessCollector mark_process_dead",
+        "add up the metrics of its workers",
+    ),
+    Part("prometheus-client", "prometheus_client.metrics_core", "Metric", "write its metrics"),
+)
+"""Looked for by the parent, which has most of these modules for itself; all of them take 10 ms."""
+
+PARTS_OF_WORKERS = (
+    Part(
+        "pillow",
+        "PIL.Image",
+        "core.set_block_size Image.__arrow_c_array__",
+        "read pixels without a copy",
+    ),
+)
+"""Of modules that the parent never imports."""
+
+_UNIMPORTED = frozenset({"_bentoml_impl.loader", "_bentoml_impl.server.app"})
+"""Modules that take a third of a second, by the worker alone."""
+
+
+def demand(parts: Iterable[Part] = PARTS, code: int = 1) -> None:
+    """Exit with this code, and with a line for the first part that is not there."""
+    for line in missing(parts):
+        sys.stderr.write(line + "\n")
+        sys.exit(code)
+
+
+def missing(parts: Iterable[Part]) -> Iterator[str]:
+    """A line for each part that is not there: the package's release, the part, what it is for."""
+    for part in parts:
+        for name in part.names.split() or [""]:
+            if not _there(part.module, name):
+                yield (
+                    f"{part.package} {_release(part.package)} has no "
+                    f"{'.'.join(filter(None, (part.module, name)))}, which the service needs to "
+                    f"{part.need}; install the versions of {LOCK}"
+                )
+
+
+def _there(module: str, name: str) -> bool:
+    try:
+        if module in _UNIMPORTED:
+            return find_spec(module) is not None
+        found: object = importlib.import_module(module)
+    except ImportError:
+        return False
+    first, _, attribute = name.partition(".")
+    if not first:
+        return True
+    if not hasattr(found, first):
+        return False
+    owner = getattr(found, first)
+    if not attribute or hasattr(owner, attribute):
+        return True
+    return isinstance(owner, type) and attribute in _set_by(owner)
+
+
+@lru_cache
+def _set_by(owner: type) -> frozenset[str]:
+    """The attributes that methods of a class, or of its bases, set."""
+    methods = (each for kind in owner.__mro__ for each in vars(kind).values())
+    codes = (method.__code__ for method in methods if isinstance(method, FunctionType))
+    steps = (step for code in codes for step in dis.get_instructions(code))
+    return frozenset(str(step.argval) for step in steps if step.opname == "STORE_ATTR")
+
+
+def _release(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "(of unknown version)"
