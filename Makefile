@@ -105,10 +105,10 @@ $(AUDIT_ENV)/.installed:
 	$(AUDIT_ENV)/bin/python $(PIP) install --quiet 'pip-audit>=2.10'
 	touch $@
 
-# Prometheus, promtool and nginx, unpacked from Debian's packages
+# Prometheus, promtool and nginx: from PATH, or unpacked from Debian's packages; it touches the file
+# when it has all of them
 $(TOOLS)/.installed: tests/tools.sh
 	tests/tools.sh $(TOOLS)
-	touch $@
 
 clean:
 	rm -rf .image-test $(SERVE_ENV) $(TOOLS) $(TEST_ENV) $(CLIENTS_ENV) $(AUDIT_ENV) .venv-protos .bentoml *.egg-info .mypy_cache .ruff_cache .pytest_cache
