@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 
 from export.digits import split
+from export.precision import add, int8
 from service import repository, settings
 from service.engine import openvino, options, providers
 from service.engine.model import Model
@@ -49,9 +50,11 @@ def brains(tmp_path_factory: pytest.TempPathFactory) -> Path:
     models = tmp_path_factory.mktemp("brains") / "models"
     shutil.copytree(LITE0, models / "efficientnet_lite0" / "1")
     shutil.copytree(LENET5, models / "lenet5" / "1")
-    build = [sys.executable, "-m", "export", "build", "lenet5", "--precision", "bf16"]
-    build += ["--output", str(models)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=300)
+    with pytest.MonkeyPatch.context() as few:
+        few.setattr(int8, "CALIBRATION_CROPS", 64)
+        few.setattr(add, "_TUNING_CROPS", 60)
+        few.setattr(add, "CROPS", 120)
+        add.add(models, "lenet5", "bf16", options=add.Options(target=0.9))
     return models
 
 
