@@ -4,6 +4,7 @@
 #              All are installed from requirements/*.lock. LOCKED=0: the newest releases that
 #              pyproject.toml allows, in environments of their own (docs/dependencies.md)
 # make lock    renews requirements/*.lock (UPGRADE=--no-upgrade: only what no longer fits)
+# make unit    the tests that start no process and open no socket: under a minute
 # make lint    only the first two
 # make clients only tests/clients: tritonclient, the KServe SDK, grpcurl, docs/clients.md
 # make audit   asks PyPI for known flaws of what `make serve` installs; needs the network
@@ -35,21 +36,38 @@ TEST_EXTRAS := cpu,openvino,fast,tracing,export,load,dev
 TOOLS := .tools
 # many tests wait for a server's start, so two processes of them are faster than one
 TEST_PROCESSES ?= 2
+CLIENTS_LOG := .clients.log
+UNIT := not served and not long and not zoo and not gpu
 MINUTES ?= 60
 PIP := -m pip --disable-pip-version-check --no-input
 # each server has a BentoML home of its own: BentoML empties its metrics folder at start
 export BENTOML_DO_NOT_TRACK ?= True
 
-.PHONY: serve test clients image-test audit loadtest soak zoo lint format export protos lock clean
+.PHONY: serve test most aside unit clients image-test audit loadtest soak zoo lint format export protos lock clean
 
 serve: $(SERVE_ENV)/.installed
 	home="$${BENTOML_HOME:-$(CURDIR)/.bentoml/$(PORT)}"; mkdir -p "$$home" && BENTOML_HOME="$$home" \
 		ZOO_HOST="$${ZOO_HOST:-$(HOST)}" ZOO_GRPC_PORT="$${ZOO_GRPC_PORT:-$(GRPC_PORT)}" exec \
 		$(SERVE_ENV)/bin/bentoml serve service.app:ZooService --host $(HOST) --port $(PORT)
 
+# the clients wait for servers most of the time, so they run beside the others and print behind them
 test: lint $(CLIENTS_ENV)/.installed $(TOOLS)/.installed
-	$(TEST_ENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
-	$(MAKE) --no-print-directory clients
+	@begun=$$(date +%s); \
+	$(MAKE) --no-print-directory -j2 most aside; status=$$?; \
+	cat $(CLIENTS_LOG); rm -f $(CLIENTS_LOG); \
+	echo "the tests took $$(( $$(date +%s) - begun )) s"; exit $$status
+
+most:
+	$(TEST_ENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
+		--durations=25
+
+aside:
+	@$(MAKE) --no-print-directory -j1 clients > $(CLIENTS_LOG) 2>&1
+
+# what starts no process and listens on no socket: tests/unit.py
+unit: $(TEST_ENV)/.installed
+	$(TEST_ENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
+		-m "$(UNIT)" --durations=25
 
 # tritonclient and the KServe SDK have the same protocol package: no process can hold both
 clients: $(TEST_ENV)/.installed $(CLIENTS_ENV)/.installed
@@ -145,10 +163,10 @@ $(AUDIT_ENV)/.installed:
 	$(AUDIT_ENV)/bin/python $(PIP) install --quiet 'pip-audit>=2.10'
 	touch $@
 
-# Prometheus, promtool and nginx, unpacked from Debian's packages
+# Prometheus, promtool and nginx: from PATH, or unpacked from Debian's packages; it touches the file
+# when it has all of them
 $(TOOLS)/.installed: tests/tools.sh
 	tests/tools.sh $(TOOLS)
-	touch $@
 
 clean:
 	rm -rf .image-test $(TOOLS) $(foreach env,$(ENVS),$(env) $(env)-newest) .venv-protos .bentoml *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -15,6 +15,7 @@ Writes precision_NETWORK.csv and its plot into loadtests/results/.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -27,6 +28,7 @@ import numpy as np
 import onnx
 
 from export import built
+from export.errors import ExportError
 from export.precision import add, agreement, bf16, calibrate, crops, int8
 from export.precision.choose import TARGET, Mixture
 from loadtests import bench, plots
@@ -232,6 +234,18 @@ def _points(rows: plots.Rows, columns: tuple[str, str, str], times: float = 1) -
     ]
 
 
+def _lacking(precisions: Sequence[Precision], providers: Sequence[Provider]) -> str | None:
+    """What this machine lacks to measure these, as one line; None where it has all."""
+    if "bf16" in precisions:
+        try:
+            bf16.demand()
+        except ExportError as error:
+            return str(error)
+    if "openvino" in providers and (why := missing("openvino")):
+        return f"the provider openvino {why}"
+    return None
+
+
 def main() -> None:
     """Measure the networks that are named, which must be built."""
     parser = argparse.ArgumentParser(description="Agreement and speed of less precision.")
@@ -251,8 +265,8 @@ def main() -> None:
     }
     if not all(takes.values()):
         parser.error("bf16 is computed by openvino alone: --providers openvino")
-    if "openvino" in given.providers and (why := missing("openvino")):
-        parser.error(f"openvino {why}")
+    if why := _lacking(given.precisions, given.providers):
+        sys.exit(why)
     about = bench.machine("onnxruntime", "onnxruntime-ep-openvino")
     about |= {"vnni": _instructions("avx512_vnni", "avx_vnni")}
     about |= {"bf16": _instructions("avx512_bf16", "amx_bf16")}

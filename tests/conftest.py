@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import shutil
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from service import compiled
+from tests import capabilities, refused_cpu, unit
 from tests.server import Server, serving
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -18,6 +22,64 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 REPOSITORY = Path(__file__).resolve().parent.parent
 # they run in an environment of their own: make clients
 collect_ignore = [] if "ZOO_TEST_PYTHON" in os.environ else ["clients"]
+_refused = pytest.StashKey[Path]()
+_guard = pytest.StashKey[unit.Guard]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hide OpenVINO's devices from the service too, where ZOO_TEST_WITHOUT names it."""
+    try:
+        names = capabilities.hidden()
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from error
+    if "openvino" in names and not hasattr(config, "workerinput"):
+        folder = config.stash[_refused] = Path(tempfile.mkdtemp(prefix="zoo-refused-cpu-"))
+        if refused_cpu.package(folder):
+            sys.path.insert(0, str(folder))
+            os.environ["PYTHONPATH"] = refused_cpu.first(folder)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `served` what starts a process or listens; the rest is `make unit`."""
+    for item in items:
+        if unit.is_served(item):
+            item.add_marker(pytest.mark.served)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if _refused in config.stash:
+        shutil.rmtree(config.stash[_refused])
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """``@pytest.mark.needs(…)``: asked when the test's turn has come, not before."""
+    for mark in item.iter_markers("needs"):
+        capabilities.demand(*mark.args)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """A unit test that starts a process or listens fails: it is marked wrongly."""
+    guard = item.config.stash.setdefault(_guard, unit.Guard())
+    guard.armed = item.get_closest_marker("served") is None
+    try:
+        return (yield)
+    finally:
+        guard.armed = False
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """List what was missing here, and how many tests of which file were skipped for it."""
+    skipped = [
+        (report.nodeid.partition("::")[0], report.longrepr[2].removeprefix("Skipped: "))
+        for report in terminalreporter.stats.get("skipped", ())
+        if isinstance(report.longrepr, tuple)
+    ]
+    if skipped:
+        terminalreporter.section("what this machine lacks")
+        for line in capabilities.summary(skipped):
+            terminalreporter.line(line)
 
 
 @pytest.fixture(scope="session")

@@ -141,6 +141,7 @@ def ignores():  # type: ignore[no-untyped-def]
     return ignored
 
 
+@pytest.mark.needs("git")
 def test_an_image_is_built_from_the_embedded_models_and_no_others() -> None:
     ignored = ignores()
     tracked = subprocess.run(

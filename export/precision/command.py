@@ -7,6 +7,7 @@ from pathlib import Path
 
 from export import built, registry
 from export.errors import ExportError
+from export.precision import bf16
 from export.precision.add import Options, Reduced, add
 from service.manifest import Manifest
 
@@ -26,8 +27,11 @@ def run(
 ) -> Manifest:
     """Build the version where it is not there, and add ``precision`` to it.
 
-    Raises ExportError of every kind; also where weights are named for a version that is there.
+    Raises ExportError of every kind: at once where this machine cannot compute the precision, and
+    where weights are named for a version that is there.
     """
+    if precision == "bf16":
+        bf16.demand()
     if version in built.versions(output, name):
         if weights_file or mean_image_file or seed is not None:
             raise ExportError(

@@ -27,6 +27,8 @@ from loadtests.peers.contenders import (
 )
 from loadtests.peers.measure import Tried, alone, alternate, disagreements, rows
 from service.engine.cores import available_cores
+from service.engine.openvino import no_bf16
+from service.engine.providers import missing
 from service.manifest import Manifest, Precision
 from service.repository import find, read
 
@@ -162,7 +164,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--strict", action="store_true", help=f"exit with {LEFT_OUT} when a peer is left out"
     )
-    return parser.parse_args()
+    asked = parser.parse_args()
+    if asked.best == "bf16" and (why := missing("openvino") or no_bf16()):
+        sys.exit(f"--best bf16 needs openvino and a CPU with bf16: {why}")
+    return asked
 
 
 if __name__ == "__main__":

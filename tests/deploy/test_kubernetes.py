@@ -13,6 +13,7 @@ import yaml
 from cloudcoil.models.prometheus_operator import v1 as prometheus_operator
 
 from service.settings import PREFIX, Settings
+from tests.capabilities import program
 from tests.deploy.rendered import (
     KSERVE,
     KUBERNETES,
@@ -30,7 +31,6 @@ from tests.server import ROOT, Server, serving
 OLDEST = "1.32"
 """The oldest Kubernetes that the manifests are for."""
 CUSTOM = {"ServiceMonitor"}
-PROMTOOL = ROOT / ".tools" / "usr" / "bin" / "promtool"
 
 
 @pytest.fixture(scope="module", params=OVERLAYS)
@@ -300,7 +300,8 @@ def test_the_adapters_query_gives_each_pod_its_mean(tmp_path: Path) -> None:
     }
     path = tmp_path / "adapter_test.yml"
     path.write_text(yaml.safe_dump(test))
-    done = subprocess.run([PROMTOOL, "test", "rules", path], capture_output=True, text=True)
+    command = [program("promtool"), "test", "rules", path]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 

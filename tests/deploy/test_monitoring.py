@@ -20,10 +20,10 @@ import pytest
 import yaml
 
 from service.grpc.protos import classifier_pb2, classifier_pb2_grpc
+from tests.capabilities import demand, program
 from tests.photographs import COFFEE
 from tests.server import ROOT, Server, free_port, serving
 
-BIN = ROOT / ".tools" / "usr" / "bin"
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 GRAFANA = ROOT / "deploy" / "grafana"
 HERE = Path(__file__).resolve().parent
@@ -32,8 +32,9 @@ PATIENCE = 60
 
 
 def promtool(*arguments: str | Path) -> str:
+    demand("promtool")
     done = subprocess.run(
-        [BIN / "promtool", *arguments],
+        [program("promtool"), *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -158,7 +159,7 @@ class Asked:
         self._log = (folder / "prometheus.log").open("wb")
         self.process = subprocess.Popen(
             [
-                BIN / "prometheus",
+                program("prometheus"),
                 f"--config.file={path}",
                 f"--storage.tsdb.path={folder / 'data'}",
                 f"--web.listen-address=127.0.0.1:{port}",
@@ -198,6 +199,7 @@ class Asked:
 
 @pytest.fixture(scope="module")
 def prometheus(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Asked]:
+    demand("prometheus")
     asked = Asked(tmp_path_factory.mktemp("prometheus"), server.url.removeprefix("http://"))
     try:
         yield asked

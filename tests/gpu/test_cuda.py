@@ -13,14 +13,10 @@ import numpy as np
 import pytest
 
 from service.engine.device import EXIT_CODE
-from service.engine.providers import missing
 from tests.photographs import CHELSEA, CHINA, COFFEE, FLOWER, ROCKET
 from tests.server import ROOT, Server, command, environment, free_port, serving
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(missing("cuda") is not None, reason=f"cuda {missing('cuda')}"),
-]
+pytestmark = [pytest.mark.gpu, pytest.mark.needs("gpu")]
 PICTURES = (CHELSEA, COFFEE, ROCKET, FLOWER, CHINA)
 CUDA = {"zoo_providers": "cuda,cpu", "zoo_providers_strict": "true"}
 
@@ -118,9 +114,8 @@ def test_batches_shrink_to_the_memory_there_is(tmp_path: Path) -> None:
         assert server.classify(CHELSEA, protocol="ten_crop").status_code == 200
 
 
+@pytest.mark.needs("no tensorrt")
 def test_tensorrt_that_was_demanded_and_is_missing_fails_the_start(tmp_path: Path) -> None:
-    if missing("tensorrt") is None:
-        pytest.skip("there is TensorRT")
     settings = {**CUDA, "zoo_providers": "tensorrt,cuda"}
     done = subprocess.run(
         command(free_port()),
@@ -134,9 +129,9 @@ def test_tensorrt_that_was_demanded_and_is_missing_fails_the_start(tmp_path: Pat
     assert "execution provider tensorrt cannot be used: libnvinfer" in done.stderr
 
 
+@pytest.mark.needs("torch")
 def test_a_lost_device_ends_the_process(tmp_path: Path) -> None:
     """A kernel of PyTorch fails an assertion: the context that ONNX Runtime shares is lost."""
-    pytest.importorskip("torch")
     program = tmp_path / "lose.py"
     program.write_text(
         "import torch, numpy as np\n"

@@ -30,9 +30,8 @@ MANIFEST = Manifest.model_validate_json((LENET5 / "manifest.json").read_text())
 CPU = {"ZOO_DEFAULT_MODEL": "lenet5", "ZOO_PROVIDERS": "cpu"}
 
 
+@pytest.mark.needs("no gpu")
 def test_without_a_gpu_it_says_so_in_one_line(tmp_path: Path) -> None:
-    if gpu.missing("cuda") is None:
-        pytest.skip("there is a GPU")
     done = subprocess.run(
         [sys.executable, "-m", "loadtests.gpu", "--output", str(tmp_path)],
         cwd=ROOT,

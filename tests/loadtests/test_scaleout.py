@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from loadtests import fleet, scaleout
 
 
+@pytest.mark.needs("nginx")
 def test_a_replica_lost_and_one_replaced_fail_nothing() -> None:
     traffic, steps = scaleout.run(rate=40, pause_s=0.5, few=True)
     assert traffic.failures == []

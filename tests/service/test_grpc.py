@@ -17,17 +17,11 @@ from service.errors import ALL, Overloaded
 from service.grpc.protos import classifier_pb2 as messages
 from service.grpc.protos import classifier_pb2_grpc
 from service.grpc.status import status_of
-from tests.server import Server, serving
+from tests.server import Server
 from tests.service.grpc_client import PICTURES, SECONDS, details, request
 
 PROTOCOLS = [("efficientnet_lite0", "center"), ("efficientnet_lite0", "ten_crop")]
 PROTOCOLS += [("lenet5", "center")]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("grpc")) as running:
-        yield running
 
 
 @pytest.fixture

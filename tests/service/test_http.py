@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -47,7 +46,7 @@ CURL = {
 }
 
 
-@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+@pytest.mark.needs("curl")
 @pytest.mark.parametrize("way", CURL)
 def test_the_commands_of_the_readme(server: Server, way: str) -> None:
     arguments, query, protocol, top_k = CURL[way]

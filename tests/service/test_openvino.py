@@ -14,6 +14,7 @@ import onnxruntime
 import pytest
 
 from export.digits import split
+from export.precision import add, int8
 from service import repository, settings
 from service.engine import openvino, options, providers
 from service.engine.model import Model
@@ -21,6 +22,7 @@ from service.engine.network import BrokenModelError
 from service.engine.opening import Way, open_session, ways
 from service.engine.options import Wish
 from service.repository import RefusedModelError
+from tests import capabilities
 from tests.photographs import CHINA, COFFEE, FLOWER, PHOTOGRAPHS, ROCKET
 from tests.server import ROOT, Server, command, environment, free_port, serving
 
@@ -30,11 +32,12 @@ TOLERANCE = 1e-4
 """Of the proof of every model: max |dp|."""
 WITHOUT_BF16 = "flags\t\t: fpu sse4_2 avx2 avx512f avx512bw avx512_vnni\n"
 
-needs_bf16 = pytest.mark.skipif(openvino.no_bf16() is not None, reason=str(openvino.no_bf16()))
+needs_bf16 = pytest.mark.needs("bf16")
 
 
 @pytest.fixture(scope="module")
 def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    capabilities.demand("openvino")
     folder = tmp_path_factory.mktemp("openvino")
     with serving(folder, zoo_providers="openvino,cpu", zoo_providers_strict="true") as running:
         yield running
@@ -43,12 +46,15 @@ def single(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def brains(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The embedded models, LeNet-5 with a file in bfloat16."""
+    capabilities.demand("bf16")
     models = tmp_path_factory.mktemp("brains") / "models"
     shutil.copytree(LITE0, models / "efficientnet_lite0" / "1")
     shutil.copytree(LENET5, models / "lenet5" / "1")
-    build = [sys.executable, "-m", "export", "build", "lenet5", "--precision", "bf16"]
-    build += ["--output", str(models)]
-    subprocess.run(build, cwd=ROOT, check=True, capture_output=True, timeout=300)
+    with pytest.MonkeyPatch.context() as few:
+        few.setattr(int8, "CALIBRATION_CROPS", 64)
+        few.setattr(add, "_TUNING_CROPS", 60)
+        few.setattr(add, "CROPS", 120)
+        add.add(models, "lenet5", "bf16", options=add.Options(target=0.9))
     return models
 
 
@@ -102,6 +108,7 @@ def test_many_at_once_get_their_own_answers(single: Server) -> None:
         np.testing.assert_allclose(given, alone[number % 3], atol=1e-6)
 
 
+@pytest.mark.needs("openvino")
 def test_it_computes_on_the_cpu_by_a_stream_per_core_and_in_single_precision() -> None:
     assert openvino.device().ep_metadata["ov_device"] == "CPU"
     assert options.openvino(3) == {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import capabilities
 from tests.clients.conftest import PYTHON
 from tests.server import ROOT, Server
 
@@ -76,8 +76,8 @@ def test_every_block_is_an_example_or_what_it_prints() -> None:
 def printed(server: Server, folder: Path, language: str, code: str) -> str:
     """What the code prints when it runs where the pictures are. It must not fail."""
     for tool in TOOLS:
-        if language == "sh" and tool in code and not shutil.which(tool, path=PATH):
-            pytest.skip(f"{tool} is not installed")
+        if language == "sh" and tool in code:
+            capabilities.demand(tool)
     code = code.replace("localhost:3000", server.url.removeprefix("http://"))
     code = code.replace("localhost:3001", server.grpc_address)
     command = {"sh": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}

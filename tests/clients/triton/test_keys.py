@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 
 import grpc
@@ -15,12 +14,13 @@ from tritonclient.utils import InferenceServerException
 
 from service.grpc.protos import classifier_pb2 as messages
 from service.grpc.protos import classifier_pb2_grpc
+from tests.capabilities import program
 from tests.clients.conftest import Guarded
-from tests.clients.pages.test_examples import PATH
 
 LITE = "efficientnet_lite0"
 
 
+@pytest.mark.needs("curl")
 def test_curl_and_requests(guarded: Guarded, pictures: dict[str, bytes]) -> None:
     address = f"{guarded.server.url}/classify"
     header = {"Authorization": f"Bearer {guarded.key}"}
@@ -73,11 +73,9 @@ def test_our_stubs(guarded: Guarded, pictures: dict[str, bytes]) -> None:
         assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
+@pytest.mark.needs("grpcurl")
 def test_grpcurl(guarded: Guarded) -> None:
-    grpcurl = shutil.which("grpcurl", path=PATH)
-    if grpcurl is None:
-        pytest.skip("grpcurl is not installed")
-    command = [grpcurl, "-cacert", str(guarded.ca)]
+    command = [program("grpcurl"), "-cacert", str(guarded.ca)]
     shown = [*command, "-H", f"authorization: Bearer {guarded.key}"]
     call = [guarded.server.grpc_address, "zoo.v1.Classifier/ListModels"]
     assert LITE in subprocess.run([*shown, *call], capture_output=True, text=True).stdout

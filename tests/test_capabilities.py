@@ -1,0 +1,115 @@
+"""Tests that need what a machine lacks are skipped in one way, and the summary says why."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import capabilities
+from tests.server import ROOT
+
+ASIDE = {"tests/capabilities.py", "tests/test_capabilities.py"}
+AT_IMPORT = re.compile(r"skipif|importorskip|pytest\.skip\b|allow_module_level")
+MARKED = re.compile(r"(?:mark\.needs|demand)\(((?:\"[a-z0-9 ]+\"(?:, )?)+)\)")
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """An environment of variables to set; what was answered before is forgotten, and after."""
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.delenv(capabilities.HIDING, raising=False)
+    capabilities.reason.cache_clear()
+    yield monkeypatch
+    capabilities.reason.cache_clear()
+
+
+def sources() -> dict[str, str]:
+    files = sorted((ROOT / "tests").rglob("*.py"))
+    return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in files}
+
+
+def test_there_is_one_way_to_skip() -> None:
+    found = [name for name, text in sources().items() if AT_IMPORT.search(text)]
+    assert set(found) <= ASIDE
+
+
+def test_what_tests_need_is_known() -> None:
+    named = {
+        name
+        for text in sources().values()
+        for group in MARKED.findall(text)
+        for name in re.findall(r'"([^"]+)"', group)
+    }
+    assert {"openvino", "bf16", "promtool"} <= named <= capabilities.CAPABILITIES.keys()
+
+
+def test_what_is_hidden_is_skipped(asked: pytest.MonkeyPatch) -> None:
+    asked.setenv(capabilities.HIDING, "git, bf16")
+    with pytest.raises(pytest.skip.Exception, match=r"^needs git: "):
+        capabilities.demand("git")
+    asked.setenv(capabilities.HIDING, "avx")
+    with pytest.raises(ValueError, match=r"ZOO_TEST_WITHOUT: avx is none of openvino, "):
+        capabilities.hidden()
+
+
+def test_in_ci_what_can_be_installed_must_be_there(asked: pytest.MonkeyPatch) -> None:
+    asked.setenv(capabilities.HIDING, "promtool,amx")
+    asked.setenv("PATH", "/nowhere")
+    with pytest.raises(pytest.skip.Exception, match=r"^needs promtool: promtool is "):
+        capabilities.demand("promtool")
+    asked.setenv("CI", "true")
+    with pytest.raises(pytest.fail.Exception, match=r"^needs promtool, which CI must have: "):
+        capabilities.demand("promtool")
+    with pytest.raises(pytest.skip.Exception, match=r"^needs amx: "):
+        capabilities.demand("amx")
+
+
+def test_the_summary_is_grouped() -> None:
+    skipped = [("a.py", "needs x: no"), ("b.py", "needs x: no"), ("a.py", "needs x: no")]
+    assert capabilities.summary([*skipped, ("b.py", "needs w: gone")]) == [
+        "1 skipped: needs w: gone: b.py (1)",
+        "3 skipped: needs x: no: a.py (2), b.py (1)",
+    ]
+
+
+FILE = """
+import pytest
+from service.engine.providers import choose
+
+@pytest.mark.needs("openvino")
+def test_one(): raise AssertionError
+
+@pytest.mark.parametrize("name", ["cpu", pytest.param("bf16", marks=pytest.mark.needs("bf16"))])
+def test_two(name): assert name == "cpu" and choose(("openvino", "cpu")) == ["cpu"]
+
+@pytest.mark.needs("promtool")
+def test_three(): raise AssertionError
+"""
+
+
+@pytest.mark.needs("openvino package")
+def test_an_intel_machine_shows_what_an_amd_machine_sees(tmp_path: Path) -> None:
+    file = tmp_path / "test_file.py"
+    file.write_text(FILE)
+    plain = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, f"--rootdir={tmp_path}", "-c", str(ROOT / "pyproject.toml"), str(file)],
+        cwd=ROOT,
+        env={**plain, capabilities.HIDING: "openvino,promtool", "CI": "true"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 1, done.stdout + done.stderr
+    _, _, summary = done.stdout.partition("what this machine lacks")
+    assert re.search(r"1 skipped: needs openvino: openvino cannot be used: its plug-in ", summary)
+    assert re.search(r"1 skipped: needs bf16: openvino cannot be used: its plug-in ", summary)
+    assert "needs promtool, which CI must have: promtool is " in done.stdout
+    assert "1 passed, 2 skipped, 1 error" in summary

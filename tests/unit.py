@@ -1,0 +1,92 @@
+"""What a unit test is: one that starts no process and listens on no socket.
+
+The rule reads code, not lists. A test is `served` where it, a fixture of it, or a function of the
+tests or of loadtests that they name reaches a server, ``subprocess``, ``socket`` or the like.
+What the rule cannot see says so by ``@pytest.mark.served``; the guard finds it.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from types import CodeType, FunctionType, ModuleType
+from typing import Any
+
+import pytest
+
+OURS = ("tests.", "loadtests.")
+PROCESSES = frozenset({"subprocess", "socket", "multiprocessing", "pty"})
+"""Modules whose use makes a test a served one."""
+OPENS = frozenset({"add_insecure_port", "add_secure_port", "create_server", "start_server", "fork"})
+"""Names whose use does so too."""
+EVENTS = frozenset({"subprocess.Popen", "os.posix_spawn", "os.fork", "os.exec", "socket.bind"})
+"""What Python's audit hooks tell of the same."""
+
+
+def is_served(item: pytest.Item) -> bool:
+    """Whether the test starts processes or listens, as far as its code shows."""
+    if item.get_closest_marker("served") or item.get_closest_marker("gpu"):
+        return True
+    if not isinstance(item, pytest.Function):
+        return False
+    found = [item.function]
+    for definitions in item._fixtureinfo.name2fixturedefs.values():
+        found += [definition.func for definition in definitions]
+    return any(reaches(function) for function in found)
+
+
+_known: dict[Any, bool] = {}
+
+
+def reaches(thing: Any) -> bool:
+    """Whether a function or class of ours leads to a process or a socket."""
+    thing = getattr(thing, "__wrapped__", thing)
+    if thing in _known:
+        return _known[thing]
+    _known[thing] = False  # also of what leads back to itself
+    if isinstance(thing, type):
+        parts = [each for each in vars(thing).values() if isinstance(each, FunctionType)]
+        _known[thing] = any(reaches(each) for each in parts)
+    elif isinstance(thing, FunctionType):
+        _known[thing] = any(_opens(thing, names) for names in _chains(thing.__code__))
+    return _known[thing]
+
+
+def _chains(code: CodeType) -> Iterator[tuple[str, ...]]:
+    """The names that the code uses, its inner functions included."""
+    yield code.co_names
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _chains(constant)
+
+
+def _opens(function: FunctionType, names: tuple[str, ...]) -> bool:
+    if OPENS & set(names):
+        return True
+    for name in names:
+        value = function.__globals__.get(name)
+        if isinstance(value, ModuleType):
+            if value.__name__ in PROCESSES:
+                return True
+            inner = [vars(value).get(other) for other in names] if _ours(value.__name__) else []
+        else:
+            inner = [value]
+        if any(_ours(getattr(each, "__module__", None)) and reaches(each) for each in inner):
+            return True
+    return False
+
+
+def _ours(module: Any) -> bool:
+    return isinstance(module, str) and module.startswith(OURS)
+
+
+class Guard:
+    """Refuses processes and sockets to the test that runs, if it is a unit test."""
+
+    def __init__(self) -> None:
+        self.armed = False
+        sys.addaudithook(self._hear)  # there is no way to remove one
+
+    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.armed and event in EVENTS:
+            raise RuntimeError(f"a unit test may not do that: {event} {arguments[:2]}")
