@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from service import compiled, exposition, metering, metrics
+from service import compiled, mapped, metering, metrics
 from service.alarm import Alarm
 from service.answers import Classification, Inference, Timing
 from service.aside import Aside
@@ -114,7 +114,7 @@ class DataPlane:
             self.aside.close()
         finally:
             gathering.end()
-            exposition.forget_this_worker()
+            mapped.end()
 
     @property
     def ready(self) -> bool:

@@ -6,16 +6,14 @@ what a client made up. `metering` sets what follows the models, `exposition` wri
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 
 from prometheus_client import Counter, Gauge, Histogram, values
 
-if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-    # prometheus-client asks for the process' id, a system call, at every increment; a worker
-    # imports this after it has been forked and does not fork itself
-    _PID = os.getpid()
-    values.ValueClass = values.MultiProcessValue(lambda: _PID)  # type: ignore[no-untyped-call]
+from service import mapped
+
+if mapped.shared_folder() is not None:
+    values.ValueClass = mapped.Value
 
 UNKNOWN = "unknown"
 
