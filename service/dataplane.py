@@ -183,7 +183,8 @@ class DataPlane:
 
     def refused(self, transport: str, code: str) -> None:
         """Count a request that ended before it could be read: `classify` counts the others."""
-        metrics.REQUESTS.labels(metrics.UNKNOWN, metrics.UNKNOWN, transport, code).inc()
+        unknown = metrics.UNKNOWN
+        metrics.REQUESTS.labels(unknown, unknown, unknown, transport, code).inc()
 
     async def classify(
         self,
