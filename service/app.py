@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import bentoml
 import uvicorn.config
 
-from service import internals, logs, ports, settings, tls, tracing
+from service import folders, internals, logs, places, ports, settings, tls, tracing
 from service.engine import probe
 from service.supervision import supervisor, worker
 
@@ -31,6 +31,8 @@ try:
     probe.demand(_settings)
     ports.demand(_settings)
     tracing.demand()
+    if sys.argv[1:2] == ["serve"]:
+        folders.hold(places.bentoml_home())  # before BentoML empties it
 except settings.InvalidSettingsError as invalid:
     sys.exit(f"bad setting {invalid}")
 
@@ -101,6 +103,7 @@ class _Worker:
         await self.life.closed()
         await self.plane.stop()
         await asyncio.to_thread(tracing.stop)
+        self.life.over()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.app(scope, receive, send)

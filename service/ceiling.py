@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from resource import getpagesize
 
-from service import metrics
+from service import metrics, workers
 from service.engine.model import CPU_BATCH
 from service.network import BYTES_PER_INPUT, Network
 from service.protocols import PROTOCOLS, Dense
-from service.settings import MEGABYTE, Settings
+from service.settings import MEGABYTE, PREFIX, Settings
 
 logger = logging.getLogger("zoo.memory")
 
@@ -71,11 +71,32 @@ def announce(settings: Settings, networks: Iterable[Network]) -> None:
     found = terms(settings, networks, base)
     for name, size in found.items():
         metrics.MEMORY_CEILING.labels(name).set(size)
-    parts = ", ".join(f"{name} {_mb(size)}" for name, size in found.items() if name != BEYOND)
+    parts = " + ".join(f"{name} {_mb(size)}" for name, size in found.items() if name != BEYOND)
     beyond = ""
     if BEYOND in found:
-        beyond = f"; gRPC messages that arrive at once: up to {_mb(found[BEYOND])} more"
-    logger.info("memory ceiling of this worker: %s MB = %s%s", _mb(total(found)), parts, beyond)
+        beyond = (
+            f"; not in the sum: {_mb(found[BEYOND])} MB of gRPC messages, if "
+            f"{settings.grpc_max_calls:,} clients ({PREFIX}GRPC_MAX_CALLS) send the largest "
+            f"message ({PREFIX}MAX_BODY_BYTES) at the same moment"
+        )
+    logger.info("memory ceiling of this worker: %s MB (%s)%s", _mb(total(found)), parts, beyond)
+    excess = above(total(found), settings.workers, workers.memory_limit())
+    if excess:
+        logger.warning("%s", excess)
+
+
+def above(ceiling: int, count: int, limit: int) -> str:
+    """What is wrong where ``count`` workers may take more than ``limit`` bytes; else empty."""
+    if ceiling * count <= limit:
+        return ""
+    what = "the memory ceiling of this worker is"
+    if count > 1:
+        what = f"the memory ceilings of {count} workers add up to"
+    return (
+        f"{what} {_mb(ceiling * count)} MB, more than the {_mb(limit)} MB that this container or "
+        "machine has: under the heaviest load the system may kill a worker. Lower "
+        f"{PREFIX}THREADS, {PREFIX}MAX_PIXELS or {PREFIX}MAX_BODIES_BYTES, or allow more memory"
+    )
 
 
 def resident_bytes() -> int:

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from service import compiled, exposition, metering, metrics
+from service import compiled, mapped, metering, metrics
 from service.alarm import Alarm
 from service.answers import Classification, Inference, Timing
 from service.aside import Aside
@@ -114,7 +114,7 @@ class DataPlane:
             self.aside.close()
         finally:
             gathering.end()
-            exposition.forget_this_worker()
+            mapped.end()
 
     @property
     def ready(self) -> bool:
@@ -183,7 +183,8 @@ class DataPlane:
 
     def refused(self, transport: str, code: str) -> None:
         """Count a request that ended before it could be read: `classify` counts the others."""
-        metrics.REQUESTS.labels(metrics.UNKNOWN, metrics.UNKNOWN, transport, code).inc()
+        unknown = metrics.UNKNOWN
+        metrics.REQUESTS.labels(unknown, unknown, unknown, transport, code).inc()
 
     async def classify(
         self,

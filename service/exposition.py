@@ -1,15 +1,13 @@
 """Writes all metrics of all workers in Prometheus' text format.
 
 BentoML gives its workers a common PROMETHEUS_MULTIPROC_DIR and empties it at start. Each worker
-writes there and any of them answers a scrape for all. What a worker wrote down stays when it dies,
-its live gauges do not.
+writes there (`mapped`) and any of them answers a scrape for all. What a worker wrote down stays
+when it dies, its gauges do not.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from prometheus_client import (
@@ -22,8 +20,8 @@ from prometheus_client import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from service import metering, workers
-from service.statistics import shared_folder
+from service import mapped, metering, workers
+from service.mapped import shared_folder
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
@@ -41,11 +39,21 @@ def exposition() -> bytes:
     if folder is None:
         registry.register(_OfToday(REGISTRY))
         return generate_latest(registry)
-    _forget_dead_workers(folder)
-    # prometheus-client has no type hints here
-    registry.register(_OfToday(multiprocess.MultiProcessCollector(None)))  # type: ignore[no-untyped-call]
+    registry.register(_OfToday(_Files(folder)))
     registry.register(workers.ProcessMetrics())
     return generate_latest(registry)
+
+
+class _Files:
+    """What all workers wrote down, without the gauges of the dead."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterator[Metric]:
+        living = [number for number, _ in workers.living(self._folder)]
+        # prometheus-client has no type hints here
+        yield from multiprocess.MultiProcessCollector.merge(mapped.files(self._folder, living))  # type: ignore[no-untyped-call]
 
 
 class _OfToday:
@@ -73,18 +81,3 @@ class _OfToday:
                     and (sample.value or metric.name != "zoo_model_info")
                 ]
             yield metric
-
-
-def forget_this_worker() -> None:
-    """Take this process' live gauges out, at its orderly end."""
-    if shared_folder() is not None:
-        multiprocess.mark_process_dead(os.getpid())  # type: ignore[no-untyped-call]
-
-
-def _forget_dead_workers(folder: Path) -> None:
-    """Take out the live gauges of workers that were killed."""
-    for path in folder.glob("gauge_live*_*.db"):
-        pid = path.stem.rpartition("_")[2]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and Path("/proc/self").exists():
-            with suppress(OSError):
-                path.unlink()

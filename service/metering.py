@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import onnxruntime
 
 import service
-from service import certificate, metrics, statistics, workers
+from service import certificate, mapped, metrics, statistics, workers
 from service.errors import Forbidden, Unauthorized
 from service.gathering import gathering
 from service.settings import MEGABYTE, Settings
@@ -30,7 +30,6 @@ def begin(settings: Settings) -> None:
     """A worker starts: its place, its limits, what it is made of."""
     global workers_wanted
     workers_wanted = settings.workers
-    metrics.WORKER_STARTS.labels(str(workers.place())).inc()
     metrics.ADMITTED_LIMIT_CROPS.set(settings.queue_crops)
     metrics.BODY_LIMIT_BYTES.set(settings.max_bodies_bytes)
     metrics.MODEL_LIMIT_BYTES.set(settings.model_memory_mb * MEGABYTE)
@@ -53,6 +52,19 @@ def begin(settings: Settings) -> None:
             metrics.CERTIFICATE_EXPIRY.labels(settings.tls_cert.name).set(expiry)
         except OSError as error:
             logger.warning("when the certificate expires cannot be said: %s", error)
+    _write_down()
+
+
+def _write_down() -> None:
+    """Have all that is counted, by now and from now on, in files that the workers share."""
+    folder = mapped.shared_folder()
+    if folder is not None:
+        try:
+            mapped.begin(folder, workers.place())
+        except OSError as error:
+            logger.error("nobody will know what this worker counts: %s", error)
+            return
+    metrics.WORKER_STARTS.labels(str(workers.place())).inc()
 
 
 def version(

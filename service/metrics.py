@@ -6,16 +6,14 @@ what a client made up. `metering` sets what follows the models, `exposition` wri
 
 from __future__ import annotations
 
-import os
 from functools import lru_cache
 
 from prometheus_client import Counter, Gauge, Histogram, values
 
-if os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
-    # prometheus-client asks for the process' id, a system call, at every increment; a worker
-    # imports this after it has been forked and does not fork itself
-    _PID = os.getpid()
-    values.ValueClass = values.MultiProcessValue(lambda: _PID)  # type: ignore[no-untyped-call]
+from service import mapped
+
+if mapped.shared_folder() is not None:
+    values.ValueClass = mapped.Value
 
 UNKNOWN = "unknown"
 
@@ -29,8 +27,10 @@ REQUESTS = Counter(
     "zoo_requests",
     "Requests for a classification, by the code they ended with: ok, a code of docs/api.md, or "
     "cancelled (the client left). A form, an inference request and each message of a stream count "
-    "as one. Worry about internal at all, and about overloaded or deadline_exceeded that stay.",
-    ["model", "protocol", "transport", "code"],
+    "as one. version is the one that answered, or was to; unknown where the request was refused "
+    "before that was clear. Worry about internal at all, and about overloaded or deadline_exceeded "
+    "that stay.",
+    ["model", "version", "protocol", "transport", "code"],
 )
 REQUEST_SECONDS = Histogram(
     "zoo_request_seconds",
@@ -274,9 +274,9 @@ def stage_seconds(model: str, stage: str) -> Histogram:
 
 
 @lru_cache(maxsize=1024)
-def requests(model: str, protocol: str, transport: str, code: str) -> Counter:
+def requests(model: str, version: str, protocol: str, transport: str, code: str) -> Counter:
     """The same for the count of requests."""
-    return REQUESTS.labels(model, protocol, transport, code)
+    return REQUESTS.labels(model, version, protocol, transport, code)
 
 
 @lru_cache(maxsize=1024)

@@ -7,10 +7,15 @@ import tempfile
 from pathlib import Path
 
 
-def default_state() -> Path:
-    """A folder of what this server keeps while it runs; BentoML has one for each server."""
+def bentoml_home() -> Path:
+    """The folder of what this server keeps while it runs; each server needs its own."""
     home = os.environ.get("BENTOML_HOME", "")
-    return (Path(home) if home else _at_home("bentoml")) / "zoo"
+    return Path(home) if home else _at_home("bentoml")
+
+
+def default_state() -> Path:
+    """The part of it that is ours."""
+    return bentoml_home() / "zoo"
 
 
 def default_cache() -> Path:

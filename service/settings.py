@@ -60,6 +60,16 @@ MOST_BATCH = 4096
 MaxBatch = Annotated[int, Field(ge=0, le=MOST_BATCH)]
 
 
+def _zero_or_a_second(value: int) -> int:
+    """0, or at least a second in ms: a loaded machine has pauses. Raises ValueError."""
+    if 0 < value < 1000:
+        raise ValueError("it is 0 or at least 1000")
+    return value
+
+
+HangMs = Annotated[int, Field(ge=0, le=3_600_000), AfterValidator(_zero_or_a_second)]
+
+
 def _policy(text: str) -> str:
     """How a policy is written, once. Raises ValueError."""
     return str(parse(text))
@@ -174,6 +184,9 @@ class Settings(Exposure, BaseSettings):
     """At a stop: time in which /readyz says 503 and new work is still answered."""
     grace_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 30_000
     """After that: time in which what was accepted is finished; the rest is given up."""
+    hang_ms: HangMs = 30_000
+    """A worker whose event loop says nothing for so long is stopped or hangs, and is replaced; 0:
+    nobody looks, as for a debugger."""
     spare: bool = True
     """Whether a process waits, all imported and nothing loaded, to take a dead worker's place."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

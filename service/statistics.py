@@ -2,23 +2,23 @@
 
 Prometheus' histograms know neither versions nor exact batch sizes. So each worker keeps a file per
 version in the folder that the workers share, mapped into memory: to add to it costs some
-microseconds, and any worker sums up all of them. A worker that ends leaves its files behind, so
-that what it wrote down stays counted; BentoML empties the folder at start.
+microseconds, and any worker sums up all of them. The process that takes a dead worker's place goes
+on in its files, so that what it wrote down stays counted; BentoML empties the folder at start.
 """
 
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from dataclasses import dataclass
 from mmap import mmap
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from service import workers
+from service.mapped import reserve, shared_folder
 from service.settings import MOST_BATCH
 
 logger = logging.getLogger("zoo.statistics")
@@ -91,7 +91,7 @@ class Record:
 
     def __init__(self, name: str, version: str) -> None:
         """Map the file, or count in memory alone where there is no folder for it."""
-        self.values = memoryview(_mapped(f"{name}.{version}.{os.getpid()}{_SUFFIX}")).cast("q")
+        self.values = memoryview(_mapped(f"{name}.{version}")).cast("q")
         """int64 [`_SIZE`]."""
         self._lock = threading.Lock()
 
@@ -157,26 +157,22 @@ def of(name: str, version: str) -> Statistics:
     return _summed([values for values in workers if values.size == _SIZE])
 
 
-def shared_folder() -> Path | None:
-    """The folder that the workers share, if there is one."""
-    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
-    return Path(folder) if folder else None
-
-
 def _mapped(name: str) -> bytearray | mmap:
-    """The file of zeros, or, where a process of the same id has left one, what it holds."""
+    """The file of zeros, or, where the former process of this place has left one, what it holds."""
     folder = shared_folder()
     if folder is not None:
         try:
-            with (folder / name).open("a+b") as file:
+            path = folder / f"{name}.{workers.place()}{_SUFFIX}"
+            with path.open("a+b") as file:
                 # no holes: on a full disk, to write into one would end the process
-                if hasattr(os, "posix_fallocate"):
-                    os.posix_fallocate(file.fileno(), 0, 8 * _SIZE)
-                else:
-                    file.truncate(8 * _SIZE)
+                reserve(file.fileno(), 8 * _SIZE)
                 return mmap(file.fileno(), 8 * _SIZE)
-        except OSError:
-            logger.exception("%s cannot be written: other workers will not count this one", name)
+        except OSError as error:
+            logger.error(
+                "%s cannot be written: %s; other workers do not know what this one counts",
+                folder / name,
+                error.strerror,
+            )
     return bytearray(8 * _SIZE)
 
 

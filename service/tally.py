@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from time import perf_counter, time
 from types import TracebackType
 
-from service import metrics, statistics, tracing
+from service import facts, metrics, statistics, tracing
 from service.errors import Internal, ZooError
 from service.gathering import gathering
 from service.statistics import Spent
@@ -39,6 +39,7 @@ class Tally:
         """Which model and version answer, and by which protocol."""
         self._name, self._version, self._protocol = name, version, protocol
         self._record = statistics.record(name, version)
+        facts.note(model=name, version=version, protocol=protocol)
 
     def picture(self, stages: dict[str, float], combine_s: float) -> None:
         """One was answered; ``stages`` are the seconds of `zoo_stage_seconds`."""
@@ -73,10 +74,10 @@ class Tally:
 
     def _count(self, ended: float) -> None:
         """Write it all down; ``ended`` by ``time.perf_counter``."""
-        names = self._name, self._protocol, self._transport
+        how = self._protocol, self._transport
         for code in self._codes:
-            metrics.pictures(*names, code).inc()
-        metrics.requests(*names, self._code).inc()
+            metrics.pictures(self._name, *how, code).inc()
+        metrics.requests(self._name, self._version, *how, self._code).inc()
         for stages, combine_s in self._pictures:
             for stage, seconds in stages.items():
                 metrics.stage_seconds(self._name, stage).observe(seconds)

@@ -2,7 +2,7 @@
 
 A worker takes the lowest number that no living process has, so that the one that is started for a
 dead one gets its number, and time series go on. The folder is that of the metrics, which BentoML
-empties at start.
+empties at start. Files are made before there is anything to serve: later the disk may be full.
 """
 
 from __future__ import annotations
@@ -17,9 +17,12 @@ from pathlib import Path
 from prometheus_client import ProcessCollector
 from prometheus_client.metrics_core import Metric
 
-from service.statistics import shared_folder
+from service import cgroup, mapped
+from service.mapped import shared_folder
 
 _PREFIX = "worker."
+_BYTES = 64
+"""Of the file of a place, written over and never cut: on a full disk that needs no room."""
 PROCESS_HELP = {
     "process_resident_memory_bytes": "Bytes of memory that a worker has in RAM, what it shares "
     "with other processes included. Worry when it rises for hours under the same load.",
@@ -35,33 +38,40 @@ PROCESS_HELP = {
 
 @lru_cache(maxsize=1)
 def place() -> int:
-    """This worker's number, from 0 on; 0 where workers share no folder."""
+    """This worker's number, from 0 on; 0 where workers share no folder. Raises OSError.
+
+    What the former one in this place said of itself is taken out of the metrics.
+    """
     folder = shared_folder()
     if folder is None:
         return 0
     with _alone(folder):
         taken = dict(living(folder))
         number = next(number for number in range(len(taken) + 1) if number not in taken)
-        mine = f"{os.getpid()} {_began(os.getpid())}"
-        (folder / f"{_PREFIX}{number}").write_text(mine)
+        mapped.clear_gauges(folder, number)
+        _write(folder / f"{_PREFIX}{number}", f"{os.getpid()} {_began(os.getpid())}")
     return number
+
+
+def prepare(folder: Path, count: int) -> None:
+    """Make the files of so many places, before anything is served. Raises OSError."""
+    with _alone(folder):
+        for number in range(count):
+            _write(folder / f"{_PREFIX}{number}", "")
 
 
 def living(folder: Path) -> Iterator[tuple[int, int]]:
     """The number and process id of every worker that lives."""
     for path in folder.glob(f"{_PREFIX}[0-9]*"):
-        pid, _, began = path.read_text().partition(" ")
+        pid, _, began = path.read_text().strip().partition(" ")
         if pid.isdigit() and began and _began(int(pid)) == began:
             yield int(path.name.removeprefix(_PREFIX)), int(pid)
 
 
 def memory_limit() -> int:
-    """Bytes that the container may take, by its cgroup (version 2, else 1), or the machine has."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        with suppress(OSError, ValueError):  # "max": no limit
-            limits.append(int(Path("/sys/fs/cgroup", name).read_text()))
-    return min(limits)
+    """Bytes that the container may take, by its cgroups, or the machine has."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(machine, cgroup.memory_limit() or machine)
 
 
 class ProcessMetrics:
@@ -87,9 +97,29 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
+def _write(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        os.pwrite(descriptor, text.ljust(_BYTES).encode(), 0)
+    finally:
+        os.close(descriptor)
+
+
 def _began(pid: int) -> str:
-    """When a process began, in ticks since the system did; with its id, who it is."""
+    """When a process began, in ticks since the system did; with its id, who it is.
+
+    Empty where there is no such process; where the system has no /proc, only whether there is one.
+    """
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
-        return ""
+        return "" if Path("/proc/self").exists() or not _exists(pid) else "once"
+
+
+def _exists(pid: int) -> bool:
+    with suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+    return True

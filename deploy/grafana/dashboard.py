@@ -138,7 +138,11 @@ ROWS: dict[str, list[Panel]] = {
         ),
     ],
     "Traffic": [
-        Panel("Requests by model", {"{{model}}": rate("zoo_requests_total", "model")}, "reqps"),
+        Panel(
+            "Requests by model and version",
+            {"{{model}} {{version}}": rate("zoo_requests_total", "model", "version")},
+            "reqps",
+        ),
         Panel(
             "Requests by transport",
             {"{{transport}}": rate("zoo_requests_total", "transport")},

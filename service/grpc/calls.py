@@ -43,6 +43,7 @@ class Call:
         "_started",
         "_trailing",
         "authorization",
+        "facts",
         "ids",
         "trace",
     )
@@ -58,6 +59,8 @@ class Call:
         if self._logged or tracing.tracer is not None:
             self._client = context.peer()  # not later: to ask a cancelled call kills the process
         self._code = "ok"
+        self.facts: dict[str, Any] = {}
+        """What the log says of it besides, see `service.facts`."""
         self.authorization: str | None = None
         """The metadata of that name; of several the first."""
         self.ids = self._read(context.invocation_metadata() or ())
@@ -118,6 +121,7 @@ class Call:
                 "code": self._code,
                 "duration_ms": round(1e3 * (perf_counter() - self._started), 2),
                 "client": self._client,
+                **self.facts,
                 **self.ids,
             }
             access.log(self._level, "call", extra=entry)

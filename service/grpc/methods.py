@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 from service.access import Access, Need
 from service.dataplane import DataPlane
 from service.errors import BadParameter, NotFound, Overloaded, ZooError
+from service.facts import begin
 from service.grpc.access import need_of
 from service.grpc.arrivals import Arrivals, Requests, checked, in_time
 from service.grpc.calls import Call, Context
@@ -115,6 +116,7 @@ class _Method:
 
     async def _unary(self, _: object, context: Context) -> bytes:
         call = Call(self._path, self._level, context)
+        begin(call.facts)
         unheard = False
         try:
             self._check(call)

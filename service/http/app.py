@@ -143,12 +143,12 @@ class Routes:
             raise
         if is_form and len(answers) > 1:
             failed = sum(isinstance(answer, ZooError) for answer in answers)
-            facts.update(code="ok", failed=failed, model=query.model or settings.default_model)
+            facts.update(code="ok", failed=failed)
             return json_reply({"results": [_result(answer) for answer in answers]})
         answer = answers[0]
         if isinstance(answer, ZooError):
             raise answer
-        facts.update(code="ok", model=answer.model, protocol=answer.protocol)
+        facts["code"] = "ok"
         return json_reply(_result(answer))
 
     async def models(self, request: Request) -> Response:

@@ -15,6 +15,7 @@ from starlette.types import Receive
 from service.alarm import Alarm
 from service.bodies import BodyBudget
 from service.errors import BadParameter, BodyTooLarge, DeadlineExceeded
+from service.facts import note
 from service.http.interrupt import Interrupt, InterruptedByError
 
 if TYPE_CHECKING:
@@ -64,6 +65,8 @@ class ReceivedBody:
                     return await self._collect()
                 finally:
                     self._alarm.give_up(expiry)
+                    if not announced:
+                        note(bytes_in=self._size)
         except BaseException as error:
             self._budget.give(self._size)
             if isinstance(error, InterruptedByError):

@@ -130,7 +130,7 @@ class OipRoutes:
                 code = error.code if isinstance(error, ZooError) else "cancelled"
                 self._plane.refused(TRANSPORT, code)
             raise
-        facts.update(code="ok", model=answer.model, inferences=answer.outputs[0].shape[0])
+        facts.update(code="ok", inferences=answer.outputs[0].shape[0])
         if is_long_to_write(answer):
             content, size = await self._plane.aside.run(partial(write, answer), deadline)
         else:

@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import tracecontext
+from service.facts import begin
 from service.ids import request_id_of
 from service.logs import ACCESS
 
@@ -18,6 +19,8 @@ access = logging.getLogger(ACCESS)
 
 QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 MAX_LOGGED_PATH = 256
+MAX_DIGITS = 18
+"""Of a length; what is more is no body's."""
 
 
 class RequestMiddleware:
@@ -40,6 +43,7 @@ class RequestMiddleware:
         if trace_id is not None:
             facts["trace_id"] = trace_id
         scope["zoo"] = facts
+        begin(facts)
         status, sent = 0, 0
 
         async def answer(message: Message) -> None:
@@ -65,8 +69,15 @@ class RequestMiddleware:
                     "path": scope["path"][:MAX_LOGGED_PATH],
                     "status": status,
                     "duration_ms": round(1e3 * (perf_counter() - started), 2),
-                    "bytes_in": headers.get("content-length"),
+                    "bytes_in": _length(headers.get("content-length")),
                     "bytes_out": sent,
                     "client": (scope.get("client") or ("",))[0],
                 }
                 access.log(level, "request", extra=entry | facts)
+
+
+def _length(announced: str | None) -> int:
+    """How many bytes a body is to have; 0 where that is not said, see `ReceivedBody`."""
+    if announced is None or not announced.isdecimal() or len(announced) > MAX_DIGITS:
+        return 0
+    return int(announced)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from service.supervision import channel
+from service.supervision.restarts import Silence
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 _BOOT = (
@@ -44,6 +45,7 @@ class Child:
         self.pid = process.pid
         self.ready = asyncio.Event()
         self.ready_at: float | None = None
+        self.silence = Silence()
         self._process = process
         self._writer = writer
         self._tasks = (
@@ -100,6 +102,7 @@ class Child:
     async def _listen(self, reader: asyncio.StreamReader) -> None:
         with suppress(OSError):
             while word := await reader.readline():
+                self.silence.broken()
                 if word.rstrip() == channel.READY:
                     self.ready_at = asyncio.get_running_loop().time()
                     self.ready.set()

@@ -80,12 +80,22 @@ class Life:
         if worker.orders is not None:
             with suppress(OSError):
                 worker.orders.sendall(channel.READY + b"\n")
+            if self._settings.hang_ms:
+                self._beat_later(worker.orders)
 
     async def closed(self) -> None:
         """Wait until the gRPC server has ended."""
         self._stopping = True
         await asyncio.gather(*self._tasks)
         await self._close()  # a second time perhaps: it may have begun since
+
+    def over(self) -> None:
+        """All is answered: a signal that comes now, an echo perhaps, changes nothing any more."""
+        if self._server is None or worker.orders is None:
+            return
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
     def drain(self) -> None:
         """Not ready any more, but whatever comes is answered; connections end with an answer."""
@@ -123,6 +133,8 @@ class Life:
 
     def _signalled(self) -> None:
         """To end this worker alone, or because all processes are told to."""
+        if self._draining:
+            return  # an echo
         self.drain()
         margin = 0.0 if worker.orders is None else MARGIN_SECONDS
         self._stop_after(self._settings.drain_ms / 1e3 + margin)
@@ -141,6 +153,14 @@ class Life:
         for word in lines:
             self._stop_after(None)
             {channel.DRAIN: self.drain, channel.STOP: self.stop}[word]()
+
+    def _beat_later(self, orders: socket.socket) -> None:
+        period = self._settings.hang_ms / 1e3 / channel.BEATS
+        asyncio.get_running_loop().call_later(period, self._beat, orders)
+
+    def _beat(self, orders: socket.socket) -> None:
+        channel.say(orders, channel.ALIVE)
+        self._beat_later(orders)
 
     def _stop_after(self, seconds: float | None) -> None:
         if self._timer is not None:

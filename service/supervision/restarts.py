@@ -1,4 +1,4 @@
-"""When a worker that has ended is replaced, and when nobody tries any more."""
+"""When a worker that has ended or hangs is replaced, and when nobody tries any more."""
 
 from __future__ import annotations
 
@@ -52,3 +52,23 @@ class Patience:
     def over(self) -> bool:
         """Whether nobody should try again while no worker serves."""
         return self._failed >= (MOST_LATER if self._served else MOST_AT_START)
+
+
+class Silence:
+    """How long a process has said nothing, in looks of its supervisor.
+
+    Not in seconds: a supervisor that was stopped as well, or slept with the machine, or got no
+    core, has not looked meanwhile.
+    """
+
+    def __init__(self) -> None:
+        self._looks = 0
+
+    def broken(self) -> None:
+        """It has said something."""
+        self._looks = 0
+
+    def looked(self) -> int:
+        """Count a look: which one it is since the last word."""
+        self._looks += 1
+        return self._looks

@@ -15,7 +15,6 @@ import os
 import resource
 import shutil
 import signal
-import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any
 from service import folders, internals, logs, ports
 from service.settings import Settings
 from service.supervision import child, worker
+from service.supervision.channel import BEATS
 from service.supervision.child import Child, Command
 from service.supervision.restarts import Backoff, Patience
 
@@ -37,6 +37,11 @@ SPARE_SECONDS = 2.0
 """From the last start of a worker until a spare process is begun, which takes a core a while."""
 KILL_SECONDS = 5.0
 """Beyond the grace time, until workers that have not ended are killed."""
+ECHO_SECONDS = 2.0
+"""A signal so soon after the first one says the same: who ends all processes of a group reaches
+this one twice, by the group and by `make`, which passes SIGTERM on."""
+STUCK_SECONDS = 300.0
+"""A process that does not serve yet may be silent for so long: on a slow disk an import is."""
 _CANNOT = (OSError, RuntimeError)
 """Raised where no process can be started, or no thread to wait for its end."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
@@ -76,6 +81,8 @@ class Supervisor:
         self._begun: set[Child] = set()
         self._background: set[asyncio.Future[None]] = set()
         self._stopping: asyncio.Event
+        self._asked: float | None = None
+        """When the first signal came."""
         self._status = os.EX_OK
 
     def start(self, cb: Callable[[Any], Any] | None = None) -> None:
@@ -83,7 +90,7 @@ class Supervisor:
         logs.configure(self._settings)
         with self.exit_stack:
             _allow_files()
-            _bind(self._listening)
+            ports.bind(self._listening, self._settings)
             self._find_room()
             asyncio.run(self._supervise(cb))
         if self._status:
@@ -114,19 +121,29 @@ class Supervisor:
         if cb is not None:
             cb(None)
         keepers = [asyncio.ensure_future(self._keep(each + 1)) for each in range(self._count)]
+        self._watching = asyncio.ensure_future(self._watch())
         try:
             await self._stopping.wait()
             await self._stop()
             await asyncio.gather(*keepers)
         finally:
+            self._watching.cancel()
             for each in self._begun:
                 each.kill()
             await asyncio.gather(*(each.ended() for each in self._begun))
+            for number in _SIGNALS:  # all is over: an echo that comes now changes nothing
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)
 
     def _signalled(self, number: signal.Signals) -> None:
-        if not self._stopping.is_set():
+        now = asyncio.get_running_loop().time()
+        if self._asked is None:
             logger.info("%s: stopping", number.name)
+            self._asked = now
             self._stopping.set()
+            return
+        if now - self._asked < ECHO_SECONDS:
+            logger.info("%s within %g s of the first signal: the same", number.name, ECHO_SECONDS)
             return
         logger.warning("%s again: what is not finished is given up", number.name)
         for each in self._begun:
@@ -188,6 +205,25 @@ class Supervisor:
         pause = backoff.seconds(served)
         logger.error("%s; the next one starts %s", what, f"in {pause:g} s" if pause else "now")
         await self._pause(pause)
+
+    async def _watch(self) -> None:
+        """Kill workers that are stopped or hang, so that they are replaced."""
+        if not self._settings.hang_ms:
+            return
+        period = self._settings.hang_ms / 1e3 / BEATS
+        while True:
+            await asyncio.sleep(period)
+            for each in self._begun:
+                looks = each.silence.looked()
+                most = BEATS if each.ready.is_set() else max(BEATS, int(STUCK_SECONDS / period))
+                if looks == most + 1:
+                    logger.error(
+                        "process %d has said nothing for %.3g s: it is stopped, or its event loop "
+                        "hangs; it is killed",
+                        each.pid,
+                        most * period,
+                    )
+                    each.kill()
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(asyncio.TimeoutError):
@@ -257,6 +293,7 @@ class Supervisor:
                 each.kill()  # it has accepted nothing
         all_ended = asyncio.ensure_future(self._all_ended())
         await asyncio.wait({all_ended}, timeout=settings.drain_ms / 1e3)
+        self._watching.cancel()
         ports.begin_no_more(self._listening)
         self._listening.close()
         for each in self._serving.values():
@@ -284,22 +321,6 @@ def _allow_files() -> None:
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def _bind(listening: CircusSocket) -> None:
-    """Have the port, alone. Exits with one line where that is impossible.
-
-    The first worker listens on it when it serves (`worker.listen`): until then clients are refused,
-    and balancers turn to others, where they would wait. After that the port is never closed until
-    the stop. Without SO_REUSEADDR nobody can bind to what nobody listens on yet.
-    """
-    place = f"{listening.host}:{listening.port}"
-    try:
-        listening.bind((listening.host, listening.port))
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 0)
-        listening.setblocking(False)
-    except OSError as error:
-        sys.exit(f"HTTP cannot listen on {place}: {error.strerror or error}")
 
 
 async def _first(*work: Awaitable[object]) -> None:

@@ -41,6 +41,9 @@ _AHEAD = (
 
 orders: socket.socket | None = None
 """This process' end of the channel to its supervisor, where it has one."""
+BEAT_SECONDS = 1.0
+"""A worker that does not serve yet says that it is alive so often."""
+
 serves = threading.Event()
 """Whether it follows its orders, and has work to finish should its supervisor be gone."""
 
@@ -51,8 +54,10 @@ def main() -> None:
     orders = channel.inherited()
     if orders is None:
         sys.exit("a worker is started by its supervisor: bentoml serve service.app:ZooService")
-    for each in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(each, signal.SIG_IGN)  # a terminal sends them to the supervisor as well
+    # a terminal sends them to the supervisor as well, and so does who ends all processes; as long
+    # as a worker serves, `Life` follows SIGTERM
+    for each in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
     _be(WAITING)
     threading.Thread(target=_end_with_supervisor, args=(orders,), daemon=True).start()
     internals.demand(internals.PARTS_OF_WORKERS, internals.EXIT_CODE)
@@ -87,9 +92,13 @@ def listen() -> None:
 def _end_with_supervisor(orders: socket.socket) -> None:
     """End at once when the supervisor has, as long as nothing is lost by it: imports and the
     loading of models can take long, and nobody would end this process if they took for ever.
+
+    Until the event loop does, say that this process is alive.
     """
     hangup = select.poll()
     hangup.register(orders, 0)
+    while not serves.is_set() and not hangup.poll(1e3 * BEAT_SECONDS):
+        channel.say(orders, channel.ALIVE)
     hangup.poll()
     if not serves.is_set():
         os._exit(os.EX_UNAVAILABLE)

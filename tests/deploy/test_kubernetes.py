@@ -63,6 +63,15 @@ def test_overlays_keep_kubernetes_schemas(objects: list[Object]) -> None:
     )
 
 
+def test_pods_reach_nobody_and_are_reached_by_few(objects: list[Object]) -> None:
+    policy = one(objects, "NetworkPolicy")["spec"]
+    assert sorted(policy["policyTypes"]) == ["Egress", "Ingress"]
+    assert policy["egress"] == []
+    for rule in policy["ingress"]:
+        assert rule["from"]
+        assert {port["port"] for port in rule["ports"]} <= {"http", "grpc"}
+
+
 def test_a_misspelt_field_would_be_seen(cpu: list[Object]) -> None:
     deployment = copy.deepcopy(one(cpu, "Deployment"))
     kubernetes_validate.validate(deployment, OLDEST, strict=True)
@@ -223,8 +232,9 @@ def test_probes_are_answered_by_the_service(server: Server, cpu: list[Object]) -
         "http": 3000,
         "grpc": 3001,
     }
-    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
-        assert service[probe]["httpGet"]["port"] == "http"
+    paths = {"startupProbe": "/readyz", "readinessProbe": "/readyz", "livenessProbe": "/livez"}
+    for probe, path in paths.items():
+        assert service[probe]["httpGet"] == {"port": "http", "path": path}
 
 
 def test_the_service_starts_with_its_settings_and_its_ceiling_fits(

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socketserver
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 import httpx
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from loadtests import fleet
 from loadtests.photographs import jpeg, photographs
@@ -119,6 +122,74 @@ def is_problem(answer: httpx.Response, status: int, code: str) -> None:
     assert set(content) == {"type", "title", "status", "code", "detail"}
     assert content["status"] == status
     assert content["code"].startswith(code)
+
+
+@contextlib.contextmanager
+def dying() -> Iterator[tuple[int, list[bytes]]]:
+    """A replica that ends within every request: its port, and what it has been asked."""
+    asked: list[bytes] = []
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            asked.append(self.request.recv(65536))
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", free_port()), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield server.server_address[1], asked
+        finally:
+            server.shutdown()
+
+
+def test_a_picture_whose_replica_ends_is_answered_by_another(
+    server: Server, tmp_path: Path
+) -> None:
+    port, grpc_port = (int(place.rpartition(":")[2]) for place in (server.url, server.grpc_address))
+    with dying() as (end, asked):
+        good = Address(port, grpc_port)
+        with front(tmp_path, [Address(end, grpc_port), good, good]) as nginx:
+            answers = [nginx.client.post("/classify", content=PICTURE) for _ in range(9)]
+    assert [answer.status_code for answer in answers] == [200] * 9
+    assert any(request.startswith(b"POST /classify ") for request in asked)
+
+
+class Refusing(grpc.GenericRpcHandler):
+    """A replica that answers the third try of a call, whatever it is."""
+
+    def __init__(self, code: grpc.StatusCode) -> None:
+        self.code = code
+        self.tries = 0
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        if "Health" in details.method:
+            return None  # another has it
+        return grpc.unary_unary_rpc_method_handler(self.answer)
+
+    def answer(self, request: bytes, context: grpc.ServicerContext) -> bytes:
+        del request
+        self.tries += 1
+        if self.tries < 3:
+            context.abort(self.code, "another one")
+        return b""
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+@pytest.mark.parametrize(
+    "method", ["zoo.v1.Classifier/Classify", "inference.GRPCInferenceService/ModelInfer"]
+)
+def test_clients_with_our_policy_try_again(code: grpc.StatusCode, method: str) -> None:
+    replica = Refusing(code)
+    server = grpc.server(ThreadPoolExecutor(2), handlers=[replica])
+    health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    options = [("grpc.service_config", fleet.SERVICE_CONFIG.read_text())]
+    try:
+        with grpc.insecure_channel(f"127.0.0.1:{port}", options) as channel:
+            assert channel.unary_unary(f"/{method}")(b"", timeout=30) == b""
+    finally:
+        server.stop(None)
+    assert replica.tries == 3
 
 
 def test_without_a_replica_it_says_so(tmp_path: Path) -> None:

@@ -209,7 +209,7 @@ def test_requests_are_counted_by_transport(
 ) -> None:
     sample = (
         'zoo_requests_total{code="ok",model="efficientnet_lite0",protocol="center",'
-        'transport="grpc"}'
+        'transport="grpc",version="1"}'
     )
     before = server.metric(sample)
     stub.Classify(request("chelsea"))

@@ -69,7 +69,8 @@ def slow_request(pictures: int) -> messages.ClassifyRequest:
 
 def refusals(server: Server, code: str) -> float:
     """Requests that ended before their model was known."""
-    labels = f'code="{code}",model="unknown",protocol="unknown",transport="grpc"'
+    unknown = 'model="unknown",protocol="unknown",transport="grpc",version="unknown"'
+    labels = f'code="{code}",{unknown}'
     return server.metric(f"zoo_requests_total{{{labels}}}")
 
 

@@ -112,16 +112,6 @@ def test_a_stop_says_so_first_answers_all_it_accepted_and_closes_both_ports(
         socket.create_connection(("127.0.0.1", int(server.grpc_address.split(":")[1])))
 
 
-def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
-    with serving(tmp_path, **QUICK, zoo_drain_ms=600_000) as server:
-        family = psutil.Process(server.process.pid).children(recursive=True)
-        server.process.send_signal(signal.SIGINT)
-        server.logged("draining")
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(SECONDS) == 128 + signal.SIGTERM
-        assert not psutil.wait_procs(family, timeout=SECONDS)[1]
-
-
 STOPPED_AT_ONCE = """
 import asyncio, os, runpy, signal
 from service.supervision.child import Child
@@ -292,7 +282,7 @@ def assert_taken(port: int, folder: Path) -> None:
     """A service that is to have this port ends with one line."""
     done = subprocess.run(
         command(port),
-        env=environment(folder, **QUICK, zoo_grpc_port=0),
+        env=environment(folder / "another", **QUICK, zoo_grpc_port=0),
         capture_output=True,
         text=True,
         timeout=60,

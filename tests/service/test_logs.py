@@ -42,6 +42,8 @@ def _asked(server: Server) -> Server:
     client.post("/classify", content=picture, headers={**headers, "X-Request-ID": "good"})
     form = [("image", (SECRET, picture)), ("image", (EVIL, b"not a picture, but secret"))]
     client.post("/classify", files=form, headers={"X-Request-ID": "form"})
+    client.post("/classify", content=b"text", headers={"X-Request-ID": "refused"})
+    client.post("/classify", content=iter([picture]), headers={"X-Request-ID": "pieces"})
     client.get(f"/models/{quote(EVIL)}", headers={"X-Request-ID": "path"})
     client.post("/classify", params={"model": EVIL}, content=picture)
     client.post(f"/v2/models/{quote(EVIL)}/infer", content=b"{}", headers={"X-Request-ID": "model"})
@@ -55,7 +57,7 @@ def _asked(server: Server) -> Server:
         request.model = EVIL[:60]
         with pytest.raises(grpc.RpcError):
             stub.Classify(request, metadata=[("x-request-id", "no-model")], timeout=60)
-    for name in ("good", "form", "path", "model", "call", "no-model"):
+    for name in ("good", "form", "refused", "pieces", "path", "model", "call", "no-model"):
         server.logged(name)
     return server
 
@@ -66,7 +68,10 @@ def lines(server: Server) -> Iterator[dict[str, str]]:
         if "zoo.access" not in line:
             continue
         if line.startswith("{"):
-            yield {key: str(value) for key, value in json.loads(line).items()}
+            content = json.loads(line)
+            for name in ("bytes_in", "bytes_out", "status", "duration_ms"):
+                assert isinstance(content.get(name, 0), int | float), content
+            yield {key: str(value) for key, value in content.items()}
         else:
             time, level, logger, message, *pairs = line.split(" ")
             values = dict(pair.split("=", 1) for pair in pairs if "=" in pair)
@@ -84,6 +89,7 @@ def test_a_line_has_what_happened_and_the_ids(written: Server) -> None:
         "status": "200",
         "code": "ok",
         "model": "lenet5",
+        "version": "1",
         "protocol": "center",
         "client": "127.0.0.1",
         "pictures": "1",
@@ -96,13 +102,19 @@ def test_a_line_has_what_happened_and_the_ids(written: Server) -> None:
     call = found["call"]
     assert call["method"] == "/zoo.v1.Classifier/Classify"
     assert (call["code"], call["trace_id"]) == ("ok", TRACE)
+    assert (call["model"], call["version"], call["protocol"]) == ("lenet5", "1", "center")
+    for name in ("form", "refused"):
+        assert (found[name]["model"], found[name]["version"]) == ("lenet5", "1")
+    assert found["pieces"]["bytes_in"] == str(COFFEE.stat().st_size)
+    for name in ("path", "model", "no-model"):
+        assert "version" not in found[name]
     assert found["no-model"]["code"] == "unknown_model"
     assert (found["form"]["pictures"], found["form"]["failed"]) == ("2", "1")
     assert "probe" not in found
 
 
 def test_nobody_forges_a_line(written: Server) -> None:
-    assert len(list(lines(written))) == 8
+    assert len(list(lines(written))) == 10
     for line in written.log.splitlines():
         assert not line.startswith(FORGED[:30]), line
     log = written.log

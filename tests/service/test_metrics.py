@@ -69,8 +69,9 @@ def test_counts_add_up_over_workers(workers: Server) -> None:
         def grown(name: str, after: dict = after, **labels: str) -> float:
             return value(after, name, **labels) - value(before, name, **labels)
 
-        assert grown("zoo_requests_total", code="ok", **names) == 61
-        assert grown("zoo_requests_total", code="unsupported_format", **names) == 20
+        assert grown("zoo_requests_total", code="ok", version="1", **names) == 61
+        refused = grown("zoo_requests_total", code="unsupported_format", version="1", **names)
+        assert refused == 20
         assert grown("zoo_pictures_total", code="ok", **names) == 62
         assert grown("zoo_pictures_total", code="unsupported_format", **names) == 21
         for stage in ("decode", "preprocess", "queue", "inference", "total"):
@@ -98,7 +99,7 @@ def test_labels_are_bounded(workers: Server) -> None:
 
 
 def test_what_ends_before_it_is_read_is_counted(workers: Server) -> None:
-    unknown = {"model": "unknown", "protocol": "unknown", "transport": "http"}
+    unknown = {"model": "unknown", "version": "unknown", "protocol": "unknown", "transport": "http"}
     before = scrape(workers)
     httpx.post(f"{workers.url}/classify?top_k=x", content=b"a")
     httpx.post(f"{workers.url}/classify", files={"x": b"1"})

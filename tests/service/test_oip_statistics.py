@@ -93,7 +93,8 @@ def test_crops_and_failures_are_counted(workers: Server) -> None:
     assert after["inference_count"] - before["inference_count"] == 3
     assert counts(after)["success"] - counts(before)["success"] == 1
     assert counts(after)["fail"] - counts(before)["fail"] == 2
-    sample = 'zoo_requests_total{code="ok",model="lenet5",protocol="ready_made",transport="http"}'
+    labels = 'code="ok",model="lenet5",protocol="ready_made",transport="http",version="1"'
+    sample = f"zoo_requests_total{{{labels}}}"
     assert workers.metric(sample) == 1
 
 

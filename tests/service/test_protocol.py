@@ -203,7 +203,7 @@ def test_bodies_of_refused_requests_are_given_back(server: Server) -> None:
 def test_a_client_that_leaves_is_noticed_although_it_asked_for_more(server: Server) -> None:
     data = COFFEE.read_bytes()
     head = b"POST /classify?protocol=ten_crop HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
-    labels = 'model="efficientnet_lite0",protocol="ten_crop",transport="http"'
+    labels = 'model="efficientnet_lite0",protocol="ten_crop",transport="http",version="1"'
     name = f'zoo_requests_total{{code="cancelled",{labels}}}'
     for _ in range(20):
         with closing(connect(server)) as connection:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from service import statistics
+from service import metrics, statistics
+from service.errors import Overloaded
 from service.tally import Tally
 
 
@@ -70,3 +73,38 @@ def test_a_request_whose_pictures_failed_is_counted_too(
     spent = [found.compute_input, found.queue, found.compute_infer, found.compute_output]
     assert [each.count for each in spent] == 4 * [answered]
     assert [each.ns for each in spent] == [answered * s * second for s in (3, 3, 4, 0.5)]
+
+
+def counted(name: str, version: str) -> dict[str, float]:
+    """Requests for a model's version, by code."""
+    return {
+        sample.labels["code"]: sample.value
+        for family in metrics.REQUESTS.collect()
+        for sample in family.samples
+        if sample.name == "zoo_requests_total"
+        and (sample.labels["model"], sample.labels["version"]) == (name, version)
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (None, "ok"),
+        (asyncio.CancelledError(), "cancelled"),
+        (Overloaded("full"), "overloaded"),
+        (ValueError("a fault"), "internal"),
+    ],
+)
+def test_what_a_request_ended_with_is_counted_by_version(
+    error: BaseException | None, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that leaves is no fault of ours: alerts are made of this."""
+    monkeypatch.setattr(statistics, "_records", {})
+    for version, chosen in (("7", True), ("unknown", False)):
+        name = f"net-{code}"
+        with suppress(ValueError, asyncio.CancelledError, Overloaded), Tally(name, "http") as tally:
+            if chosen:
+                tally.chosen(name, version, "center")
+            if error is not None:
+                raise error
+        assert counted(name, version) == {code: 1}

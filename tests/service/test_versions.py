@@ -22,6 +22,7 @@ from service.manifest import Member
 from service.metrics import MODEL_LOADS, MODEL_SWAPS
 from service.query import Query
 from service.settings import Settings
+from service.watch import Watch
 from tests.photographs import COFFEE
 from tests.service.copies import ensemble
 from tests.service.test_repository import edit, resign
@@ -344,8 +345,6 @@ async def test_under_load_every_answer_is_whole(folder: Path) -> None:
 
 
 def test_a_look_costs_little(tmp_path: Path) -> None:
-    from service.watch import Watch
-
     for number in range(100):
         marked.add(tmp_path, f"net{number}", 1)
     watch = Watch(tmp_path)
@@ -356,3 +355,19 @@ def test_a_look_costs_little(tmp_path: Path) -> None:
         assert not watch.look().arrived
         durations.append(perf_counter() - begun)
     assert min(durations) < 0.1
+
+
+def test_a_version_has_gone_when_two_looks_in_a_row_miss_it(folder: Path) -> None:
+    """A network volume may show a folder one moment, and not the next."""
+    watch = Watch(folder)
+    watch.look(patient=False)
+    there, away = folder / "net" / "1", folder / "net" / "_1"
+    for _ in range(2):
+        there.rename(away)
+        assert watch.look().gone == []
+        away.rename(there)
+        found = watch.look()
+        assert (found.gone, found.arrived) == ([], [])
+    there.rename(away)
+    assert watch.look().gone == []
+    assert [(each.name, each.version) for each in watch.look().gone] == [("net", "1")]

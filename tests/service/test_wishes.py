@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from loadtests import marked
-from service.desired import MOST_BYTES, MOST_GENERATION
+from service.desired import MOST_BYTES, MOST_GENERATION, DesiredState
 from service.errors import DeadlineExceeded, NotReady, UnknownModel
 from service.http.app import create_app
 from service.oip import faces, server
@@ -84,6 +84,19 @@ CONTENTS: dict[str, object] = {
     "a member": {"generation": 5, "models": {"net": WISH}, "more": 1},
     "a list": [],
 }
+
+
+def test_a_process_that_has_the_id_of_a_dead_worker_is_no_worker(tmp_path: Path) -> None:
+    """Else loads would wait for it."""
+    state = DesiredState(tmp_path)
+    (among,) = tmp_path.glob("*/workers")
+    pid, began, rest = living().split("-")
+    of_dead = among / f"{pid}-{int(began) - 1}-{rest}"
+    for path in (of_dead, among / living()):
+        path.write_text('{"net": [7, null]}')
+    assert sorted(state.reached("net")) == [(0, None), (7, None)]
+    assert not of_dead.exists()
+    state.close()
 
 
 @pytest.mark.parametrize("content", CONTENTS.values(), ids=list(CONTENTS))
