@@ -17,7 +17,16 @@ from tests.server import ROOT, Server
 
 PAGE = ROOT / "docs" / "clients.md"
 OF_THE_PROTOCOL = ROOT / "docs" / "oip.md"
-TOOLS = ("curl", "grpcurl")
+TOOLS = {
+    "curl": "curl is not installed",
+    "grpcurl": "grpcurl is not installed",
+    "perf_analyzer": "perf_analyzer's wheel needs glibc 2.38: perf-analyzer 0.1.0 is without it",
+}
+MODULES = {
+    "pytriton": "nvidia-pytriton has wheels for Linux on x86-64 and Python below 3.13",
+    "mlperf_loadgen": "mlcommons-loadgen has wheels for Linux on x86-64 and Python below 3.14",
+}
+"""What not every machine can have, and why an example that needs it is skipped there."""
 TIMING = re.compile(r'"timing_ms":\{[^}]*\}')
 NUMBER = re.compile(r"(\d+\.\d+)")
 TOLERANCE = 0.01
@@ -75,9 +84,12 @@ def test_every_block_is_an_example_or_what_it_prints() -> None:
 
 def printed(server: Server, folder: Path, language: str, code: str) -> str:
     """What the code prints when it runs where the pictures are. It must not fail."""
-    for tool in TOOLS:
+    for tool, reason in TOOLS.items():
         if language == "sh" and tool in code and not shutil.which(tool, path=PATH):
-            pytest.skip(f"{tool} is not installed")
+            pytest.skip(reason)
+    for module, reason in MODULES.items():
+        if f"import {module}" in code or f"from {module}" in code:
+            pytest.importorskip(module, reason=reason)
     code = code.replace("localhost:3000", server.url.removeprefix("http://"))
     code = code.replace("localhost:3001", server.grpc_address)
     command = {"sh": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}
