@@ -35,6 +35,16 @@ class Timing(NamedTuple):
     total: float
 
 
+class Vectors(NamedTuple):
+    """The values of all classes for one picture, in the order of the classes."""
+
+    probabilities: npt.NDArray[np.float32]
+    """float32 [classes]."""
+    logits: npt.NDArray[np.float32] | None
+    """float32 [classes]; None where several crops were combined, which have no logits in common."""
+    labels: Sequence[Label]
+
+
 class Classification(NamedTuple):
     """The answer for one picture."""
 
@@ -45,6 +55,8 @@ class Classification(NamedTuple):
     timing_ms: Timing
     random: bool
     """Whether weights that were never trained took part: the answer means nothing."""
+    vectors: Vectors | None = None
+    """Where they were asked for (`service.query.Query.vectors`)."""
 
 
 class Inference(NamedTuple):

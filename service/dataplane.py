@@ -273,6 +273,7 @@ class DataPlane:
                         labels=model.labels,
                         top_k=query.top_k,
                         trace=tally.trace,
+                        vectors=query.vectors,
                     )
                     request = _Request(model, plan.protocol, rules, tally)
                     if len(pictures) == 1:
@@ -307,6 +308,7 @@ class DataPlane:
             done.predictions,
             Timing._make([1e3 * stages[stage] for stage in Timing._fields]),
             model.random,
+            done.vectors,
         )
 
     async def _inference(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from service import metrics
 from service.alarm import Alarm
-from service.answers import Prediction, top_predictions
+from service.answers import Prediction, Vectors, top_predictions
 from service.engine.admission import Permit
 from service.engine.batcher import Answer, Batcher, Request, Watch
 from service.engine.pool import Pool, failure, settle
@@ -43,6 +43,8 @@ class Rules(NamedTuple):
     labels: Sequence[Label]
     top_k: int
     trace: UseCase | None = None
+    vectors: bool = False
+    """Whether the result has the values of all classes."""
 
 
 class Result(NamedTuple):
@@ -53,6 +55,7 @@ class Result(NamedTuple):
     """decode, preprocess, queue, inference."""
     combine_s: float
     """Seconds to combine the answers for the crops and to take the best classes."""
+    vectors: Vectors | None = None
 
 
 class Job:
@@ -243,7 +246,13 @@ class Job:
             best = top_predictions(probabilities, self._rules.labels, self._rules.top_k)
         except ArithmeticError as error:
             raise Internal("the network gave no finite probabilities for this picture") from error
-        return Result(best, self._stages, perf_counter() - begun)
+        vectors = None
+        if self._rules.vectors:
+            first = answers[0].outputs.logits
+            alone = len(answers) == len(first) == 1
+            logits = first[0] if alone else None
+            vectors = Vectors(probabilities, logits, self._rules.labels)
+        return Result(best, self._stages, perf_counter() - begun, vectors)
 
     def _finish(self, result: Result | None, error: BaseException | None) -> None:
         """Answer, once; what else is on its way for this picture is dropped."""

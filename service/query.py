@@ -18,6 +18,8 @@ class Query(NamedTuple):
     protocol: str | None = None
     top_k: int = DEFAULT_TOP_K
     exif: Exif = "apply"
+    vectors: bool = False
+    """Whether the answer has the values of all classes too, not the best alone."""
 
     def check(self, name: str, classes: int) -> None:
         """Raise BadParameter when model ``name`` has fewer classes than are asked for."""

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,10 @@ def program(name: str) -> str:
 
 def _program(name: str) -> Callable[[], Reason]:
     return lambda: None if os.path.isabs(program(name)) else f"{name} is not installed"
+
+
+def _module(name: str) -> Callable[[], Reason]:
+    return lambda: None if find_spec(name) else f"there is no module {name} beside Python"
 
 
 def _openvino() -> Reason:
@@ -146,6 +151,10 @@ CAPABILITIES = {
     "root": Capability(lambda: None if os.geteuid() == 0 else "the user is not root"),
     "apt": Capability(_program("apt-get")),
     "git": Capability(lambda: None if (ROOT / ".git").exists() else "this is no checkout of git"),
+    "perf_analyzer": Capability(_program("perf_analyzer")),  # its wheel needs glibc 2.38
+    # wheels for Linux on x86-64, and not for every Python
+    "pytriton": Capability(_module("pytriton")),
+    "mlperf_loadgen": Capability(_module("mlperf_loadgen")),
     "kubectl": Capability(_kubectl, installable=sys.platform == "linux"),
     **{
         name: Capability(_program(name), installable=True)

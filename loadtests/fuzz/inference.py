@@ -38,7 +38,16 @@ _VALUES: tuple[Any, ...] = (
 _NAMES = (
     *("id", "parameters", "inputs", "outputs", "model_name", "name", "shape", "datatype", "data"),
     *("binary_data_size", "binary_data", "classification", "timeout", "top_k", "protocol", "exif"),
-    *("shared_memory_region", "sequence_id", "priority", "binary_data_output", "x", "", "é"),
+    *(
+        "content_type",
+        "shared_memory_region",
+        "sequence_id",
+        "priority",
+        "binary_data_output",
+        "x",
+        "",
+        "é",
+    ),
 )
 _RAW = (
     b"NaN",
@@ -59,14 +68,16 @@ def _request(dice: Dice) -> tuple[str, dict[str, Any]]:
         picture = base64.b64encode(dice.choice(seeds("png"))).decode()
         count = dice.choice((1, 1, 2))
         tensor = {"name": "image", "datatype": "BYTES", "shape": [count], "data": [picture] * count}
-        outputs = [
-            {"name": "probabilities", "parameters": {"classification": 3}},
-            {"name": "labels"},
-        ]
-        parameters = {"top_k": 3, "protocol": "center", "exif": "apply", "timeout": 10_000_000}
-        body = {"id": "1", "inputs": [tensor], "outputs": outputs, "parameters": parameters}
-        return MODEL, body
-    tensor = {"name": "pixels", "datatype": "UINT8", "shape": [1, SIDE, SIDE, 1]}
+        parameters = {"protocol": "center", "exif": "apply", "timeout": 10_000_000}
+        body = {"id": "1", "inputs": [tensor], "parameters": parameters}
+        classes, further = {"classification": 3}, "logits"
+        if best := dice.random() < 0.5:
+            parameters["top_k"], further = 3, "labels"
+        first = {"name": "scores" if best else "probabilities", "parameters": classes}
+        body["outputs"] = [first, {"name": further}]
+        return f"{MODEL}.topk" if best else MODEL, body
+    datatype = dice.choice(("UINT8", "UINT8", "FP32"))
+    tensor = {"name": "pixels", "datatype": datatype, "shape": [1, SIDE, SIDE, 1]}
     tensor["data"] = [0] * SIDE * SIDE
     return f"{MODEL}.tensor", {"inputs": [tensor], "outputs": [{"name": "logits"}]}
 
@@ -180,7 +191,8 @@ def _raw(dice: Dice) -> Built:
     """The body is the data of the only input."""
     sizes = (0, 1, SIDE * SIDE - 1, SIDE * SIDE, 3 * SIDE * SIDE, 200_000)
     body = bytes(dice.choice(sizes))
-    return _post(dice.choice((MODEL, f"{MODEL}.tensor")), body, [(LENGTH, "0")])
+    faces = (MODEL, f"{MODEL}.tensor", f"{MODEL}.topk")
+    return _post(dice.choice(faces), body, [(LENGTH, "0")])
 
 
 def _paths(dice: Dice) -> Built:
@@ -189,6 +201,7 @@ def _paths(dice: Dice) -> Built:
         *(
             MODEL,
             f"{MODEL}.tensor",
+            f"{MODEL}.topk",
             "nobody",
             "a" * 200,
             "%2e%2e",

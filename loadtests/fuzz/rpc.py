@@ -53,7 +53,20 @@ _ENDED = "Internal error from Core"
 _CUT = "CUT"
 
 _TEXTS = (
-    *("", "x", MODEL, f"{MODEL}.tensor", "nobody", "center", "1", "-1", "BYTES", "UINT8", "FP32"),
+    *(
+        "",
+        "x",
+        MODEL,
+        f"{MODEL}.tensor",
+        f"{MODEL}.topk",
+        "nobody",
+        "center",
+        "1",
+        "-1",
+        "BYTES",
+        "UINT8",
+        "FP32",
+    ),
     *("image", "pixels", "a" * 65, "a" * 5000, "\0", "é", "../..", "grpc.health.v1.Health"),
 )
 _OF_TYPE: dict[int, Callable[[Dice], Any]] = {
@@ -75,7 +88,8 @@ def _usual(dice: Dice, method: str) -> Message:
     if "Classif" in method and "List" not in method:
         return classifier_pb2.ClassifyRequest(images=[data], model=MODEL, id="1", top_k=3)
     if "Infer" in method and dice.random() < 0.5:
-        asked = oip_pb2.ModelInferRequest(model_name=MODEL, id="1")
+        face = dice.choice((MODEL, f"{MODEL}.topk"))
+        asked = oip_pb2.ModelInferRequest(model_name=face, id="1")
         asked.inputs.add(name="image", datatype="BYTES", shape=[1])
         asked.raw_input_contents.append(struct.pack("<I", len(data)) + data)
         return asked
@@ -104,7 +118,9 @@ def _scramble(dice: Dice, message: Message, depth: int = 0) -> None:
     value = getattr(message, field.name)
     if field.cpp_type == FieldDescriptor.CPPTYPE_MESSAGE:
         if field.message_type.GetOptions().map_entry:
-            inner = value[dice.choice((*_TEXTS, "top_k", "timeout", "binary_data_size"))]
+            inner = value[
+                dice.choice((*_TEXTS, "top_k", "timeout", "binary_data_size", "content_type"))
+            ]
             if isinstance(inner, Message):
                 _scramble(dice, inner, depth + 1)
         elif _repeated(field):

@@ -81,7 +81,7 @@ class GrpcClassifier(User):
         """One picture by the Open Inference Protocol."""
         protocol = self.material.protocol()
         request = oip_pb2.ModelInferRequest(
-            model_name=self.material.options.model,
+            model_name=f"{self.material.options.model}.topk",
             raw_input_contents=[prefixed(self.material.picture())],
         )
         request.inputs.add(name="image", datatype="BYTES", shape=[1])

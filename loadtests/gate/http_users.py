@@ -114,7 +114,7 @@ class OipClassifier(_HttpUser):
         return json.dumps({"parameters": parameters, "inputs": [given]}).encode(), protocol
 
     def _infer(self, way: str, body: bytes, **headers: str) -> None:
-        path = f"/v2/models/{self.material.options.model}/infer"
+        path = f"/v2/models/{self.material.options.model}.topk/infer"
         self.ask(path, f"/v2 infer {way}", body, _has_outputs, **headers)
 
 

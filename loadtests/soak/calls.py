@@ -147,7 +147,8 @@ class GrpcUser(User):
         """One picture or two by the Open Inference Protocol."""
         pictures, protocol = self.some(self.random.choice((1, 2))), self.protocol()
         request = oip_pb2.ModelInferRequest(
-            model_name=MODEL, raw_input_contents=[prefixed([p.jpeg for p in pictures])]
+            model_name=f"{MODEL}.topk",
+            raw_input_contents=[prefixed([p.jpeg for p in pictures])],
         )
         request.inputs.add(name="image", datatype="BYTES", shape=[len(pictures)])
         request.parameters["protocol"].string_param = protocol
@@ -159,7 +160,7 @@ class GrpcUser(User):
             outputs = zip(answer.outputs, answer.raw_output_contents, strict=True)
             raw = {output.name: data for output, data in outputs}
             indices = np.frombuffer(raw["indices"], "<i8").tolist()
-            probabilities = np.frombuffer(raw["probabilities"], "<f4").tolist()
+            probabilities = np.frombuffer(raw["scores"], "<f4").tolist()
             check_tensors(pictures, protocol, indices, probabilities)
             entry.right()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
@@ -20,8 +21,16 @@ from service.grpc.protos import oip_pb2_grpc
 from service.grpc.status import message_of
 from service.grpc.stream import Streams
 from service.oip import faces, server
+from service.oip.codecs import BASE64
 from service.oip.inference import MOST_ID_BYTES, Request, Response, infer
-from service.oip.parameters import MOST_PARAMETERS, MOST_TENSORS, Value, binary_size, wanted
+from service.oip.parameters import (
+    MOST_PARAMETERS,
+    MOST_TENSORS,
+    Value,
+    binary_size,
+    content_type,
+    wanted,
+)
 from service.oip.tensors import (
     LONG_VALUES,
     Tensor,
@@ -33,7 +42,7 @@ from service.oip.tensors import (
 from service.parts import Patience
 
 TRANSPORT = "grpc"
-_CONTENTS = {"BYTES": "bytes_contents", "UINT8": "uint_contents"}
+_CONTENTS = {"BYTES": "bytes_contents", "UINT8": "uint_contents", "FP32": "fp32_contents"}
 """Which field holds the values of an input that is not raw."""
 
 M = TypeVar("M", bound=Message)
@@ -193,24 +202,36 @@ def _request(message: messages.ModelInferRequest) -> Request:
         raise BadParameter(
             f"the request has {len(message.inputs)} inputs and {len(raw)} raw_input_contents"
         )
+    parameters = _values(message.parameters)
+    content = content_type("the request", parameters)
     return Request(
         message.model_name,
         message.model_version or None,
         id=message.id,
-        parameters=_values(message.parameters),
+        parameters=parameters,
         inputs=[
-            _input(tensor, raw[index] if raw else None)
+            _input(tensor, raw[index] if raw else None, content)
             for index, tensor in enumerate(message.inputs)
         ],
         outputs=[wanted(output.name, _values(output.parameters)) for output in message.outputs],
     )
 
 
-def _input(tensor: Any, raw: bytes | None) -> Tensor:
-    """``tensor`` is an InferInputTensor; ``raw`` its data, unless its contents hold them."""
+def _input(tensor: Any, raw: bytes | None, content: str | None) -> Tensor:
+    """``tensor`` is an InferInputTensor; ``raw`` its data, unless its contents hold them.
+
+    ``content`` is the request's content_type.
+    """
+    name, datatype = tensor.name, tensor.datatype
+    parameters = _values(tensor.parameters)
+    content = content_type(f"the input {name[:64]!r}", parameters, datatype, content)
+    return replace(_as_sent(tensor, raw, parameters), encoded=content == BASE64)
+
+
+def _as_sent(tensor: Any, raw: bytes | None, parameters: Mapping[str, Value]) -> Tensor:
     name, datatype = tensor.name, tensor.datatype
     shape = shape_of(name, tensor.shape)
-    size = binary_size(name, _values(tensor.parameters))
+    size = binary_size(name, parameters)
     if raw is None:
         field = _CONTENTS.get(datatype, "")
         others = [used.name for used, _ in tensor.contents.ListFields() if used.name != field]
@@ -218,7 +239,7 @@ def _input(tensor: Any, raw: bytes | None) -> Tensor:
             raise BadParameter(f"{others[0]} do not go with {name[:64]!r} of {datatype[:16]!r}")
         values = getattr(tensor.contents, field) if field else ()
         return from_values(name, datatype, shape, values)
-    if tensor.HasField("contents"):
+    if tensor.contents.ListFields():  # MLServer's clients leave an empty message there
         raise BadParameter(f"the input {name[:64]!r} has both contents and raw_input_contents")
     if size not in (None, len(raw)):
         raise BadParameter(f"binary_data_size is {size}, {name[:64]!r} has {len(raw)} bytes")

@@ -11,10 +11,12 @@ import base64
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any, NoReturn, TypeVar, cast
 
 from service.errors import BadParameter
+from service.oip.codecs import BASE64
 from service.oip.inference import Request, Response
 from service.oip.parameters import (
     MOST_PARAMETERS,
@@ -22,6 +24,7 @@ from service.oip.parameters import (
     Value,
     Wanted,
     binary_size,
+    content_type,
     wanted,
 )
 from service.oip.tensors import (
@@ -61,14 +64,16 @@ def read(model: str, version: str | None, body: bytes, header_length: str | None
         ("id", "parameters", "inputs", "outputs", "model_name", "model_version"),
         "the request",
     )
-    binary = _Binary(memoryview(body)[length:])
-    inputs = [_input(each, binary) for each in _items(given, "inputs")]
+    parameters = _parameters(given)
+    content = content_type("the request", parameters)
+    binary, found = _Binary(memoryview(body)[length:]), _items(given, "inputs")
+    inputs = [_input(each, binary, content, alone=len(found) == 1) for each in found]
     binary.check_used_up()
     return Request(
         model,
         version,
         id=_text(given, "id") or "",
-        parameters=_parameters(given),
+        parameters=parameters,
         inputs=inputs,
         outputs=[_output(each) for each in _items(given, "outputs")],
     )
@@ -164,6 +169,11 @@ class _Binary:
         piece, self._data = self._data[:size], self._data[size:]
         return piece
 
+    @property
+    def left(self) -> int:
+        """Bytes that are not taken yet."""
+        return len(self._data)
+
     def check_used_up(self) -> None:
         if self._data:
             raise BadParameter(f"{len(self._data)} bytes of the body belong to no input")
@@ -181,16 +191,22 @@ def length_of(text: str | None, most: int) -> int:
     return int(text)
 
 
-def _input(given: object, binary: _Binary) -> Tensor:
+def _input(given: object, binary: _Binary, content: str | None, *, alone: bool) -> Tensor:
+    """``content`` is the request's content_type; ``alone``: there is no other input."""
     known = ("name", "shape", "datatype", "parameters", "data")
     tensor = members(given, known, "an input")
     name, datatype = _needed(tensor, "name", _text), _needed(tensor, "datatype", _text)
     shape = shape_of(name, _needed(tensor, "shape", _list))
-    size = binary_size(name, _parameters(tensor))
+    parameters = _parameters(tensor)
+    size = binary_size(name, parameters)
+    content = content_type(f"the input {name[:_SHOWN]!r}", parameters, datatype, content)
+    if size is None and alone and "data" not in tensor and binary.left:
+        size = binary.left  # OpenVINO Model Server's clients may leave it out
     if size is not None:
         if "data" in tensor:
             raise BadParameter(f"the input {name[:_SHOWN]!r} has both data and binary_data_size")
-        return from_binary(name, datatype, shape, binary.take(size))
+        found = from_binary(name, datatype, shape, binary.take(size))
+        return replace(found, encoded=content == BASE64)
     values = _flat(name, _needed(tensor, "data", _list), shape)
     return from_values(name, datatype, shape, values, _from_base64)
 
@@ -230,6 +246,7 @@ def _parameters(given: Mapping[str, Any]) -> dict[str, Value]:
         raise BadParameter("parameters must be a JSON object")
     if len(parameters) > MOST_PARAMETERS:
         raise BadParameter(f"there are {len(parameters)} parameters, more than {MOST_PARAMETERS}")
+    parameters = {name: value for name, value in parameters.items() if value is not None}
     for name, value in parameters.items():
         if not isinstance(value, bool | int | float | str):
             raise BadParameter(

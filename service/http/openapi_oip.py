@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from service.http.oip_body import HEADER_LENGTH
 from service.http.openapi_parts import Json, answer, get, object_, problems, ref
-from service.oip.faces import SUFFIX
+from service.oip.faces import SUFFIXES
 from service.settings import Settings
 
 _TEXT: Json = {"type": "string"}
@@ -107,7 +107,8 @@ def _or_503(operation: Json) -> Json:
 
 def _in_path(path: str) -> list[Json]:
     descriptions = {
-        "name": f"A model, for pictures, or a model with {SUFFIX}, for crops.",
+        "name": "A model, for pictures; with "
+        f"{SUFFIXES['topk']}, for their best classes; with {SUFFIXES['tensor']}, for crops.",
         "version": "Its version.",
     }
     return [

@@ -1,12 +1,15 @@
-"""The two faces of a model: NAME takes encoded pictures, NAME.tensor ready-made crops.
+"""The faces of a model: NAME and NAME.topk take encoded pictures, NAME.tensor ready-made crops.
 
-No name of a model holds a dot (`service.manifest.ModelName`), so the suffix is never part of one.
+NAME and NAME.tensor yield one vector of probabilities in the order of the classes, as the clients
+of other servers expect; NAME.topk yields the best classes, sorted. No name of a model holds a dot
+(`service.manifest.ModelName`), so a suffix is never part of one.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from service.catalogue import Answerer, Refusal
 from service.dataplane import DataPlane
@@ -14,7 +17,9 @@ from service.ensemble import PROTOCOL_NAME, Ensemble
 from service.errors import UnknownModel
 from service.network import Network
 
-SUFFIX = ".tensor"
+Kind: TypeAlias = Literal["image", "topk", "tensor"]
+SUFFIXES: dict[Kind, str] = {"image": "", "topk": ".topk", "tensor": ".tensor"}
+"""What follows the model's name in a face's."""
 PLATFORM = "onnxruntime_onnx"
 ENSEMBLE_PLATFORM = "ensemble"
 BACKEND = "onnxruntime"
@@ -22,6 +27,8 @@ MOST_NAME = 128
 """Characters of a name that is looked up at all."""
 ANY = -1
 """A dimension of any size."""
+_BESIDE_TENSORS = 4096
+"""Bytes that names, shapes and parameters of a request may take beside its crops."""
 
 _TYPES = {"BYTES": "TYPE_STRING", "UINT8": "TYPE_UINT8", "INT64": "TYPE_INT64", "FP32": "TYPE_FP32"}
 """Datatypes as model_config.proto calls them."""
@@ -47,28 +54,41 @@ class Face:
     name: str
     """As the client calls it."""
     model: Answerer
-    crops: bool
-    """Whether it takes crops: then ``model`` is a network."""
+    """A network where ``kind`` is `tensor`."""
+    kind: Kind
     input: Spec
     outputs: tuple[Spec, ...]
-    classifiable: tuple[str, ...]
+    """What the metadata lists, and a request gets that names no outputs."""
+    further: tuple[Spec, ...] = ()
+    """What a request gets only where it names it."""
+    classifiable: tuple[str, ...] = ()
     """The outputs that the classification extension can turn into text."""
 
 
 def base(name: str) -> str:
     """The model behind a face's name. Raises UnknownModel for what cannot be one."""
+    return _parts(name)[0]
+
+
+def _parts(name: str) -> tuple[str, Kind]:
     if not 1 <= len(name) <= MOST_NAME:
         raise UnknownModel(f"a model's name has 1 to {MOST_NAME} characters")
-    return name.removesuffix(SUFFIX)
+    for kind, suffix in SUFFIXES.items():
+        if suffix and name.endswith(suffix):
+            return name.removesuffix(suffix), kind
+    return name, "image"
 
 
 async def find(plane: DataPlane, name: str, version: str | None) -> Face:
     """The version that answers, loaded or not. Raises UnknownModel, or NotReady if refused."""
     if version is not None and len(version) > MOST_NAME:
         raise UnknownModel(f"a version has at most {MOST_NAME} characters")
-    model = await plane.model(base(name), version)
-    if not name.endswith(SUFFIX):
+    of, kind = _parts(name)
+    model = await plane.model(of, version)
+    if kind == "image":
         return _of_pictures(name, model)
+    if kind == "topk":
+        return _of_the_best(name, model)
     if isinstance(model, Ensemble):
         raise UnknownModel(
             f"there is no model {name!r}: the networks of an ensemble take crops of their own"
@@ -78,9 +98,11 @@ async def find(plane: DataPlane, name: str, version: str | None) -> Face:
 
 def names(plane: DataPlane, name: str, version: str) -> list[str]:
     """The faces of one version in the repository; of a refused one only the first is known."""
-    found = [model for model in plane.catalogue.versions(name) if model.version == version]
-    is_network = any(isinstance(model, Network) for model in found)
-    return [name, name + SUFFIX] if is_network else [name]
+    for model in plane.catalogue.versions(name):
+        if model.version == version and not isinstance(model, Refusal):
+            kinds = [k for k in SUFFIXES if k != "tensor" or isinstance(model, Network)]
+            return [name + SUFFIXES[kind] for kind in kinds]
+    return [name]
 
 
 def metadata(plane: DataPlane, face: Face) -> dict[str, Any]:
@@ -98,63 +120,89 @@ def metadata(plane: DataPlane, face: Face) -> dict[str, Any]:
 def config(plane: DataPlane, face: Face) -> dict[str, Any]:
     """Triton's ModelConfig, in its JSON form.
 
-    ``max_batch_size`` is what one request may hold; batches are formed of many requests, of a size
-    that is learnt at load.
+    ``max_batch_size`` is how many pictures or crops one request may hold; batches are formed of
+    many requests, of a size that is learnt at load.
     """
-    skip = 1 if face.crops else 0
-    size: dict[str, Any] = {"max_batch_size": _most_crops(plane, face) if face.crops else 0}
-    given: dict[str, Any] = {"format": "FORMAT_NHWC" if face.crops else "FORMAT_NONE"}
+    format_ = "FORMAT_NHWC" if face.kind == "tensor" else "FORMAT_NONE"
     return {
         "name": face.name,
         "platform": _platform(face.model),
         "backend": "" if isinstance(face.model, Ensemble) else BACKEND,
         "version_policy": {"all": {}},
-        **size,
-        "input": [{**_tensor(face.input, skip), **given}],
-        "output": [
-            {**_tensor(spec, skip), "label_filename": _labels(face)} for spec in face.outputs
-        ],
-        **({"dynamic_batching": {}} if face.crops else {}),
+        "max_batch_size": _most(plane, face),
+        "input": [{**_tensor(face.input), "format": format_}],
+        "output": [{**_tensor(spec), "label_filename": _labels(face)} for spec in face.outputs],
+        **({} if isinstance(face.model, Ensemble) else {"dynamic_batching": {}}),
         "parameters": {key: {"string_value": value} for key, value in _facts(face.model).items()},
     }
 
 
+IMAGE = Spec("image", "BYTES", (ANY, 1))
+"""A file a picture; its second dimension may be left out of a request."""
+
+
 def _of_pictures(name: str, model: Answerer) -> Face:
-    outputs = (
-        Spec("probabilities", "FP32", (ANY, ANY)),
-        Spec("indices", "INT64", (ANY, ANY)),
-        Spec("labels", "BYTES", (ANY, ANY)),
+    vector = (ANY, model.classes)
+    return Face(
+        name,
+        model,
+        "image",
+        IMAGE,
+        outputs=(Spec("probabilities", "FP32", vector),),
+        further=(Spec("logits", "FP32", vector),),
+        classifiable=("probabilities", "logits"),
     )
-    return Face(name, model, False, Spec("image", "BYTES", (ANY,)), outputs, ("probabilities",))
+
+
+def _of_the_best(name: str, model: Answerer) -> Face:
+    sorted_ = (ANY, ANY)
+    outputs = (
+        Spec("scores", "FP32", sorted_),
+        Spec("indices", "INT64", sorted_),
+        Spec("labels", "BYTES", sorted_),
+    )
+    return Face(name, model, "topk", IMAGE, outputs, classifiable=("scores",))
 
 
 def _of_crops(name: str, network: Network) -> Face:
     size = network.manifest.input
-    given = Spec("pixels", "UINT8", (ANY, size.height, size.width, size.channels))
-    shape = (ANY, network.classes)
-    outputs = (Spec("probabilities", "FP32", shape), Spec("logits", "FP32", shape))
-    return Face(name, network, True, given, outputs, ("probabilities", "logits"))
+    vector = (ANY, network.classes)
+    return Face(
+        name,
+        network,
+        "tensor",
+        Spec("pixels", "UINT8", (ANY, size.height, size.width, size.channels)),
+        outputs=(Spec("probabilities", "FP32", vector),),
+        further=(Spec("logits", "FP32", vector),),
+        classifiable=("probabilities", "logits"),
+    )
 
 
 def _platform(model: Answerer) -> str:
     return ENSEMBLE_PLATFORM if isinstance(model, Ensemble) else PLATFORM
 
 
-def _tensor(spec: Spec, skip: int) -> dict[str, Any]:
-    dims = list(spec.shape[skip:])
+def _tensor(spec: Spec) -> dict[str, Any]:
+    """Without the first dimension, which is the batch's."""
+    dims = list(spec.shape[1:])
     return {"name": spec.name, "data_type": _TYPES[spec.datatype], "dims": dims}
 
 
 def _labels(face: Face) -> str:
     """The labels' file, where the outputs' columns are classes."""
-    return face.model.manifest.labels if face.crops and isinstance(face.model, Network) else ""
+    if face.kind == "topk" or isinstance(face.model, Ensemble):
+        return ""
+    return face.model.manifest.labels
 
 
-def _most_crops(plane: DataPlane, face: Face) -> int:
+def _most(plane: DataPlane, face: Face) -> int:
+    """Pictures, or UINT8 crops, that one request may hold."""
     settings = plane.settings
-    _, height, width, channels = face.input.shape
-    fit = settings.max_body_bytes // (height * width * channels)
-    return max(1, min(settings.queue_crops, fit))
+    if face.kind != "tensor":
+        return settings.max_pictures
+    crop = math.prod(face.input.shape[1:])
+    room = settings.max_body_bytes - _BESIDE_TENSORS
+    return max(1, min(settings.queue_crops, room // crop))
 
 
 def _facts(model: Answerer) -> dict[str, str]:

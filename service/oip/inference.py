@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from time import perf_counter
 from typing import cast
@@ -14,13 +14,15 @@ import numpy.typing as npt
 
 from service.answers import Classification, Inference, Prediction, top_predictions
 from service.dataplane import DataPlane
+from service.ensemble import plan_of
 from service.errors import BadParameter, Internal, ZooError
 from service.oip import faces
+from service.oip.codecs import is_long_to_decode, needs_decoding, pictures_or_pixels
 from service.oip.faces import Face
 from service.oip.parameters import Options, Value, Wanted, options
 from service.oip.tensors import LONG_VALUES, Elements, Tensor, from_binary
 from service.parts import Patience
-from service.query import Query
+from service.query import DEFAULT_TOP_K, Query
 from service.repository import Label
 
 MOST_ID_BYTES = 256
@@ -36,7 +38,7 @@ class Request:
     parameters: dict[str, Value] = field(default_factory=dict)
     inputs: Sequence[Tensor] = ()
     outputs: Sequence[Wanted] = ()
-    """Empty: all."""
+    """Empty: those that the metadata lists."""
     raw: bytes | None = None
     """Instead of inputs: the data of the only one, whose shape follows from its length."""
 
@@ -62,6 +64,8 @@ class _Work:
     options: Options
     tensor: Tensor
     outputs: Sequence[Wanted]
+    top_k: int
+    """How many classes NAME.topk gives."""
     deadline: float
 
 
@@ -86,7 +90,7 @@ async def infer(
         raise
     face = work.face
     query = Query(face.model.name, request.version)
-    if face.crops:
+    if face.kind == "tensor":
         crops = cast("npt.NDArray[np.uint8]", work.tensor.data)
         inferred = await plane.infer(
             crops, query, transport=transport, deadline=work.deadline, patience=patience
@@ -94,7 +98,8 @@ async def infer(
         version, writing = inferred.version, partial(_of_crops, inferred, work.outputs)
     else:
         answers = await _classified(plane, work, query, transport, patience)
-        version, writing = answers[0].version, partial(_of_pictures, answers, work)
+        making = _of_the_best if face.kind == "topk" else _of_pictures
+        version, writing = answers[0].version, partial(making, answers, work)
     if _values(work) > LONG_VALUES:
         outputs = await plane.aside.run(writing, work.deadline)
     else:
@@ -109,8 +114,13 @@ async def _classified(
     plane: DataPlane, work: _Work, query: Query, transport: str, patience: Patience | None
 ) -> list[Classification]:
     asked = work.options
-    most = max(each.classification or 0 for each in work.outputs)
-    query = query._replace(protocol=asked.protocol, top_k=max(asked.top_k, most), exif=asked.exif)
+    most = max(each.classification or 1 for each in work.outputs)
+    query = query._replace(
+        protocol=asked.protocol,
+        top_k=max(work.top_k, most) if work.face.kind == "topk" else 1,
+        exif=asked.exif,
+        vectors=work.face.kind == "image",
+    )
     answers = await plane.classify(
         cast(Elements, work.tensor.data),
         query,
@@ -125,22 +135,31 @@ async def _classified(
 def _values(work: _Work) -> int:
     """How many values of the answer are made one by one."""
     rows = work.tensor.shape[0]
-    return rows * sum(
-        each.classification or (0 if work.face.crops else work.options.top_k)
-        for each in work.outputs
-    )
+    return rows * sum(each.classification or work.top_k for each in work.outputs)
 
 
 async def _understood(plane: DataPlane, request: Request, deadline: float) -> _Work:
     if len(request.id.encode()) > MOST_ID_BYTES:
         raise BadParameter(f"id has more than {MOST_ID_BYTES} bytes")
     face = await faces.find(plane, request.model, request.version)
-    asked = options(request.parameters, crops=face.crops)
+    asked = options(request.parameters, face.kind)
     outputs = request.outputs or [Wanted(spec.name) for spec in face.outputs]
-    _check_outputs(face, outputs)
+    outputs = [_checked(face, each) for each in outputs]
+    if len({each.name for each in outputs}) < len(outputs):
+        raise BadParameter("an output is requested twice")
+    if face.kind == "image" and any(each.name == "logits" for each in outputs):
+        _check_logits(face, asked.protocol)
     if asked.timeout_s is not None:
         deadline = min(deadline, perf_counter() + asked.timeout_s)
-    return _Work(face, asked, _input(face, request), outputs, deadline)
+    tensor = _input(face, request)
+    if needs_decoding(tensor):
+        decoding = partial(pictures_or_pixels, tensor)
+        is_long = is_long_to_decode(tensor)
+        tensor = await plane.aside.run(decoding, deadline) if is_long else decoding()
+    top_k = 0
+    if face.kind == "topk":
+        top_k = asked.top_k or min(DEFAULT_TOP_K, face.model.classes)
+    return _Work(face, asked, tensor, outputs, top_k, deadline)
 
 
 def _input(face: Face, request: Request) -> Tensor:
@@ -152,14 +171,17 @@ def _input(face: Face, request: Request) -> Tensor:
         shown = ", ".join(repr(name[:64]) for name in names[:4]) or "none"
         raise BadParameter(f"model {face.name!r} takes one input, {spec.name!r}, not {shown}")
     tensor = request.inputs[0]
-    if tensor.datatype != spec.datatype:
+    if tensor.datatype != spec.datatype and (face.kind, tensor.datatype) != ("tensor", "FP32"):
         raise BadParameter(
             f"the input {spec.name!r} is {spec.datatype}, not {tensor.datatype[:16]!r}"
         )
-    fits = len(tensor.shape) == len(spec.shape) and all(
-        want in (faces.ANY, have) for have, want in zip(tensor.shape, spec.shape, strict=True)
+    shape = tensor.shape
+    if spec == faces.IMAGE and len(shape) == 1:
+        shape = (*shape, 1)
+    fits = len(shape) == len(spec.shape) and all(
+        want in (faces.ANY, have) for have, want in zip(shape, spec.shape, strict=True)
     )
-    if not fits or not tensor.shape[0]:
+    if not fits or not shape[0]:
         raise BadParameter(
             f"the input {spec.name!r} has the shape {list(spec.shape)} with -1 from 1 on, "
             f"not {list(tensor.shape)}"
@@ -169,7 +191,7 @@ def _input(face: Face, request: Request) -> Tensor:
 
 def _from_raw(face: Face, raw: bytes) -> Tensor:
     spec = face.input
-    if not face.crops:
+    if face.kind != "tensor":
         return Tensor(spec.name, spec.datatype, (1,), [raw])
     crop = spec.shape[1:]
     size = math.prod(crop)
@@ -178,41 +200,61 @@ def _from_raw(face: Face, raw: bytes) -> Tensor:
     return from_binary(spec.name, spec.datatype, (len(raw) // size, *crop), raw)
 
 
-def _check_outputs(face: Face, outputs: Sequence[Wanted]) -> None:
-    known = [spec.name for spec in face.outputs]
-    names = [each.name for each in outputs]
-    for each in outputs:
-        if each.name not in known:
-            raise BadParameter(
-                f"model {face.name!r} has no output {each.name[:64]!r}; it has: {', '.join(known)}"
-            )
-        if names.count(each.name) > 1:
-            raise BadParameter(f"the output {each.name!r} is requested twice")
-        if each.classification is None:
-            continue
-        if each.name not in face.classifiable:
-            raise BadParameter(
-                f"classification goes with {' and '.join(face.classifiable)}, not {each.name!r}"
-            )
-        if each.classification > face.model.classes:
-            raise BadParameter(
-                f"classification is {each.classification}, model {face.model.name!r} has "
-                f"{face.model.classes} classes"
-            )
+def _checked(face: Face, wanted: Wanted) -> Wanted:
+    """The output with at most as many classes as there are. Raises BadParameter."""
+    known = [spec.name for spec in (*face.outputs, *face.further)]
+    name = wanted.name
+    if name not in known:
+        other = ""
+        if face.kind == "image" and name in ("scores", "indices", "labels"):
+            other = f"; {face.name}{faces.SUFFIXES['topk']} gives the best classes, sorted"
+        raise BadParameter(
+            f"model {face.name!r} has no output {name[:64]!r}; it has: {', '.join(known)}{other}"
+        )
+    if wanted.classification is None:
+        return wanted
+    if name not in face.classifiable:
+        raise BadParameter(
+            f"classification goes with {' and '.join(face.classifiable)}, not {name!r}"
+        )
+    return replace(wanted, classification=min(wanted.classification, face.model.classes))
+
+
+def _check_logits(face: Face, protocol: str | None) -> None:
+    """Raise BadParameter where several crops answer for a picture: their logits are not one."""
+    plan = plan_of(face.model, protocol)
+    if plan.crops > 1:
+        raise _no_logits(plan.protocol)
+
+
+def _no_logits(protocol: str) -> BadParameter:
+    return BadParameter(
+        f"logits are of one crop, and protocol {protocol!r} cuts several of a picture; "
+        f"NAME{faces.SUFFIXES['tensor']} gives those of crops"
+    )
 
 
 def _of_pictures(answers: Sequence[Classification], work: _Work) -> list[Tensor]:
-    top_k = work.options.top_k
-    rows = [answer.predictions[:top_k] for answer in answers]
-    shape = (len(rows), top_k)
+    """NAME's outputs: vectors in the order of the classes."""
+    vectors = [answer.vectors for answer in answers if answer.vectors is not None]
+    tensors = []
+    for each in work.outputs:
+        rows = [getattr(one, each.name) for one in vectors]
+        if any(row is None for row in rows):  # another version answers than was asked
+            raise _no_logits(answers[0].protocol)
+        tensors.append(_of_vectors(np.stack(rows), vectors[0].labels, each))
+    return tensors
+
+
+def _of_the_best(answers: Sequence[Classification], work: _Work) -> list[Tensor]:
+    """NAME.topk's outputs: the best classes, sorted."""
+    rows = [answer.predictions[: work.top_k] for answer in answers]
+    shape = (len(rows), work.top_k)
     tensors = []
     for each in work.outputs:
         if each.classification is not None:
-            texts = [
-                _text(p.probability, p.index, p.label)
-                for answer in answers
-                for p in answer.predictions[: each.classification]
-            ]
+            best = (p for answer in answers for p in answer.predictions[: each.classification])
+            texts = [_text(p.probability, p.index, p.label) for p in best]
             tensor = Tensor(each.name, "BYTES", (len(rows), each.classification), texts)
         elif each.name == "labels":
             labels: Elements = [p.label.name.encode() for row in rows for p in row]
@@ -228,21 +270,23 @@ def _of_pictures(answers: Sequence[Classification], work: _Work) -> list[Tensor]
 
 
 def _of_crops(inferred: Inference, outputs: Sequence[Wanted]) -> list[Tensor]:
-    tensors = []
-    for each in outputs:
-        values: npt.NDArray[np.float32] = getattr(inferred.outputs, each.name)
-        if each.classification is None:
-            tensors.append(Tensor(each.name, "FP32", values.shape, values))
-            continue
-        try:
-            best: list[list[Prediction]] = [
-                top_predictions(row, inferred.labels, each.classification) for row in values
-            ]
-        except ArithmeticError as error:
-            raise Internal(f"the network gave no finite {each.name} for these crops") from error
-        texts = [_text(p.probability, p.index, p.label) for row in best for p in row]
-        tensors.append(Tensor(each.name, "BYTES", (len(values), each.classification), texts))
-    return tensors
+    """The outputs of NAME.tensor."""
+    return [
+        _of_vectors(getattr(inferred.outputs, each.name), inferred.labels, each) for each in outputs
+    ]
+
+
+def _of_vectors(values: npt.NDArray[np.float32], labels: Sequence[Label], wanted: Wanted) -> Tensor:
+    """An output of float32 [N, classes], or its best classes as text."""
+    name, most = wanted.name, wanted.classification
+    if most is None:
+        return Tensor(name, "FP32", values.shape, values)
+    try:
+        best: list[list[Prediction]] = [top_predictions(row, labels, most) for row in values]
+    except ArithmeticError as error:
+        raise Internal(f"the network gave no finite {name} for these crops") from error
+    texts = [_text(p.probability, p.index, p.label) for row in best for p in row]
+    return Tensor(name, "BYTES", (len(values), most), texts)
 
 
 def _text(value: float, index: int, label: Label) -> bytes:

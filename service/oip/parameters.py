@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TypeAlias, cast
 
 from service.errors import BadParameter
+from service.oip.codecs import BASE64, check_content
+from service.oip.faces import SUFFIXES, Kind
 from service.pictures import Exif
-from service.query import DEFAULT_TOP_K
 
 Value: TypeAlias = "bool | int | float | str"
 
@@ -16,12 +17,16 @@ _MOST_TEXT = 64
 MOST_TENSORS = 16
 """Inputs, and requested outputs, of a request."""
 MOST_PARAMETERS = 64
-_OF_PICTURES = ("protocol", "top_k", "exif")
-_OF_ALL = ("timeout", "binary_data_output", "triton_enable_empty_final_response")
+_OF_ALL = ("timeout", "binary_data_output", "triton_enable_empty_final_response", "content_type")
+_OF_KIND: dict[Kind, tuple[str, ...]] = {
+    "image": ("protocol", "exif"),
+    "topk": ("protocol", "exif", "top_k"),
+    "tensor": (),
+}
 HINTS = ("priority", "sequence_id", "sequence_start", "sequence_end")
 """Taken and ignored, as Triton does for a model that has neither priorities nor a state."""
-_OF_INPUTS = ("binary_data_size",)
-_OF_OUTPUTS = ("binary_data", "classification")
+_OF_INPUTS = ("binary_data_size", "content_type")
+_OF_OUTPUTS = ("binary_data", "classification", "content_type")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +34,7 @@ class Options:
     """What a request asks for besides its tensors; None stands for the default."""
 
     protocol: str | None = None
-    top_k: int = DEFAULT_TOP_K
+    top_k: int | None = None
     exif: Exif = "apply"
     timeout_s: float | None = None
     binary: bool = False
@@ -48,13 +53,14 @@ class Wanted:
     binary: bool | None = None
 
 
-def options(given: Mapping[str, Value], *, crops: bool) -> Options:
-    """Read the parameters of a request; ``crops``: of one for ready-made crops.
+def options(given: Mapping[str, Value], kind: Kind) -> Options:
+    """Read the parameters of a request to a face of this kind.
 
     Raises BadParameter for what does not exist or has a value that is not allowed.
     """
-    known = (*_OF_ALL, *HINTS) if crops else (*_OF_PICTURES, *_OF_ALL, *HINTS)
-    _check_names(given, known, "the request")
+    if "top_k" in given and kind != "topk":
+        raise BadParameter(f"top_k goes with NAME{SUFFIXES['topk']}, which gives the best classes")
+    _check_names(given, (*_OF_KIND[kind], *_OF_ALL, *HINTS), "the request")
     for hint in HINTS:
         if hint in given and isinstance(given[hint], float):
             raise BadParameter(f"{hint} is a whole number, a text or a boolean")
@@ -63,10 +69,9 @@ def options(given: Mapping[str, Value], *, crops: bool) -> Options:
     if exif not in ("apply", "ignore"):
         raise BadParameter(f"exif is {exif!r}, it can be 'apply' or 'ignore'")
     timeout_us = _integer(given, "timeout", 0)
-    top_k = _integer(given, "top_k", 1)
     return Options(
         protocol=protocol,
-        top_k=DEFAULT_TOP_K if top_k is None else top_k,
+        top_k=_integer(given, "top_k", 1),
         exif=cast(Exif, exif),
         timeout_s=timeout_us / 1e6 if timeout_us else None,
         binary=_boolean(given, "binary_data_output") or False,
@@ -80,9 +85,26 @@ def binary_size(name: str, given: Mapping[str, Value]) -> int | None:
     return _integer(given, "binary_data_size", 0)
 
 
+def content_type(
+    owner: str,
+    given: Mapping[str, Value],
+    datatype: str | None = None,
+    default: str | None = None,
+) -> str | None:
+    """What MLServer's clients say of the elements, or ``default``. Raises BadParameter.
+
+    ``datatype`` is that of the tensor, None for a request as a whole.
+    """
+    found = _text(given, "content_type") or default
+    check_content(owner, datatype, found)
+    return found
+
+
 def wanted(name: str, given: Mapping[str, Value]) -> Wanted:
     """Read a requested output's parameters. Raises BadParameter."""
     _check_names(given, _OF_OUTPUTS, f"the output {name[:64]!r}")
+    if content_type(f"the output {name[:64]!r}", given) == BASE64:
+        raise BadParameter(f"no output is {BASE64}: texts come as they are")
     classes = _integer(given, "classification", 0)
     return Wanted(name, classes or None, _boolean(given, "binary_data"))
 

@@ -41,7 +41,7 @@ async def model_statistics(
 ) -> list[dict[str, Any]]:
     """Of one model or of all, of one version or of all: Triton's model_stats in its JSON form.
 
-    Both faces of a network share what it has done, so a list of all names each network once.
+    The faces of a model share what it has done, so a list of all names each model once.
     Raises UnknownModel.
     """
     if name is None:
@@ -49,7 +49,7 @@ async def model_statistics(
     else:
         versions = await plane.versions(faces.base(name))
         chosen = [model for model in versions if version in (None, model.version)]
-        if not chosen or name.endswith(faces.SUFFIX):
+        if not chosen or name != faces.base(name):
             await faces.find(plane, name, version)
 
     def read() -> list[dict[str, Any]]:
@@ -74,7 +74,7 @@ def index(plane: DataPlane, *, ready_only: bool) -> list[dict[str, str]]:
 async def load(
     plane: DataPlane, name: str, parameters: Mapping[str, object], deadline: float
 ) -> None:
-    """Load a model, by either face; the parameter `versions` is a policy, as in ZOO_VERSIONS.
+    """Load a model, by any of its faces; the parameter `versions` is a policy, as in ZOO_VERSIONS.
 
     Raises BadParameter, and what `DataPlane.load` raises.
     """
@@ -93,7 +93,10 @@ async def load(
 async def unload(
     plane: DataPlane, name: str, parameters: Mapping[str, object], deadline: float
 ) -> None:
-    """Unload a model, by either face: both go. Raises BadParameter and as `DataPlane.unload`."""
+    """Unload a model, by any of its faces: all go.
+
+    Raises BadParameter, and what `DataPlane.unload` raises.
+    """
     for key, value in parameters.items():
         if key != "unload_dependents" or value is not False:
             raise BadParameter(

@@ -38,6 +38,8 @@ class Tensor:
     shape: tuple[int, ...]
     data: npt.NDArray[Any] | Elements
     """An array of ``shape``, or the flat elements of BYTES."""
+    encoded: bool = False
+    """Whether the elements are base64 text, which `service.oip.codecs` decodes."""
 
 
 def shape_of(name: str, shape: Sequence[object]) -> tuple[int, ...]:
@@ -81,7 +83,7 @@ def from_values(
     values: Sequence[Any],
     decode: Callable[[Any], bytes] = bytes,
 ) -> Tensor:
-    """Read flat values, numbers from 0 to 255 of UINT8, or elements of BYTES for ``decode``.
+    """Read flat values: numbers of UINT8 or FP32, or elements of BYTES for ``decode``.
 
     ``decode`` raises ValueError or TypeError for what it cannot read. Raises BadParameter when
     values, datatype and shape do not agree.
@@ -98,9 +100,19 @@ def from_values(
         if datatype == "UINT8":
             data = _shaped(name, np.frombuffer(bytes(values), np.uint8), shape)
             return Tensor(name, datatype, shape, data)
-    except (ValueError, TypeError) as error:
+        if datatype == "FP32":
+            return Tensor(name, datatype, shape, _shaped(name, _floats(values), shape))
+    except (ValueError, TypeError, OverflowError) as error:
         raise BadParameter(f"the values of {name[:64]!r} are no {datatype}: {error}") from None
     raise _unknown(name, datatype)
+
+
+def _floats(values: Sequence[Any]) -> npt.NDArray[np.float32]:
+    """NumPy alone would read texts and booleans too. Raises TypeError."""
+    if isinstance(values, list) and not {float, int}.issuperset(map(type, values)):
+        raise TypeError("not all of them are numbers")
+    with np.errstate(over="ignore"):  # they become infinite
+        return np.fromiter(values, np.float32, len(values))
 
 
 def _shaped(name: str, values: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
@@ -169,5 +181,6 @@ def _dtype(name: str, datatype: str) -> np.dtype[Any]:
 
 def _unknown(name: str, datatype: str) -> BadParameter:
     return BadParameter(
-        f"the tensor {name[:64]!r} is of datatype {datatype[:16]!r}; inputs are BYTES or UINT8"
+        f"the tensor {name[:64]!r} is of datatype {datatype[:16]!r}; inputs are BYTES, UINT8 or "
+        "FP32"
     )

@@ -28,7 +28,7 @@ OPERATIONS = {
 HAVE_BODY = [label for label, operation in OPERATIONS.items() if operation.body]
 """Of which schemathesis can make what is not allowed."""
 EXAMPLES = 12
-NAMES = ("lenet5", "lenet5.tensor", "efficientnet_lite0")
+NAMES = ("lenet5", "lenet5.tensor", "lenet5.topk", "efficientnet_lite0")
 
 QUIET: dict[str, Any] = {
     "derandomize": True,

@@ -23,6 +23,7 @@ from tests.service.oip_client import (
 
 PICTURE = COFFEE.read_bytes()
 LITE0 = "efficientnet_lite0"
+BEST = f"{LITE0}.topk"
 IMAGE = base64_input(PICTURE)
 SMALL = {"name": "pixels", "datatype": "UINT8", "shape": [1, 32, 32, 1], "data": [0] * 1024}
 DEEP: Any = "x"
@@ -50,7 +51,8 @@ BODIES: dict[str, tuple[str, Any, str]] = {
     "other input": (LITE0, {"inputs": [{**IMAGE, "name": "pixels"}]}, "not 'pixels'"),
     "many inputs": (LITE0, {"inputs": [IMAGE] * 17}, "more than 16 inputs"),
     "no name": (LITE0, {"inputs": [{**IMAGE, "name": None}]}, "'name' is missing"),
-    "datatype": ("lenet5.tensor", {"inputs": [{**SMALL, "datatype": "FP32"}]}, "'FP32'"),
+    "datatype": ("lenet5.tensor", {"inputs": [{**SMALL, "datatype": "INT64"}]}, "'INT64'"),
+    "crops to pictures": (LITE0, {"inputs": [{**SMALL, "name": "image"}]}, "is BYTES, not 'UINT8'"),
     "no datatype": (LITE0, {"inputs": [{**IMAGE, "datatype": 8}]}, "datatype must be a text"),
     "no base64": (LITE0, {"inputs": [{**IMAGE, "data": ["!"]}]}, "'image' are no BYTES"),
     "not text": (LITE0, {"inputs": [{**IMAGE, "data": [17]}]}, "'image' are no BYTES"),
@@ -58,8 +60,13 @@ BODIES: dict[str, tuple[str, Any, str]] = {
     "scalar data": (LITE0, {"inputs": [{**IMAGE, "data": "x"}]}, "data must be a list"),
     "shape too large": (LITE0, {"inputs": [{**IMAGE, "shape": [2]}]}, "has 1 elements"),
     "no pictures": (LITE0, {"inputs": [{**IMAGE, "shape": [0], "data": []}]}, "from 1 on"),
-    "other rank": (LITE0, {"inputs": [{**IMAGE, "shape": [1, 1]}]}, "has the shape [-1]"),
-    "scalar": (LITE0, {"inputs": [{**IMAGE, "shape": []}]}, "has the shape [-1]"),
+    "other rank": (LITE0, {"inputs": [{**IMAGE, "shape": [1, 1, 1]}]}, "has the shape [-1, 1]"),
+    "a row": (
+        LITE0,
+        {"inputs": [{**IMAGE, "shape": [1, 2], "data": IMAGE["data"] * 2}]},
+        "has the shape [-1, 1]",
+    ),
+    "scalar": (LITE0, {"inputs": [{**IMAGE, "shape": []}]}, "has the shape [-1, 1]"),
     "negative": (LITE0, {"inputs": [{**IMAGE, "shape": [-1]}]}, "whole number"),
     "2^63": (LITE0, {"inputs": [{**IMAGE, "shape": [2**63]}]}, "whole number"),
     "2^62 each": ("lenet5.tensor", {"inputs": [{**SMALL, "shape": [2**62] * 4}]}, "elements"),
@@ -75,10 +82,24 @@ BODIES: dict[str, tuple[str, Any, str]] = {
     "deep": ("lenet5.tensor", {"inputs": [{**SMALL, "data": DEEP}]}, "pixels"),
     "no output": (
         LITE0,
-        {"inputs": [IMAGE], "outputs": [{"name": "logits"}]},
-        "no output 'logits'",
+        {"inputs": [IMAGE], "outputs": [{"name": "features"}]},
+        "no output 'features'",
     ),
-    "twice": (LITE0, {"inputs": [IMAGE], "outputs": [{"name": "labels"}] * 2}, "requested twice"),
+    "of another face": (
+        LITE0,
+        {"inputs": [IMAGE], "outputs": [{"name": "labels"}]},
+        f"{BEST} gives the best classes",
+    ),
+    "of several crops": (
+        LITE0,
+        {
+            "parameters": {"protocol": "ten_crop"},
+            "inputs": [IMAGE],
+            "outputs": [{"name": "logits"}],
+        },
+        "logits are of one crop",
+    ),
+    "twice": (BEST, {"inputs": [IMAGE], "outputs": [{"name": "labels"}] * 2}, "requested twice"),
     "both data": (
         LITE0,
         {"inputs": [{**IMAGE, "parameters": {"binary_data_size": 4}}]},
@@ -122,22 +143,32 @@ PARAMETERS = {
 @pytest.mark.parametrize("kind", PARAMETERS)
 def test_bad_parameters(server: Server, kind: str) -> None:
     parameters, words = PARAMETERS[kind]
-    reply = post(server, LITE0, {"parameters": parameters, "inputs": [IMAGE]})
+    reply = post(server, BEST, {"parameters": parameters, "inputs": [IMAGE]})
     assert words in check(reply, 400, "bad_parameter")
+
+
+@pytest.mark.parametrize("parameters", [{"top_k": 3}, {"top_k": None}])
+def test_only_the_best_have_a_top_k(server: Server, parameters: dict[str, Any]) -> None:
+    for model, given in ((LITE0, IMAGE), ("lenet5.tensor", SMALL)):
+        reply = post(server, model, {"parameters": parameters, "inputs": [given]})
+        if parameters["top_k"] is None:  # as if absent
+            assert list(outputs_of(reply)) == ["probabilities"]
+        else:
+            assert "NAME.topk" in check(reply, 400, "bad_parameter")
 
 
 @pytest.mark.parametrize(
     ("output", "classes", "words"),
     [
-        ("probabilities", 1001, "has 1000 classes"),
-        ("probabilities", -1, "classification must be"),
-        ("probabilities", "5", "classification must be"),
-        ("labels", 5, "goes with probabilities"),
+        ("scores", -1, "classification must be"),
+        ("scores", "5", "classification must be"),
+        ("labels", 5, "goes with scores"),  # Triton: not available for type 'BYTES'
+        ("indices", 5, "goes with scores"),
     ],
 )
 def test_bad_classifications(server: Server, output: str, classes: object, words: str) -> None:
     wanted = [{"name": output, "parameters": {"classification": classes}}]
-    reply = post(server, LITE0, {"inputs": [IMAGE], "outputs": wanted})
+    reply = post(server, BEST, {"inputs": [IMAGE], "outputs": wanted})
     assert words in check(reply, 400, "bad_parameter")
 
 

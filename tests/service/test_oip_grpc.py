@@ -59,22 +59,27 @@ def test_every_way_gives_the_same_probabilities(
     server: Server, channel: grpc.Channel, stub: Stub, model: str, protocol: str
 ) -> None:
     asked = {"protocol": protocol, "top_k": 7}
-    answer = stub.ModelInfer(message(model, *PICTURES, **asked))
-    assert (answer.model_name, answer.model_version) == (model, "1")
+    face = f"{model}.topk"
+    answer = stub.ModelInfer(message(face, *PICTURES, **asked))
+    assert (answer.model_name, answer.model_version) == (face, "1")
     found = outputs_of_message(answer)
     rest = outputs_of(
-        post(server, model, {"parameters": asked, "inputs": [base64_input(*PICTURES)]})
+        post(server, face, {"parameters": asked, "inputs": [base64_input(*PICTURES)]})
     )
-    assert list(found) == list(rest) == ["probabilities", "indices", "labels"]
-    np.testing.assert_allclose(found["probabilities"], rest["probabilities"], atol=1e-6)
+    assert list(found) == list(rest) == ["scores", "indices", "labels"]
+    np.testing.assert_allclose(found["scores"], rest["scores"], atol=1e-6)
     np.testing.assert_array_equal(found["indices"], rest["indices"])
     np.testing.assert_array_equal(found["labels"], rest["labels"])
     ours = classifier_pb2_grpc.ClassifierStub(channel).Classify(
         classifier_pb2.ClassifyRequest(images=PICTURES, model=model, **asked)
     )
+    vectors = outputs_of_message(stub.ModelInfer(message(model, *PICTURES, protocol=protocol)))
+    assert list(vectors) == ["probabilities"]
     for row, result in enumerate(ours.results):
         expected = [each.probability for each in result.classification.predictions]
-        np.testing.assert_allclose(found["probabilities"][row], expected, atol=1e-6)
+        np.testing.assert_allclose(found["scores"][row], expected, atol=1e-6)
+        vector = vectors["probabilities"][row]
+        np.testing.assert_allclose(vector[found["indices"][row]], expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("typed", [False, True])
@@ -84,6 +89,8 @@ def test_crops_give_what_their_picture_gives(server: Server, stub: Stub, typed: 
     if typed:
         del asked.raw_input_contents[:]
         asked.inputs[0].contents.uint_contents.extend(crops.ravel().tolist())
+    for name in ("probabilities", "logits"):
+        asked.outputs.add(name=name)
     found = outputs_of_message(stub.ModelInfer(asked))
     first = server.classify(PICTURES[1]).json()["predictions"][0]
     assert found["probabilities"].shape == found["logits"].shape == (1, 1000)
@@ -94,29 +101,29 @@ def test_crops_give_what_their_picture_gives(server: Server, stub: Stub, typed: 
 
 
 def test_pictures_may_be_typed_contents(server: Server, stub: Stub) -> None:
-    asked = message(LITE0, PICTURES[1])
+    asked = message(f"{LITE0}.topk", PICTURES[1])
     del asked.raw_input_contents[:]
     asked.inputs[0].contents.bytes_contents.append(PICTURES[1])
     assert outputs_of_message(stub.ModelInfer(asked))["labels"][0, 0] == "espresso"
 
 
 def test_outputs_come_as_requested(stub: Stub) -> None:
-    asked = message(LITE0, PICTURES[1], top_k=2)
+    asked = message(f"{LITE0}.topk", PICTURES[1], top_k=2)
     asked.id = "mine"
     asked.outputs.add(name="labels")
-    set_parameters(asked.outputs.add(name="probabilities"), {"classification": 3})
+    set_parameters(asked.outputs.add(name="scores"), {"classification": 3})
     answer = stub.ModelInfer(asked)
     assert answer.id == "mine"
     found = outputs_of_message(answer)
-    assert list(found) == ["labels", "probabilities"]
+    assert list(found) == ["labels", "scores"]
     assert found["labels"].tolist() == [["espresso", "cup"]]
-    texts = found["probabilities"][0]
+    texts = found["scores"][0]
     assert [text.split(":", 1)[1] for text in texts] == ["967:espresso", "968:cup", "925:consomme"]
 
 
 @pytest.mark.parametrize("compression", [grpc.Compression.Gzip, grpc.Compression.Deflate])
 def test_messages_may_be_compressed(stub: Stub, compression: grpc.Compression) -> None:
-    answer = stub.ModelInfer(message(LITE0, PICTURES[1]), compression=compression)
+    answer = stub.ModelInfer(message(f"{LITE0}.topk", PICTURES[1]), compression=compression)
     assert outputs_of_message(answer)["labels"][0, 0] == "espresso"
 
 
@@ -124,7 +131,7 @@ def test_a_stream_answers_each_request_by_its_id(stub: Stub) -> None:
     count = 100  # more than a stream has in work at a time
     requests = []
     for index in range(count):
-        asked = message("lenet5", PICTURES[index % 2], top_k=1)
+        asked = message("lenet5.topk", PICTURES[index % 2], top_k=1)
         asked.id = str(index)
         requests.append(asked)
     requests[17].model_name = "nothing"
@@ -140,7 +147,7 @@ def test_a_stream_answers_each_request_by_its_id(stub: Stub) -> None:
         assert not answer.error_message
         same = answers[str(index % 2)]
         ours, theirs = (outputs_of_message(each.infer_response) for each in (answer, same))
-        np.testing.assert_allclose(ours["probabilities"], theirs["probabilities"], atol=1e-6)
+        np.testing.assert_allclose(ours["scores"], theirs["scores"], atol=1e-6)
 
 
 def test_the_server_and_its_models_describe_themselves(server: Server, stub: Stub) -> None:
@@ -149,7 +156,7 @@ def test_the_server_and_its_models_describe_themselves(server: Server, stub: Stu
     about = stub.ServerMetadata(messages.ServerMetadataRequest())
     rest = server.client.get("/v2").json()
     assert [about.name, about.version, list(about.extensions)] == list(rest.values())
-    for name in (LITE0, f"{LITE0}.tensor"):
+    for name in (LITE0, f"{LITE0}.tensor", f"{LITE0}.topk"):
         assert stub.ModelReady(messages.ModelReadyRequest(name=name, version="1")).ready
         metadata = stub.ModelMetadata(messages.ModelMetadataRequest(name=name))
         rest = server.client.get(f"/v2/models/{name}").json()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import io
+import math
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +13,7 @@ from contextlib import closing
 import grpc
 import httpx
 import pytest
+from PIL import Image
 
 from service.grpc.protos import oip_pb2_grpc
 from tests.photographs import COFFEE
@@ -27,6 +30,7 @@ from tests.service.oip_client import (
 
 PICTURE = COFFEE.read_bytes()
 LITE0 = "efficientnet_lite0"
+TENSOR = f"{LITE0}.tensor"
 CROP = 32 * 32
 LIMIT = 1000 * CROP
 
@@ -56,8 +60,8 @@ def test_a_body_at_the_limit(server: Server, packed: bool) -> None:
             return crops(server, bytes(size))
         return crops(server, gzip.compress(bytes(size)), **{"Content-Encoding": "gzip"})
 
-    assert outputs_of(send(LIMIT - CROP))["logits"].shape == (999, 10)
-    assert outputs_of(send(LIMIT))["logits"].shape == (1000, 10)
+    assert outputs_of(send(LIMIT - CROP))["probabilities"].shape == (999, 10)
+    assert outputs_of(send(LIMIT))["probabilities"].shape == (1000, 10)
     reply = send(LIMIT + 1)
     assert (reply.status_code, reply.json()["code"]) == (413, "body_too_large")
     assert send(LIMIT - 1).json()["code"] == "bad_parameter"
@@ -74,10 +78,26 @@ def test_as_many_pictures_as_allowed(server: Server) -> None:
         assert (reply.status_code, reply.json()["code"]) == (status, code)
 
 
-def test_the_configuration_says_how_many_crops_fit(server: Server) -> None:
-    config = server.client.get("/v2/models/lenet5.tensor/config").json()
-    assert config["max_batch_size"] == 16
-    assert server.client.get(f"/v2/models/{LITE0}.tensor/config").json()["max_batch_size"] == 6
+@pytest.mark.parametrize(
+    ("model", "most"), [(LITE0, 2), (f"{LITE0}.topk", 2), ("lenet5.tensor", 16), (TENSOR, 6)]
+)
+def test_the_configuration_says_how_many_fit(server: Server, model: str, most: int) -> None:
+    """In one request, which is answered; 16 crops are the whole queue, 6 what a body holds."""
+    config = server.client.get(f"/v2/models/{model}/config").json()
+    assert config["max_batch_size"] == most
+    (given,) = config["input"]
+    shape = [most, *given["dims"]]
+    if given["data_type"] == "TYPE_UINT8":
+        tensor, data = "UINT8", bytes(math.prod(shape))
+    else:
+        with Image.open(COFFEE) as picture:
+            small = io.BytesIO()
+            picture.resize((64, 64)).save(small, "JPEG")
+        tensor, data = "BYTES", prefixed(*[small.getvalue()] * most)
+    parameters = {"binary_data_size": len(data)}
+    pixels = {"name": given["name"], "datatype": tensor, "shape": shape, "parameters": parameters}
+    found = outputs_of(post_binary(server, model, {"inputs": [pixels]}, data))
+    assert next(iter(found.values())).shape[0] == most
 
 
 def test_a_full_queue_is_told_to_come_back(server: Server) -> None:
@@ -108,7 +128,7 @@ def test_a_full_queue_is_told_to_come_back(server: Server) -> None:
 def test_a_stream_is_slowed_down_not_refused(server: Server) -> None:
     requests = []
     for index in range(12):
-        asked = message(LITE0, PICTURE, protocol="ten_crop", top_k=1)
+        asked = message(f"{LITE0}.topk", PICTURE, protocol="ten_crop", top_k=1)
         asked.id = str(index)
         requests.append(asked)
     with grpc.insecure_channel(server.grpc_address) as channel:

@@ -28,6 +28,8 @@ from tests.service.oip_client import (
 
 PICTURES = [CHELSEA.read_bytes(), COFFEE.read_bytes()]
 LITE0 = "efficientnet_lite0"
+BEST = f"{LITE0}.topk"
+VECTORS = [{"name": "probabilities"}, {"name": "logits"}]
 WAYS = [(LITE0, "center"), (LITE0, "ten_crop"), ("lenet5", "center")]
 
 
@@ -49,15 +51,21 @@ def of_pictures(server: Server, way: str, model: str, **parameters: Any) -> Tens
 def test_pictures_are_classified_as_by_classify(
     server: Server, way: str, model: str, protocol: str
 ) -> None:
-    found = of_pictures(server, way, model, protocol=protocol, top_k=7)
-    assert list(found) == ["probabilities", "indices", "labels"]
+    found = of_pictures(server, way, f"{model}.topk", protocol=protocol, top_k=7)
+    assert list(found) == ["scores", "indices", "labels"]
+    vectors = of_pictures(server, way, model, protocol=protocol)
+    assert list(vectors) == ["probabilities"]
     for row, picture in enumerate(PICTURES):
         reply = server.classify(picture, model=model, protocol=protocol, top_k=7)
         expected = reply.json()["predictions"]
         assert found["indices"][row].tolist() == [each["index"] for each in expected]
         assert found["labels"][row].tolist() == [each["label"] for each in expected]
-        for ours, theirs in zip(found["probabilities"][row], expected, strict=True):
+        for ours, theirs in zip(found["scores"][row], expected, strict=True):
             assert ours == pytest.approx(theirs["probability"], abs=1e-6)
+        vector = vectors["probabilities"][row]
+        assert vector.sum() == pytest.approx(1, abs=1e-4)
+        for each in expected:
+            assert vector[each["index"]] == pytest.approx(each["probability"], abs=1e-6)
 
 
 @pytest.mark.parametrize("way", ["json", "binary", "raw"])
@@ -73,16 +81,19 @@ def test_crops_give_what_their_picture_gives(
     if way == "raw":
         path = f"/v2/models/{name}/infer"
         found = outputs_of(server.client.post(path, content=crops.tobytes(), headers={HEADER: "0"}))
+        assert list(found) == ["probabilities"]
     elif way == "json":
         given["data"] = crops.tolist()
-        found = outputs_of(post(server, name, {"inputs": [given]}))
+        found = outputs_of(post(server, name, {"inputs": [given], "outputs": VECTORS}))
     else:
         given["parameters"] = {"binary_data_size": crops.nbytes}
-        found = outputs_of(post_binary(server, name, {"inputs": [given]}, crops.tobytes()))
-    assert list(found) == ["probabilities", "logits"]
-    exponents = np.exp(found["logits"] - found["logits"].max(axis=1, keepdims=True))
-    softmax = exponents / exponents.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(found["probabilities"], softmax, atol=1e-5)
+        body = {"inputs": [given], "outputs": VECTORS}
+        found = outputs_of(post_binary(server, name, body, crops.tobytes()))
+    if way != "raw":
+        assert list(found) == ["probabilities", "logits"]
+        exponents = np.exp(found["logits"] - found["logits"].max(axis=1, keepdims=True))
+        softmax = exponents / exponents.sum(axis=1, keepdims=True)
+        np.testing.assert_allclose(found["probabilities"], softmax, atol=1e-5)
     if way == "json" and protocol == "ten_crop":
         return
     first = server.classify(PICTURES[1], model=model, protocol=protocol).json()["predictions"][0]
@@ -107,12 +118,12 @@ def test_flat_and_nested_values_are_the_same(server: Server) -> None:
         )
         for data in (crops.tolist(), crops.ravel().tolist())
     )
-    np.testing.assert_allclose(nested["logits"], flat["logits"], atol=1e-5)
+    np.testing.assert_allclose(nested["probabilities"], flat["probabilities"], atol=1e-6)
 
 
 def test_a_picture_alone_is_a_request_too(server: Server) -> None:
     reply = server.client.post(
-        f"/v2/models/{LITE0}/infer", content=PICTURES[1], headers={HEADER: "0"}
+        f"/v2/models/{BEST}/infer", content=PICTURES[1], headers={HEADER: "0"}
     )
     assert outputs_of(reply)["labels"][0, 0] == "espresso"
 
@@ -124,29 +135,29 @@ def test_outputs_come_as_requested(server: Server) -> None:
         "inputs": [base64_input(PICTURES[1])],
         "outputs": [
             {"name": "labels", "parameters": {"binary_data": False}},
-            {"name": "probabilities"},
+            {"name": "scores"},
         ],
     }
-    reply = post(server, LITE0, body)
+    reply = post(server, BEST, body)
     found = outputs_of(reply)
-    assert list(found) == ["labels", "probabilities"]
-    assert found["probabilities"].shape == (1, 2)
+    assert list(found) == ["labels", "scores"]
+    assert found["scores"].shape == (1, 2)
     assert '"id":"ünï-42"'.encode() in reply.content
     assert b'"data":["espresso","cup"]' in reply.content
 
 
-@pytest.mark.parametrize(("name", "count"), [(LITE0, 3), ("lenet5", 10)])
-def test_classes_come_as_text(server: Server, name: str, count: int) -> None:
-    wanted = [
-        {"name": "indices"},
-        {"name": "probabilities", "parameters": {"classification": count}},
-    ]
-    found = outputs_of(post(server, name, {"inputs": [base64_input(*PICTURES)], "outputs": wanted}))
-    assert found["indices"].shape == (2, 5)
-    assert found["probabilities"].shape == (2, count)
+@pytest.mark.parametrize("face", ["", ".topk"])
+@pytest.mark.parametrize(("name", "asked", "count"), [(LITE0, 3, 3), ("lenet5", 30, 10)])
+def test_classes_come_as_text(server: Server, face: str, name: str, asked: int, count: int) -> None:
+    """At most as many as there are, as Triton gives them."""
+    output = "scores" if face else "probabilities"
+    wanted = [{"name": output, "parameters": {"classification": asked}}]
+    body = {"inputs": [base64_input(*PICTURES)], "outputs": wanted}
+    found = outputs_of(post(server, name + face, body))
+    assert found[output].shape == (2, count)
     for row, picture in enumerate(PICTURES):
         predictions = server.classify(picture, model=name, top_k=count).json()["predictions"]
-        for text, expected in zip(found["probabilities"][row], predictions, strict=True):
+        for text, expected in zip(found[output][row], predictions, strict=True):
             value, index, label = text.split(":", 2)
             assert (int(index), label) == (expected["index"], expected["label"])
             assert float(value) == pytest.approx(expected["probability"], abs=1e-6)
@@ -155,7 +166,7 @@ def test_classes_come_as_text(server: Server, name: str, count: int) -> None:
 def test_classes_of_crops_come_as_text(server: Server) -> None:
     crops = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 1), np.uint8)
     given = {"name": "pixels", "datatype": "UINT8", "shape": crops.shape, "data": crops.tolist()}
-    plain = outputs_of(post(server, "lenet5.tensor", {"inputs": [given]}))
+    plain = outputs_of(post(server, "lenet5.tensor", {"inputs": [given], "outputs": VECTORS}))
     wanted = [{"name": name, "parameters": {"classification": 2}} for name in plain]
     found = outputs_of(post(server, "lenet5.tensor", {"inputs": [given], "outputs": wanted}))
     for name, texts in found.items():
@@ -182,7 +193,7 @@ def test_an_answer_has_the_members_that_the_specification_names(server: Server) 
 def test_bodies_may_be_compressed(server: Server, encoding: str) -> None:
     pack = {"gzip": gzip.compress, "deflate": zlib.compress, "identity": bytes}[encoding]
     reply = server.client.post(
-        f"/v2/models/{LITE0}/infer",
+        f"/v2/models/{BEST}/infer",
         content=pack(PICTURES[1]),
         headers={HEADER: "0", "Content-Encoding": encoding},
     )
@@ -198,7 +209,7 @@ def test_exif_can_be_ignored(server: Server) -> None:
     found = {}
     for way in ("apply", "ignore"):
         body = {"parameters": {"exif": way}, "inputs": [base64_input(turned.getvalue())]}
-        found[way] = outputs_of(post(server, LITE0, body))["probabilities"][0, 0]
+        found[way] = outputs_of(post(server, BEST, body))["scores"][0, 0]
         expected = server.classify(turned.getvalue(), exif=way).json()["predictions"][0]
         assert found[way] == pytest.approx(expected["probability"], abs=1e-6)
     assert found["apply"] != pytest.approx(found["ignore"], abs=1e-4)
@@ -211,21 +222,32 @@ def test_the_server_and_its_models_describe_themselves(server: Server) -> None:
     assert server.client.get("/v2/health/live").json()["live"] is True
     assert server.client.get("/v2/health/ready").json()["ready"] is True
     for model in (LITE0, "lenet5"):
-        for name in (model, f"{model}.tensor"):
+        for name in (model, f"{model}.tensor", f"{model}.topk"):
             for path in (f"/v2/models/{name}", f"/v2/models/{name}/versions/1"):
                 assert server.client.get(f"{path}/ready").json() == {"name": name, "ready": True}
                 metadata = server.client.get(path).json()
                 assert (metadata["name"], metadata["versions"]) == (name, ["1"])
                 config = server.client.get(f"{path}/config").json()
                 check_config(metadata, config)
-    pixels = server.client.get("/v2/models/lenet5.tensor").json()
-    assert pixels["inputs"] == [{"name": "pixels", "datatype": "UINT8", "shape": [-1, 32, 32, 1]}]
-    assert pixels["outputs"][1] == {"name": "logits", "datatype": "FP32", "shape": [-1, 10]}
+    vector = {"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]}
+    image = {"name": "image", "datatype": "BYTES", "shape": [-1, 1]}
+    pixels = {"name": "pixels", "datatype": "UINT8", "shape": [-1, 32, 32, 1]}
+    for face, given in (("", image), (".tensor", pixels)):
+        about = server.client.get(f"/v2/models/lenet5{face}").json()
+        assert (about["inputs"], about["outputs"]) == ([given], [vector])
+    best = server.client.get("/v2/models/lenet5.topk").json()
+    assert best["inputs"] == [image]
+    assert [(each["name"], each["datatype"]) for each in best["outputs"]] == [
+        ("scores", "FP32"),
+        ("indices", "INT64"),
+        ("labels", "BYTES"),
+    ]
 
 
 def check_config(metadata: dict[str, Any], config: dict[str, Any]) -> None:
-    """Its tensors are those of the metadata, without the batch's dimension where it batches."""
-    skip = 1 if config["max_batch_size"] else 0
+    """Its tensors are those of the metadata, without the batch's dimension."""
+    assert config["max_batch_size"] > 0
+    skip = 1
     types = {"BYTES": "TYPE_STRING"}
     for described, tensors in (("inputs", "input"), ("outputs", "output")):
         assert [

@@ -70,7 +70,7 @@ def test_inference_in_json(server: Server, asked: dict[str, Any], face: str) -> 
     )
     assert (reply.status_code, reply.json()["code"]) == (400, "bad_parameter")
     assert reply.json()["error"] == (
-        "the tensor 'input0' is of datatype 'UINT32'; inputs are BYTES or UINT8"
+        "the tensor 'input0' is of datatype 'UINT32'; inputs are BYTES, UINT8 or FP32"
     )
 
 

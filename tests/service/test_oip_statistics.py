@@ -118,9 +118,10 @@ def test_grpc_says_the_same(workers: Server) -> None:
     ]
 
 
-def test_both_faces_share_what_their_network_did(workers: Server) -> None:
-    (tensor,) = statistics(workers, "lenet5.tensor/versions/1/stats")
-    assert tensor == {**of(workers, "lenet5"), "name": "lenet5.tensor"}
+def test_the_faces_share_what_their_network_did(workers: Server) -> None:
+    for face in ("lenet5.tensor", "lenet5.topk"):
+        (shared,) = statistics(workers, f"{face}/versions/1/stats")
+        assert shared == {**of(workers, "lenet5"), "name": face}
     assert [entry["name"] for entry in statistics(workers, "stats")] == [LITE0, "lenet5"]
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
@@ -130,14 +131,22 @@ def test_what_is_not_loaded_or_refused_is_not_ready(tmp_path: Path) -> None:
         assert states == {
             "lenet5": "READY",
             "lenet5.tensor": "READY",
+            "lenet5.topk": "READY",
             "broken": "UNAVAILABLE",
             "other": "UNAVAILABLE",
             "other.tensor": "UNAVAILABLE",
+            "other.topk": "UNAVAILABLE",
             "both": "UNAVAILABLE",
+            "both.topk": "UNAVAILABLE",
         }
         check(post(server, "both.tensor", {"inputs": [IMAGE]}), 404, "unknown_model")
-        assert outputs_of(post(server, "both", {"inputs": [IMAGE]}))["labels"].shape == (1, 5)
+        vector = outputs_of(post(server, "both", {"inputs": [IMAGE]}))["probabilities"]
+        best = outputs_of(post(server, "both.topk", {"inputs": [IMAGE]}))
+        assert best["labels"].shape == (1, 5)
+        np.testing.assert_allclose(vector[0, best["indices"][0]], best["scores"][0], atol=1e-6)
         assert get("/v2/models/both").json()["platform"] == "ensemble"
+        logits = {"inputs": [IMAGE], "outputs": [{"name": "logits"}]}
+        check(post(server, "both", logits), 400, "bad_parameter")
         assert get("/v2/models/other/ready").status_code == 200
 
 

@@ -71,7 +71,7 @@ def test_the_repository_lists_every_face(two: Server, stub: Stub) -> None:
         assert {(entry["name"], entry["version"], entry["state"]) for entry in entries} == {
             (name, "1", "READY")
             for model in ("default", "net")
-            for name in (model, model + ".tensor")
+            for name in (model, model + ".tensor", model + ".topk")
         }
     index = stub.RepositoryIndex(messages.RepositoryIndexRequest(ready=True))
     listed = [(m.name, m.version, m.state, m.reason) for m in index.models]

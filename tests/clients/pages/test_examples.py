@@ -17,7 +17,9 @@ from tests.server import ROOT, Server
 
 PAGE = ROOT / "docs" / "clients.md"
 OF_THE_PROTOCOL = ROOT / "docs" / "oip.md"
-TOOLS = ("curl", "grpcurl")
+TOOLS = ("curl", "grpcurl", "perf_analyzer")
+MODULES = ("pytriton", "mlperf_loadgen")
+"""What not every machine can have: an example that needs it is skipped there."""
 TIMING = re.compile(r'"timing_ms":\{[^}]*\}')
 NUMBER = re.compile(r"(\d+\.\d+)")
 TOLERANCE = 0.01
@@ -78,6 +80,9 @@ def printed(server: Server, folder: Path, language: str, code: str) -> str:
     for tool in TOOLS:
         if language == "sh" and tool in code:
             capabilities.demand(tool)
+    for module in MODULES:
+        if f"import {module}" in code or f"from {module}" in code:
+            capabilities.demand(module)
     code = code.replace("localhost:3000", server.url.removeprefix("http://"))
     code = code.replace("localhost:3001", server.grpc_address)
     command = {"sh": ["bash", "-euo", "pipefail", "-c"], "python": [sys.executable, "-c"]}

@@ -16,6 +16,7 @@ from tests.clients.triton.conftest import Triton
 from tests.server import Server
 
 LITE = "efficientnet_lite0"
+BEST = f"{LITE}.topk"
 
 
 @pytest_asyncio.fixture
@@ -43,7 +44,7 @@ async def test_many_calls_at_once(client: Any, triton: Triton, pictures: dict[st
     names = ["coffee", "flower", "palace"] * 8
     answers = await asyncio.gather(
         *(
-            client.infer(LITE, [triton.images(pictures[name])], parameters={"top_k": 1})
+            client.infer(BEST, [triton.images(pictures[name])], parameters={"top_k": 1})
             for name in names
         )
     )
@@ -62,7 +63,7 @@ async def test_a_stream(server: Server, over_grpc: Triton, pictures: dict[str, b
     async def requests() -> AsyncIterator[dict[str, Any]]:
         for name in ("coffee", "flower", "palace"):
             yield {
-                "model_name": LITE,
+                "model_name": BEST,
                 "inputs": [over_grpc.images(pictures[name])],
                 "request_id": name,
             }

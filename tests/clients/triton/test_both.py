@@ -11,6 +11,7 @@ from tests.clients.triton.conftest import Triton
 from tests.server import Server
 
 LITE = "efficientnet_lite0"
+BEST = f"{LITE}.topk"
 CATS = {b"tabby", b"tiger cat", b"Egyptian cat"}
 
 
@@ -23,7 +24,7 @@ def test_server_and_models_are_live_and_ready(triton: Triton) -> None:
     client = triton.client
     assert client.is_server_live()
     assert client.is_server_ready()
-    for model in (LITE, f"{LITE}.tensor", "lenet5", "lenet5.tensor"):
+    for model in (LITE, f"{LITE}.tensor", BEST, "lenet5", "lenet5.tensor"):
         assert client.is_model_ready(model)
         assert client.is_model_ready(model, "1")
 
@@ -41,13 +42,18 @@ def test_a_model_describes_itself(triton: Triton) -> None:
     assert (given["name"], given["datatype"], list(map(int, given["shape"]))) == (
         "image",
         "BYTES",
-        [-1],
+        [-1, 1],
     )
-    names = [output["name"] for output in metadata["outputs"]]
-    assert names == ["probabilities", "indices", "labels"]
+    best = triton.described("model_metadata", BEST)["outputs"]
+    assert [output["name"] for output in best] == ["scores", "indices", "labels"]
 
-    (given,) = triton.described("model_metadata", f"{LITE}.tensor", "1")["inputs"]
+    cut = triton.described("model_metadata", f"{LITE}.tensor", "1")
+    (given,) = cut["inputs"]
     assert (given["datatype"], list(map(int, given["shape"]))) == ("UINT8", [-1, 224, 224, 3])
+    for outputs in (metadata["outputs"], cut["outputs"]):
+        (vector,) = outputs
+        assert (vector["name"], vector["datatype"]) == ("probabilities", "FP32")
+        assert list(map(int, vector["shape"])) == [-1, 1000]
 
 
 def test_the_configuration_is_triton_s(triton: Triton) -> None:
@@ -59,6 +65,11 @@ def test_the_configuration_is_triton_s(triton: Triton) -> None:
     assert (given["name"], given["data_type"]) == ("pixels", "TYPE_UINT8")
     assert list(map(int, given["dims"])) == [224, 224, 3]
     assert {output["data_type"] for output in config["output"]} == {"TYPE_FP32"}
+
+    config = triton.described("model_config", LITE)
+    config = config.get("config", config)
+    assert config["max_batch_size"] == 32
+    assert [list(map(int, given["dims"])) for given in config["input"]] == [[1]]
 
 
 def test_statistics_count_what_was_sent(triton: Triton, pictures: dict[str, bytes]) -> None:
@@ -75,14 +86,14 @@ def test_statistics_count_what_was_sent(triton: Triton, pictures: dict[str, byte
 
 def test_pictures_are_classified_in_order(triton: Triton, pictures: dict[str, bytes]) -> None:
     asked = triton.images(*(pictures[name] for name in ("cat", "coffee", "flower", "palace")))
-    answer = triton.client.infer(LITE, [asked], parameters={"top_k": 2})
+    answer = triton.client.infer(BEST, [asked], parameters={"top_k": 2})
     labels = answer.as_numpy("labels")
     assert labels[0, 0] in CATS
     assert labels[1:, 0].tolist() == [b"espresso", b"daisy", b"palace"]
-    probabilities, indices = answer.as_numpy("probabilities"), answer.as_numpy("indices")
-    assert probabilities.shape == indices.shape == labels.shape == (4, 2)
-    assert (probabilities.dtype, indices.dtype) == (np.float32, np.int64)
-    assert (probabilities[:, 0] > probabilities[:, 1]).all()
+    scores, indices = answer.as_numpy("scores"), answer.as_numpy("indices")
+    assert scores.shape == indices.shape == labels.shape == (4, 2)
+    assert (scores.dtype, indices.dtype) == (np.float32, np.int64)
+    assert (scores[:, 0] > scores[:, 1]).all()
     assert indices[1, 0] == 967
 
 
@@ -90,20 +101,26 @@ def test_only_the_outputs_that_were_asked_for_come(
     triton: Triton, pictures: dict[str, bytes]
 ) -> None:
     wanted = triton.module.InferRequestedOutput("labels")
-    answer = triton.client.infer(LITE, [triton.images(pictures["coffee"])], outputs=[wanted])
+    asked = [triton.images(pictures["coffee"])]
+    answer = triton.client.infer(BEST, asked, outputs=[wanted])
     assert answer.as_numpy("labels")[0, 0] == b"espresso"
-    assert answer.as_numpy("probabilities") is None
+    assert answer.as_numpy("scores") is None
+    wanted = [triton.module.InferRequestedOutput(name) for name in ("logits", "probabilities")]
+    answer = triton.client.infer(LITE, asked, outputs=wanted)
+    logits, probabilities = (answer.as_numpy(name)[0] for name in ("logits", "probabilities"))
+    exponents = np.exp(logits - logits.max())
+    np.testing.assert_allclose(probabilities, exponents / exponents.sum(), atol=1e-5)
 
 
 def test_classes_come_as_text(triton: Triton, pictures: dict[str, bytes]) -> None:
     asked = [triton.images(pictures["cat"], pictures["coffee"])]
-    plain = triton.client.infer(LITE, asked)
+    plain = triton.client.infer(BEST, asked)
     wanted = triton.module.InferRequestedOutput("probabilities", class_count=5)
     texts = triton.client.infer(LITE, asked, outputs=[wanted]).as_numpy("probabilities")
     assert texts.shape == (2, 5)
     for place, text in np.ndenumerate(texts):
         value, index, label = text.split(b":")
-        assert float(value) == pytest.approx(plain.as_numpy("probabilities")[place], abs=1e-6)
+        assert float(value) == pytest.approx(plain.as_numpy("scores")[place], abs=1e-6)
         assert int(index) == plain.as_numpy("indices")[place]
         assert label == plain.as_numpy("labels")[place]
 
@@ -122,40 +139,32 @@ def test_the_request_id_comes_back(
 
 def test_crops_of_the_client_are_the_server_s(triton: Triton, pictures: dict[str, bytes]) -> None:
     square = pictures["square"]
-    whole = triton.client.infer(LITE, [triton.images(square)], parameters={"top_k": 1000})
+    whole = triton.client.infer(LITE, [triton.images(square)])
     cut = triton.client.infer(f"{LITE}.tensor", [triton.pixels(crops.center(square))])
     probabilities = cut.as_numpy("probabilities")
-    assert probabilities.shape == cut.as_numpy("logits").shape == (1, 1000)
-    order = whole.as_numpy("indices")[0]
-    np.testing.assert_allclose(
-        probabilities[0, order], whole.as_numpy("probabilities")[0], rtol=0, atol=1e-6
-    )
+    assert probabilities.shape == (1, 1000)
+    np.testing.assert_allclose(probabilities, whole.as_numpy("probabilities"), rtol=0, atol=1e-6)
 
 
 def test_ten_crops_of_the_client_are_the_server_s(
     triton: Triton, pictures: dict[str, bytes]
 ) -> None:
     square = pictures["square"]
-    asked = {"top_k": 1000, "protocol": "ten_crop"}
+    asked = {"protocol": "ten_crop"}
     whole = triton.client.infer(LITE, [triton.images(square)], parameters=asked)
     cut = triton.client.infer(f"{LITE}.tensor", [triton.pixels(crops.ten(square))])
     mean = cut.as_numpy("probabilities").mean(axis=0)
-    np.testing.assert_allclose(
-        mean[whole.as_numpy("indices")[0]],
-        whole.as_numpy("probabilities")[0],
-        rtol=0,
-        atol=1e-6,
-    )
+    np.testing.assert_allclose(mean, whole.as_numpy("probabilities")[0], rtol=0, atol=1e-6)
 
 
 def test_gray_crops(triton: Triton, pictures: dict[str, bytes]) -> None:
     seven = pictures["seven"]
-    whole = triton.client.infer("lenet5", [triton.images(seven)], parameters={"top_k": 1})
+    whole = triton.client.infer("lenet5.topk", [triton.images(seven)], parameters={"top_k": 1})
     assert whole.as_numpy("labels")[0, 0] == b"7"
     pixels = crops.pixels(seven)[None, :, :, None]
     cut = triton.client.infer("lenet5.tensor", [triton.pixels(pixels)])
     assert cut.as_numpy("probabilities")[0].max() == pytest.approx(
-        whole.as_numpy("probabilities")[0, 0], abs=1e-6
+        whole.as_numpy("scores")[0, 0], abs=1e-6
     )
 
 
@@ -164,8 +173,8 @@ def test_gray_crops(triton: Triton, pictures: dict[str, bytes]) -> None:
     [
         (LITE, "image", "INT32", np.zeros(1, np.int32), "INT32"),
         (LITE, "picture", "BYTES", np.array([b"x"], object), "'picture'"),
-        (LITE, "image", "BYTES", np.array([[b"x"]], object), "shape"),
-        (f"{LITE}.tensor", "pixels", "FP32", np.zeros((1, 224, 224, 3), np.float32), "UINT8"),
+        (LITE, "image", "BYTES", np.array([[b"x", b"x"]], object), "shape"),
+        (f"{LITE}.tensor", "pixels", "INT64", np.zeros((1, 224, 224, 3), np.int64), "UINT8"),
         (f"{LITE}.tensor", "pixels", "UINT8", np.zeros((1, 3, 224, 224), np.uint8), "shape"),
         (f"{LITE}.tensor", "pixels", "UINT8", np.zeros((224, 224, 3), np.uint8), "shape"),
         (f"{LITE}.tensor", "pixels", "UINT8", np.zeros((0, 224, 224, 3), np.uint8), "shape"),
@@ -213,11 +222,11 @@ def test_parameters_and_outputs_that_do_not_exist_are_refused(
         {"parameters": {"protocl": "center"}},
         {"parameters": {"protocol": "none"}},
         {"parameters": {"top_k": 1001}},
-        {"outputs": [output("scores")]},
+        {"outputs": [output("probabilities")]},
         {"outputs": [output("labels", class_count=5)]},
     ):
         with pytest.raises(InferenceServerException) as refused:
-            triton.client.infer(LITE, asked, **more)
+            triton.client.infer(BEST, asked, **more)
         assert refused.value.status() == status(400, "INVALID_ARGUMENT", triton)
 
 
@@ -242,5 +251,5 @@ def test_a_model_without_priorities_ignores_them(
     triton: Triton, pictures: dict[str, bytes]
 ) -> None:
     asked = [triton.images(pictures["coffee"])]
-    answer = triton.client.infer(LITE, asked, priority=1, sequence_id=5, sequence_start=True)
+    answer = triton.client.infer(BEST, asked, priority=1, sequence_id=5, sequence_start=True)
     assert answer.as_numpy("labels")[0, 0] == b"espresso"

@@ -14,6 +14,7 @@ from tests.clients.triton.conftest import Triton
 from tests.server import Server
 
 LITE = "efficientnet_lite0"
+BEST = f"{LITE}.topk"
 PATIENCE = 60
 """Seconds with a loaded machine."""
 
@@ -42,7 +43,7 @@ def test_a_stream_answers_by_id(
         client.start_stream(answers.callback)
         for number, name in enumerate(names):
             client.async_stream_infer(
-                LITE,
+                BEST,
                 [over_grpc.images(pictures[name])],
                 request_id=str(number),
                 parameters={"top_k": 1},
@@ -118,7 +119,7 @@ def test_messages_may_be_compressed(
     over_grpc: Triton, pictures: dict[str, bytes], algorithm: str
 ) -> None:
     answer = over_grpc.client.infer(
-        LITE, [over_grpc.images(pictures["coffee"])], compression_algorithm=algorithm
+        BEST, [over_grpc.images(pictures["coffee"])], compression_algorithm=algorithm
     )
     assert answer.as_numpy("labels")[0, 0] == b"espresso"
 
@@ -126,7 +127,7 @@ def test_messages_may_be_compressed(
 def test_calls_may_have_callbacks(over_grpc: Triton, pictures: dict[str, bytes]) -> None:
     answers = Answers()
     for name in ("coffee", "coffee"):
-        over_grpc.client.async_infer(LITE, [over_grpc.images(pictures[name])], answers.callback)
+        over_grpc.client.async_infer(BEST, [over_grpc.images(pictures[name])], answers.callback)
     for _ in range(2):
         result, error = answers.next()
         assert result is not None, error
@@ -152,7 +153,7 @@ def test_threads_may_share_a_client(over_grpc: Triton, pictures: dict[str, bytes
     found: list[Any] = []
 
     def ask() -> None:
-        answer = over_grpc.client.infer(LITE, [over_grpc.images(pictures["coffee"])])
+        answer = over_grpc.client.infer(BEST, [over_grpc.images(pictures["coffee"])])
         found.append(answer.as_numpy("labels")[0, 0])
 
     threads = [threading.Thread(target=ask) for _ in range(8)]

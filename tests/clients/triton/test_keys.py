@@ -18,6 +18,7 @@ from tests.capabilities import program
 from tests.clients.conftest import Guarded
 
 LITE = "efficientnet_lite0"
+BEST = f"{LITE}.topk"
 
 
 @pytest.mark.needs("curl")
@@ -52,11 +53,11 @@ def test_tritonclient(guarded: Guarded, pictures: dict[str, bytes], transport: s
     header = {"authorization": f"Bearer {guarded.key}"}
     with client:
         assert client.is_server_live()
-        answer = client.infer(LITE, [image], headers=header)
+        answer = client.infer(BEST, [image], headers=header)
         assert answer.as_numpy("labels")[0, 0] == b"espresso"
         for wrong in (None, {"authorization": "Bearer of-bad-news"}):
             with pytest.raises(InferenceServerException) as refused:
-                client.infer(LITE, [image], headers=wrong)
+                client.infer(BEST, [image], headers=wrong)
             assert refused.value.status() in ("401", "StatusCode.UNAUTHENTICATED")
 
 

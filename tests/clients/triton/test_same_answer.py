@@ -53,11 +53,9 @@ class Ways:
             "parameters": {"protocol": protocol, "top_k": TOP_K},
             "inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": [text]}],
         }
-        response = requests.post(f"{self.url}/v2/models/{model}/infer", json=asked, timeout=60)
+        response = requests.post(f"{self.url}/v2/models/{model}.topk/infer", json=asked, timeout=60)
         outputs = {output["name"]: output["data"] for output in response.json()["outputs"]}
-        return list(
-            zip(outputs["indices"], outputs["labels"], outputs["probabilities"], strict=True)
-        )
+        return list(zip(outputs["indices"], outputs["labels"], outputs["scores"], strict=True))
 
     def oip_binary(self, picture: bytes, model: str, protocol: str) -> Ranking:
         return self._inferred(self.http, picture, model, protocol)
@@ -69,7 +67,9 @@ class Ways:
         answers = Answers()
         asked = {"protocol": protocol, "top_k": TOP_K}
         self.grpc.client.start_stream(answers.callback)
-        self.grpc.client.async_stream_infer(model, [self.grpc.images(picture)], parameters=asked)
+        self.grpc.client.async_stream_infer(
+            f"{model}.topk", [self.grpc.images(picture)], parameters=asked
+        )
         result, error = answers.next()
         self.grpc.client.stop_stream()
         assert result is not None, error
@@ -92,11 +92,12 @@ class Ways:
 
     def _inferred(self, triton: Triton, picture: bytes, model: str, protocol: str) -> Ranking:
         asked = {"protocol": protocol, "top_k": TOP_K}
-        return _ranking(triton.client.infer(model, [triton.images(picture)], parameters=asked))
+        images = [triton.images(picture)]
+        return _ranking(triton.client.infer(f"{model}.topk", images, parameters=asked))
 
 
 def _ranking(result: object) -> Ranking:
-    columns = [result.as_numpy(name)[0].tolist() for name in ("indices", "labels", "probabilities")]
+    columns = [result.as_numpy(name)[0].tolist() for name in ("indices", "labels", "scores")]
     return [(index, label.decode(), value) for index, label, value in zip(*columns, strict=True)]
 
 
