@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
-from enum import Enum
+from enum import Enum, StrEnum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
@@ -23,7 +23,7 @@ app = typer.Typer(
 )
 
 
-class ExifRule(str, Enum):
+class ExifRule(StrEnum):
     """What is done with the orientation that a camera wrote down."""
 
     apply = "apply"

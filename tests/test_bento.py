@@ -48,7 +48,9 @@ def test_a_fresh_environment_serves_the_bento(tmp_path: Path) -> None:
     requirements = bento / "env" / "python" / "requirements.txt"
     assert pins(requirements) == pins(lock)
     before = subprocess.run([*pip, "freeze"], capture_output=True, text=True, check=True).stdout
-    subprocess.run([*pip, "install", "-q", "--no-compile", "-r", str(requirements)], check=True, timeout=600)
+    subprocess.run(
+        [*pip, "install", "-q", "--no-compile", "-r", str(requirements)], check=True, timeout=600
+    )
     after = subprocess.run([*pip, "freeze"], capture_output=True, text=True, check=True).stdout
     assert after == before
     assert "torch" not in after
