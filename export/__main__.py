@@ -13,6 +13,7 @@ import typer
 
 from export import registry
 from export.adoption import command as adoption
+from export.adoption.hint import or_adopt
 from export.errors import ExportError
 
 app = typer.Typer(
@@ -71,6 +72,7 @@ def list_command(
 
 
 @app.command()
+@or_adopt
 def build(
     name: Name,
     weights: WeightsFile = None,
@@ -166,10 +168,13 @@ def verify(
     if name is None or only or csv:
         raise ExportError("name one model, or --all with --only and --csv")
     from export import proof, terminal
-    from export.verify import refuse_adopted
+    from export.verify import adopted, refuse_adopted
     from export.verify import verify as run
 
-    refuse_adopted(models, name, version)
+    recorded = adopted(models, name, version)
+    if recorded is not None:
+        terminal.print_proof(recorded)
+        refuse_adopted(recorded)
     spec = registry.get(name)
     with terminal.progress(f"verifying {name}") as report:
         parities = run(spec, models=models, weights_file=weights, version=version, report=report)

@@ -47,6 +47,9 @@ class Tolerance:
     """In standard deviations."""
     distinct: bool = True
     """Whether the pictures must have several top fives; not so for a handful of classes."""
+    clear: float = math.inf
+    """Spread of the logits from which too few top fives are a remark, not a failure: the pictures
+    are told apart by their logits then."""
 
 
 STRICT = Tolerance()
@@ -103,14 +106,31 @@ class Parity:
                 f"the answers hardly differ between pictures (spread {self.spread:.3g}, "
                 f"needed are {MIN_SPREAD:g}): the comparison proves nothing"
             )
+        if self._alike and not self.spread >= allowed.clear:
+            found.append(f"{self._alike}: the comparison proves nothing")
+        return found
+
+    @property
+    def remarks(self) -> list[str]:
+        """What a reader of the proof should know, in words, though it holds."""
+        if not self._alike or not self.spread >= self.tolerance.clear:
+            return []
+        return [
+            f"{self._alike}; their logits differ clearly (spread {self.spread:.2f}), so the "
+            "comparison tells them apart"
+        ]
+
+    @property
+    def _alike(self) -> str:
+        """That the pictures have too few different top fives, in words; empty if they have not."""
         possible = math.comb(self.classes, depth(self.classes))
         needed = max(2, min(math.ceil(MIN_DISTINCT * self.pictures), possible // 2))
-        if allowed.distinct and self.distinct_top5 < needed:
-            found.append(
-                f"{self.pictures} pictures have only {self.distinct_top5} different top fives, "
-                f"needed are {needed}: the comparison proves nothing"
-            )
-        return found
+        if not self.tolerance.distinct or self.distinct_top5 >= needed:
+            return ""
+        return (
+            f"{self.pictures} pictures have only {self.distinct_top5} different top fives, "
+            f"needed are {needed}"
+        )
 
     @property
     def passed(self) -> bool:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import io
 from importlib import resources
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from export.dataset import SUFFIXES
+from export.errors import ExportError
 from export.registry import LabelSet
+from service.errors import ZooError
+from service.pictures import decode
 
 _PHOTOGRAPHS = {
     "skimage.data": (
@@ -34,6 +39,12 @@ _RANDOM_SIZES = (
     (1023, 411),
 )
 """(width, height)."""
+
+
+_MOST, _FEWEST = 16, 4
+"""Pictures of a user's folder that a proof takes, and needs."""
+_LONGEST = 1024
+"""Longest side in pixels that is kept of them."""
 
 
 def sample(labels: LabelSet) -> dict[str, bytes]:
@@ -64,6 +75,33 @@ def random_pictures(seed: int = 0) -> dict[str, bytes]:
         Image.fromarray(pixels).save(stream, "PNG", compress_level=1)
         pictures[f"random_{width}x{height}.png"] = stream.getvalue()
     return pictures
+
+
+def below(folder: Path) -> dict[str, bytes]:
+    """Up to 16 pictures from ``folder`` and the folders in it, evenly chosen, as PNG, by path.
+
+    They are decoded and turned upright as the service does, and made no larger than 1024 pixels.
+    Raises ExportError for fewer than four, and for one that cannot be read.
+    """
+    if not folder.is_dir():
+        raise ExportError(f"there is no folder {folder}")
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if len(paths) < _FEWEST:
+        raise ExportError(f"{folder} has {len(paths)} pictures, a proof needs {_FEWEST} or more")
+    count = min(len(paths), _MOST)
+    found = {}
+    for path in (paths[index * len(paths) // count] for index in range(count)):
+        try:
+            picture = decode(path.read_bytes())
+        except OSError as error:
+            raise ExportError(f"cannot read {path}: {error.strerror}") from error
+        except ZooError as error:
+            raise ExportError(f"{path} cannot be read: {error.detail}") from error
+        picture.thumbnail((_LONGEST, _LONGEST))
+        stream = io.BytesIO()
+        picture.save(stream, "PNG", compress_level=1)
+        found[str(path.relative_to(folder))] = stream.getvalue()
+    return found
 
 
 def digit_pictures() -> dict[str, bytes]:

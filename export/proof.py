@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib.metadata
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from torch import nn
@@ -90,8 +90,11 @@ def _open(model: Path, manifest: Manifest) -> Exported:
         raise NotBuilt(f"{model} cannot be opened: {error}") from error
 
 
-def record(parities: Mapping[str, Parity]) -> Verification:
-    """The manifest's record: the worst figure, the fewest pictures of a protocol, today's date."""
+def record(parities: Mapping[str, Parity], remarks: Sequence[str] = ()) -> Verification:
+    """The manifest's record: the worst figure, the fewest pictures of a protocol, today's date.
+
+    ``remarks`` go before those of the comparisons.
+    """
     every = list(parities.values())
     # the parts that saw whole sets of pictures: not batches, not the odd sizes of dense graphs
     protocols = [parity for part, parity in parities.items() if part in PROTOCOLS]
@@ -107,7 +110,14 @@ def record(parities: Mapping[str, Parity]) -> Verification:
         max_logit_difference_in_std=max(parity.logit_difference for parity in every),
         top5_agreement=min(parity.top5_agreement for parity in every),
         distinct_top5=min(parity.distinct_top5 for parity in protocols),
+        remarks=(*remarks, *_remarks(parities)),
     )
+
+
+def _remarks(parities: Mapping[str, Parity]) -> Iterator[str]:
+    for part, parity in parities.items():
+        for remark in parity.remarks if part in PROTOCOLS else ():  # the others saw the same
+            yield f"{part}: {remark}"
 
 
 def demand(name: str, parities: Mapping[str, Parity]) -> None:

@@ -103,8 +103,13 @@ def print_parity(name: str, parities: Mapping[str, Parity]) -> None:
 def print_built(manifest: Manifest, output: Path) -> None:
     """Print where a model was built, how large it is and what was proved."""
     model = manifest.file("model")
-    proof = manifest.verification
     print(f"built {output / manifest.name / manifest.version}: {model.path} {model.bytes:,} bytes")
+    print_proof(manifest)
+
+
+def print_proof(manifest: Manifest) -> None:
+    """Print what a manifest records of its proof: the figures, and a line per remark."""
+    proof = manifest.verification
     if proof is not None:
         print(
             f"proved on {proof.pictures} pictures: "
@@ -113,6 +118,8 @@ def print_built(manifest: Manifest, output: Path) -> None:
             f"top-5 agreement {proof.top5_agreement:.1%}, "
             f"{proof.distinct_top5} distinct top-5 sets"
         )
+        for remark in proof.remarks:
+            print(f"remark: {remark}")
 
 
 def print_precision(manifest: Manifest, precision: Precision) -> None:

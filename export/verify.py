@@ -48,19 +48,23 @@ def verify(
     return proof.run(spec, loaded.network, model, manifest, report, work)
 
 
-def refuse_adopted(models: Path, name: str, version: str | None) -> None:
-    """Raise ExportError for a model that no network of the registry can be set against.
+def adopted(models: Path, name: str, version: str | None) -> Manifest | None:
+    """The manifest of a model that was adopted; None for any other, and where there is none."""
+    if not built.versions(models, name):
+        return None
+    manifest = built.read_manifest(models, name, version)
+    return manifest if manifest.weights.source == "adopted" else None
+
+
+def refuse_adopted(manifest: Manifest) -> None:
+    """Raise ExportError for an adopted model: no network of the registry can be set against it.
 
     Adoption proves a model against the file that it came from, which is not kept.
     """
-    if not built.versions(models, name):
-        return
-    manifest = built.read_manifest(models, name, version)
-    if manifest.weights.source == "adopted":
-        raise ExportError(
-            f"{name} was adopted from {manifest.weights.origin} and proved against it then: "
-            "to prove it again, adopt that file again with --force"
-        )
+    raise ExportError(
+        f"{manifest.name} was adopted from {manifest.weights.origin} and proved against it then: "
+        "to prove it again, adopt that file again with --force"
+    )
 
 
 def _compare(manifest: Manifest, spec: Spec) -> None:

@@ -172,6 +172,8 @@ class Verification(_Part):
     """Share of pictures with the same top-5 but for ties below the tolerance."""
     distinct_top5: PositiveInt
     """How many different top-5 sets the pictures gave; 1 would prove nothing."""
+    remarks: tuple[str, ...] = ()
+    """What a reader of the proof should know, a sentence each: of adopted models."""
 
 
 Share = Annotated[float, Field(ge=0, le=1)]

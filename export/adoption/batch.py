@@ -12,6 +12,8 @@ import numpy as np
 from onnx import GraphProto, ModelProto, NodeProto, numpy_helper
 
 from export.adoption.foreign import Foreign, constants
+from export.adoption.names import free_prefix, names_of
+from export.adoption.order import subgraphs
 from export.adoption.original import Pictures
 from export.adoption.runtime import session
 
@@ -46,22 +48,36 @@ def loosened(foreign: Foreign, network: ModelProto, pictures: Pictures) -> Model
     ]
     tensors = {name for node in reshapes + flattens for name in (node.input[0], node.output[0])}
     shapes = _shapes(model, tensors, foreign.signature.input, pictures)
+    prefix = free_prefix("any_batch", set(names_of(graph)))
     for node in reshapes:
-        _loosen(graph, node, shapes[node.output[0]], batch)
+        _loosen(graph, node, shapes[node.output[0]], batch, prefix)
     for node in flattens:
         if batch == 1 and shapes[node.input[0]][:1] == (1,):
             next(a for a in node.attribute if a.name == "axis").i = 1
-    del graph.value_info[:]
+    _forget_shapes(graph)
     return model
 
 
-def _loosen(graph: GraphProto, node: NodeProto, shape: tuple[int, ...], batch: int) -> None:
+def _loosen(
+    graph: GraphProto, node: NodeProto, shape: tuple[int, ...], batch: int, prefix: str
+) -> None:
     """Give a Reshape the shape it made, with whatever fits as its first dimension."""
     if not shape or shape[0] != batch or 0 in shape:
         return
-    name = f"{node.output[0]}/any_batch"
+    name = f"{prefix}{node.output[0]}"
     graph.initializer.append(numpy_helper.from_array(np.asarray([-1, *shape[1:]], np.int64), name))
     node.input[1] = name
+
+
+def _forget_shapes(graph: GraphProto) -> None:
+    """Drop the shapes that a graph and its subgraphs state: they have the batch in them."""
+    del graph.value_info[:]
+    for node in graph.node:
+        for inner in subgraphs(node):
+            for value in inner.output:
+                if value.type.HasField("tensor_type"):
+                    value.type.tensor_type.ClearField("shape")
+            _forget_shapes(inner)
 
 
 def _carriers(graph: GraphProto, picture: str) -> set[str]:

@@ -11,6 +11,8 @@ from export.errors import ExportError
 from export.presets import PRESETS, Interpolation, Preprocessing, Rule, number, numbers
 from service.manifest import Color, ProtocolName
 
+Activation = Literal["softmax", "sigmoid"]
+
 
 def adopt(
     file: Annotated[Path, typer.Argument(help="The ONNX file.")],
@@ -60,6 +62,17 @@ def adopt(
     ] = None,
     take: Annotated[
         str | None, typer.Option(help="The output to take, where there are several.")
+    ] = None,
+    activation: Annotated[
+        Activation | None,
+        typer.Option(
+            help="Where the file's numbers are no probabilities: softmax, if one class is right "
+            "for a picture; sigmoid, if several may be."
+        ),
+    ] = None,
+    pictures: Annotated[
+        Path | None,
+        typer.Option(help="Folder of pictures of the network's own domain to prove with."),
     ] = None,
     protocols: Annotated[
         str | None, typer.Option(help="The default first; center,ten_crop where there is room.")
@@ -115,11 +128,12 @@ def adopt(
                 name=name,
                 version=version,
                 preprocessing=preprocessing,
-                wishes=Wishes(size=size, layout=layout, take=take),
+                wishes=Wishes(size=size, layout=layout, take=take, activation=activation),
                 facts=facts,
                 labels=labels,
                 mean_image=mean_image,
                 skip_first=skip_first,
+                pictures=pictures,
                 protocols=_protocols(protocols),
             ),
             output=output,
@@ -132,9 +146,9 @@ def adopt(
     if "network" in adopted.parities:
         allowed = adopted.parities["center"].tolerance.probability
         print(
-            f"{name} rounds: allowed was |dp| {allowed:.2e}, twice what the file's own answers "
-            "move by when its input moves by two ulps (0.1 at most); "
-            "network: both sides fed the same numbers"
+            f"{name} rounds: allowed was |dp| {allowed:.2e}, the last place of its numbers or "
+            "twice what the file's own answers move by when its input moves by a rounding error "
+            "(0.1 at most); network: both sides fed the same numbers"
         )
     terminal.print_built(adopted.manifest, output)
 

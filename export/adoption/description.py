@@ -9,7 +9,9 @@ from typing import Literal
 from export import labels, mean_image
 from export.adoption.fitting import Fitted
 from export.adoption.foreign import Foreign, parameters
-from export.adoption.proof import PROVEN, Truth
+from export.adoption.operators import of_the_runtime
+from export.adoption.proof import PROVEN
+from export.adoption.truth import Truth
 from export.errors import ExportError
 from export.sources import licence_text
 from service.manifest import (
@@ -119,8 +121,23 @@ def remarks(truth: Truth, fitted: Fitted) -> tuple[str, ...]:
         f"batch: {fitted.batch}",
         f"logits: {truth.tail.words}",
     ]
+    if truth.original.foreign.reordered:
+        lines.append("order: nodes that stood before what they read were moved behind it")
     if truth.skip_first:
         lines.append("classes: the first was dropped, probabilities are those of the rest")
+    return tuple(lines)
+
+
+def doubts(truth: Truth) -> tuple[str, ...]:
+    """What a reader of the proof should know of the file itself, a line each."""
+    said = "--activation softmax was said of numbers of which"
+    lines = [f"{said} {doubt}" for doubt in truth.tail.doubts]
+    own = of_the_runtime(truth.original.foreign.model)
+    if own:
+        lines.append(
+            f"the file was optimised by ONNX Runtime and has its own operators ({', '.join(own)}): "
+            "execution providers that lack them (OpenVINO, TensorRT) leave them to the CPU"
+        )
     return tuple(lines)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,12 +11,21 @@ from onnx import ModelProto
 from export.adoption import batch, graft, opset
 from export.adoption.foreign import opset_of
 from export.adoption.original import Pixels
-from export.adoption.proof import Truth, tolerance
 from export.adoption.runtime import RuntimeRefusal, first_line, session
+from export.adoption.truth import Truth, tolerance
 from export.errors import ForeignModelRefused
 from export.parity import Tolerance
 
 _BATCHES = (1, 2, 5)
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """What is wrong with a way to wrap the graph."""
+
+    pictures: int
+    """How many were in the batch that it got wrong; 0: it did not open."""
+    words: str
 
 
 @dataclass(frozen=True)
@@ -35,16 +44,28 @@ def fit(truth: Truth, crops: Pixels, report: Callable[[str], None] = lambda _: N
     batch to a loop over it. Raises ForeignModelRefused when nothing computes what the file does.
     """
     judge = _Judge(truth, crops)
-    complaint = why = ""
+    why = ""
+    complaints: list[Complaint] = []
     for network, opset_words in _opsets(truth):
         for model, batch_words in _batches(truth, network, crops):
             report(f"trying opset {opset_of(model)}, batch {batch_words}")
             found = judge.complaint(model)
             if found is None:
                 return Fitted(model, opset_words + why, batch_words)
-            complaint = found
-        why = f" (converted to {opset.OPSET}, {complaint})"
-    raise ForeignModelRefused(f"no way to wrap it computes what it did: {complaint}")
+            complaints.append(found)
+        why = f" (converted to {opset.OPSET}, {telling(complaints).words})"
+    raise ForeignModelRefused(
+        f"none of {len(complaints)} ways to wrap it computes what it did: "
+        f"{telling(complaints).words}"
+    )
+
+
+def telling(complaints: Sequence[Complaint]) -> Complaint:
+    """The complaint that says most about the file: the first about a single picture.
+
+    Where all single pictures were right, the first: that a way cannot take several is known.
+    """
+    return min(complaints, key=lambda complaint: complaint.pictures > 1)
 
 
 def _opsets(truth: Truth) -> Iterator[tuple[ModelProto, str]]:
@@ -86,7 +107,9 @@ def _batches(truth: Truth, network: ModelProto, crops: Pixels) -> Iterator[tuple
         pass  # the loop may still do
     yield (
         assembled(network, one_by_one=True),
-        "any, one picture after the other: the file cannot take several at once",
+        "any, one picture after the other: the file cannot take several at once. Exported with a "
+        "dynamic batch (dynamic_axes or dynamic_shapes of torch.onnx.export) it would compute "
+        "them together, which is faster",
     )
 
 
@@ -99,18 +122,23 @@ class _Judge:
         self.probabilities, _ = truth.answers(crops)
         self.allowed: Tolerance = replace(tolerance(truth, crops), distinct=False)
 
-    def complaint(self, model: ModelProto) -> str | None:
+    def complaint(self, model: ModelProto) -> Complaint | None:
         """What is wrong with the answers of ``model`` to batches of 1, 2 and 5; None if nothing."""
+        count = 0
         try:
             opened = session(model)
             for count in _BATCHES:
                 (answer,) = opened.run(["probabilities"], {"pixels": self.crops[:count]})
                 expected = self.probabilities[:count]
                 if answer.shape != expected.shape:
-                    return f"a batch of {count} yields {list(answer.shape)}"
+                    return Complaint(count, f"a batch of {count} yields {list(answer.shape)}")
                 difference = float(np.abs(answer - expected).max())
                 if not difference <= self.allowed.probability:
-                    return f"a batch of {count} is off by {difference:.2g}"
+                    return Complaint(
+                        count,
+                        f"a batch of {count} is off by {difference:.2g} in a probability, allowed "
+                        f"are {self.allowed.probability:.2g}",
+                    )
         except Exception as error:  # noqa: BLE001  # ONNX Runtime's have no common base
-            return f"ONNX Runtime refuses it: {first_line(error)}"
+            return Complaint(count, f"ONNX Runtime refuses it: {first_line(error)}")
         return None

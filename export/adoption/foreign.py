@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnx
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, inliner, numpy_helper
 
-from export.adoption import external
+from export.adoption import external, file_kind, operators, order
 from export.errors import ForeignModelRefused
 
 MIN_OPSET = 7
@@ -22,6 +22,8 @@ IR_VERSION = 10
 """What ONNX files of opset 20 usually have."""
 
 Layout = Literal["nchw", "nhwc"]
+Activation = Literal["softmax", "sigmoid"]
+"""softmax: one class is right for a picture; sigmoid: any number of classes may be."""
 
 _PICTURES: dict[int, npt.DTypeLike] = {
     TensorProto.FLOAT: np.float32,
@@ -41,6 +43,8 @@ class Wishes:
     layout: Layout | None = None
     take: str | None = None
     """Name of the output to take where there are several."""
+    activation: Activation | None = None
+    """What makes probabilities of the output, where the file does not do it itself."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ class Foreign:
     signature: Signature
     opset: int
     external_data: tuple[Path, ...]
+    reordered: bool = False
+    """Whether its nodes had to be sorted: some stood before what they read."""
 
     @property
     def operators(self) -> set[str]:
@@ -92,8 +98,14 @@ class Foreign:
         """int8 where anything is quantised, fp16 where weights are halves, else fp32."""
         if any("Quantize" in op or "QLinear" in op or "Integer" in op for op in self.operators):
             return "int8"
-        halves = any(tensor.data_type == TensorProto.FLOAT16 for tensor in weights(self.model))
-        return "fp16" if halves else "fp32"
+        return "fp16" if _has_halves(self.model) else "fp32"
+
+    @property
+    def halves(self) -> bool:
+        """Whether anything is rounded to half precision: weights, the input or the output."""
+        (output,) = (o for o in self.model.graph.output if o.name == self.signature.output)
+        ends = (self.signature.type, output.type.tensor_type.elem_type)
+        return TensorProto.FLOAT16 in ends or _has_halves(self.model)
 
 
 def read(file: Path, wishes: Wishes) -> Foreign:
@@ -112,7 +124,11 @@ def read(file: Path, wishes: Wishes) -> Foreign:
         model = inliner.inline_local_functions(model)
     del model.training_info[:]
     _drop_weights_from_inputs(model)
-    return Foreign(file, model, _signature(model, wishes), opset, outside)
+    reordered = order.sort(model.graph)
+    operators.refuse_maps(model)
+    signature = _signature(model, wishes)
+    operators.refuse(model, signature.output)
+    return Foreign(file, model, signature, opset, outside, reordered)
 
 
 def opset_of(model: ModelProto) -> int:
@@ -155,6 +171,10 @@ def constants(graph: onnx.GraphProto) -> dict[str, npt.NDArray[np.generic]]:
     return {name: numpy_helper.to_array(tensor) for name, tensor in short.items()}
 
 
+def _has_halves(model: ModelProto) -> bool:
+    return any(tensor.data_type == TensorProto.FLOAT16 for tensor in weights(model))
+
+
 def parameters(model: ModelProto) -> int:
     """How many trained numbers a model has: those of float tensors and of 8-bit matrices."""
     floats = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
@@ -176,13 +196,15 @@ def _parse(file: Path) -> ModelProto:
     except OSError as error:
         raise ForeignModelRefused(f"cannot read {file}: {error.strerror}") from error
     model = ModelProto()
+    kind = file_kind.name(data, file)
+    what = f"{file.name} is no ONNX file" + (f": {kind}" if kind else "")
     try:
         # not onnx.load: it goes by the suffix, and follows external data
         model.ParseFromString(data)
     except Exception as error:  # protobuf's own family
-        raise ForeignModelRefused(f"{file.name} is no ONNX file") from error
+        raise ForeignModelRefused(what) from error
     if not model.graph.node or not model.opset_import:
-        raise ForeignModelRefused(f"{file.name} is no ONNX file: it has no graph")
+        raise ForeignModelRefused(what if kind else f"{what}: it has no graph")
     if model.graph.sparse_initializer:
         raise ForeignModelRefused(f"{file.name} has sparse weights, which cannot be adopted")
     return model

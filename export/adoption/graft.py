@@ -16,6 +16,8 @@ import onnx
 from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from export.adoption.foreign import IR_VERSION, Foreign, Signature
+from export.adoption.names import free_prefix, names_of, rename
+from export.adoption.order import subgraphs
 from export.adoption.tail import Tail
 from service.manifest import Input
 
@@ -23,26 +25,28 @@ Means = npt.NDArray[np.float64]
 
 TINY = 1e-37
 """Added to a probability before its logarithm: single precision goes down to 1.2e-38."""
-_OWN = "adopted/"
-_NETWORK = "network/"
+_OWN, _NETWORK = "adopted", "network"
+"""How the names of our own tensors, and of those that had to be renamed, begin."""
 
 
 class Draft:
     """Nodes and constants of a graph in the making, each with a name of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = f"{_OWN}/") -> None:
+        """Every name begins with ``prefix``, which no other name of the graph may do."""
+        self.prefix = prefix
         self.nodes: list[NodeProto] = []
         self.constants: list[TensorProto] = []
 
     def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
         """Append a node; the name of its (first) output."""
-        output = output or f"{_OWN}{operator.lower()}_{len(self.nodes)}"
+        output = output or f"{self.prefix}{operator.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
         return output
 
     def constant(self, value: npt.ArrayLike, dtype: npt.DTypeLike) -> str:
         """Append a constant; its name."""
-        name = f"{_OWN}constant_{len(self.constants)}"
+        name = f"{self.prefix}constant_{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
         return name
 
@@ -63,14 +67,16 @@ def assemble(
     ``network`` is the foreign graph, converted or not; ``classes`` are its own. With
     ``one_by_one`` it stands in a Loop over the pictures and keeps the batch it insists on.
     """
-    draft = Draft()
-    crops = head(draft, foreign.signature, input, mean)
     graph = GraphProto()
     graph.CopyFrom(network.graph)
+    taken_names = set(names_of(graph))
+    draft = Draft(free_prefix(_OWN, taken_names))
+    crops = head(draft, foreign.signature, input, mean)
     wanted = {} if tail.logits is None else {"logits": tail.logits}
     if tail.kind == "probabilities" or (tail.kind == "softmax" and not skip_first):
         wanted["probabilities"] = foreign.signature.output
-    ours = {name: f"{_NETWORK}{name}" for name in ("pixels", "probabilities", "logits")}
+    network_prefix = free_prefix(_NETWORK, taken_names)
+    ours = {name: f"{network_prefix}{name}" for name in ("pixels", "probabilities", "logits")}
     feed = _loop if one_by_one else _splice
     names = {role: ours.get(name, name) for role, name in wanted.items()}
     picture = ours.get(foreign.signature.input, foreign.signature.input)
@@ -131,20 +137,6 @@ def normalisation(
     return helper.make_model(graph, ir_version=IR_VERSION, opset_imports=opsets)
 
 
-def rename(graph: GraphProto, names: Mapping[str, str]) -> None:
-    """Give tensors other names, in subgraphs too, in place."""
-    for node in graph.node:
-        for side in (node.input, node.output):
-            for index, name in enumerate(side):
-                if name in names:
-                    side[index] = names[name]
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                rename(inner, names)
-    for named in (*graph.initializer, *graph.input, *graph.output, *graph.value_info):
-        named.name = names.get(named.name, named.name)
-
-
 def pruned(
     nodes: Sequence[NodeProto], constants: Sequence[TensorProto], outputs: Sequence[str]
 ) -> tuple[list[NodeProto], list[TensorProto]]:
@@ -161,11 +153,10 @@ def pruned(
 def _reads(node: NodeProto) -> set[str]:
     """The tensors that a node reads, those of its subgraphs (and their own) among them."""
     names = set(node.input)
-    for attribute in node.attribute:
-        for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-            names.update(value.name for value in inner.output)
-            for below in inner.node:
-                names |= _reads(below)
+    for inner in subgraphs(node):
+        names.update(value.name for value in inner.output)
+        for below in inner.node:
+            names |= _reads(below)
     return names
 
 
@@ -197,8 +188,9 @@ def _loop(
     The body takes picture i out of the batch, repeats it as often as the foreign graph insists,
     and keeps the first row of what it yields; the Loop stacks those.
     """
-    body = Draft()
-    index = body.add("Gather", crops, f"{_OWN}iteration", axis=0)
+    own = draft.prefix
+    body = Draft(f"{own}body/")
+    index = body.add("Gather", crops, f"{own}iteration", axis=0)
     one = body.add("Reshape", index, body.constant([1, *signature.sizes], np.int64))
     batch = signature.batch or 1
     body.add("Concat", *[one] * batch, output=picture, axis=0)
@@ -208,16 +200,16 @@ def _loop(
     rows = []
     for role, name in wanted.items():
         flat = body.add("Reshape", name, whole)
-        rows.append(body.add("Gather", flat, first, output=f"{_OWN}row/{role}", axis=0))
-    go_on = body.add("Identity", f"{_OWN}condition", output=f"{_OWN}go_on")
+        rows.append(body.add("Gather", flat, first, output=f"{own}row/{role}", axis=0))
+    go_on = body.add("Identity", f"{own}condition", output=f"{own}go_on")
     constants = [*body.constants, *graph.initializer]
     nodes, constants = pruned(body.nodes, constants, [go_on, *rows])
     body_graph = helper.make_graph(
         nodes,
         "one_picture",
         [
-            helper.make_tensor_value_info(f"{_OWN}iteration", TensorProto.INT64, []),
-            helper.make_tensor_value_info(f"{_OWN}condition", TensorProto.BOOL, []),
+            helper.make_tensor_value_info(f"{own}iteration", TensorProto.INT64, []),
+            helper.make_tensor_value_info(f"{own}condition", TensorProto.BOOL, []),
         ],
         [
             helper.make_tensor_value_info(go_on, TensorProto.BOOL, []),
@@ -227,7 +219,7 @@ def _loop(
     )
     shape = draft.add("Shape", crops)
     count = draft.add("Gather", shape, draft.constant(0, np.int64), axis=0)
-    stacked = {role: f"{_OWN}stacked/{role}" for role in wanted}
+    stacked = {role: f"{own}stacked/{role}" for role in wanted}
     draft.nodes.append(
         helper.make_node("Loop", [count, ""], list(stacked.values()), body=body_graph)
     )
@@ -246,6 +238,9 @@ def _answers(
         return draft.add("Gather", flat, draft.constant(np.arange(1, classes), np.int64), axis=1)
 
     own = {role: rows(name) for role, name in taken.items()}
+    if tail.scaled:
+        share = draft.constant(1 / tail.total, np.float32)
+        own["probabilities"] = draft.add("Mul", own["probabilities"], share)
     if "logits" not in own:
         logits = draft.add("Add", own["probabilities"], draft.constant(TINY, np.float32))
         draft.add("Log", logits, output="logits")
@@ -297,6 +292,5 @@ def _tidy(nodes: Sequence[NodeProto], prefix: str = "") -> None:
         node.name = f"{prefix}{node.op_type}_{index}"
         node.doc_string = ""
         del node.metadata_props[:]
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                _tidy(inner.node, f"{node.name}/")
+        for inner in subgraphs(node):
+            _tidy(inner.node, f"{node.name}/")

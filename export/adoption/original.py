@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime as ort
 from onnx import TensorProto
 
 from export.adoption.foreign import Foreign
@@ -22,6 +23,8 @@ Rows = npt.NDArray[np.generic]
 
 TREMOR = 2.0**-22
 """How far two correct normalisations may be apart, as a share of the largest input: two ulps."""
+HALF_TREMOR = 2.0**-11
+"""The same, as a share of each number, where the file takes halves or rounds its input to them."""
 _FLOATS = ("float16", "float32", "float64")
 
 
@@ -40,12 +43,7 @@ class Original:
         mean = np.reshape(input.mean, (1, 1, -1)) if mean_image is None else mean_image
         self.mean: npt.NDArray[np.float64] = mean.astype(np.float64)
         """What is subtracted: float64 [1, 1, C], or a mean image [H, W, C]."""
-        try:
-            self._session = session(foreign.file)
-        except RuntimeRefusal as refusal:
-            raise ForeignModelRefused(
-                f"ONNX Runtime cannot open {foreign.file.name}: {refusal}"
-            ) from refusal
+        self._session = _opened(foreign)
         gray = np.full((1, input.height, input.width, input.channels), 128, np.uint8)
         self.classes = self._count_classes(self._answer(self.pictures(gray)[0]))
 
@@ -67,7 +65,10 @@ class Original:
         normalised = (ordered.astype(np.float64) * self.input.rescale - mean) / std
         if tremor is not None:
             signs = tremor.integers(0, 2, normalised.shape) * 2 - 1
-            normalised += signs * TREMOR * np.abs(normalised).max()
+            move = TREMOR * np.abs(normalised).max()
+            if self.foreign.halves:
+                move = np.maximum(move, HALF_TREMOR * np.abs(normalised))
+            normalised += signs * move
         return np.ascontiguousarray(normalised.astype(np.float32).astype(signature.dtype))
 
     def rows(self, pictures: Pictures) -> Rows:
@@ -102,3 +103,20 @@ class Original:
         if not long:
             raise ForeignModelRefused(f"its output {name} has one class: it is no classifier")
         return int(long[0])
+
+
+def _opened(foreign: Foreign) -> ort.InferenceSession:
+    """A session of the file as it came, or with its nodes sorted where it needs that."""
+    try:
+        return session(foreign.file)
+    except RuntimeRefusal as refusal:
+        if not foreign.reordered:
+            raise ForeignModelRefused(
+                f"ONNX Runtime cannot open {foreign.file.name}: {refusal}"
+            ) from refusal
+    try:  # ONNX Runtime sorts the graph, but no subgraph
+        return session(foreign.model)
+    except RuntimeRefusal as refusal:
+        raise ForeignModelRefused(
+            f"ONNX Runtime cannot open {foreign.file.name}, nor with its nodes sorted: {refusal}"
+        ) from refusal

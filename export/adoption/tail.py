@@ -10,19 +10,31 @@ import numpy as np
 import numpy.typing as npt
 from onnx import GraphProto, ModelProto, NodeProto
 
-from export.adoption.foreign import Foreign, constants
+from export.adoption import look
+from export.adoption.foreign import Activation, Foreign, constants
 from export.adoption.original import Original, Pictures, Rows
 from export.adoption.runtime import RuntimeRefusal, session
 from export.errors import ForeignModelRefused
 
 Wide = npt.NDArray[np.float64]
 Constants = Mapping[str, npt.NDArray[np.generic]]
-Kind = Literal["logits", "softmax", "rounded softmax", "probabilities"]
+Kind = Literal["logits", "log_softmax", "softmax", "rounded softmax", "probabilities"]
 
-_SHAPES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast", "Dropout"}
+_SHAPES = frozenset(
+    {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast", "Dropout"},
+)
 """What may stand between a Softmax and the output without changing a number."""
-_ROUNDING = {"QuantizeLinear", "DequantizeLinear"}
+_SCALING = frozenset({"Mul", "Div", "Add", "Sub", "Clip"})
+"""What changes numbers by constants, each in its place."""
+_IN_PLACE = _SCALING | {"Softmax", "LogSoftmax", "Log", "Exp", "Sigmoid"}
+_FEW_BEST = {"TopK", "ArgMax", "ArgMin", "NonMaxSuppression"}
+_ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear"})
 _NO_SOFTMAX = {"Sigmoid", "HardSigmoid", "Hardmax"}
+_MULTI_LABEL = (
+    "its classes do not exclude each other (multi-label). The service gives probabilities that add "
+    "up to 1, so it cannot serve such a network yet"
+)
+_ALL = "take the output before them (--take NAME), or export without it"
 _SUM_TOLERANCE = 1e-3
 """How far probabilities may be from adding up to 1: what the service demands at warm-up."""
 _SAME = 1e-5
@@ -38,51 +50,123 @@ class Tail:
     """What the output of a foreign graph means, and which tensor holds the logits."""
 
     kind: Kind
-    """``logits``: the output itself. ``softmax``: the input of the last Softmax, the output being
-    its probabilities. ``rounded softmax``: the same, but the output is quantised so coarsely that
-    it does not add up to 1. ``probabilities``: there are no logits to be had."""
+    """``logits``: the output itself. ``log_softmax``: likewise, logarithms of probabilities.
+    ``softmax``: the input of the last Softmax, the output being its probabilities. ``rounded
+    softmax``: the same, but the output is quantised so coarsely that it does not add up to 1.
+    ``probabilities``: there are no logits to be had."""
     logits: str | None
     """The tensor with the logits, [N, classes] but for dimensions of 1."""
     step: float = 0.0
     """The step in which the output is quantised."""
     quantised: tuple[float, int] | None = None
     """Scale and zero point of ``logits``, where that tensor is quantised."""
+    total: float = 1.0
+    """What the output's rows add up to, where they are probabilities: 100 of percentages."""
+    doubts: tuple[str, ...] = ()
+    """What speaks against logits; the user said that they are."""
+
+    @property
+    def has_logits(self) -> bool:
+        """Whether what is compared are logits, not logarithms of probabilities."""
+        return self.kind in ("logits", "log_softmax", "rounded softmax")
 
     @property
     def words(self) -> str:
         """For a person: where the logits come from."""
         return {
-            "logits": "the file's output",
+            "logits": "the file's output; a softmax over the classes makes probabilities",
+            "log_softmax": "the file's output, logarithms of probabilities",
             "softmax": "the input of the file's last Softmax",
             "rounded softmax": "the input of the file's last Softmax, whose own output is "
             f"quantised in steps of {self.step:.3g}: probabilities are computed anew",
-            "probabilities": "log(p): the file yields probabilities alone",
+            "probabilities": "log(p): the file yields probabilities alone"
+            + (f", which add up to {self.total:g} and were divided by it" if self.scaled else ""),
         }[self.kind]
 
+    @property
+    def scaled(self) -> bool:
+        """Whether the output's rows have to be divided by their sum."""
+        return self.total != 1
 
-def find(foreign: Foreign, original: Original, pictures: Pictures) -> Tail:
+
+def find(
+    foreign: Foreign,
+    original: Original,
+    pictures: Pictures,
+    activation: Activation | None = None,
+    *,
+    imagenet: bool = True,
+) -> Tail:
     """Say what the foreign output means, by the graph's last operators and by what they compute.
 
-    Raises ForeignModelRefused when the answers are neither logits nor probabilities.
+    ``activation`` is what the user says. Numbers that may be logits, features or the scores of
+    classes that do not exclude each other are taken for logits without it only where the classes
+    are those of ``imagenet`` and nothing speaks against it. Raises ForeignModelRefused when the
+    answers are neither logits nor probabilities, and when it is for the user to say.
     """
     rows = original.rows(pictures).astype(np.float64)
     if not np.isfinite(rows).all():
         raise ForeignModelRefused("its answers to photographs are not finite numbers")
-    last, step = _last_operator(foreign.model.graph, foreign.signature.output)
-    if last is not None and last.op_type in _NO_SOFTMAX:
+    again = original.rows(pictures[:1]).astype(np.float64)
+    if np.abs(again - rows[:1]).max() > _SAME * max(1.0, float(np.abs(rows[0]).max())):
         raise ForeignModelRefused(
-            f"it ends in {last.op_type}: its classes do not exclude each other"
+            "its answers to the same picture differ from run to run: export it in evaluation mode"
         )
-    sums_to_one = bool((rows >= 0).all() and np.abs(rows.sum(axis=1) - 1).max() <= _SUM_TOLERANCE)
+    last, step = _last_operator(foreign.model.graph, foreign.signature.output)
+    _refuse_operator(foreign, last)
+    if activation == "sigmoid":
+        raise ForeignModelRefused(f"--activation sigmoid: {_MULTI_LABEL}")
+    total = look.constant_sum(rows)
     if last is not None and last.op_type in ("Softmax", "QLinearSoftmax"):
         tail = _behind(last, step, constants(foreign.model.graph))
         if tail is not None and _is_plain(foreign, tail, pictures, rows):
             return tail
-    if sums_to_one:
-        return Tail("probabilities", None)
-    if last is not None and last.op_type == "Softmax":
-        raise ForeignModelRefused("it ends in a Softmax, but not over its classes")
-    return Tail("logits", foreign.signature.output)
+        if total is None or abs(total - 1) > _SUM_TOLERANCE:
+            raise ForeignModelRefused("it ends in a Softmax, but not over its classes")
+    if look.are_sorted(rows):
+        raise ForeignModelRefused(
+            f"every row of its output {foreign.signature.output} falls from the first number to "
+            f"the last: these are the best classes in their order, not all classes; {_ALL}"
+        )
+    if total is not None:
+        return Tail("probabilities", None, total=total if abs(total - 1) > _SUM_TOLERANCE else 1.0)
+    if look.are_logarithms(rows):
+        return Tail("log_softmax", foreign.signature.output)
+    if look.are_shares(rows) and not look.have_one_length(rows):
+        raise ForeignModelRefused(
+            "its answers lie from 0 to 1 and do not add up to one number, as behind a Sigmoid: "
+            f"{_MULTI_LABEL}"
+        )
+    doubts = look.doubts(rows)
+    if activation is None and (doubts or not imagenet):
+        raise ForeignModelRefused(_question(foreign.signature.output, rows.shape[1], doubts))
+    return Tail("logits", foreign.signature.output, doubts=doubts)
+
+
+def _refuse_operator(foreign: Foreign, last: NodeProto | None) -> None:
+    """Raise ForeignModelRefused where the graph's end cannot be probabilities of all classes."""
+    graph, output = foreign.model.graph, foreign.signature.output
+    scaled, _ = _last_operator(graph, output, _SHAPES | _ROUNDING | _SCALING)
+    for node in (last, scaled):
+        if node is not None and node.op_type in _NO_SOFTMAX:
+            raise ForeignModelRefused(f"it ends in {node.op_type}: {_MULTI_LABEL}")
+    behind, _ = _last_operator(graph, output, _SHAPES | _ROUNDING | _IN_PLACE)
+    if behind is not None and behind.op_type in _FEW_BEST:
+        raise ForeignModelRefused(
+            f"it ends in {behind.op_type}: it yields the best classes, not a number for each; "
+            f"{_ALL}"
+        )
+
+
+def _question(output: str, classes: int, doubts: tuple[str, ...]) -> str:
+    """What the user is asked about numbers that cannot be told from logits."""
+    seen = f" What was seen: {'; '.join(doubts)}." if doubts else ""
+    return (
+        f"its output {output} has {classes} numbers a picture that are no probabilities, and the "
+        f"file does not say what they are.{seen} --activation softmax, if they are logits of "
+        "classes of which one is right for a picture; --activation sigmoid, if any number of "
+        "classes may be right; an embedding or features are no classifier"
+    )
 
 
 def softmax(logits: Rows) -> Wide:
@@ -93,19 +177,30 @@ def softmax(logits: Rows) -> Wide:
     return probabilities
 
 
-def _last_operator(graph: GraphProto, output: str) -> tuple[NodeProto | None, float]:
+def _last_operator(
+    graph: GraphProto, output: str, through: frozenset[str] = _SHAPES | _ROUNDING
+) -> tuple[NodeProto | None, float]:
     """The operator that computes the answer, before its shape changes; the step it is rounded in.
 
-    The step is 0 where it is not quantised.
+    ``through`` are the operators that are passed over; those with two inputs that are computed
+    are not. The step is 0 where the answer is not quantised.
     """
     producers = {name: node for node in graph.node for name in node.output}
     constant = constants(graph)
+    fixed = {tensor.name for tensor in graph.initializer}
+    fixed |= {node.output[0] for node in graph.node if node.op_type == "Constant"}
     step = 0.0
     node = producers.get(output)
-    while node is not None and node.op_type in _SHAPES | _ROUNDING:
+    while node is not None and node.op_type in through:
         if node.op_type in _ROUNDING:
             step = max(step, _number(constant, node.input[1]) or _COARSEST)
-        node = producers.get(node.input[0])
+        source = node.input[0]
+        if node.op_type in _SCALING:
+            computed = [name for name in node.input if name and name not in fixed]
+            if len(computed) != 1:
+                break
+            source = computed[0]
+        node = producers.get(source)
     return node, step
 
 
@@ -133,7 +228,7 @@ def _is_plain(foreign: Foreign, tail: Tail, pictures: Pictures, rows: Wide) -> b
         return False
     if logits.shape != rows.shape:
         return False
-    same = _HALF if foreign.precision == "fp16" else _SAME
+    same = _HALF if foreign.halves else _SAME
     # a quantised answer ends where its calibration ended
     probabilities = np.minimum(softmax(logits), rows.max()) if tail.step else softmax(logits)
     return bool(np.abs(probabilities - rows).max() <= same + tail.step)

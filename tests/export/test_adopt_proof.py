@@ -11,7 +11,8 @@ from onnxruntime.quantization import quantize_static
 
 from export.adoption import foreign, tail
 from export.adoption.original import Original
-from export.adoption.proof import Truth, crops_of, prove
+from export.adoption.proof import crops_of, prove
+from export.adoption.truth import Truth
 from export.parity import Exported, Parity
 from export.pictures import photographs
 from tests.export.conftest import Command, read_manifest

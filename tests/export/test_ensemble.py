@@ -13,7 +13,7 @@ from service.manifest import EnsembleManifest, Member
 from tests.export.conftest import Command
 from tests.photographs import COFFEE
 from tests.server import ROOT, serving
-from tests.service.test_repository import edit
+from tests.service.test_repository import edit, resign
 
 
 @pytest.fixture
@@ -88,6 +88,18 @@ def test_refusals_are_one_line_and_change_nothing(export: Command, models: Path,
     assert done.code == 2
     assert words in done.error
     assert before == {path: path.read_bytes() for path in models.rglob("*") if path.is_file()}
+
+
+def test_members_of_as_many_other_labels_are_refused(models: Path) -> None:
+    labels = models / "lenet5" / "3" / "labels.csv"
+    other = labels.read_text().replace(",3\n", ",three\n")
+    assert other != labels.read_text()
+    labels.write_text(other)
+    resign(models / "lenet5" / "3", "labels.csv")
+    members = [Member(model="lenet5", version="1"), Member(model="lenet5", version="3")]
+    with pytest.raises(ExportError, match="the labels of lenet5 are not those of lenet5"):
+        ensemble.build("x", members, models=models)
+    assert not (models / "x").exists()
 
 
 def test_a_corrupt_member_is_refused(export: Command, models: Path) -> None:

@@ -263,3 +263,23 @@ def test_bgr_and_caffe_scales_lie_in_the_graph(lite0: Exported, tmp_path: Path) 
     assert _prove(Reference(spec, network), exported)["center"].passed
     as_rgb = replace(spec, input=caffe.model_copy(update={"color": "RGB"}))
     assert not _prove(Reference(as_rgb, network), exported)["center"].passed
+
+
+class Forgetful(OddColours):
+    """Right for the first two pictures of a batch, and the reverse for all others."""
+
+    def forward(self, picture: Tensor) -> Tensor:
+        logits = super().forward(picture)
+        place = torch.arange(picture.shape[0])
+        return logits * torch.where(place < 2, 1.0, -1.0)[:, None]
+
+
+def test_a_graph_that_is_wrong_from_the_third_of_a_batch_on_is_noticed(
+    lite0: Exported, tmp_path: Path
+) -> None:
+    spec = registry.get("efficientnet_lite0")
+    onnx.save(graph.to_onnx(Forgetful(), spec.input, "forgetful"), tmp_path / "model.onnx")
+    exported = Exported(tmp_path / "model.onnx", lite0.manifest)
+    found = _prove(Reference(spec, OddColours()), exported)
+    assert found["center"].passed, found["center"].failures
+    assert not found["batch"].passed

@@ -50,6 +50,7 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     first = Member(model="lite", version="1", weight=3)
     ensemble(models, "pair", first, Member(model="efficientnet_lite0", protocol="ten_crop"))
     ensemble(models, "newest", center, ten)
+    ensemble(models, "mixed", first, center)
     ensemble(models, "gone", first, Member(model="vgg99"))
     ensemble(models, "unable", first, Member(model="lenet5", protocol="ten_crop"))
     ensemble(models, "other_labels", first, Member(model="lenet5"))
@@ -82,6 +83,7 @@ def test_an_ensemble_is_the_weighted_mean_of_its_members(family: Server, path: P
 def test_random_weights_are_marked_in_every_answer(family: Server) -> None:
     assert family.classify(COFFEE, model="lite").json()["weights"] == "random"
     assert family.classify(COFFEE, model="newest").json()["weights"] == "random"
+    assert family.classify(COFFEE, model="mixed").json()["weights"] == "random"
     assert "weights" not in family.classify(COFFEE, model="lite", version=1).json()
     listed = {(m["name"], m["version"]): m for m in family.client.get("/models").json()["models"]}
     assert listed["lite", "2"]["random_weights"] is True

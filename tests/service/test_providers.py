@@ -6,11 +6,13 @@ import json
 import logging
 import subprocess
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 
@@ -23,6 +25,8 @@ from service.engine.network import BrokenModelError
 from service.engine.opening import Way, open_session, provider_options, ways
 from service.engine.options import Wish
 from service.engine.pool import Pool
+from service.engine.session import Session
+from service.manifest import Manifest
 from service.metering import ModelObserver
 from tests.photographs import COFFEE
 from tests.server import ROOT, Server, command, environment, free_port, serving
@@ -177,6 +181,25 @@ def test_a_broken_file_is_broken_with_every_provider(tmp_path: Path) -> None:
     file.write_bytes(b"no onnx")
     with pytest.raises(BrokenModelError, match=r"model\.onnx: .*Protobuf parsing failed"):
         open_session(file, ("cpu",), WISH, tmp_path)
+
+
+@pytest.mark.parametrize(("operator", "sums"), [("Softmax", True), ("Sigmoid", False)])
+def test_probabilities_that_do_not_add_up_are_refused(
+    operator: str, sums: bool, tmp_path: Path
+) -> None:
+    manifest = repository.read(repository.Version("lenet5", "1", LENET5))
+    assert isinstance(manifest, Manifest)
+    model = onnx.load(LENET5 / "model.onnx")
+    (last,) = (node for node in model.graph.node if "probabilities" in node.output)
+    assert last.op_type == "Softmax"
+    last.op_type = operator
+    if operator == "Sigmoid":
+        del last.attribute[:]
+    onnx.save(model, tmp_path / "model.onnx")
+    session = Session(tmp_path / "model.onnx", manifest, ("cpu",))
+    refusal = pytest.raises(BrokenModelError, match=r"probabilities of .* do not add up to 1")
+    with nullcontext() if sums else refusal:
+        session.warm_up(2)
 
 
 def test_a_model_knows_where_its_nodes_run(monkeypatch: pytest.MonkeyPatch) -> None:
