@@ -25,7 +25,7 @@ from service.catalogue import Answerer, Catalogue, Refusal
 from service.engine.admission import Admission
 from service.engine.pool import Pool
 from service.ensemble import network_of, plan_of
-from service.errors import BodyTooLarge, Internal, NotReady, UnknownModel, ZooError
+from service.errors import BodyTooLarge, Internal, NotReady, UnknownModel, ZooError, let_go
 from service.follower import Follower
 from service.gathering import gathering
 from service.handover import Handover
@@ -288,12 +288,11 @@ class DataPlane:
                 picture, request.rules, self._pool, self._handover, self.alarm
             ).result()
         except ZooError as error:
-            # the frames of a traceback hold the picture, and the error: a circle, kept for long
-            error.__cause__ = error.__context__ = None
-            return error.with_traceback(None)
+            let_go(error)
+            return error
         except Exception as error:
             logger.exception("a picture of %d bytes could not be classified", len(picture))
-            error.__traceback__ = error.__cause__ = error.__context__ = None
+            let_go(error)
             return Internal("the picture could not be classified")
         stages = {**done.stages, "total": perf_counter() - request.tally.started}
         request.tally.picture(stages, done.combine_s)
