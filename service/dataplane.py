@@ -249,7 +249,7 @@ class DataPlane:
         model = await self.model(query.model or self.settings.default_model, query.version)
         plan = plan_of(model, query.protocol)
         tally.chosen(model.name, model.version, plan.protocol)
-        query.check(model.name, model.classes)
+        top_k = query.classes_of(model.name, model.classes)
         if len(pictures) > self.settings.max_pictures:
             raise BodyTooLarge(
                 f"the request holds more than {self.settings.max_pictures} pictures, "
@@ -268,7 +268,7 @@ class DataPlane:
                         preprocessing=settings.preprocessing,
                         exif=query.exif,
                         labels=model.labels,
-                        top_k=query.top_k,
+                        top_k=top_k,
                         trace=tally.trace,
                     )
                     request = _Request(model, plan.protocol, rules, tally)

@@ -135,7 +135,7 @@ async def _understood(plane: DataPlane, request: Request, deadline: float) -> _W
     if len(request.id.encode()) > MOST_ID_BYTES:
         raise BadParameter(f"id has more than {MOST_ID_BYTES} bytes")
     face = await faces.find(plane, request.model, request.version)
-    asked = options(request.parameters, crops=face.crops)
+    asked = options(request.parameters, crops=face.crops, classes=face.model.classes)
     outputs = request.outputs or [Wanted(spec.name) for spec in face.outputs]
     _check_outputs(face, outputs)
     if asked.timeout_s is not None:

@@ -8,7 +8,7 @@ from typing import TypeAlias, cast
 
 from service.errors import BadParameter
 from service.pictures import Exif
-from service.query import DEFAULT_TOP_K
+from service.query import DEFAULT_TOP_K, default_top_k
 
 Value: TypeAlias = "bool | int | float | str"
 
@@ -48,8 +48,10 @@ class Wanted:
     binary: bool | None = None
 
 
-def options(given: Mapping[str, Value], *, crops: bool) -> Options:
+def options(given: Mapping[str, Value], *, crops: bool, classes: int) -> Options:
     """Read the parameters of a request; ``crops``: of one for ready-made crops.
+
+    ``classes`` is how many the model has.
 
     Raises BadParameter for what does not exist or has a value that is not allowed.
     """
@@ -66,7 +68,7 @@ def options(given: Mapping[str, Value], *, crops: bool) -> Options:
     top_k = _integer(given, "top_k", 1)
     return Options(
         protocol=protocol,
-        top_k=DEFAULT_TOP_K if top_k is None else top_k,
+        top_k=default_top_k(classes) if top_k is None else top_k,
         exif=cast(Exif, exif),
         timeout_s=timeout_us / 1e6 if timeout_us else None,
         binary=_boolean(given, "binary_data_output") or False,
