@@ -9,10 +9,9 @@ from functools import partial
 import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from service.dataplane import DataPlane
-from service.grpc import lasting
+from service.grpc import lasting, reflection
 from service.grpc.classifier import Classifier
 from service.grpc.health import Health
 from service.grpc.inference import Inference
@@ -71,16 +70,14 @@ class GrpcServer:
     def _all(self) -> Methods:
         """The methods of all services."""
         methods = Methods(self._plane)
-        names = (CLASSIFIER, INFERENCE, HEALTH, reflection.SERVICE_NAME)
         classifier = Classifier(self._plane, self._streams)
         inference = Inference(self._plane, self._streams)
-        described = reflection.aio.ReflectionServicer(names)
         classifier_pb2_grpc.add_ClassifierServicer_to_server(classifier, methods)
         # after the generated ones, in whose place these come
         methods.add_registered_method_handlers(CLASSIFIER, classifier.handlers())
         oip_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, methods)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(described, methods)
+        reflection.add((CLASSIFIER, INFERENCE, HEALTH), methods)
         return methods
 
     def _made(self) -> grpc.aio.Server:

@@ -12,12 +12,15 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
 from loadtests import http2
+from service.grpc.methods import MAX_SMALL_BYTES
 from service.grpc.protos import classifier_pb2 as messages
 from service.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
 from tests.server import Server, serving
@@ -210,6 +213,52 @@ def test_what_asks_for_nothing_does_not_delay_a_stop(tmp_path: Path) -> None:
         server.process.wait(15)  # the grace is ZOO_DEADLINE_MS, 30 s
         stream.cancel()
         idle.put(None)
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_tells_of_every_service(server: Server, version: str) -> None:
+    """A client that knows nothing can describe all that is listed, reflection itself too."""
+    service = f"grpc.reflection.{version}.ServerReflection"
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        ask = channel.stream_stream(
+            f"/{service}/ServerReflectionInfo",
+            reflection_pb2.ServerReflectionRequest.SerializeToString,
+            reflection_pb2.ServerReflectionResponse.FromString,
+        )
+        (answer,) = ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+        names = [each.name for each in answer.list_services_response.service]
+        assert names == [
+            "grpc.health.v1.Health",
+            "grpc.reflection.v1.ServerReflection",
+            "grpc.reflection.v1alpha.ServerReflection",
+            "inference.GRPCInferenceService",
+            "zoo.v1.Classifier",
+        ]
+        asked = [reflection_pb2.ServerReflectionRequest(file_containing_symbol=n) for n in names]
+        files = [
+            descriptor_pb2.FileDescriptorProto.FromString(each)
+            for answer in ask(iter(asked))
+            for each in answer.file_descriptor_response.file_descriptor_proto
+        ]
+    known = descriptor_pool.DescriptorPool()
+    for _ in files:  # in no order
+        for file in files:
+            with contextlib.suppress(TypeError):  # another must come first
+                known.Add(file)
+    methods = {name: known.FindServiceByName(name).methods_by_name for name in names}
+    (own,) = methods[service].values()
+    assert own.name == "ServerReflectionInfo"
+    assert own.input_type.full_name == f"grpc.reflection.{version}.ServerReflectionRequest"
+    assert own.output_type.fields_by_name["error_response"].message_type.file is own.input_type.file
+    assert "Classify" in methods["zoo.v1.Classifier"]
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_is_bounded_in_every_version(server: Server, version: str) -> None:
+    name = f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
+    with connected(server) as channel, pytest.raises(grpc.RpcError) as refused:
+        next(channel.stream_stream(name)(iter([bytes(MAX_SMALL_BYTES + 1)])))
+    assert details(refused.value)[0] == "body_too_large"
 
 
 def test_a_port_in_use_stops_the_start(server: Server, tmp_path: Path) -> None:
