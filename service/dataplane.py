@@ -25,7 +25,7 @@ from service.catalogue import Answerer, Catalogue, Refusal
 from service.engine.admission import Admission
 from service.engine.pool import Pool
 from service.ensemble import network_of, plan_of
-from service.errors import BodyTooLarge, Internal, NotReady, UnknownModel, ZooError
+from service.errors import BodyTooLarge, Internal, NotReady, UnknownModel, ZooError, let_go
 from service.follower import Follower
 from service.gathering import gathering
 from service.handover import Handover
@@ -250,7 +250,7 @@ class DataPlane:
         model = await self.model(query.model or self.settings.default_model, query.version)
         plan = plan_of(model, query.protocol)
         tally.chosen(model.name, model.version, plan.protocol)
-        query.check(model.name, model.classes)
+        top_k = query.classes_of(model.name, model.classes)
         if len(pictures) > self.settings.max_pictures:
             raise BodyTooLarge(
                 f"the request holds more than {self.settings.max_pictures} pictures, "
@@ -271,7 +271,7 @@ class DataPlane:
                         preprocessing=settings.preprocessing,
                         exif=query.exif,
                         labels=model.labels,
-                        top_k=query.top_k,
+                        top_k=top_k,
                         trace=tally.trace,
                         vectors=query.vectors,
                     )
@@ -292,12 +292,11 @@ class DataPlane:
                 picture, request.rules, self._pool, self._handover, self.alarm
             ).result()
         except ZooError as error:
-            # the frames of a traceback hold the picture, and the error: a circle, kept for long
-            error.__cause__ = error.__context__ = None
-            return error.with_traceback(None)
+            let_go(error)
+            return error
         except Exception as error:
             logger.exception("a picture of %d bytes could not be classified", len(picture))
-            error.__traceback__ = error.__cause__ = error.__context__ = None
+            let_go(error)
             return Internal("the picture could not be classified")
         stages = {**done.stages, "total": perf_counter() - request.tally.started}
         request.tally.picture(stages, done.combine_s)

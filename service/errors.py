@@ -189,3 +189,12 @@ ALL: tuple[type[ZooError], ...] = (
     DeadlineExceeded,
     Internal,
 )
+
+
+def let_go(error: BaseException) -> None:
+    """Take the frames from an error that was handled, and those of what it came from.
+
+    They hold the message and its pictures, and most often the error: a circle, which the collector
+    would free much later.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None

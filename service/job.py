@@ -20,7 +20,7 @@ from service.engine.admission import Permit
 from service.engine.batcher import Answer, Batcher, Request, Watch
 from service.engine.pool import Pool, failure, settle
 from service.ensemble import Part, weighted_mean
-from service.errors import DeadlineExceeded, Internal, ZooError
+from service.errors import DeadlineExceeded, Internal, ZooError, let_go
 from service.handover import Handover
 from service.pictures import Exif, decode_scaled
 from service.preprocessing import Crops, Mode, decoded_side
@@ -264,6 +264,8 @@ class Job:
                 self._dropped("expired")
             for batcher, request in requests:
                 batcher.drop(request, "cancelled")
+        if isinstance(error, ZooError):
+            let_go(error)  # it may come to a future that nobody asks any more
         self._handover.put(self._future, result, error, self._rules.deadline)
 
 

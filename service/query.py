@@ -8,6 +8,12 @@ from service.errors import BadParameter
 from service.pictures import Exif
 
 DEFAULT_TOP_K = 5
+"""Of a model that has as many classes."""
+
+
+def default_top_k(classes: int) -> int:
+    """How many classes are answered where nothing is said, of a model with so many."""
+    return min(DEFAULT_TOP_K, classes)
 
 
 class Query(NamedTuple):
@@ -16,12 +22,18 @@ class Query(NamedTuple):
     model: str | None = None
     version: str | None = None
     protocol: str | None = None
-    top_k: int = DEFAULT_TOP_K
+    top_k: int | None = None
     exif: Exif = "apply"
     vectors: bool = False
     """Whether the answer has the values of all classes too, not the best alone."""
 
-    def check(self, name: str, classes: int) -> None:
-        """Raise BadParameter when model ``name`` has fewer classes than are asked for."""
+    def classes_of(self, name: str, classes: int) -> int:
+        """How many classes model ``name``, which has ``classes``, is to answer.
+
+        Raises BadParameter when it has fewer than are asked for.
+        """
+        if self.top_k is None:
+            return default_top_k(classes)
         if not 1 <= self.top_k <= classes:
             raise BadParameter(f"top_k is {self.top_k}, model {name!r} allows 1 to {classes}")
+        return self.top_k

@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 
 from service import tracecontext, tracing
-from service.errors import Internal, ZooError
+from service.errors import Internal, ZooError, let_go
 from service.grpc.status import DETAILS_KEY, code_of, message_of, status_of
 from service.ids import request_id_of
 from service.logs import ACCESS
@@ -46,6 +46,7 @@ class Call:
         "facts",
         "ids",
         "trace",
+        "unheard",
     )
 
     def __init__(self, method: str, level: int, context: Context) -> None:
@@ -66,6 +67,8 @@ class Call:
         self.ids = self._read(context.invocation_metadata() or ())
         """The `request_id` and, where the call belongs to a trace, the `trace_id`."""
         self._trailing: tuple[tuple[str, str], ...] = ((REQUEST_ID, self.ids["request_id"]),)
+        self.unheard = False
+        """Whether it asks for a classification that the data plane does not count yet."""
         self.trace: spans.Call | None = None
         if tracing.tracer is not None and level > logging.DEBUG:  # no probe
             metadata = context.invocation_metadata() or ()
@@ -88,27 +91,38 @@ class Call:
         trace_id = tracecontext.trace_id_of(parents) if parents else None
         return ids if trace_id is None else {**ids, "trace_id": trace_id}
 
-    async def failed(self, error: BaseException) -> None:
-        """Answer with the status of what the call raised; return where it is to be raised."""
+    async def failed(self, error: BaseException) -> bool:
+        """Answer with the status of what the call raised; False where it is to be raised again."""
         if isinstance(error, ZooError):
             await self._abort(error)
-        elif isinstance(error, asyncio.CancelledError | GeneratorExit):
+            return True
+        if isinstance(error, asyncio.CancelledError | GeneratorExit):
             self._code = "cancelled"
         elif isinstance(error, grpc.aio.AbortError):
             self._code = "aborted"
         elif isinstance(error, Exception):
             logger.error("call failed", exc_info=error, extra=self.ids)
+            let_go(error)
             request_id = self.ids["request_id"]
             detail = f"the request could not be answered; the log has it as {request_id}"
             await self._abort(Internal(detail))
+            return True
+        return False
 
     async def _abort(self, error: ZooError) -> None:
+        """Answer with an error. Whoever called the handler must return, and raise nothing more.
+
+        grpcio keeps what `abort` raises with the call and raises it again itself. Were it to pass
+        through our frames, these would be kept as well, with the message in them.
+        """
         self._code = error.code
         details = status_of(error).SerializeToString()
         trailing = (*self._trailing, (DETAILS_KEY, details))
-        # the frames of a traceback hold the pictures, and the error: a circle, kept for long
-        error.__traceback__ = error.__cause__ = error.__context__ = None
-        await self._context.abort(code_of(error), message_of(error), trailing)
+        let_go(error)  # before what may take long: the client need not read
+        try:
+            await self._context.abort(code_of(error), message_of(error), trailing)
+        except grpc.aio.AbortError as aborted:
+            let_go(aborted)
 
     def log(self) -> None:
         """Write the line, and end the trace."""

@@ -23,7 +23,7 @@ from service.grpc.stream import Streams
 from service.grpc.wire import PictureAlone, Request
 from service.parts import Patience
 from service.pictures import Exif
-from service.query import DEFAULT_TOP_K, Query
+from service.query import Query
 
 TRANSPORT = "grpc"
 _MAX_NAME = 64
@@ -108,7 +108,7 @@ def asked(request: Request) -> Query:
         model=request.model or None,
         version=request.version or None,
         protocol=request.protocol or None,
-        top_k=request.top_k if request.HasField("top_k") else DEFAULT_TOP_K,
+        top_k=request.top_k if request.HasField("top_k") else None,
         exif=_EXIF[request.exif],
     )
 

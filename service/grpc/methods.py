@@ -114,50 +114,55 @@ class _Method:
         self._inner = inner.stream_stream if inner.request_streaming else inner.unary_stream
         return grpc.stream_stream_rpc_method_handler(cast(Any, self._stream))
 
-    async def _unary(self, _: object, context: Context) -> bytes:
+    async def _unary(self, _: object, context: Context) -> bytes | None:
         call = Call(self._path, self._level, context)
         begin(call.facts)
-        unheard = False
         try:
-            self._check(call)
-            unheard = self._classifies
-            with self._places:
-                message = await self._arrivals.read(context, self._limit)
-                size = len(message)
-                if call.trace is not None:
-                    call.trace.read()
-                self._bodies.take(size)
-                try:
-                    with self._in_work:
-                        request = self._parse(message)
-                        del message
-                        unheard = False
-                        return self._serialize(await self._inner(request, context))
-                finally:
-                    self._bodies.give(size)
+            return await self._answered(call, context)
         except BaseException as error:
-            await self._failed(call, error, unheard)
-            raise
+            if not await self._failed(call, error):
+                raise
+            return None  # the error was the answer
         finally:
             call.log()
 
+    async def _answered(self, call: Call, context: Context) -> bytes:
+        """The answer. What holds the message has ended before an error is answered."""
+        self._check(call)
+        with self._places:
+            message = await self._arrivals.read(context, self._limit)
+            size = len(message)
+            if call.trace is not None:
+                call.trace.read()
+            self._bodies.take(size)
+            try:
+                with self._in_work:
+                    request = self._parse(message)
+                    del message
+                    call.unheard = False
+                    return self._serialize(await self._inner(request, context))
+            finally:
+                self._bodies.give(size)
+
     async def _stream(self, _: object, context: Context) -> None:
         call = Call(self._path, self._level, context)
-        unheard = False
         try:
-            self._check(call)
-            unheard = self._classifies
-            with self._places, self._in_work:
-                unheard = False
-                async with aclosing(self._inner(await self._given(context), context)) as answers:
-                    async for answer in answers:
-                        writing = _write(context, self._serialize(answer))
-                        await in_time(writing, self._idle_s, "the answer was not taken")
+            await self._answer(call, context)
         except BaseException as error:
-            await self._failed(call, error, unheard)
-            raise
+            if not await self._failed(call, error):
+                raise
         finally:
             call.log()
+
+    async def _answer(self, call: Call, context: Context) -> None:
+        """Write the answers of a call with many."""
+        self._check(call)
+        with self._places, self._in_work:
+            call.unheard = False
+            async with aclosing(self._inner(await self._given(context), context)) as answers:
+                async for answer in answers:
+                    writing = _write(context, self._serialize(answer))
+                    await in_time(writing, self._idle_s, "the answer was not taken")
 
     async def _unknown(self, _: object, context: Context) -> None:
         call = Call(self._path, self._level, context)
@@ -165,14 +170,15 @@ class _Method:
             self._check(call)
             raise NotFound("there is no such method")
         except BaseException as error:
-            await self._failed(call, error, False)
-            raise
+            if not await self._failed(call, error):
+                raise
         finally:
             call.log()
 
     def _check(self, call: Call) -> None:
         if self._access is not None:
             self._access.check(self._need, call.authorization, transport=TRANSPORT)
+        call.unheard = self._classifies
 
     async def _given(self, context: Context) -> Any:
         """The message, or the messages, of a call with many answers."""
@@ -190,11 +196,12 @@ class _Method:
                 self._plane.refused(TRANSPORT, error.code)
             raise
 
-    async def _failed(self, call: Call, error: BaseException, unheard: bool) -> None:
-        if unheard:
+    async def _failed(self, call: Call, error: BaseException) -> bool:
+        """Count and answer an error; False where it is to be raised again."""
+        if call.unheard:
             code = error.code if isinstance(error, ZooError) else "cancelled"
             self._plane.refused(TRANSPORT, code)
-        await call.failed(error)
+        return await call.failed(error)
 
 
 async def _write(context: Context, message: bytes) -> None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from contextlib import suppress
 from functools import partial
 
 import grpc
 import grpc.aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from service.dataplane import DataPlane
+from service.grpc import lasting, reflection
 from service.grpc.classifier import Classifier
 from service.grpc.health import Health
 from service.grpc.inference import Inference
@@ -65,28 +64,25 @@ class GrpcServer:
         self._methods = self._all()
         self._server = self._made()
         self._guard: asyncio.Task[None] | None = None
-        self._stopping = False
+        self._last: dict[grpc.aio.Server, asyncio.Task[None]] = {}
+        """Servers that have failed, until their calls have ended."""
 
     def _all(self) -> Methods:
         """The methods of all services."""
         methods = Methods(self._plane)
-        names = (CLASSIFIER, INFERENCE, HEALTH, reflection.SERVICE_NAME)
         classifier = Classifier(self._plane, self._streams)
         inference = Inference(self._plane, self._streams)
-        described = reflection.aio.ReflectionServicer(names)
         classifier_pb2_grpc.add_ClassifierServicer_to_server(classifier, methods)
         # after the generated ones, in whose place these come
         methods.add_registered_method_handlers(CLASSIFIER, classifier.handlers())
         oip_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, methods)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(described, methods)
+        reflection.add((CLASSIFIER, INFERENCE, HEALTH), methods)
         return methods
 
     def _made(self) -> grpc.aio.Server:
         """A server of all methods, not yet bound."""
-        server = grpc.aio.server(options=options(self._plane.settings))
-        server.add_generic_rpc_handlers((self._methods,))
-        return server
+        return lasting.made((self._methods,), options(self._plane.settings))
 
     async def start(self) -> None:
         """Bind and serve. Raises PortTakenError."""
@@ -111,21 +107,26 @@ class GrpcServer:
         await self._server.start()
 
     async def _keep_serving(self, address: str) -> None:
-        """A method's name that is no UTF-8 ends the server of grpcio 1.85: begin another."""
+        """Whenever the server has failed, bind another and then close the port of the last.
+
+        In between the two share it. What the last has in work goes on.
+        """
         while True:
-            with suppress(Exception):  # whatever it was, it must not be the end; grpcio logs it
-                await self._server.wait_for_termination()
-            while not self._stopping:
-                logger.error("gRPC ended by itself and is begun anew")
-                self._server = self._made()
+            await lasting.failed(self._server)
+            logger.error("gRPC ended by itself and is begun anew")
+            last, self._server = self._server, self._made()
+            while True:
                 try:
                     await self._serve(address)
                     break
                 except PortTakenError as error:
                     logger.error("%s", error)
                     await asyncio.sleep(RETRY_SECONDS)
-            if self._stopping:
-                return
+            self._last[last] = asyncio.create_task(self._end(last))
+
+    async def _end(self, last: grpc.aio.Server) -> None:
+        await lasting.finished(last)
+        del self._last[last]
 
     def _bind(self, address: str) -> int:
         """The port that was bound, or 0."""
@@ -140,7 +141,8 @@ class GrpcServer:
         What is open but asks for nothing (a message half sent, an idle stream of reflection) is
         not waited for.
         """
-        self._stopping = True  # to cancel who waits for the end would cancel the end itself
+        if self._guard is not None:
+            self._guard.cancel()
         self._health.stop()
         self._streams.end()
         settings = self._plane.settings
@@ -151,8 +153,9 @@ class GrpcServer:
             await asyncio.wait({stopping, idle}, return_when=asyncio.FIRST_COMPLETED)
             idle.cancel()
             await asyncio.wait({stopping}, timeout=LAST_SECONDS)
-        await self._server.stop(0)
-        await stopping
+        for server in (self._server, *self._last):
+            await server.stop(0)
+        await asyncio.gather(stopping, *self._last.values())
 
 
 def credentials_of(settings: Settings) -> grpc.ServerCredentials | None:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from service.bodies import BodyBudget
-from service.errors import Internal, NotReady, Overloaded, RequestTimeout, ZooError
+from service.errors import Internal, NotReady, Overloaded, RequestTimeout, ZooError, let_go
 from service.grpc.arrivals import Requests
 from service.parts import Patience
 
@@ -154,6 +154,9 @@ class Stream(Generic[Request, Response]):
                 self._timer.cancel()
             for task in (reader, *self._tasks):
                 task.cancel()
+            # a task keeps what ended it, whose frames would keep this stream with the task
+            self._reading = self._writer = None
+            del reader, task
 
     def _moved(self) -> None:
         self._since = asyncio.get_running_loop().time()
@@ -237,10 +240,11 @@ class Stream(Generic[Request, Response]):
         try:
             response = await self._answered(request)
         except ZooError as error:
-            error.__traceback__ = error.__cause__ = error.__context__ = None
+            let_go(error)
             response = self._failure(request, error)
-        except Exception:
+        except Exception as error:
             logger.exception("a request of a stream could not be answered")
+            let_go(error)
             response = self._failure(request, Internal("the request could not be answered"))
         self._done.put_nowait(response)
 

@@ -21,7 +21,7 @@ from service.answers import Classification
 from service.catalogue import Answerer, Refusal
 from service.dataplane import DataPlane
 from service.ensemble import PROTOCOL_NAME, Ensemble
-from service.errors import ZooError
+from service.errors import ZooError, let_go
 from service.http.body import ReceivedBody, pictures
 from service.http.cors import Cors
 from service.http.docs import PAGE, STATIC_FILES, STATIC_FOLDER
@@ -79,8 +79,7 @@ class _Shortcut:
             response = await handler(request)
         except Exception as error:  # noqa: BLE001  the handler of all errors logs what is a fault
             response = answer_error(request, error)
-            # the frames of a traceback hold the body, and the error: a circle, kept for long
-            error.__traceback__ = error.__cause__ = error.__context__ = None
+            let_go(error)
         await response(scope, receive, send)
 
     def _handler(self, scope: Scope) -> Handler | None:

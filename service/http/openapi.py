@@ -88,8 +88,9 @@ def _classify(settings: Settings) -> Json:
             parameter("protocol", name, "How to crop; default: the model's own."),
             parameter(
                 "top_k",
-                {"type": "integer", "minimum": 1, "default": 5},
-                "How many classes to answer, up to the model's number of classes.",
+                {"type": "integer", "minimum": 1},
+                "How many classes to answer, up to the model's number of classes; default: 5, or "
+                "all of a model that has fewer.",
             ),
             parameter(
                 "exif",

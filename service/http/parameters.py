@@ -8,7 +8,7 @@ from starlette.datastructures import Headers, QueryParams
 
 from service.errors import BadParameter
 from service.pictures import Exif
-from service.query import DEFAULT_TOP_K, Query
+from service.query import Query
 
 PARAMETERS = ("model", "version", "protocol", "top_k", "exif")
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
@@ -30,7 +30,7 @@ def asked(given: QueryParams) -> Query:
         model=_short(given, "model"),
         version=_short(given, "version"),
         protocol=_short(given, "protocol"),
-        top_k=_integer("top_k", given.get("top_k", str(DEFAULT_TOP_K))),
+        top_k=_integer("top_k", given["top_k"]) if "top_k" in given else None,
         exif=cast(Exif, exif),
     )
 

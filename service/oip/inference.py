@@ -22,7 +22,7 @@ from service.oip.faces import Face
 from service.oip.parameters import Options, Value, Wanted, options
 from service.oip.tensors import LONG_VALUES, Elements, Tensor, from_binary
 from service.parts import Patience
-from service.query import DEFAULT_TOP_K, Query
+from service.query import Query, default_top_k
 from service.repository import Label
 
 MOST_ID_BYTES = 256
@@ -158,7 +158,7 @@ async def _understood(plane: DataPlane, request: Request, deadline: float) -> _W
         tensor = await plane.aside.run(decoding, deadline) if is_long else decoding()
     top_k = 0
     if face.kind == "topk":
-        top_k = asked.top_k or min(DEFAULT_TOP_K, face.model.classes)
+        top_k = asked.top_k or default_top_k(face.model.classes)
     return _Work(face, asked, tensor, outputs, top_k, deadline)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import queue
 import signal
 import socket
@@ -11,11 +12,15 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
+from loadtests import http2
+from service.grpc.methods import MAX_SMALL_BYTES
 from service.grpc.protos import classifier_pb2 as messages
 from service.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
 from tests.server import Server, serving
@@ -29,6 +34,8 @@ from tests.service.grpc_client import (
     stub_of,
     wire,
 )
+
+CLASSIFY = b"/zoo.v1.Classifier/Classify"
 
 
 @pytest.fixture(scope="module")
@@ -125,20 +132,71 @@ def test_port_0_serves_no_grpc(tmp_path: Path) -> None:
             assert probe.connect_ex(("127.0.0.1", 3001)) != 0
 
 
-def test_a_name_that_is_no_text_does_not_end_the_service(server: Server) -> None:
-    """grpcio 1.85 shuts its server down over one such frame."""
-    with wire(server) as raw:
-        raw.begin(b"/\xff\xfe/x", end=True)
-        server.logged("is begun anew", seconds=SECONDS)
+def test_a_name_that_is_no_text_ends_no_call_and_closes_no_port(server: Server) -> None:
+    """grpcio 1.85 ends its server over one such frame, and then waits for all its calls."""
+    asked: queue.Queue[messages.ClassifyRequest] = queue.Queue()
+    host, port = server.grpc_address.split(":")
+    begun = server.log.count("is begun anew")
+    with contextlib.ExitStack() as stack:
+        watching, streaming = (stack.enter_context(connected(server)) for _ in range(2))
+        watch = health_pb2_grpc.HealthStub(watching).Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        stream = stub_of(streaming).ClassifyStream(iter(asked.get, None))
+        asked.put(request("chelsea", id="before"))
+        assert next(stream).id == "before"
+        for number, name in enumerate((b"/\xff\xfe/x", b"/zoo.v1.Classifier/Classify\xff"), 1):
+            with wire(server) as raw:
+                raw.begin(name, end=True)
+                server.logged("is begun anew", times=begun + number, seconds=SECONDS)
+            with connected(server) as channel:  # each connects at once, with no second try
+                assert stub_of(channel).Classify(request("chelsea"), timeout=SECONDS).results
+            socket.create_connection((host, int(port)), timeout=SECONDS).close()
+        asked.put(request("chelsea", id="after"))
+        assert next(stream).id == "after"
+        asked.put(None)
+        assert watch.is_active()
+        watch.cancel()
 
-    def answered() -> bool:
-        with connected(server) as channel:
-            try:
-                return bool(stub_of(channel).Classify(request("chelsea"), timeout=5).results)
-            except grpc.RpcError:
-                return False
 
-    server.wait_for(answered, SECONDS)
+def test_a_stop_ends_what_a_server_left_that_had_failed(tmp_path: Path) -> None:
+    with (
+        serving(tmp_path, zoo_default_model="lenet5", zoo_load="used") as server,
+        connected(server) as channel,
+    ):
+        watch = health_pb2_grpc.HealthStub(channel).Watch(health_pb2.HealthCheckRequest())
+        assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
+        with wire(server) as raw:
+            raw.begin(b"/\xff", end=True)
+            server.logged("is begun anew", seconds=SECONDS)
+        server.process.send_signal(signal.SIGTERM)
+        assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
+        server.process.wait(15)  # the grace is ZOO_DEADLINE_MS, 30 s
+        assert "Traceback" not in server.log
+
+
+def test_bytes_that_are_no_text_neither_end_a_call_nor_fill_the_log(server: Server) -> None:
+    """Of the head of a call; grpcio logs a traceback for each such value of metadata."""
+    begun, bad = server.log.count("is begun anew"), b"\xff\xfe\x00\n"
+    names = (b":method", b":authority", b"te", b"content-type", b"grpc-timeout", b"grpc-encoding")
+    usual = dict(http2.fields(CLASSIFY))
+    heads = [{**usual, name: bad} for name in names]
+    heads.append(usual | {b"x-%d" % number: bad for number in range(50)} | {b"x-bin": b"!"})
+    heads.append({**usual, b"grpc-timeout": b"99999999999H", b"grpc-accept-encoding": bad})
+    with connected(server) as channel:
+        stub = stub_of(channel)
+        assert stub.Classify(request("chelsea"), timeout=SECONDS).results
+        before = len(server.log)
+        for head in heads:
+            with wire(server) as raw:
+                block = b"".join(itertools.starmap(http2.field, head.items()))
+                raw.send(http2.HEADERS, http2.END_HEADERS | http2.END_STREAM, 1, block)
+                assert any(
+                    kind in (http2.HEADERS, http2.RST_STREAM, http2.GOAWAY)
+                    for kind, *_ in raw.frames()
+                )
+        assert stub.Classify(request("chelsea"), timeout=SECONDS).results
+    assert server.log.count("is begun anew") == begun
+    assert len(server.log) - before < 1000 * len(heads)
 
 
 def test_what_asks_for_nothing_does_not_delay_a_stop(tmp_path: Path) -> None:
@@ -155,6 +213,52 @@ def test_what_asks_for_nothing_does_not_delay_a_stop(tmp_path: Path) -> None:
         server.process.wait(15)  # the grace is ZOO_DEADLINE_MS, 30 s
         stream.cancel()
         idle.put(None)
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_tells_of_every_service(server: Server, version: str) -> None:
+    """A client that knows nothing can describe all that is listed, reflection itself too."""
+    service = f"grpc.reflection.{version}.ServerReflection"
+    with grpc.insecure_channel(server.grpc_address) as channel:
+        ask = channel.stream_stream(
+            f"/{service}/ServerReflectionInfo",
+            reflection_pb2.ServerReflectionRequest.SerializeToString,
+            reflection_pb2.ServerReflectionResponse.FromString,
+        )
+        (answer,) = ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]))
+        names = [each.name for each in answer.list_services_response.service]
+        assert names == [
+            "grpc.health.v1.Health",
+            "grpc.reflection.v1.ServerReflection",
+            "grpc.reflection.v1alpha.ServerReflection",
+            "inference.GRPCInferenceService",
+            "zoo.v1.Classifier",
+        ]
+        asked = [reflection_pb2.ServerReflectionRequest(file_containing_symbol=n) for n in names]
+        files = [
+            descriptor_pb2.FileDescriptorProto.FromString(each)
+            for answer in ask(iter(asked))
+            for each in answer.file_descriptor_response.file_descriptor_proto
+        ]
+    known = descriptor_pool.DescriptorPool()
+    for _ in files:  # in no order
+        for file in files:
+            with contextlib.suppress(TypeError):  # another must come first
+                known.Add(file)
+    methods = {name: known.FindServiceByName(name).methods_by_name for name in names}
+    (own,) = methods[service].values()
+    assert own.name == "ServerReflectionInfo"
+    assert own.input_type.full_name == f"grpc.reflection.{version}.ServerReflectionRequest"
+    assert own.output_type.fields_by_name["error_response"].message_type.file is own.input_type.file
+    assert "Classify" in methods["zoo.v1.Classifier"]
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_is_bounded_in_every_version(server: Server, version: str) -> None:
+    name = f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
+    with connected(server) as channel, pytest.raises(grpc.RpcError) as refused:
+        next(channel.stream_stream(name)(iter([bytes(MAX_SMALL_BYTES + 1)])))
+    assert details(refused.value)[0] == "body_too_large"
 
 
 def test_a_port_in_use_stops_the_start(server: Server, tmp_path: Path) -> None:

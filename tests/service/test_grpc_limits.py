@@ -186,6 +186,23 @@ def test_watches_have_a_limit(server: Server) -> None:
         assert details(raised.value)[0] == "overloaded"
         answer = health.Check(health_pb2.HealthCheckRequest(), timeout=SECONDS)
         assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        for watch in watches:
+            watch.cancel()
+
+        def watched() -> bool:
+            """Whether all have given their places back: as many may watch again."""
+            again = [health.Watch(health_pb2.HealthCheckRequest()) for _ in range(MAX_WATCHES)]
+            try:
+                return all(next(each).status for each in again)
+            except grpc.RpcError as refused:
+                if details(refused)[0] != "overloaded":
+                    raise
+                return False
+            finally:
+                for each in again:
+                    each.cancel()
+
+        server.wait_for(watched, SECONDS)
 
 
 def answered(stub: classifier_pb2_grpc.ClassifierStub) -> bool:

@@ -32,3 +32,12 @@ def test_stubs_are_generated_from_the_protos(proto: Path, tmp_path: Path) -> Non
     stub = descriptor_pb2.FileDescriptorProto()
     module.DESCRIPTOR.CopyToProto(stub)
     assert without_json_names(stub) == without_json_names(expected)
+
+
+@pytest.mark.parametrize("proto", PROTOS, ids=lambda path: path.stem)
+def test_go_knows_where_each_package_belongs(proto: Path) -> None:
+    """protoc-gen-go refuses a file without; files of one package must say the same."""
+    descriptor = import_module(f"service.grpc.protos.{proto.stem}_pb2").DESCRIPTOR
+    folder, name = descriptor.GetOptions().go_package.split(";")
+    assert folder == f"imagenet-zoo/{descriptor.package.replace('.', '/')}"
+    assert name == descriptor.package.replace(".", "")
