@@ -116,9 +116,11 @@ protos:
 		--python_out=. --pyi_out=. --grpc_python_out=. service/grpc/protos/*.proto
 
 ifeq ($(LOCKED),0)
-# $(call install,environment,lock,bounds): the newest releases of today
+# $(call install,environment,lock,bounds): the newest releases of today. Of pip first: where some
+# releases exclude others, that of Python 3.11 settles for an older BentoML
 define install
 $(PYTHON) -m venv $(1)
+$(1)/bin/python $(PIP) install --quiet --upgrade pip
 $(1)/bin/python $(PIP) install --quiet --upgrade --upgrade-strategy eager $(3)
 endef
 ifeq ($(MAKELEVEL),0)
