@@ -75,6 +75,10 @@ _ENCODINGS = (
     b"%u0041",
     b"+",
 )
+_HOSTS = (
+    *(b"localhost", b"x, y", b"u@x", b"x/y", b"[::1", b"[::1]:80", b"x:http", b"x:99999999", b""),
+    *(b"evil.example", b"127.0.0.1:0", b"%zz", b"\xff", b"x\r\nHost: y", b"a" * 300),
+)
 _NAMES = ("model", "version", "protocol", "top_k", "exif", "Model", "x", "", "image", "deadline")
 
 
@@ -173,6 +177,9 @@ def _lengths(dice: Dice) -> Built:
             "identity",
             "chunked, chunked",
             "gzip, chunked",
+            "chunked, gzip",
+            ", chunked",
+            "chunked\r\nTransfer-Encoding: identity",
             "xchunked",
         )
         headers.append(("Transfer-Encoding", dice.choice((*codings, " chunked", "chunked\t", ""))))
@@ -301,6 +308,12 @@ def _others(dice: Dice) -> Built:
         b"\r\n\r\n\r\n" + request("GET", "/livez"),
         request("GET", "/livez", None, (), b"HTTP/1.0"),
         request("GET", "/livez", None, (), b"HTTP/9.9"),
+        request("GET", "/livez", None, (), b"HTTP/2.0"),
+        request("GET", "/livez", None, [("Connection", "keep-alive")], b"HTTP/1.0"),
+        request("GET", "/livez").replace(b"Host: localhost\r\n", b""),
+        request("GET", "/livez", None, [("Host", dice.choice(_HOSTS))]),
+        request("GET", "/livez").replace(b"localhost", dice.choice(_HOSTS)),
+        request("GET", b"http://" + dice.choice(_HOSTS) + b"/livez"),
         request("GET", "/livez", None, (), b"http/1.1"),
         request("GET", "/livez").replace(b"\r\n", b"\n"),
         request("GET", "/livez").replace(b": ", b" : "),
@@ -317,7 +330,12 @@ def _pipelines(dice: Dice) -> Built:
         dice.choice((request("GET", "/livez"), bare(dice, _good()).wire, request("HEAD", "/x")))
         for _ in range(dice.choice((2, 5, 40)))
     ]
-    return Built(b"".join(requests) + dice.choice((b"", b"GET", dice.junk(99))), False)
+    behind = (
+        *(b"", b"GET", dice.junk(99), request("GET", "/livez", None, (), b"HTTP/2.0")),
+        request("POST", "/classify", None, [("Transfer-Encoding", "chunked")]) + b"x\r\n",
+        request("POST", "/classify", None, [("Transfer-Encoding", "gzip, chunked")]) + b"0\r\n\r\n",
+    )
+    return Built(b"".join(requests) + dice.choice(behind), False)
 
 
 def _changed(dice: Dice) -> Built:
