@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import bentoml
 import uvicorn.config
 
-from service import logs, ports, settings, tls, tracing
+from service import exposure, logs, ports, settings, tls, tracing
 from service.engine import probe
 from service.supervision import supervisor, worker
 
@@ -38,6 +38,7 @@ except settings.InvalidSettingsError as invalid:
 cast(Any, uvicorn.config).HTTP_PROTOCOLS["auto"] = "service.http.protocol:BoundedProtocol"
 
 if sys.argv[1:2] == ["serve"]:
+    exposure.keep_bound_host(sys.argv[2:])
     supervisor.install(_settings)
 
 BENTOML_TIMEOUT_MARGIN_S = 10

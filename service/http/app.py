@@ -25,6 +25,7 @@ from service.errors import ZooError
 from service.http.body import ReceivedBody, pictures
 from service.http.cors import Cors
 from service.http.docs import PAGE, STATIC_FILES, STATIC_FOLDER
+from service.http.hosts import HostMiddleware, Hosts
 from service.http.keys import KeyMiddleware
 from service.http.oip import INFER, OipRoutes
 from service.http.openapi import document
@@ -51,6 +52,8 @@ def create_app(plane: DataPlane) -> ASGIApp:
         guarded = KeyMiddleware(guarded, access)
     if plane.settings.cors_origins:  # outside: a browser must be able to read a refusal
         guarded = Cors(guarded, plane.settings.cors_origins)
+    if plane.settings.allowed_hosts:
+        guarded = HostMiddleware(guarded, Hosts(plane.settings.allowed_hosts))
     if tracing.tracer is not None:
         from service.http.traces import TraceMiddleware
 
