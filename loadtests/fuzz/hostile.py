@@ -279,13 +279,27 @@ def _packed(dice: Dice) -> Built:
         gzip.compress(content, mtime=0),
         zlib.compress(content),
         zeros(80_000_000),
+        gzip.compress(zeros(80_000_000), mtime=0),
+        gzip.compress(b"", mtime=0) * 5000,
+        zlib.compress(content)[2:-4],
         content,
         b"",
     )
     body = dice.choice(bodies) * dice.choice((1, 1, 2))
     if dice.one_in(3):
         body = bytewise(dice, body)
-    coding = dice.choice(("gzip", "deflate", "GZIP", "x-gzip", "br", "gzip,deflate"))
+    codings = (
+        "gzip",
+        "deflate",
+        "GZIP",
+        "x-gzip",
+        "br",
+        "gzip,deflate",
+        "gzip, gzip",
+        ",",
+        "gzip;q=1",
+    )
+    coding = dice.choice(codings)
     path = dice.choice((f"/v2/models/{MODEL}/infer", "/classify", "/v2/repository/index"))
     return Built(request("POST", path, body, [("Content-Encoding", coding)]))
 

@@ -25,6 +25,7 @@ from service.errors import ZooError
 from service.http.body import ReceivedBody, pictures
 from service.http.cors import Cors
 from service.http.docs import PAGE, STATIC_FILES, STATIC_FOLDER
+from service.http.encoding import codings_of, unpacked
 from service.http.hosts import HostMiddleware, Hosts
 from service.http.keys import KeyMiddleware
 from service.http.oip import INFER, OipRoutes
@@ -128,17 +129,19 @@ class Routes:
             query = asked(request.query_params)
             deadline = perf_counter() + timeout_s(request.headers, settings.deadline_ms)
             limit, budget = settings.max_body_bytes, self._plane.bodies
+            codings = codings_of(request.headers)
             received = ReceivedBody(
                 request.receive, request.headers, limit, budget, deadline, self._plane.alarm
             )
-            async with received as body:
+            async with received as sent:
                 request.scope[UNREAD] = False
-                content_type = request.headers.get("content-type", "")
-                encoded, is_form = pictures(body, content_type, settings.max_pictures)
-                facts["pictures"] = len(encoded)
-                handed_on = True
-                work = self._plane.classify(encoded, query, transport="http", deadline=deadline)
-                answers = await unless_gone(work, request.receive)
+                async with unpacked(sent, codings, limit, budget) as body:
+                    content_type = request.headers.get("content-type", "")
+                    encoded, is_form = pictures(body, content_type, settings.max_pictures)
+                    facts["pictures"] = len(encoded)
+                    handed_on = True
+                    work = self._plane.classify(encoded, query, transport="http", deadline=deadline)
+                    answers = await unless_gone(work, request.receive)
         except (ZooError, ClientDisconnect) as error:
             if not handed_on:
                 code = error.code if isinstance(error, ZooError) else "cancelled"

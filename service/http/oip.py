@@ -17,7 +17,7 @@ from service.dataplane import DataPlane
 from service.errors import BadParameter, ZooError
 from service.http.body import ReceivedBody
 from service.http.cors import check_site
-from service.http.encoding import unpacked
+from service.http.encoding import codings_of, unpacked
 from service.http.hosts import of_management
 from service.http.oip_body import (
     HEADER_LENGTH,
@@ -197,12 +197,12 @@ class OipRoutes:
 
     @asynccontextmanager
     async def _body(self, request: Request, limit: int, deadline: float) -> AsyncIterator[bytes]:
-        budget, encoding = self._plane.bodies, request.headers.get("content-encoding", "")
+        budget, codings = self._plane.bodies, codings_of(request.headers)
         async with ReceivedBody(
             request.receive, request.headers, limit, budget, deadline, self._plane.alarm
         ) as received:
             request.scope[UNREAD] = False
-            async with unpacked(received, encoding, limit, budget) as body:
+            async with unpacked(received, codings, limit, budget) as body:
                 yield body
 
 

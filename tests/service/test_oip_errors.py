@@ -236,7 +236,7 @@ def test_bodies_that_unpack_to_too_much_or_not_at_all(server: Server, encoding: 
     check(send(PICTURE), 400, "bad_parameter")
     check(send(b""), 400, "bad_parameter")
     headers["Content-Encoding"] = "br"
-    check(send(PICTURE), 400, "bad_parameter")
+    check(send(PICTURE), 415, "unsupported_encoding")
     assert server.metric("zoo_body_bytes") == 0
 
 
