@@ -247,6 +247,11 @@ def _forms(dice: Dice) -> Built:
         *(b'Content-Disposition: form-data; name="\xff\xfe"', b"Content-Type: multipart/mixed"),
         *(b'Content-Disposition: form-data; name="image"\r\nContent-Transfer-Encoding: base64',),
         *(b'Content-Disposition: form-data; name="image"; name="other"',),
+        *(
+            b'Content-Disposition: form-data; name="image[]"',
+            b"Content-Disposition: x;" + b'"\\;' * 2000,
+        ),
+        *(b'Content-Disposition:\r\n form-data;\r\n\tname="image[0]"', b"\r\n " * 3000),
     )
     boundary = dice.choice(
         (b"b0undary", b"b0undary", b"-", b"--", b"a" * 70, b"a" * 201, b"\xff", b" ")
@@ -256,7 +261,17 @@ def _forms(dice: Dice) -> Built:
     if dice.one_in(3):
         body = bytewise(dice, body)
     if dice.one_in(4):
-        body = dice.choice((b"preamble\r\n", b"\r\n", b"--b0undary--\r\n", b"--b0undary\n")) + body
+        before = (
+            b"preamble\r\n",
+            b"\r\n",
+            b"--b0undary--\r\n",
+            b"--b0undary\n",
+            b"\r\n--b0undaryX" * 200,
+        )
+        body = dice.choice(before) + body
+    if dice.one_in(6):
+        padding = dice.choice((b" ", b"\t ", b" " * 100_000, b"\0"))
+        body = body.replace(boundary + b"\r\n", boundary + padding + b"\r\n") + b"epilogue"
     if dice.one_in(6):
         body = body.replace(b"\r\n", b"\n")
     kinds = (
