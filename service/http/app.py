@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, cast
 
@@ -115,7 +116,9 @@ class Routes:
             Route("/readyz", self.readyz, methods=["GET"]),
             Route("/metrics", self.metrics, methods=["GET"]),
             Route("/openapi.json", self.openapi, methods=["GET"]),
+            Route("/", self.home, methods=["GET"]),
             Route("/docs", self.docs, methods=["GET"]),
+            Route("/docs/", self.docs_folder, methods=["GET"]),
             Route("/docs/static/{name}", self.static, methods=["GET"]),
         ]
 
@@ -207,12 +210,37 @@ class Routes:
         """GET /docs: the OpenAPI document as a page that needs nothing from elsewhere."""
         return Response(PAGE, media_type="text/html")
 
+    async def home(self, request: Request) -> Response:
+        """GET /: a browser is led to the page; for other clients there is nothing."""
+        if not wants_html(request.headers.getlist("accept")):
+            raise HTTPException(404, headers={"Vary": "Accept"})
+        return _redirect("docs", {"Vary": "Accept"})
+
+    async def docs_folder(self, request: Request) -> Response:
+        """GET /docs/: the page is one level higher, as its own links mean it."""
+        return _redirect("../docs")
+
     async def static(self, request: Request) -> Response:
         """GET /docs/static/{name}: the few files that the page asks for."""
         name = request.path_params["name"]
         if name not in STATIC_FILES:
             raise HTTPException(404)
         return FileResponse(STATIC_FOLDER / name)
+
+
+def wants_html(accept: Sequence[str]) -> bool:
+    """Whether these values of Accept name a page; `*/*`, as of curl, asks for none."""
+    for each in ",".join(accept).split(","):
+        kind, *parameters = (part.strip().lower() for part in each.split(";"))
+        refused = any(re.fullmatch(r"q\s*=\s*0(\.0*)?", part) for part in parameters)
+        if kind in ("text/html", "application/xhtml+xml") and not refused:
+            return True
+    return False
+
+
+def _redirect(target: str, headers: Mapping[str, str] | None = None) -> Response:
+    """To a relative URL, which is right below any prefix that a gateway takes off."""
+    return Response(status_code=307, headers={"Location": target, **(headers or {})})
 
 
 def _result(answer: Classification | ZooError) -> dict[str, object]:
