@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import bentoml
 import uvicorn.config
 
-from service import folders, internals, logs, places, ports, settings, tls, tracing
+from service import exposure, folders, internals, logs, places, ports, settings, tls, tracing
 from service.engine import probe
 from service.supervision import supervisor, worker
 
@@ -43,6 +43,7 @@ if sys.argv[1:2] == ["serve"]:  # the parent
 cast(Any, uvicorn.config).HTTP_PROTOCOLS["auto"] = "service.http.protocol:BoundedProtocol"
 
 if sys.argv[1:2] == ["serve"]:
+    exposure.keep_bound_host(sys.argv[2:])
     supervisor.install(_settings)
 
 BENTOML_TIMEOUT_MARGIN_S = 10

@@ -131,6 +131,24 @@ class UnsupportedFormat(ClientError):
     grpc_status = "INVALID_ARGUMENT"
 
 
+class UnsupportedEncoding(ClientError):
+    """The body has a Content-Encoding that is not decoded here; the answer names those that are."""
+
+    code = "unsupported_encoding"
+    title = "Unsupported encoding"
+    http_status = 415
+    grpc_status = "INVALID_ARGUMENT"
+
+
+class MisdirectedRequest(ClientError):
+    """The request names a host that this service does not answer for: RFC 9110, 15.5.20."""
+
+    code = "misdirected_request"
+    title = "Misdirected request"
+    http_status = 421
+    grpc_status = "PERMISSION_DENIED"
+
+
 class UndecodablePicture(ClientError):
     """The format is known, but the picture is empty, broken or truncated."""
 
@@ -138,6 +156,15 @@ class UndecodablePicture(ClientError):
     title = "Undecodable picture"
     http_status = 422
     grpc_status = "INVALID_ARGUMENT"
+
+
+class UnsupportedTransferCoding(ClientError):
+    """The body has a Transfer-Encoding that is not decoded here: RFC 9112, section 6.1."""
+
+    code = "unsupported_transfer_coding"
+    title = "Unsupported transfer coding"
+    http_status = 501
+    grpc_status = "UNIMPLEMENTED"
 
 
 class Overloaded(ServerError):
@@ -183,7 +210,10 @@ ALL: tuple[type[ZooError], ...] = (
     BodyTooLarge,
     PictureTooLarge,
     UnsupportedFormat,
+    UnsupportedEncoding,
+    MisdirectedRequest,
     UndecodablePicture,
+    UnsupportedTransferCoding,
     Overloaded,
     NotReady,
     DeadlineExceeded,

@@ -5,9 +5,12 @@ A reason for a refusal never holds a key.
 
 from __future__ import annotations
 
+import argparse
+import os
 import re
 import ssl
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_network
 from pathlib import Path
 from stat import S_ISREG
 from typing import Annotated, Any
@@ -21,6 +24,9 @@ MAX_KEY_LENGTH = 256
 _MAX_KEY_FILE_BYTES = 256 * 1024
 _MAX_ORIGINS = 64
 _KEY = re.compile(rf"[!-~]{{16,{MAX_KEY_LENGTH}}}")
+_MAX_HOSTS = 64
+_BOUND_HOST = "BENTOML_HOST"
+_NAME = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]*)(?:\.[a-z0-9_-]+)*")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9._~%:\[\]-]+")
 
 
@@ -48,6 +54,10 @@ class Exposure(BaseSettings):
     """Certificates (PEM) of which one must have signed that of every client."""
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = ()
     """Origins whose pages may call the service from a browser, as a comma list, or `*`."""
+
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = ()
+    """Hosts that requests may name, as a comma list, `*.` for all below one, `*` for all; none:
+    any, but calls to the repository must be for this machine."""
 
     @field_validator("api_keys", "admin_keys")
     @classmethod
@@ -107,6 +117,13 @@ class Exposure(BaseSettings):
             raise ValueError("an origin is written https://host or https://host:port, with no path")
         return origins
 
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _are_hosts(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(value) > _MAX_HOSTS:
+            raise ValueError(f"it has more than {_MAX_HOSTS} hosts")
+        return tuple(map(_host, value))
+
     @property
     def has_api_keys(self) -> bool:
         """Whether requests must show a key."""
@@ -116,6 +133,34 @@ class Exposure(BaseSettings):
     def has_admin_keys(self) -> bool:
         """Whether the management of models asks for a key of its own."""
         return bool(self.admin_keys or self.admin_keys_file)
+
+
+def _host(text: str) -> str:
+    """A host as it is compared. Raises ValueError."""
+    host = text.lower().removesuffix(".")
+    try:
+        network = ip_network(host.removeprefix("[").removesuffix("]"), strict=False)
+    except ValueError:
+        if host == "*" or _NAME.fullmatch(host):
+            return host
+        raise ValueError(
+            "a host is written zoo.example, *.zoo.example, 192.0.2.7, 192.0.2.0/24 or *, without "
+            "scheme, port or path"
+        ) from None
+    return str(network) if "/" in host else str(network.network_address)
+
+
+def keep_bound_host(arguments: Sequence[str]) -> None:
+    """Remember what `bentoml serve --host` names: the workers are not told."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--host")
+    if host := parser.parse_known_args(arguments)[0].host:
+        os.environ[_BOUND_HOST] = host
+
+
+def bound_host(default: str) -> str:
+    """The host that HTTP is bound to, as it was named; ``default`` where nobody said."""
+    return os.environ.get(_BOUND_HOST) or default
 
 
 def checked_keys(keys: Iterable[str]) -> list[str]:

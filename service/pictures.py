@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from service import mistaken
 from service.containers import FORMATS, check_structure, format_of, gif_size, webp_size
 from service.errors import PictureTooLarge, UndecodablePicture, UnsupportedFormat
 
@@ -86,7 +87,8 @@ def decode_scaled(
         raise UndecodablePicture("the picture is empty (0 bytes)")
     kind = format_of(data)
     if kind is None:
-        raise UnsupportedFormat(f"the picture is none of {', '.join(FORMATS)}")
+        none = f"the picture is none of {', '.join(FORMATS)}"
+        raise UnsupportedFormat(mistaken.sentence(data) or none)
     data = bytes(data)
     # all that Pillow would do without a limit as soon as it opens the file is checked before
     if kind in ("WEBP", "GIF"):

@@ -75,6 +75,10 @@ _ENCODINGS = (
     b"%u0041",
     b"+",
 )
+_HOSTS = (
+    *(b"localhost", b"x, y", b"u@x", b"x/y", b"[::1", b"[::1]:80", b"x:http", b"x:99999999", b""),
+    *(b"evil.example", b"127.0.0.1:0", b"%zz", b"\xff", b"x\r\nHost: y", b"a" * 300),
+)
 _NAMES = ("model", "version", "protocol", "top_k", "exif", "Model", "x", "", "image", "deadline")
 
 
@@ -173,6 +177,9 @@ def _lengths(dice: Dice) -> Built:
             "identity",
             "chunked, chunked",
             "gzip, chunked",
+            "chunked, gzip",
+            ", chunked",
+            "chunked\r\nTransfer-Encoding: identity",
             "xchunked",
         )
         headers.append(("Transfer-Encoding", dice.choice((*codings, " chunked", "chunked\t", ""))))
@@ -240,6 +247,11 @@ def _forms(dice: Dice) -> Built:
         *(b'Content-Disposition: form-data; name="\xff\xfe"', b"Content-Type: multipart/mixed"),
         *(b'Content-Disposition: form-data; name="image"\r\nContent-Transfer-Encoding: base64',),
         *(b'Content-Disposition: form-data; name="image"; name="other"',),
+        *(
+            b'Content-Disposition: form-data; name="image[]"',
+            b"Content-Disposition: x;" + b'"\\;' * 2000,
+        ),
+        *(b'Content-Disposition:\r\n form-data;\r\n\tname="image[0]"', b"\r\n " * 3000),
     )
     boundary = dice.choice(
         (b"b0undary", b"b0undary", b"-", b"--", b"a" * 70, b"a" * 201, b"\xff", b" ")
@@ -249,7 +261,17 @@ def _forms(dice: Dice) -> Built:
     if dice.one_in(3):
         body = bytewise(dice, body)
     if dice.one_in(4):
-        body = dice.choice((b"preamble\r\n", b"\r\n", b"--b0undary--\r\n", b"--b0undary\n")) + body
+        before = (
+            b"preamble\r\n",
+            b"\r\n",
+            b"--b0undary--\r\n",
+            b"--b0undary\n",
+            b"\r\n--b0undaryX" * 200,
+        )
+        body = dice.choice(before) + body
+    if dice.one_in(6):
+        padding = dice.choice((b" ", b"\t ", b" " * 100_000, b"\0"))
+        body = body.replace(boundary + b"\r\n", boundary + padding + b"\r\n") + b"epilogue"
     if dice.one_in(6):
         body = body.replace(b"\r\n", b"\n")
     kinds = (
@@ -272,13 +294,27 @@ def _packed(dice: Dice) -> Built:
         gzip.compress(content, mtime=0),
         zlib.compress(content),
         zeros(80_000_000),
+        gzip.compress(zeros(80_000_000), mtime=0),
+        gzip.compress(b"", mtime=0) * 5000,
+        zlib.compress(content)[2:-4],
         content,
         b"",
     )
     body = dice.choice(bodies) * dice.choice((1, 1, 2))
     if dice.one_in(3):
         body = bytewise(dice, body)
-    coding = dice.choice(("gzip", "deflate", "GZIP", "x-gzip", "br", "gzip,deflate"))
+    codings = (
+        "gzip",
+        "deflate",
+        "GZIP",
+        "x-gzip",
+        "br",
+        "gzip,deflate",
+        "gzip, gzip",
+        ",",
+        "gzip;q=1",
+    )
+    coding = dice.choice(codings)
     path = dice.choice((f"/v2/models/{MODEL}/infer", "/classify", "/v2/repository/index"))
     return Built(request("POST", path, body, [("Content-Encoding", coding)]))
 
@@ -301,6 +337,12 @@ def _others(dice: Dice) -> Built:
         b"\r\n\r\n\r\n" + request("GET", "/livez"),
         request("GET", "/livez", None, (), b"HTTP/1.0"),
         request("GET", "/livez", None, (), b"HTTP/9.9"),
+        request("GET", "/livez", None, (), b"HTTP/2.0"),
+        request("GET", "/livez", None, [("Connection", "keep-alive")], b"HTTP/1.0"),
+        request("GET", "/livez").replace(b"Host: localhost\r\n", b""),
+        request("GET", "/livez", None, [("Host", dice.choice(_HOSTS))]),
+        request("GET", "/livez").replace(b"localhost", dice.choice(_HOSTS)),
+        request("GET", b"http://" + dice.choice(_HOSTS) + b"/livez"),
         request("GET", "/livez", None, (), b"http/1.1"),
         request("GET", "/livez").replace(b"\r\n", b"\n"),
         request("GET", "/livez").replace(b": ", b" : "),
@@ -317,7 +359,12 @@ def _pipelines(dice: Dice) -> Built:
         dice.choice((request("GET", "/livez"), bare(dice, _good()).wire, request("HEAD", "/x")))
         for _ in range(dice.choice((2, 5, 40)))
     ]
-    return Built(b"".join(requests) + dice.choice((b"", b"GET", dice.junk(99))), False)
+    behind = (
+        *(b"", b"GET", dice.junk(99), request("GET", "/livez", None, (), b"HTTP/2.0")),
+        request("POST", "/classify", None, [("Transfer-Encoding", "chunked")]) + b"x\r\n",
+        request("POST", "/classify", None, [("Transfer-Encoding", "gzip, chunked")]) + b"0\r\n\r\n",
+    )
+    return Built(b"".join(requests) + dice.choice(behind), False)
 
 
 def _changed(dice: Dice) -> Built:

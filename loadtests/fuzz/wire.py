@@ -204,7 +204,7 @@ async def broken(port: int, case: Case, limits: Limits) -> Outcome:
     seconds = perf_counter() - begun
     if b"HEAD " in case.data.upper():  # its answer has a length and no body
         statuses = [int(status) for status in _STATUS.findall(received)]
-        wrong = [status for status in statuses if status >= 500 and status != 504]
+        wrong = [status for status in statuses if status >= 500 and status not in (501, 504)]
         label = str(statuses[-1]) if statuses else "none"
         return Outcome(label, seconds, trouble or f"{wrong}" * bool(wrong))
     answers = Answers()

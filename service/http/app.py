@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, cast
 
@@ -25,6 +26,8 @@ from service.errors import ZooError, let_go
 from service.http.body import ReceivedBody, pictures
 from service.http.cors import Cors
 from service.http.docs import PAGE, STATIC_FILES, STATIC_FOLDER
+from service.http.encoding import codings_of, unpacked
+from service.http.hosts import HostMiddleware, Hosts
 from service.http.keys import KeyMiddleware
 from service.http.oip import INFER, OipRoutes
 from service.http.openapi import document
@@ -51,6 +54,8 @@ def create_app(plane: DataPlane) -> ASGIApp:
         guarded = KeyMiddleware(guarded, access)
     if plane.settings.cors_origins:  # outside: a browser must be able to read a refusal
         guarded = Cors(guarded, plane.settings.cors_origins)
+    if plane.settings.allowed_hosts:
+        guarded = HostMiddleware(guarded, Hosts(plane.settings.allowed_hosts))
     if tracing.tracer is not None:
         from service.http.traces import TraceMiddleware
 
@@ -110,7 +115,9 @@ class Routes:
             Route("/readyz", self.readyz, methods=["GET"]),
             Route("/metrics", self.metrics, methods=["GET"]),
             Route("/openapi.json", self.openapi, methods=["GET"]),
+            Route("/", self.home, methods=["GET"]),
             Route("/docs", self.docs, methods=["GET"]),
+            Route("/docs/", self.docs_folder, methods=["GET"]),
             Route("/docs/static/{name}", self.static, methods=["GET"]),
         ]
 
@@ -124,17 +131,19 @@ class Routes:
             query = asked(request.query_params)
             deadline = perf_counter() + timeout_s(request.headers, settings.deadline_ms)
             limit, budget = settings.max_body_bytes, self._plane.bodies
+            codings = codings_of(request.headers)
             received = ReceivedBody(
                 request.receive, request.headers, limit, budget, deadline, self._plane.alarm
             )
-            async with received as body:
+            async with received as sent:
                 request.scope[UNREAD] = False
-                content_type = request.headers.get("content-type", "")
-                encoded, is_form = pictures(body, content_type, settings.max_pictures)
-                facts["pictures"] = len(encoded)
-                handed_on = True
-                work = self._plane.classify(encoded, query, transport="http", deadline=deadline)
-                answers = await unless_gone(work, request.receive)
+                async with unpacked(sent, codings, limit, budget) as body:
+                    content_type = request.headers.get("content-type", "")
+                    encoded, is_form = pictures(body, content_type, settings.max_pictures)
+                    facts["pictures"] = len(encoded)
+                    handed_on = True
+                    work = self._plane.classify(encoded, query, transport="http", deadline=deadline)
+                    answers = await unless_gone(work, request.receive)
         except (ZooError, ClientDisconnect) as error:
             if not handed_on:
                 code = error.code if isinstance(error, ZooError) else "cancelled"
@@ -200,12 +209,37 @@ class Routes:
         """GET /docs: the OpenAPI document as a page that needs nothing from elsewhere."""
         return Response(PAGE, media_type="text/html")
 
+    async def home(self, request: Request) -> Response:
+        """GET /: a browser is led to the page; for other clients there is nothing."""
+        if not wants_html(request.headers.getlist("accept")):
+            raise HTTPException(404, headers={"Vary": "Accept"})
+        return _redirect("docs", {"Vary": "Accept"})
+
+    async def docs_folder(self, request: Request) -> Response:
+        """GET /docs/: the page is one level higher, as its own links mean it."""
+        return _redirect("../docs")
+
     async def static(self, request: Request) -> Response:
         """GET /docs/static/{name}: the few files that the page asks for."""
         name = request.path_params["name"]
         if name not in STATIC_FILES:
             raise HTTPException(404)
         return FileResponse(STATIC_FOLDER / name)
+
+
+def wants_html(accept: Sequence[str]) -> bool:
+    """Whether these values of Accept name a page; `*/*`, as of curl, asks for none."""
+    for each in ",".join(accept).split(","):
+        kind, *parameters = (part.strip().lower() for part in each.split(";"))
+        refused = any(re.fullmatch(r"q\s*=\s*0(\.0*)?", part) for part in parameters)
+        if kind in ("text/html", "application/xhtml+xml") and not refused:
+            return True
+    return False
+
+
+def _redirect(target: str, headers: Mapping[str, str] | None = None) -> Response:
+    """To a relative URL, which is right below any prefix that a gateway takes off."""
+    return Response(status_code=307, headers={"Location": target, **(headers or {})})
 
 
 def _result(answer: Classification | ZooError) -> dict[str, object]:

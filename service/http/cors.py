@@ -16,6 +16,7 @@ from service.http.problems import MEDIA_TYPE, problem
 _METHODS = ("GET", "HEAD", "POST")
 _SENT = (
     "Authorization",
+    "Content-Encoding",
     "Inference-Header-Content-Length",
     "X-Request-ID",
     "X-Request-Timeout-Ms",

@@ -12,7 +12,7 @@ from service.access import Access, Need
 from service.errors import ZooError
 from service.http.problems import UNREAD, answer_error
 
-_OPEN = frozenset({"/livez", "/readyz", "/docs", "/openapi.json"})
+_OPEN = frozenset({"/livez", "/readyz", "/", "/docs", "/docs/", "/openapi.json"})
 _OPEN_BELOW = ("/v2/health/", "/docs/static/")
 _ADMIN_BELOW = "/v2/repository"
 

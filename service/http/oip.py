@@ -17,7 +17,8 @@ from service.dataplane import DataPlane
 from service.errors import BadParameter, ZooError
 from service.http.body import ReceivedBody
 from service.http.cors import check_site
-from service.http.encoding import unpacked
+from service.http.encoding import codings_of, unpacked
+from service.http.hosts import of_management
 from service.http.oip_body import (
     HEADER_LENGTH,
     is_long_to_read,
@@ -37,6 +38,8 @@ TRANSPORT = "http"
 REPOSITORY_BODY_BYTES = 64 * 1024
 """What a request to the repository may have: a few parameters."""
 
+_ALLOW = "models are managed by the name or address of this machine, or by ZOO_ALLOWED_HOSTS"
+
 INFER = re.compile(r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?/infer")
 """The path of an inference."""
 
@@ -46,6 +49,7 @@ class OipRoutes:
 
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
+        self._hosts = of_management(plane.settings)
 
     def all(self) -> list[BaseRoute]:
         """The routing table."""
@@ -173,8 +177,13 @@ class OipRoutes:
     async def _repository_request(
         self, request: Request, member: str, deadline: float
     ) -> dict[str, Any]:
-        """The members of a body that may be empty. Raises BadParameter, Forbidden."""
+        """The members of a body that may be empty.
+
+        Raises BadParameter, and Forbidden or MisdirectedRequest for what pages of others send.
+        """
         request.scope[UNREAD] = True
+        if self._hosts is not None:
+            self._hosts.check(request.headers, _ALLOW)
         check_site(request.headers, self._plane.settings.cors_origins)
         async with self._body(request, REPOSITORY_BODY_BYTES, deadline) as body:
             return dict(members(parse(body), (member,), "the request")) if body else {}
@@ -188,12 +197,12 @@ class OipRoutes:
 
     @asynccontextmanager
     async def _body(self, request: Request, limit: int, deadline: float) -> AsyncIterator[bytes]:
-        budget, encoding = self._plane.bodies, request.headers.get("content-encoding", "")
+        budget, codings = self._plane.bodies, codings_of(request.headers)
         async with ReceivedBody(
             request.receive, request.headers, limit, budget, deadline, self._plane.alarm
         ) as received:
             request.scope[UNREAD] = False
-            async with unpacked(received, encoding, limit, budget) as body:
+            async with unpacked(received, codings, limit, budget) as body:
                 yield body
 
 

@@ -54,7 +54,9 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 def read(model: str, version: str | None, body: bytes, header_length: str | None) -> Request:
     """Read a body; ``header_length`` is the text of the header. Raises BadParameter.
 
-    A length of 0 says that there is no JSON: the body is the data of the only input.
+    ``model`` and ``version`` are those of the path. What the body says of them must be the same; a
+    version that the body alone names is the one that answers. A length of 0 says that there is no
+    JSON: the body is the data of the only input.
     """
     length = length_of(header_length, len(body))
     if length == 0 and header_length is not None:
@@ -66,6 +68,7 @@ def read(model: str, version: str | None, body: bytes, header_length: str | None
     )
     parameters = _parameters(given)
     content = content_type("the request", parameters)
+    version = _agreed(given, model, version)
     binary, found = _Binary(memoryview(body)[length:]), _items(given, "inputs")
     inputs = [_input(each, binary, content, alone=len(found) == 1) for each in found]
     binary.check_used_up()
@@ -77,6 +80,17 @@ def read(model: str, version: str | None, body: bytes, header_length: str | None
         inputs=inputs,
         outputs=[_output(each) for each in _items(given, "outputs")],
     )
+
+
+def _agreed(given: Mapping[str, Any], model: str, version: str | None) -> str | None:
+    """The version that path and body ask for. Raises BadParameter where they contradict."""
+    for member, in_path in (("model_name", model), ("model_version", version)):
+        in_body = _text(given, member)
+        if in_body and in_path is not None and in_body != in_path:
+            raise BadParameter(
+                f"{member} is {in_body[:_SHOWN]!r}, the path names {in_path[:_SHOWN]!r}"
+            )
+    return version or _text(given, "model_version") or None
 
 
 def write(response: Response) -> tuple[bytes, int | None]:

@@ -12,7 +12,7 @@ from service.http.openapi_parts import HEADERS, Json, answer, get, parameter, pr
 from service.http.openapi_schemas import schemas
 from service.settings import Settings
 
-_CLASSIFY_ERRORS = (400, 404, 408, 413, 415, 422, 429, 500, 503, 504)
+_CLASSIFY_ERRORS = (400, 404, 408, 413, 415, 421, 422, 429, 500, 501, 503, 504)
 
 
 def document(settings: Settings) -> Json:

@@ -12,7 +12,7 @@ _COUNT: Json = {"type": "integer", "minimum": 0}
 _ANY: Json = {"type": "object"}
 _VALUES: Json = {"type": "array", "items": {}}
 _SHAPE: Json = {"type": "array", "items": {"type": "integer", "minimum": -1}}
-_INFER_ERRORS = (400, 404, 408, 413, 415, 422, 429, 500, 503, 504)
+_INFER_ERRORS = (400, 404, 408, 413, 415, 421, 422, 429, 500, 501, 503, 504)
 
 
 def paths(settings: Settings) -> Json:
@@ -87,7 +87,7 @@ def _repository(operation: str, schema: str, member: str) -> Json:
         "requestBody": {"content": {"application/json": {"schema": body}}},
         "responses": {
             "200": answer("Done", ref(schema)),
-            **problems(400, 403, 404, 408, 413, 503, schema="OipProblem"),
+            **problems(400, 403, 404, 408, 413, 415, 421, 503, schema="OipProblem"),
         },
     }
 

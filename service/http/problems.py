@@ -11,8 +11,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from service.errors import Internal, MethodNotAllowed, NotFound, Unauthorized, ZooError
+from service.errors import (
+    Internal,
+    MethodNotAllowed,
+    NotFound,
+    Unauthorized,
+    UnsupportedEncoding,
+    ZooError,
+)
 from service.http.body import linger
+from service.http.encoding import ACCEPTED
 
 logger = logging.getLogger("zoo.http")
 
@@ -55,6 +63,8 @@ def answer_error(request: Request, error: Exception) -> Response:
         answer.headers["Retry-After"] = str(failure.retry_after)
     if isinstance(failure, Unauthorized):
         answer.headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(failure, UnsupportedEncoding):
+        answer.headers["Accept-Encoding"] = ACCEPTED
     if isinstance(error, HTTPException) and error.headers:
         answer.headers.update(error.headers)
     return answer

@@ -22,6 +22,7 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from service import metrics
 from service.errors import BadParameter, NotReady, RequestTimeout, ZooError
+from service.http.heads import check_head
 from service.http.problems import MEDIA_TYPE, problem
 from service.http.slowness import Limits, Watch
 from service.http.transport import MAX_WAITING, Flow, Joined
@@ -83,6 +84,10 @@ class BoundedProtocol(HttpToolsProtocol):
         self._unsent: int | None = None
         """Bytes that waited for the client when it ceased to keep up."""
         self._turned_away = False
+        self._fault: ZooError | None = None
+        """Why a callback of the parser raised, where it knows."""
+        self._ending = False
+        """Whether what came last was refused, and what came before it is still answered."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(asyncio.Transport, transport))
@@ -179,7 +184,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._answering = cycle
         self._since = self.loop.time()
         super()._start_asgi_task(cycle, app)
-        if self.leaving:
+        if self.leaving or self._ending:
             self.leave()
 
     @property
@@ -202,6 +207,8 @@ class BoundedProtocol(HttpToolsProtocol):
             self.transport.close()
 
     def data_received(self, data: bytes) -> None:
+        if self._ending:
+            return
         self._unset_keepalive_if_required()
         if self._turned_away:
             most = f"this worker has {self.limits.connections} connections, which is its limit"
@@ -211,14 +218,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _go_on(self) -> None:
         """Parse what was left, as far as may be: there is room for more requests."""
-        if self._unparsed and not self.transport.is_closing():
+        if self._unparsed and not self._ending and not self.transport.is_closing():
             self._take(self._unparsed)
 
     def _take(self, data: bytes) -> None:
         self._began = False
         before = self._content
         self._unparsed = self._parse(data)
-        if self._began or self.transport.is_closing():
+        if self._began or self._ending or self.transport.is_closing():
             return
         self._frame += len(data) - len(self._unparsed) - (self._content - before)
         allowed = MAX_HEAD_BYTES + (0 if self._in_head else MAX_FRAME * self._content)
@@ -281,13 +288,21 @@ class BoundedProtocol(HttpToolsProtocol):
         size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
         if size > MAX_HEAD_BYTES or self.parser.get_method() == b"CONNECT":
             raise _RefusedError
+        version = self.parser.get_http_version()
+        try:
+            check_head(version, self.url, self.headers)
+        except ZooError as fault:
+            self._fault = fault.with_traceback(None)  # whose frames hold this: a circle
+            raise _RefusedError from None
         if self.parser.should_upgrade():
             return  # it comes again
         self._in_head = False
         before = self.cycle
         super().on_headers_complete()
         if self.cycle is not before:
-            joined = Joined(self.transport)
+            if version == "1.0" and not self.leaving:  # uvicorn keeps none of these
+                self.cycle.keep_alive = self.parser.should_keep_alive()
+            joined = Joined(self.transport, version == "1.0")
             cast(Any, self.cycle).transport = joined
             self.cycle.on_response = partial(self._completed, joined)
 
@@ -308,16 +323,34 @@ class BoundedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """What the parser refused, or a callback above did."""
         self._refuse(
-            _too_large(f"the request is not HTTP/1.1 or has more than {MAX_HEADERS} headers")
+            self._fault
+            or _too_large(f"the request is not HTTP/1.1 or has more than {MAX_HEADERS} headers")
         )
 
     def _refuse(self, error: ZooError) -> None:
-        cycle = self.cycle
-        answered = cycle is not None and cycle.response_complete
-        in_work = cycle is not None and not answered and not cycle.more_body
-        if self.pipeline or in_work or (answered and self._message and not self._in_head):
+        """Answer the message that came last by ``error``, and end the connection.
+
+        Nothing is written in the place of another answer: requests before that message are
+        answered first, and the last of their answers says `Connection: close`.
+        """
+        broken = self.cycle if self._message and not self._in_head else None  # in its body
+        if broken is None and not self.idle:
+            self._end_after_answers(error)
+        elif broken is not None and broken is not self._answering:
+            self.pipeline.popleft()  # the newest; nobody has begun it
+            self.cycle = self.pipeline[0][0] if self.pipeline else cast(Any, self._answering)
+            self._end_after_answers(error)
+        elif broken is not None and broken.response_started:
             self.transport.close()  # it would be taken for the answer to another request
-            return
+        else:
+            self._write_refusal(error)
+
+    def _end_after_answers(self, error: ZooError) -> None:
+        logger.warning("what follows a request was refused: %s", error.detail)
+        self._ending, self._message, self._unparsed = True, False, b""
+        self.leave()
+
+    def _write_refusal(self, error: ZooError) -> None:
         request_id = request_id_of("")
         detail = error.detail
         logger.warning("a request was refused: %s", detail, extra={"request_id": request_id})

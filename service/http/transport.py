@@ -14,16 +14,22 @@ connection not read. While it is not read, nobody sees that the client has left.
 
 
 class Joined:
-    """The transport of one answer: its head waits for the first of its body, to go in one write."""
+    """The transport of one answer: its head waits for the first of its body, to go in one write.
 
-    __slots__ = ("_head", "_transport")
+    A client of HTTP/1.0 that asks to keep the connection is told where it is kept.
+    """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    __slots__ = ("_head", "_tells", "_transport")
+
+    def __init__(self, transport: asyncio.Transport, tells: bool = False) -> None:
         self._transport = transport
         self._head: bytes | None = None
+        self._tells = tells
 
     def write(self, data: bytes) -> None:
         if self._head is None and not data.startswith(_CONTINUE):
+            if self._tells and b"\r\nconnection: " not in data:
+                data = data.removesuffix(b"\r\n") + b"connection: keep-alive\r\n\r\n"
             self._head = data  # never empty, and a body follows or the transport is closed
         elif self._head:
             self._transport.write(self._head + data)

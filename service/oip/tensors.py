@@ -98,6 +98,8 @@ def from_values(
             _check_elements(name, len(values))
             return Tensor(name, datatype, shape, [decode(value) for value in values])
         if datatype == "UINT8":
+            if not values_are_numbers(values):
+                raise TypeError("a boolean is no number")
             data = _shaped(name, np.frombuffer(bytes(values), np.uint8), shape)
             return Tensor(name, datatype, shape, data)
         if datatype == "FP32":
@@ -105,6 +107,11 @@ def from_values(
     except (ValueError, TypeError, OverflowError) as error:
         raise BadParameter(f"the values of {name[:64]!r} are no {datatype}: {error}") from None
     raise _unknown(name, datatype)
+
+
+def values_are_numbers(values: Sequence[Any]) -> bool:
+    """Whether there is no boolean among these, which Python and NumPy take for 0 and 1."""
+    return bool not in set(map(type, values))
 
 
 def _floats(values: Sequence[Any]) -> npt.NDArray[np.float32]:

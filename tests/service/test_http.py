@@ -7,6 +7,7 @@ import io
 import json
 import subprocess
 from pathlib import Path
+from urllib.parse import urljoin
 
 import httpx
 import numpy as np
@@ -198,6 +199,32 @@ def test_the_page_of_the_documentation_needs_nothing_from_elsewhere(server: Serv
         assert len(asset.content) > 100
     for name in ("index.html", "..%2f..%2f__init__.py", "nothing.js"):
         assert server.client.get(f"/docs/static/{name}").status_code == 404
+
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+def test_a_browser_is_led_to_the_page(server: Server) -> None:
+    for path, prefix in (("/", ""), ("/docs/", ""), ("/", "/zoo"), ("/docs/", "/zoo")):
+        reply = server.client.get(path, headers={"Accept": BROWSER})
+        assert reply.status_code == 307
+        # a gateway that takes a prefix off sends the client's own URL nowhere else
+        target = urljoin(f"http://gateway{prefix}{path}", reply.headers["Location"])
+        assert target == f"http://gateway{prefix}/docs"
+    assert reply.headers["X-Request-ID"]
+    found = server.client.get("/", headers={"Accept": BROWSER}, follow_redirects=True)
+    assert found.url.path == "/docs"
+    assert "swagger-ui" in found.text
+    assert server.client.head("/docs/").status_code == 307
+
+
+@pytest.mark.parametrize(
+    "accept", ["*/*", "application/json", "text/*", "text/html;q=0, */*", "text/htmlx", ""]
+)
+def test_other_clients_find_nothing_at_the_root(server: Server, accept: str) -> None:
+    reply = server.client.get("/", headers={"Accept": accept})
+    assert (reply.status_code, reply.json()["code"]) == (404, "not_found")
+    assert reply.headers["Vary"] == "Accept"
 
 
 async def test_200_requests_at_once_each_get_their_own_answer(server: Server) -> None:

@@ -100,6 +100,23 @@ BODIES: dict[str, tuple[str, Any, str]] = {
         "logits are of one crop",
     ),
     "twice": (BEST, {"inputs": [IMAGE], "outputs": [{"name": "labels"}] * 2}, "requested twice"),
+    "another name": ("lenet5.tensor", {"model_name": "lenet5", "inputs": [SMALL]}, "model_name is"),
+    "another version": (
+        "lenet5.tensor/versions/1",
+        {"model_version": "2", "inputs": [SMALL]},
+        "model_version is '2', the path names '1'",
+    ),
+    "a name of no text": ("lenet5", {"model_name": 1, "inputs": [IMAGE]}, "must be a text"),
+    "a boolean": (
+        "lenet5.tensor",
+        {"inputs": [{**SMALL, "data": [*[0] * 1023, True]}]},
+        "a boolean is no number",
+    ),
+    "nested booleans": (
+        "lenet5.tensor",
+        {"inputs": [{**SMALL, "shape": [2, 32, 32, 1], "data": [[0] * 1024, [False] * 1024]}]},
+        "",
+    ),
     "both data": (
         LITE0,
         {"inputs": [{**IMAGE, "parameters": {"binary_data_size": 4}}]},
@@ -267,7 +284,7 @@ def test_bodies_that_unpack_to_too_much_or_not_at_all(server: Server, encoding: 
     check(send(PICTURE), 400, "bad_parameter")
     check(send(b""), 400, "bad_parameter")
     headers["Content-Encoding"] = "br"
-    check(send(PICTURE), 400, "bad_parameter")
+    check(send(PICTURE), 415, "unsupported_encoding")
     assert server.metric("zoo_body_bytes") == 0
 
 
@@ -298,6 +315,7 @@ def test_a_shape_of_nothing_times_much_is_refused(server: Server) -> None:
         {"Origin": "https://evil.example"},
         {"Origin": "null"},
         {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
         {"Origin": "http://127.0.0.1:1", "Sec-Fetch-Site": "same-site"},
     ],
 )

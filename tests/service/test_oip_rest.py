@@ -189,6 +189,18 @@ def test_an_answer_has_the_members_that_the_specification_names(server: Server) 
     assert output == {"name": "logits", "shape": [2, 10], "datatype": "FP32"}
 
 
+def test_a_body_may_say_what_its_path_says(server: Server) -> None:
+    given = {"name": "pixels", "shape": [1, 32, 32, 1], "datatype": "UINT8", "data": [1] * 1024}
+    for path, said in (
+        ("lenet5.tensor", {"model_name": "lenet5.tensor", "model_version": "1"}),
+        ("lenet5.tensor/versions/1", {"model_name": "lenet5.tensor", "model_version": "1"}),
+        ("lenet5.tensor/versions/1", {"model_name": "", "model_version": None}),
+    ):
+        assert outputs_of(post(server, path, {**said, "inputs": [given]}))
+    missing = post(server, "lenet5.tensor", {"model_version": "2", "inputs": [given]})
+    assert (missing.status_code, missing.json()["code"]) == (404, "unknown_model")
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "identity"])
 def test_bodies_may_be_compressed(server: Server, encoding: str) -> None:
     pack = {"gzip": gzip.compress, "deflate": zlib.compress, "identity": bytes}[encoding]
