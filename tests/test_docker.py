@@ -26,7 +26,7 @@ DOCKERFILES = sorted((ROOT / "deploy").glob("Dockerfile*"))
 SERVICES = [path for path in DOCKERFILES if path.name in ("Dockerfile", "Dockerfile.gpu")]
 BENTOFILE = yaml.safe_load((ROOT / "bentofile.yaml").read_text())
 PYTHON = "3.11"
-QUICK = {"zoo_default_model": "lenet5", "zoo_load": "used"}
+QUICK = {"zoo_default_model": "lenet5", "zoo_load": "used", "zoo_max_batch": 1}
 
 
 class Instruction(NamedTuple):

@@ -17,7 +17,7 @@ from service.grpc.health import Health
 from tests.server import Server, serving
 
 States = health_pb2.HealthCheckResponse
-QUICK = {"zoo_default_model": "lenet5", "zoo_load": "used"}
+QUICK = {"zoo_default_model": "lenet5", "zoo_load": "used", "zoo_max_batch": 1}
 SECONDS = 15
 """Patience; a stop with nothing in flight takes half a second, the grace is ZOO_DEADLINE_MS."""
 

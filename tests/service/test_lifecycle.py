@@ -28,6 +28,7 @@ from tests.photographs import COFFEE
 from tests.server import ROOT, Server, command, environment, free_port, serving
 
 QUICK: dict[str, object] = {"zoo_default_model": "lenet5", "zoo_load": "used", "zoo_threads": 1}
+QUICK["zoo_max_batch"] = 1  # none is learnt
 SECONDS = 30
 """Patience with a loaded machine."""
 PICTURE = COFFEE.read_bytes()

@@ -20,7 +20,7 @@ from service.grpc.protos import classifier_pb2_grpc
 from tests.photographs import CHELSEA
 from tests.server import ROOT, Server, command, environment, free_port, serving
 
-QUICK = {"zoo_default_model": "lenet5", "zoo_load": "used"}
+QUICK = {"zoo_default_model": "lenet5", "zoo_load": "used", "zoo_max_batch": 1}
 
 
 @dataclass
