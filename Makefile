@@ -72,7 +72,7 @@ unit: $(TEST_ENV)/.installed
 # tritonclient and the KServe SDK have the same protocol package: no process can hold both
 clients: $(TEST_ENV)/.installed $(CLIENTS_ENV)/.installed
 	export ZOO_TEST_PYTHON=$(CURDIR)/$(TEST_ENV)/bin/python; \
-		$(CLIENTS_ENV)/bin/python -m pytest tests/clients/triton tests/clients/pages && \
+		$(CLIENTS_ENV)/bin/python -m pytest tests/clients/triton tests/clients/pages tests/clients/generated && \
 		$(CLIENTS_ENV)/bin/python -m pytest tests/clients/kserve
 
 # KINDS="cpu bento cuda": those alone

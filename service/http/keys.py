@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.access import Access, Need
 from service.errors import ZooError
 from service.http.problems import UNREAD, answer_error
+from service.settings import Settings
 
 _OPEN = frozenset({"/livez", "/readyz", "/", "/docs", "/docs/", "/openapi.json"})
 _OPEN_BELOW = ("/v2/health/", "/docs/static/")
@@ -27,15 +28,25 @@ def need_of(path: str) -> Need:
     return Need.ADMIN if path.startswith(_ADMIN_BELOW) else Need.KEY
 
 
-def describe_keys(document: dict[str, Any], refusals: dict[str, Any]) -> None:
-    """Write into an OpenAPI document which of its routes ask for a key, and what refuses it."""
+def describe_keys(document: dict[str, Any], refusals: dict[str, Any], settings: Settings) -> None:
+    """Write into an OpenAPI document which of its routes ask for a key, and what refuses it.
+
+    Where none is asked for a client may show one all the same.
+    """
     scheme = {"type": "http", "scheme": "bearer", "description": "Authorization: Bearer KEY"}
-    document["components"]["securitySchemes"] = {"key": scheme}
+    document["components"]["securitySchemes"] = {"bearer": scheme}
+    document["security"] = [{"bearer": []}] if settings.has_api_keys else [{}, {"bearer": []}]
+    asking = {Need.KEY, Need.ADMIN} if settings.has_api_keys else set()
+    if settings.has_admin_keys:
+        asking.add(Need.ADMIN)
     for path, item in document["paths"].items():
-        if need_of(path) is not Need.NOTHING:
-            for operation in item.values():
-                operation["security"] = [{"key": []}]
+        need = need_of(path)
+        for operation in item.values():
+            if need in asking:
+                operation["security"] = [{"bearer": []}]
                 operation["responses"].update(refusals)
+            elif settings.has_api_keys:
+                operation["security"] = []
 
 
 class KeyMiddleware:

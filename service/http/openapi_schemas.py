@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from service.errors import ALL
-from service.http.openapi_parts import Json, object_, ref
+from service.http.openapi_parts import Json, object_, one_of, ref
+from service.settings import Settings
 
 
-def schemas() -> Json:
+def schemas(settings: Settings) -> Json:
     """All of them, by name."""
     text: Json = {"type": "string"}
     count: Json = {"type": "integer", "minimum": 1}
@@ -25,20 +26,11 @@ def schemas() -> Json:
         "protocol": text,
         "protocols": texts,
         "precision": {"type": "string", "nullable": True},
-        "graphs": {
-            "type": "object",
-            "description": "The precision of each graph. `dense` is asked by that protocol alone.",
-            "additionalProperties": {"type": "string", "nullable": True},
-        },
+        "graphs": ref("Precisions"),
         "providers": texts,
-        "nodes": {"type": "object", "additionalProperties": count},
+        "nodes": ref("Nodes"),
         "max_batch": count,
-        "batch_ms_per_crop": {
-            "description": "Milliseconds of a thread per crop by batch size, as measured at "
-            "warm-up; on a CPU with all threads at work.",
-            "type": "object",
-            "additionalProperties": {"type": "number"},
-        },
+        "batch_ms_per_crop": ref("BatchCosts"),
     }
     at_load = ("precision", "graphs", "providers", "nodes", "max_batch", "batch_ms_per_crop")
     unloaded = {
@@ -63,25 +55,25 @@ def schemas() -> Json:
         "kind": {"type": "string", "enum": ["ensemble"]},
         "random_weights": {"type": "boolean"},
         "protocol": {"type": "string", "enum": ["ensemble"]},
-        "members": {
-            "type": "array",
-            "items": object_(
-                {"model": text, "version": text, "protocol": text, "weight": {"type": "number"}}
-            ),
-        },
+        "members": {"type": "array", "items": ref("Member")},
     }
-    kinds = ("ServedNetwork", "UnloadedNetwork", "ServedEnsemble", "RefusedVersion")
-    versions: Json = {"type": "array", "items": {"oneOf": [ref(kind) for kind in kinds]}}
-    details: Json = {"manifest": {"type": "object"}, "versions": versions}
+    versions: Json = {"type": "array", "items": ref("Version")}
+    details: Json = {"manifest": ref("Manifest"), "versions": versions}
     problem: Json = {
         "type": text,
         "title": text,
         "status": {"type": "integer"},
-        "code": {"type": "string", "enum": [error.code for error in ALL]},
+        "code": ref("ErrorCode"),
         "detail": text,
-        "request_id": text,
+    }
+    pictures: Json = {
+        "type": "array",
+        "items": {"type": "string", "format": "binary"},
+        "minItems": 1,
+        "maxItems": settings.max_pictures,
     }
     return {
+        "Form": object_({"image": pictures}),
         "Prediction": object_(
             {
                 "rank": count,
@@ -103,26 +95,58 @@ def schemas() -> Json:
                     "nothing.",
                 },
                 "predictions": {"type": "array", "minItems": 1, "items": ref("Prediction")},
-                "timing_ms": object_(dict.fromkeys(stages, milliseconds)),
+                "timing_ms": ref("Timing"),
             },
             optional=("weights",),
         ),
+        "Timing": object_(dict.fromkeys(stages, milliseconds)),
         "Classifications": object_(
-            {
-                "results": {
-                    "type": "array",
-                    "minItems": 2,
-                    "items": {"oneOf": [ref("Classification"), object_({"error": ref("Problem")})]},
-                }
-            }
+            {"results": {"type": "array", "minItems": 2, "items": ref("Result")}}
         ),
-        "Problem": object_(problem, optional=("request_id",)),
+        "Result": one_of("Classification", "FailedPicture"),
+        "FailedPicture": object_({"error": ref("PictureProblem")}),
+        "Answer": one_of("Classification", "Classifications"),
+        "ErrorCode": {"type": "string", "enum": [error.code for error in ALL]},
+        "PictureProblem": object_(problem),
+        "Problem": object_({**problem, "request_id": text}),
+        "OipProblem": {
+            **object_({**problem, "request_id": text, "error": text}, optional=("error",)),
+            "description": "A problem as everywhere. `error` repeats the detail, for clients of "
+            "the protocol; it is missing only where the head of the request is refused.",
+        },
+        "Precisions": {
+            "type": "object",
+            "description": "The precision of each graph. `dense` is asked by that protocol alone.",
+            "additionalProperties": {"type": "string", "nullable": True},
+        },
+        "Nodes": {
+            "type": "object",
+            "description": "How many nodes of the graph each provider computes.",
+            "additionalProperties": count,
+        },
+        "BatchCosts": {
+            "type": "object",
+            "description": "Milliseconds of a thread per crop by batch size, as measured at "
+            "warm-up; on a CPU with all threads at work.",
+            "additionalProperties": {"type": "number"},
+        },
+        "Member": object_(
+            {"model": text, "version": text, "protocol": text, "weight": {"type": "number"}}
+        ),
+        "Manifest": {
+            "type": "object",
+            "description": "What lies in the repository beside the model's files.",
+        },
         "ServedNetwork": object_(served),
         "UnloadedNetwork": object_(unloaded),
         "ServedEnsemble": object_(ensemble),
         "RefusedVersion": refused,
+        "Version": one_of("ServedNetwork", "UnloadedNetwork", "ServedEnsemble", "RefusedVersion"),
         "ModelList": object_({"default": text, "models": versions}),
-        "Model": {"oneOf": [object_({**kind, **details}) for kind in (served, unloaded, ensemble)]},
+        "ServedNetworkDetails": object_({**served, **details}),
+        "UnloadedNetworkDetails": object_({**unloaded, **details}),
+        "EnsembleDetails": object_({**ensemble, **details}),
+        "Model": one_of("ServedNetworkDetails", "UnloadedNetworkDetails", "EnsembleDetails"),
         "Liveness": object_({"status": {"type": "string", "enum": ["alive"]}}),
         "Readiness": object_(
             {

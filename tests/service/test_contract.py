@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
+from service.http.oip_body import HEADER_LENGTH
 from service.http.openapi import document
 from service.settings import Settings
 from tests.server import Server
@@ -40,6 +41,8 @@ QUIET: dict[str, Any] = {
 
 def check(case: schemathesis.Case, server: Server) -> int:
     """Send it, compare the answer with the document, return the status."""
+    if case.media_type == "application/json":
+        case.headers.pop(HEADER_LENGTH, None)  # any number would cut the JSON off
     answer = case.call(base_url=server.url)
     # what a schema cannot say: which models there are, and what tensors they take; a deadline of
     # a millisecond is allowed, and missed
