@@ -21,7 +21,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 MAX_JPEG_SCANS = 100
 """Progressive files of cameras and encoders have about ten."""
 MAX_BLOCKS = 200_000
-"""Segments of one JPEG, or sub-blocks before a GIF's first frame: the walk is in Python."""
+"""Segments of a JPEG, chunks of a WebP, sub-blocks before a GIF's first frame: the walk is in
+Python."""
 MAX_EXTENSION_BLOCKS = 10_000
 """Of these, those that Pillow reads in Python: all that cannot be left out."""
 MAX_METADATA_BYTES = 256 * 1024
@@ -92,8 +93,15 @@ def _png(data: bytes) -> Walk:
 
 
 def _webp(data: bytes) -> Walk:
-    """Its decoder is in C, takes each part once, and makes the whole canvas first."""
-    return Walk(webp_size(data))
+    """Chunks (RFC 9649, section 2.3): its decoder keeps 50 bytes for each, and makes the canvas."""
+    size = webp_size(data)
+    position, end = 12, len(data) - 8
+    for _ in range(MAX_BLOCKS):
+        if position > end:
+            return Walk(size)
+        length = int.from_bytes(data[position + 4 : position + 8], "little")
+        position += 8 + length + length % 2
+    raise _too_many("WEBP", "chunks", MAX_BLOCKS)
 
 
 def webp_size(data: bytes) -> tuple[int, int]:
@@ -140,6 +148,8 @@ def _gif(data: bytes) -> Walk:
             break
         position, count = _gif_extension(data, start + 1, MAX_BLOCKS - blocks)
         blocks += count
+        if blocks > MAX_BLOCKS:
+            raise _too_many("GIF", "blocks", MAX_BLOCKS)
         if data[start + 1] == 0xF9:  # its colour fills the canvas around the frame
             parts.append(slice(start, position))
             controls += count
@@ -192,7 +202,7 @@ def _jpeg(data: bytes) -> Walk:
         stray += end - position
         if not scans and stray > MAX_STRAY_BYTES:
             raise _too_many("JPEG", "stray bytes", MAX_STRAY_BYTES)
-        if data.find(_FILL, position, end) >= 0:
+        if scans and data.find(_FILL, position, end) >= 0:
             raise _too_many("JPEG", "fill bytes in a row", MAX_FILL_BYTES)
         if found is None:
             break  # Pillow says what is missing
@@ -229,17 +239,17 @@ def _is_heavy(data: bytes, metadata: list[slice]) -> bool:
     if len(metadata) > MAX_METADATA_SEGMENTS or size > MAX_METADATA_BYTES:
         return True
     # Pillow joins all EXIF blocks and reads the first directory of what comes out
-    for part in metadata:
-        if data.startswith((exif.MARK, b"MPF\0"), part.start + 4):
-            lead = 6 if data[part.start + 4] == exif.MARK[0] else 4
-            if exif.entries(data[part.start + 4 + lead : part.stop]) > exif.MAX_ENTRIES:
-                return True
-    return False
+    return any(
+        data.startswith(mark, part.start + 4)
+        and exif.entries(data, part.start + 4 + len(mark)) > exif.MAX_ENTRIES
+        for part in metadata
+        for mark in (exif.MARK, b"MPF\0")
+    )
 
 
 def _without_metadata(data: bytes, metadata: list[slice]) -> list[slice | bytes]:
     """The parts of a JPEG but metadata; its orientation stays where it has one."""
-    blocks: list[bytes] = []
+    block = b""
     kept: list[slice | bytes] = [slice(0, 2)]
     described: slice | None = None
     position = 2
@@ -249,13 +259,14 @@ def _without_metadata(data: bytes, metadata: list[slice]) -> list[slice | bytes]
         position = part.stop
         if data[part.start + 1] == 0xE1:
             if data.startswith(exif.MARK, part.start + 4):
-                blocks.append(data[part.start + 4 + len(exif.MARK) : part.stop])
+                if len(block) < MAX_METADATA_BYTES:  # its directory is at the beginning
+                    block += data[part.start + 4 + len(exif.MARK) : part.stop]
             elif data.startswith(_XMP, part.start + 4):
                 described = part  # Pillow takes the last
     if described is not None:
         kept.insert(1, described)
-    if blocks:
-        block = exif.shortened(exif.MARK + b"".join(blocks))
+    if block:
+        block = exif.shortened(exif.MARK + block)
         kept.insert(1, b"\xff\xe1" + struct.pack(">H", 2 + len(block)) + block)
     kept.append(slice(position, len(data)))
     return kept

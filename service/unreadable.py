@@ -109,7 +109,7 @@ _HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _COMPONENTS = frozenset((1, 3, 4))
 
 
-def reason(kind: str, data: bytes) -> str | None:
+def reason(kind: str, data: bytes | bytearray | memoryview) -> str | None:
     """Why the decoder does not read this file of a known format, where it is not for damage."""
     if kind == "JPEG":
         return _jpeg(data)
@@ -120,7 +120,7 @@ def reason(kind: str, data: bytes) -> str | None:
     return None
 
 
-def _jpeg(data: bytes) -> str | None:
+def _jpeg(data: bytes | bytearray | memoryview) -> str | None:
     """By the header of its frame. `service.containers.walk` has bounded the segments before it."""
     position = 2
     while found := _SEGMENT.search(data, position):
