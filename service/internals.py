@@ -106,6 +106,12 @@ PARTS = (
         "add up the metrics of its workers",
     ),
     Part("prometheus-client", "prometheus_client.metrics_core", "Metric", "write its metrics"),
+    Part(
+        "prometheus-client",
+        "prometheus_client.mmap_dict",
+        "MmapedDict mmap_key",
+        "keep its metrics where the room for them is reserved",
+    ),
 )
 """Looked for by the parent, which has most of these modules for itself; all of them take 10 ms."""
 
@@ -116,6 +122,8 @@ PARTS_OF_WORKERS = (
         "core.set_block_size Image.__arrow_c_array__",
         "read pixels without a copy",
     ),
+    Part("grpcio", "grpc._cython.cygrpc", "AioServer", "keep the port of gRPC whatever is sent"),
+    Part("grpcio", "grpc.aio._server", "Server", "keep the port of gRPC whatever is sent"),
 )
 """Of modules that the parent never imports."""
 

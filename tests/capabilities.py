@@ -158,7 +158,7 @@ CAPABILITIES = {
     "kubectl": Capability(_kubectl, installable=sys.platform == "linux"),
     **{
         name: Capability(_program(name), installable=True)
-        for name in ("curl", "grpcurl", "nginx", "prometheus", "promtool")
+        for name in ("curl", "grpcurl", "gzip", "nginx", "prometheus", "promtool")
     },
 }
 

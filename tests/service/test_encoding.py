@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
-import shutil
 import subprocess
 import time
 import zlib
@@ -99,9 +98,7 @@ def test_compressed_forms(limited: Server, coding: str) -> None:
     assert second["error"]["code"] == "unsupported_format"
 
 
-@pytest.mark.skipif(
-    not (shutil.which("curl") and shutil.which("gzip")), reason="curl or gzip is not installed"
-)
+@pytest.mark.needs("curl", "gzip")
 def test_what_gzip_writes_and_curl_sends(limited: Server, tmp_path: Path) -> None:
     packed = tmp_path / "coffee.gz"
     packed.write_bytes(

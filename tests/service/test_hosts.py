@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -124,7 +123,7 @@ def test_probes_are_asked_by_address(named: Server) -> None:
             assert named.client.get(path, headers={"Host": host}).status_code == 200
 
 
-@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+@pytest.mark.needs("curl")
 def test_curl_by_a_name_that_resolves_to_the_service(named: Server) -> None:
     port = named.url.rpartition(":")[2]
     for name, status in (("zoo.example", 200), ("evil.example", 421)):

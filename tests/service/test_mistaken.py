@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -125,7 +124,7 @@ def test_whatever_brings_it(server: Server) -> None:
     assert "data URL" in refused.value.details()
 
 
-@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+@pytest.mark.needs("curl")
 def test_curl_with_the_wrong_options(server: Server, tmp_path: Path) -> None:
     picture = tmp_path / "cat.png"
     picture.write_bytes(PNG)
