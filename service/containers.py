@@ -204,6 +204,8 @@ def _jpeg(data: bytes) -> Walk:
             raise _too_many("JPEG", "stray bytes", MAX_STRAY_BYTES)
         if scans and data.find(_FILL, position, end) >= 0:
             raise _too_many("JPEG", "fill bytes in a row", MAX_FILL_BYTES)
+        if metadata and metadata[-1].stop == position and not scans:
+            metadata[-1] = slice(metadata[-1].start, end)  # a marker must follow what is kept
         if found is None:
             break  # Pillow says what is missing
         start, position = end, found.end()
@@ -258,11 +260,12 @@ def _without_metadata(data: bytes, metadata: list[slice]) -> list[slice | bytes]
             kept.append(slice(position, part.start))
         position = part.stop
         if data[part.start + 1] == 0xE1:
+            stop = part.start + 2 + int.from_bytes(data[part.start + 2 : part.start + 4], "big")
             if data.startswith(exif.MARK, part.start + 4):
                 if len(block) < MAX_METADATA_BYTES:  # its directory is at the beginning
-                    block += data[part.start + 4 + len(exif.MARK) : part.stop]
+                    block += data[part.start + 4 + len(exif.MARK) : stop]
             elif data.startswith(_XMP, part.start + 4):
-                described = part  # Pillow takes the last
+                described = slice(part.start, stop)  # Pillow takes the last
     if described is not None:
         kept.insert(1, described)
     if block:

@@ -17,8 +17,6 @@ MAX_CHUNKS = 100_000
 """All of them: the walk is in Python. Some encoders write a chunk of pixels for each row."""
 MAX_KEPT_CHUNKS = 10_000
 """Those that Pillow reads in Python: all that are kept, beside pixels."""
-MAX_DATA_CHUNKS = 1000
-"""Chunks of pixels from which on they are handed to Pillow as one."""
 MAX_TEXT_BYTES = 1 << 20
 """A text with an orientation, in the file and unpacked; Pillow refuses larger ones."""
 MAX_TEXTS = 4
@@ -64,7 +62,7 @@ def _chunks(data: bytes) -> Iterator[_Chunk]:
     raise UndecodablePicture(f"the PNG picture has more than {MAX_CHUNKS} chunks")
 
 
-def kept(data: bytes) -> list[slice | bytes] | None:
+def kept(data: bytes) -> list[slice] | None:
     """What Pillow needs of a PNG, in order; None for all of it.
 
     A file that ends early is no fault here: whether pixels are missing is seen when they are
@@ -73,16 +71,15 @@ def kept(data: bytes) -> list[slice | bytes] | None:
     if _is_plain(data):
         return None
     pieces: list[slice] = [slice(0, 8)]
-    pixels: list[_Chunk] = []
-    others = texts = 0
+    pixels = others = texts = 0  # of pixels, where the last ones end
     announced = animated = ended = False
     for chunk in _chunks(data):
         kind = chunk.kind
         if kind in _DATA:
             # Pillow passes over pixels before the header, and ends at what is between them
-            wanted = announced and (not pixels or chunk.start == pixels[-1].stop)
+            wanted = announced and pixels in (0, chunk.start)
             if wanted:
-                pixels.append(chunk)
+                pixels = chunk.stop
         elif kind == b"IEND" or not _KIND.match(kind):
             _append(pieces, slice(chunk.start, min(chunk.stop, len(data))))
             ended = True  # for Pillow too
@@ -104,11 +101,9 @@ def kept(data: bytes) -> list[slice | bytes] | None:
             others += kind not in _DATA
             if others > MAX_KEPT_CHUNKS:
                 raise UndecodablePicture(f"the PNG picture has more than {MAX_KEPT_CHUNKS} chunks")
-    if len(pixels) > MAX_DATA_CHUNKS and all(chunk.kind == b"IDAT" for chunk in pixels):
-        return _joined(pieces, pixels)
     if len(pieces) == 1 and (ended or pieces[0].stop >= len(data)):
         return None
-    return list(pieces)
+    return pieces
 
 
 _PLAIN = frozenset((b"PLTE", b"IDAT"))
@@ -119,7 +114,7 @@ def _is_plain(data: bytes) -> bool:
     position, kind = 8, b"IHDR"
     if data[12:16] != kind:
         return False
-    for _ in range(MAX_DATA_CHUNKS):
+    for _ in range(MAX_CHUNKS):
         position += 12 + int.from_bytes(data[position : position + 4], "big")
         previous, kind = kind, data[position + 4 : position + 8]
         if kind == b"IEND":
@@ -135,23 +130,6 @@ def _append(pieces: list[slice], piece: slice) -> None:
         pieces[-1] = slice(pieces[-1].start, piece.stop)
     else:
         pieces.append(piece)
-
-
-def _joined(pieces: list[slice], pixels: list[_Chunk]) -> list[slice | bytes]:
-    """The pieces with one chunk of pixels instead of many; nobody asks for its checksum."""
-    first, last = pixels[0].start, pixels[-1].stop
-    end = len(pixels[-1].data)
-    bodies = [slice(chunk.body, min(chunk.stop - 4, end)) for chunk in pixels]
-    length = sum(max(0, body.stop - body.start) for body in bodies)
-    before: list[slice | bytes] = []
-    after: list[slice | bytes] = []
-    for piece in pieces:
-        if piece.start < first:
-            before.append(slice(piece.start, min(piece.stop, first)))
-        if piece.stop > last:
-            after.append(slice(max(piece.start, last), piece.stop))
-    head = struct.pack(">I4s", length, b"IDAT")
-    return [*before, head, *bodies, bytes(4), *after]
 
 
 def _tells_orientation(chunk: _Chunk) -> bool:

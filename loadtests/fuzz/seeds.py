@@ -111,7 +111,7 @@ def _png(image: Image.Image) -> list[bytes]:
     bad = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(1_100_000)))
     bad += chunk(b"pHYs", bytes(9))[:-1] + b"?" + chunk(b"iCCP", b"name\0\0")[:-1] + b"?"
     packed = zlib.compress(_interlaced(image))
-    pieces = [chunk(b"IDAT", packed[at : at + 5]) for at in range(0, len(packed), 5)]
+    pieces = [chunk(b"IDAT", packed[at : at + 60]) for at in range(0, len(packed), 60)]
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", *SIZE, 8, 2, 0, 0, 1))
     return [
         plain[:-12],

@@ -23,8 +23,8 @@ from service.memory import return_large_blocks
 from service.pictures import DEFAULT_MAX_PIXELS, decode
 
 MEGABYTE = 1 << 20
-BODY = 8 * MEGABYTE
-"""Of what a body may have a quarter: what is not linear shows."""
+BODY = 4 * MEGABYTE
+"""Of what a body may have an eighth: what is not linear shows."""
 SECONDS = 1.0
 SECONDS_PER_MEGABYTE = 0.15
 SECONDS_PER_MEGAPIXEL = 0.1
@@ -79,7 +79,8 @@ def jpegs() -> Iterator[tuple[str, bytes]]:
         yield f"{name}, before", filled(data, 2, drop)
         yield f"{name}, behind", filled(data, len(data) - 2, drop)
         yield f"{name}, once", filled(data, 2, drop, 1)
-    yield "many fill bytes, behind", filled(data, len(data) - 2, b"\xff", 4 * BODY)
+    yield "much EXIF, before", filled(data, 2, before["EXIF of 3 KB"], 4 * BODY)
+    yield "many fill bytes, behind", filled(data, len(data) - 2, b"\xff", 8 * BODY)
     yield "empty EXIF", filled(data, 2, segment(0xE1, exif), 10 * 190_000)
     yield "scans of zeros", filled(data, len(data) - 2, b"\xff\0" * 500)
     yield "cut fill bytes", filled(data, len(data) - 2, b"\xff")[:-2]
