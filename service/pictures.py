@@ -14,8 +14,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from service.containers import FORMATS, check_structure, format_of, gif_size, webp_size
+from service import unreadable
+from service.containers import assembled, format_of, walk
 from service.errors import PictureTooLarge, UndecodablePicture, UnsupportedFormat
+from service.exif import shortened
 
 Exif = Literal["apply", "ignore"]
 
@@ -86,16 +88,19 @@ def decode_scaled(
         raise UndecodablePicture("the picture is empty (0 bytes)")
     kind = format_of(data)
     if kind is None:
-        raise UnsupportedFormat(f"the picture is none of {', '.join(FORMATS)}")
-    data = bytes(data)
+        raise UnsupportedFormat(unreadable.unsupported(data))
+    file = bytes(data)
     # all that Pillow would do without a limit as soon as it opens the file is checked before
-    if kind in ("WEBP", "GIF"):
-        _check_size(webp_size(data) if kind == "WEBP" else gif_size(data), max_pixels)
-    check_structure(kind, data)
+    found = walk(kind, file)
+    if found.size is not None:
+        _check_size(found.size, max_pixels)
+    if found.kept is not None:
+        del file  # where it is a copy, it ends before there is another
+        file = assembled(data, found.kept)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data), formats=[kind]) as image:
+            with Image.open(io.BytesIO(file), formats=[kind]) as image:
                 _check_size(image.size, max_pixels)
                 size = image.size
                 if at_least is not None and kind == "JPEG":
@@ -108,8 +113,10 @@ def decode_scaled(
         raise
     except Exception as error:
         # Pillow's plugins raise whatever comes to hand: OSError, SyntaxError, struct.error, ...
-        known = not isinstance(error, UnidentifiedImageError)  # its text has our own addresses
-        reason = str(error) if known else "its header is broken"
+        reason = unreadable.reason(kind, data)
+        if reason is None:
+            known = not isinstance(error, UnidentifiedImageError)  # its text has our own addresses
+            reason = str(error) if known else "its header is broken"
         raise UndecodablePicture(f"the {kind} picture cannot be decoded: {reason}") from error
 
 
@@ -144,6 +151,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _orientation(image: Image.Image) -> int:
     try:
+        if block := image.info.get("exif"):
+            image.info["exif"] = shortened(block)
         orientation = image.getexif().get(_ORIENTATION_TAG, 1)
     except Exception:  # noqa: BLE001
         return 1  # a broken EXIF block says nothing about the pixels

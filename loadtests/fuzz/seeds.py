@@ -48,6 +48,9 @@ def exif(orientation: int = 6) -> Image.Exif:
 def _jpeg(image: Image.Image) -> list[bytes]:
     gray, cmyk = image.convert("L"), encoded(image.convert("CMYK"), "JPEG")
     at = cmyk.index(b"Adobe") + 11  # its transform: 2 is YCCK
+    plain, marked = encoded(image, "JPEG"), encoded(image, "JPEG", exif=exif())
+    block = marked[marked.index(b"\xff\xe1") :][: 2 + int.from_bytes(marked[4:6], "big")]
+    table = plain[plain.index(b"\xff\xdb") :][:69]
     return [
         encoded(image, "JPEG"),
         encoded(image, "JPEG", progressive=True),
@@ -61,6 +64,8 @@ def _jpeg(image: Image.Image) -> list[bytes]:
         cmyk[:at] + b"\2" + cmyk[at + 1 :],
         encoded(image.convert("CMYK"), "JPEG", progressive=True, icc_profile=profile()),
         encoded(image, "MPO", save_all=True, append_images=[image.rotate(180)]),
+        plain[:2] + block * 3 + b"\xff\xfe\0\3x" * 100 + plain[2:],  # left out, but orientation
+        b"\xff\xd8" + table + b"\xff\xd9" + plain,  # tables in a stream of their own
     ]
 
 
@@ -102,7 +107,16 @@ def _png(image: Image.Image) -> list[bytes]:
     wide = b"".join(b"\0" + image.crop((0, y, 64, y + 1)).tobytes() * 2 for y in range(48))
     texts = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(b"text" * 99))
     texts += chunk(b"tEXt", b"Title\0text") + chunk(b"gAMA", struct.pack(">I", 45455))
+    plain = encoded(image, "PNG", exif=exif())
+    bad = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(1_100_000)))
+    bad += chunk(b"pHYs", bytes(9))[:-1] + b"?" + chunk(b"iCCP", b"name\0\0")[:-1] + b"?"
+    packed = zlib.compress(_interlaced(image))
+    pieces = [chunk(b"IDAT", packed[at : at + 60]) for at in range(0, len(packed), 60)]
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", *SIZE, 8, 2, 0, 0, 1))
     return [
+        plain[:-12],
+        plain[:33] + bad + plain[33:],
+        b"\x89PNG\r\n\x1a\n" + head + b"".join(pieces) + chunk(b"IEND", b""),
         encoded(image, "PNG"),
         encoded(image, "PNG", exif=exif(), icc_profile=profile()),
         encoded(image.convert("RGBA"), "PNG"),
@@ -135,7 +149,13 @@ def _webp(image: Image.Image) -> list[bytes]:
 
 def _gif(image: Image.Image) -> list[bytes]:
     palette, more = image.quantize(128), [image.rotate(90), image.rotate(180)]
+    plain = encoded(palette, "GIF")
+    moving = encoded(image, "GIF", save_all=True, append_images=more, disposal=1)
+    first, last = plain.index(b",", 13 + 3 * 128), moving.rindex(b"!\xf9\4")
     return [
+        plain[:-1],
+        plain[:first] + b"!\xfe\1a\0" * 600 + bytes(9) + plain[first:],
+        moving[:last] + bytes(9) + moving[last:-30],
         encoded(palette, "GIF", interlace=0),
         encoded(palette, "GIF", interlace=1, transparency=3, comment=b"a comment"),
         encoded(image.quantize(2), "GIF"),

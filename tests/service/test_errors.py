@@ -209,7 +209,7 @@ def limited(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def test_the_body_limit(limited: Server) -> None:
     data = COFFEE.read_bytes()
     assert limited.classify(data).status_code == 200
-    check(limited.classify(data[:-1]), 422, "undecodable_picture")
+    check(limited.classify(data[: len(data) // 2]), 422, "undecodable_picture")
     check(limited.classify(data + b"\0"), 413, "body_too_large")
     chunked = limited.client.post("/classify", content=iter([data]))
     assert chunked.status_code == 200

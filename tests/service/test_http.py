@@ -116,6 +116,26 @@ def test_several_pictures_and_one_bad(server: Server) -> None:
     assert truncated["error"]["code"] == "undecodable_picture"
 
 
+def test_an_odd_file_gets_the_answer_of_its_pixels(server: Server) -> None:
+    cat = Image.open(CHELSEA).convert("RGB")
+    plain = io.BytesIO()
+    cat.save(plain, "JPEG")
+    jpeg, still, moving = plain.getvalue(), png(cat), io.BytesIO()
+    frames = [cat.quantize(64), cat.rotate(90).quantize(64)]
+    frames[0].save(moving, "GIF", save_all=True, append_images=frames[1:])
+    gif = moving.getvalue()
+    bomb = (b"\xff\xe1\x0c\xe4Exif\0\0" + bytes(3292)) * 9000  # took a minute of each thread
+    text = b"\0\x10\0\x04zTXta\0\7" + bytes((1 << 20) + 5)  # too large, and its checksum is wrong
+    odd = {
+        "JPEG": (jpeg, jpeg[:2] + bomb + jpeg[2:]),
+        "PNG": (still, still[:33] + text + still[33:-12]),
+        "GIF": (png(frames[0].convert("RGB")), gif[: gif.rindex(b"!\xf9\4") + 100]),
+    }
+    for kind, (usual, file) in odd.items():
+        answers = [server.classify(data).json() for data in (usual, file)]
+        assert answers[0]["predictions"] == answers[1]["predictions"], kind
+
+
 def test_exif_is_applied_unless_ignored(server: Server) -> None:
     upright = Image.open(FLOWER).convert("RGB")
     exif = Image.Exif()
