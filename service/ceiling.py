@@ -22,6 +22,9 @@ logger = logging.getLogger("zoo.memory")
 PICTURE_BYTES_PER_PIXEL = 20
 """While a picture is decoded: `python -m loadtests.decoding` measures it. Lossless WebP is the
 greediest."""
+COPIES_PER_THREAD = 3
+"""Of a file that is decoded, at most: itself where it is a part of a form, and what Pillow reads of
+it, which for a WebP is all, and its EXIF block once more."""
 CONNECTION_BYTES = 256 * 1024
 """A head, what was read ahead, and what waits to be sent: 64 KB each; and objects."""
 OUTPUT_BYTES_PER_CLASS = 16
@@ -48,7 +51,8 @@ def terms(settings: Settings, networks: Iterable[Network], base: int) -> dict[st
         "models": _to_be_loaded(settings, known),
         "runs": sum(threads * BYTES_PER_INPUT * each for each in inputs),
         "pictures": threads * settings.max_pixels * PICTURE_BYTES_PER_PIXEL,
-        "bodies": settings.max_bodies_bytes + (threads + 1) * settings.max_body_bytes,
+        "bodies": settings.max_bodies_bytes
+        + (COPIES_PER_THREAD * threads + 1) * settings.max_body_bytes,
         "queue": settings.queue_crops * (2 * crop + OUTPUT_BYTES_PER_CLASS * classes),
         "connections": 2 * settings.max_connections * CONNECTION_BYTES,
     }

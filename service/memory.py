@@ -26,7 +26,7 @@ def give_back() -> None:
 def return_large_blocks() -> None:
     """Fix glibc's thresholds, which it would raise to 32 MB and more by itself.
 
-    Without this the memory of one picture of 50 megapixels stays with the worker for good.
+    Without this the memory of one picture of 64 megapixels stays with the worker for good.
     Elsewhere than on glibc nothing is done.
     """
     try:

@@ -21,7 +21,7 @@ from service.exif import shortened
 
 Exif = Literal["apply", "ignore"]
 
-DEFAULT_MAX_PIXELS = 50_000_000
+DEFAULT_MAX_PIXELS = 1 << 26
 MAX_SIDE = 100_000
 """Pillow keeps a pointer and some padding per row: 1 x 50,000,000 pixels would take 1.8 GB."""
 _STRIP_PIXELS = 1_000_000

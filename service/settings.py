@@ -151,8 +151,9 @@ class Settings(Exposure, BaseSettings):
     """Largest request body in bytes."""
     max_bodies_bytes: Annotated[int, Field(ge=1, le=1 << 40)] = 256 * 1024 * 1024
     """Most bytes of all request bodies that a worker holds at a time; beyond that: 429."""
-    max_pixels: Annotated[int, Field(ge=1, le=1 << 32)] = 50_000_000
-    """Most pixels a picture may announce."""
+    max_pixels: Annotated[int, Field(ge=1, le=1 << 32)] = 1 << 26
+    """Most pixels a picture may announce: 67 million. Sensors of telephones have 50 or 64 million,
+    of which a picture may have somewhat more (9248 x 6944)."""
     max_pictures: Annotated[int, Field(ge=1, le=4096)] = 32
     """Most pictures in one multipart request."""
     queue_crops: Annotated[int, Field(ge=1, le=1_000_000)] = 1024

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from service.errors import PictureTooLarge, UndecodablePicture, UnsupportedFormat
-from service.pictures import decode
+from service.pictures import DEFAULT_MAX_PIXELS, decode
+from service.settings import Settings
 from tests.photographs import CHELSEA, FLOWER
 
 
@@ -183,6 +184,15 @@ def test_the_pixel_limit_just_below_at_and_above(kind: str) -> None:
     assert decode(data, max_pixels=1000).size == (40, 25)
     with pytest.raises(PictureTooLarge, match="40x25 = 1000 pixels, the limit is 999"):
         decode(data, max_pixels=999)
+
+
+@pytest.mark.parametrize("size", [(8160, 6144), (8192, 6144), (9248, 6944)])
+def test_what_telephones_send_is_below_the_limit_as_it_comes(size: tuple[int, int]) -> None:
+    limit = Settings().max_pixels
+    assert limit == DEFAULT_MAX_PIXELS
+    assert decode(encoded(Image.new("L", size), "JPEG"), max_pixels=limit).size == size
+    with pytest.raises(PictureTooLarge, match="the limit is 67108864"):
+        decode(png(8192, 8193, 8, 0, b""), max_pixels=limit)
 
 
 def test_a_bomb_is_refused_by_its_header() -> None:
