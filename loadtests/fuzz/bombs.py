@@ -13,8 +13,8 @@ from loadtests.fuzz.dice import Dice
 from loadtests.fuzz.oddities import riff, segment, zeros
 from loadtests.fuzz.seeds import bmp, chunk, encoded, png, profile
 
-AREAS = ((700, 700), (1000, 1000), (1001, 1000), (7000, 7000), (7100, 7100))
-"""Below and above the limits of both services that are fuzzed: 1,000,000 and 50,000,000."""
+AREAS = ((700, 700), (1000, 1000), (1001, 1000), (7000, 7000), (8200, 8200))
+"""Below and above the limits of both services that are fuzzed: 1,000,000 and 67,108,864."""
 SIDES = ((1, 1), (1, 100_000), (100_000, 1), (1, 100_001), (50_000, 20), (3, 16_383))
 
 
@@ -127,11 +127,12 @@ def _jpeg_scans(dice: Dice) -> bytes:
 def _jpeg_segments(dice: Dice) -> bytes:
     """Comments, profiles or EXIF blocks, large or many."""
     data = _plain("JPEG", (64, 48), "RGB")
-    marker = dice.choice((0xFE, 0xE1, 0xE2, 0xED, 0xE5))
+    marker = dice.choice((0xFE, 0xE1, 0xE1, 0xE2, 0xED, 0xE5))
     lead = {0xE1: b"Exif\0\0MM\0*\0\0\0\x08", 0xE2: b"ICC_PROFILE\0\1\1", 0xED: b"Photoshop 3.0\0"}
-    body = lead.get(marker, b"") + bytes(dice.choice((0, 10, 65_500)))
-    many = segment(marker, body) * dice.choice((1, 70, 9_900))
-    return data[:2] + many[:5_000_000] + data[2:]
+    body = lead.get(marker, b"") + bytes(dice.choice((0, 10, 3_300, 65_500)))
+    drop = segment(marker, body)
+    many = drop * min(dice.choice((1, 70, 9_900)), FLOOD_BYTES // len(drop))
+    return data[:2] + many + data[2:]
 
 
 def _jpeg_size(dice: Dice) -> bytes:
@@ -252,7 +253,8 @@ def _jpeg_flood(dice: Dice) -> bytes:
         b"\xff\xc8",
     )
     more = (segment(0xFE, b""), segment(0xF3, bytes(65_000)), segment(0xDB, bytes(65) * 1000))
-    return _flooded(_plain("JPEG", (64, 48), "RGB"), 2, dice.choice(drops + more))
+    data = _plain("JPEG", (64, 48), "RGB")
+    return _flooded(data, dice.choice((2, len(data) - 2)), dice.choice(drops + more))
 
 
 def _gif_flood(dice: Dice) -> bytes:

@@ -31,6 +31,20 @@ _BOMB = b"\x89PNG\r\n\x1a\n" + b"".join(
 """A PNG of some bytes that announces 3.6 thousand million pixels."""
 
 
+def _segments(marker: int, body: bytes, count: int) -> bytes:
+    """As many segments of a JPEG."""
+    return (bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body) * count
+
+
+_METADATA = (
+    _segments(0xE1, b"Exif\0\0" + bytes(3300), 900),
+    _segments(0xE1, b"Exif\0\0" + bytes(60_000), 50),
+    _segments(0xE2, b"ICC_PROFILE\0\1\xff" + bytes(60_000), 50),
+    _segments(0xFE, b"", 50_000),
+)
+"""What a decoder would take seconds for, before the pixels of a JPEG."""
+
+
 class Vandal(User):
     """Opens a connection for each deed."""
 
@@ -42,7 +56,8 @@ class Vandal(User):
             self.leave_in_answer: 14,
             self.slow_body: 10,
             self.slow_reader: 8,
-            self.bad_picture: 22,
+            self.bad_picture: 18,
+            self.odd_picture: 4,
             self.announce_too_much: 4,
             self.send_too_much: 4,
         }
@@ -118,6 +133,24 @@ class Vandal(User):
             )
         )
         await self._deserves("bad picture", client.raw(sent), status, code)
+
+    async def odd_picture(self) -> None:
+        """A whole picture behind much that no pixel depends on must be answered as it is."""
+        (picture,) = self.some(1)
+        many = self.random.choice(_METADATA)
+        data = picture.jpeg[:2] + many + picture.jpeg[2:]
+        with self.ledger.request("odd picture") as entry:
+            stream = await self.network.stream()
+            await stream.send(client.raw(data, "/classify?protocol=center"))
+            status, body = await stream.answer()
+            judge(
+                entry,
+                self.ledger,
+                status,
+                body,
+                lambda body: check_classification(json.loads(body), picture, "center"),
+            )
+            stream.hang_up(rudely=False)
 
     async def announce_too_much(self) -> None:
         """A length beyond the limit is refused before anything of it comes."""

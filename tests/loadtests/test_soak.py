@@ -117,10 +117,11 @@ def test_an_answer_that_belongs_to_another_picture_is_seen(
 
 def test_vandals_get_what_they_deserve(server: Server, pictures: list[Picture]) -> None:
     leaving = ("leave_in_head", "leave_in_body", "leave_before_answer", "leave_in_answer")
-    ledger = do(server, pictures, Vandal, *leaving, *["bad_picture"] * 8, "slow_reader")
+    deeds = [*["bad_picture"] * 8, *["odd_picture"] * 4]
+    ledger = do(server, pictures, Vandal, *leaving, *deeds, "slow_reader")
     assert ledger.unexplained == []
     assert ledger.total(Outcome.EXCUSED) == len(leaving)
-    assert ledger.total(Outcome.RIGHT) == 9
+    assert ledger.total(Outcome.RIGHT) == 13
     # here the limit is another: what is not refused as it should be is unexplained
     ledger = do(server, pictures, Vandal, "send_too_much")
     assert ledger.total(Outcome.UNEXPLAINED) == 1
