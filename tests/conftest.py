@@ -40,8 +40,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as `served` what starts a process or listens; the rest is `make unit`."""
+    """Mark as `served` what starts a process or listens, and what takes long: not `make unit`."""
     for item in items:
+        if unit.is_long(item):
+            item.add_marker(pytest.mark.long)
         if unit.is_served(item):
             item.add_marker(pytest.mark.served)
 
