@@ -4,7 +4,7 @@
 #              All are installed from requirements/*.lock. LOCKED=0: the newest releases that
 #              pyproject.toml allows, in environments of their own (docs/dependencies.md)
 # make lock    renews requirements/*.lock (UPGRADE=--no-upgrade: only what no longer fits)
-# make unit    the tests that start no process and open no socket: under a minute
+# make unit    the tests without a server, a socket or PyTorch: under a minute
 # make lint    only the first two
 # make clients only tests/clients: tritonclient, the KServe SDK, grpcurl, docs/clients.md
 # make audit   asks PyPI for known flaws of what `make serve` installs; needs the network
@@ -64,7 +64,7 @@ most:
 aside:
 	@$(MAKE) --no-print-directory -j1 clients > $(CLIENTS_LOG) 2>&1
 
-# what starts no process and listens on no socket: tests/unit.py
+# what starts no process, listens on no socket and needs no PyTorch: tests/unit.py
 unit: $(TEST_ENV)/.installed
 	$(TEST_ENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
 		-m "$(UNIT)" --durations=25

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +35,7 @@ class Digits:
     labels: Labels
 
 
+@cache
 def split() -> tuple[Digits, Digits]:
     """The digits to train on (1,347) and those held out (450): stratified, always the same."""
     values, labels = load_digits(return_X_y=True)

@@ -19,9 +19,31 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # PyTorch's threads wait by spinning: two processes of them take the cores from each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+HERE = Path(__file__).resolve().parent
 # they run in an environment of their own: make clients
 collect_ignore = [] if "ZOO_TEST_PYTHON" in os.environ else ["clients"]
+LONGEST = (
+    "test_bento.py",
+    "service/test_lifecycle.py",
+    "export/test_build.py",
+    "export/test_dense.py",
+    "service/test_dense.py",
+    "export/test_adopt.py",
+    "service/test_ensembles.py",
+    "loadtests/test_peers.py",
+    "loadtests/test_gpu.py",
+    "service/test_grpc_life.py",
+    "service/test_grpc_streams.py",
+    "loadtests/test_lifecycle.py",
+    "service/test_repository_served.py",
+    "loadtests/test_gate.py",
+    "service/test_tracing.py",
+    "loadtests/test_soak.py",
+    "service/test_versions_served.py",
+    "service/test_openvino.py",
+    "loadtests/test_scaleout.py",
+)
+"""Files that take longest (`--durations`). They come first: two processes then end together."""
 _refused = pytest.StashKey[Path]()
 _guard = pytest.StashKey[unit.Guard]()
 
@@ -40,10 +62,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as `served` what starts a process or listens; the rest is `make unit`."""
+    """Mark as `served` what starts a process or listens, and what takes long: not `make unit`."""
     for item in items:
+        if unit.is_long(item):
+            item.add_marker(pytest.mark.long)
         if unit.is_served(item):
             item.add_marker(pytest.mark.served)
+    ranks = {HERE / name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

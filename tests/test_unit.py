@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests import unit
+from tests import conftest, unit
 from tests.server import free_port, serving
 
 
@@ -67,3 +67,7 @@ def test_a_test_is_served_by_its_fixtures(request: pytest.FixtureRequest) -> Non
 def test_a_unit_test_can_start_no_process() -> None:
     with pytest.raises(RuntimeError, match=r"a unit test may not do that: os\.posix_spawn"):
         os.posix_spawn("/bin/true", ["true"], {})
+
+
+def test_the_longest_files_are_there() -> None:
+    assert all((conftest.HERE / name).is_file() for name in conftest.LONGEST)

@@ -1,19 +1,23 @@
-"""What a unit test is: one that starts no process and listens on no socket.
+"""What a unit test is: it starts no process, listens on no socket, and needs no PyTorch.
 
 The rule reads code, not lists. A test is `served` where it, a fixture of it, or a function of the
 tests or of loadtests that they name reaches a server, ``subprocess``, ``socket`` or the like.
-What the rule cannot see says so by ``@pytest.mark.served``; the guard finds it.
+What the rule cannot see says so by ``@pytest.mark.served``; the guard finds it. A test is `long`
+where its module exports or uses networks of PyTorch, or where it says so: it takes seconds.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import pytest
 
+EXPORT = Path(__file__).resolve().parent / "export"
+"""The tests of what exports networks."""
 OURS = ("tests.", "loadtests.")
 PROCESSES = frozenset({"subprocess", "socket", "multiprocessing", "pty"})
 """Modules whose use makes a test a served one."""
@@ -33,6 +37,21 @@ def is_served(item: pytest.Item) -> bool:
     for definitions in item._fixtureinfo.name2fixturedefs.values():
         found += [definition.func for definition in definitions]
     return any(reaches(function) for function in found)
+
+
+def is_long(item: pytest.Item) -> bool:
+    """Whether the test's module works with PyTorch, whose import alone takes seconds."""
+    if item.get_closest_marker("long"):
+        return True
+    if item.path.is_relative_to(EXPORT):
+        return True
+    names = vars(item.module) if isinstance(item, pytest.Function) else {}
+    return any(_is_torchs(value) for value in names.values())
+
+
+def _is_torchs(value: Any) -> bool:
+    name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", "")
+    return isinstance(name, str) and name.partition(".")[0] in ("torch", "torchvision", "timm")
 
 
 _known: dict[Any, bool] = {}
@@ -88,5 +107,15 @@ class Guard:
         sys.addaudithook(self._hear)  # there is no way to remove one
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if self.armed and event in EVENTS:
+        if self.armed and event in EVENTS and not _importing():
             raise RuntimeError(f"a unit test may not do that: {event} {arguments[:2]}")
+
+
+def _importing() -> bool:
+    """Whether a module is being imported: some look for libraries, or try IPv6, once."""
+    frame = sys._getframe()
+    while (outer := frame.f_back) is not None:
+        if outer.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = outer
+    return False

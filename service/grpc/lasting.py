@@ -41,7 +41,10 @@ class _Lasting(cygrpc.AioServer):
     def _serving_task_crash_handler(self, task: asyncio.Task[None]) -> None:
         """In place of grpcio's, which shuts down."""
         if not task.cancelled() and task.exception() is not None:
-            logger.error("gRPC can accept no more calls: %s", task.exception())
+            error = task.exception()
+            # what a client may send is no fault of the service
+            level = logging.WARNING if isinstance(error, UnicodeError) else logging.ERROR
+            logger.log(level, "gRPC can accept no more calls: %s", error)
             self.failed.set()
 
 

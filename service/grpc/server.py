@@ -113,7 +113,7 @@ class GrpcServer:
         """
         while True:
             await lasting.failed(self._server)
-            logger.error("gRPC ended by itself and is begun anew")
+            logger.warning("gRPC goes on with a new server")
             last, self._server = self._server, self._made()
             while True:
                 try:

@@ -12,6 +12,7 @@ from models import REPOSITORY
 from tests.export.conftest import Command, snapshot
 
 
+@pytest.mark.served
 def test_what_is_not_built_is_built_for_the_occasion(export: Command, tmp_path: Path) -> None:
     table = tmp_path / "results" / "zoo.csv"
     arguments = ["--only", "lenet*", "--models", tmp_path / "none", "--csv", table]
@@ -26,6 +27,7 @@ def test_what_is_not_built_is_built_for_the_occasion(export: Command, tmp_path: 
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.served
 def test_what_is_built_is_verified_and_the_others_go_on(export: Command, tmp_path: Path) -> None:
     shutil.copytree(REPOSITORY / "lenet5", tmp_path / "lenet5")
     shutil.copytree(REPOSITORY / "efficientnet_lite0", tmp_path / "efficientnet_lite0")

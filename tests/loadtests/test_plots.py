@@ -7,7 +7,6 @@ import sys
 from importlib import import_module
 from pathlib import Path
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -126,6 +125,7 @@ ROWS["soak.csv"] = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ROWS)
 def test_a_plot_is_drawn_from_the_csv_alone(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
@@ -134,9 +134,11 @@ def test_a_plot_is_drawn_from_the_csv_alone(name: str, tmp_path: Path) -> None:
     plots.write(path, ROWS[name], ABOUT, draw)
     picture = path.with_suffix(".png")
     drawn = picture.read_bytes()
-    pixels = np.asarray(Image.open(picture).convert("RGB"))
-    assert min(pixels.shape[:2]) > 200
-    assert len(np.unique(pixels.reshape(-1, 3), axis=0)) > 20  # axes, text, and colours of bars
+    pixels = Image.open(picture).convert("RGB")
+    assert min(pixels.size) > 200
+    colours = pixels.getcolors(pixels.width * pixels.height)
+    assert colours is not None
+    assert len(colours) > 20  # axes, text, and colours of bars
     assert len(drawn) < 60_000
     assert not Image.open(picture).info.get("Software")
 

@@ -141,6 +141,7 @@ def test_the_bounds_on_photographs(manifest: Manifest, session: Session) -> None
     assert proof.worst_share_off <= 1e-3
 
 
+@pytest.mark.long
 def test_the_same_first_answer_for_hundreds_of_crops(manifest: Manifest, session: Session) -> None:
     pictures = [jpeg(picture) for picture in varied(300, seed=7)]
     proof = benchmark.prove(pictures, manifest, session, "fast")

@@ -359,6 +359,7 @@ async def test_an_ensemble_whose_other_members_are_loaded_is_ready(folder: Path)
         await ask(plane, "pair")
 
 
+@pytest.mark.long
 @hypothesis_settings(
     max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

@@ -262,6 +262,7 @@ async def test_a_state_that_cannot_be_read_changes_nothing(
         assert states(plane) == {"1": "unloaded"}
 
 
+@pytest.mark.long
 async def test_under_load_calls_break_nothing(folder: Path) -> None:
     """Two workers, requests to both without a pause, 20 loads and unloads of other models."""
     marked.add(folder, "other", 4)

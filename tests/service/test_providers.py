@@ -303,6 +303,7 @@ def test_a_demanded_provider_that_is_missing_stops_the_start(model: str, tmp_pat
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.served
 def test_a_probe_that_dies_is_no_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "__file__", "/nowhere/service/engine/probe.py")
     monkeypatch.setattr(probe.sys, "executable", "/bin/false")
