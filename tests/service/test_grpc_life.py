@@ -136,7 +136,7 @@ def test_a_name_that_is_no_text_ends_no_call_and_closes_no_port(server: Server) 
     """grpcio 1.85 ends its server over one such frame, and then waits for all its calls."""
     asked: queue.Queue[messages.ClassifyRequest] = queue.Queue()
     host, port = server.grpc_address.split(":")
-    begun = server.log.count("is begun anew")
+    begun = server.log.count("gRPC goes on with a new server")
     with contextlib.ExitStack() as stack:
         watching, streaming = (stack.enter_context(connected(server)) for _ in range(2))
         watch = health_pb2_grpc.HealthStub(watching).Watch(health_pb2.HealthCheckRequest())
@@ -147,7 +147,9 @@ def test_a_name_that_is_no_text_ends_no_call_and_closes_no_port(server: Server) 
         for number, name in enumerate((b"/\xff\xfe/x", b"/zoo.v1.Classifier/Classify\xff"), 1):
             with wire(server) as raw:
                 raw.begin(name, end=True)
-                server.logged("is begun anew", times=begun + number, seconds=SECONDS)
+                server.logged(
+                    "gRPC goes on with a new server", times=begun + number, seconds=SECONDS
+                )
             with connected(server) as channel:  # each connects at once, with no second try
                 assert stub_of(channel).Classify(request("chelsea"), timeout=SECONDS).results
             socket.create_connection((host, int(port)), timeout=SECONDS).close()
@@ -167,7 +169,7 @@ def test_a_stop_ends_what_a_server_left_that_had_failed(tmp_path: Path) -> None:
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
         with wire(server) as raw:
             raw.begin(b"/\xff", end=True)
-            server.logged("is begun anew", seconds=SECONDS)
+            server.logged("gRPC goes on with a new server", seconds=SECONDS)
         server.process.send_signal(signal.SIGTERM)
         assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
         server.process.wait(15)  # the grace is ZOO_DEADLINE_MS, 30 s
@@ -176,7 +178,7 @@ def test_a_stop_ends_what_a_server_left_that_had_failed(tmp_path: Path) -> None:
 
 def test_bytes_that_are_no_text_neither_end_a_call_nor_fill_the_log(server: Server) -> None:
     """Of the head of a call; grpcio logs a traceback for each such value of metadata."""
-    begun, bad = server.log.count("is begun anew"), b"\xff\xfe\x00\n"
+    begun, bad = server.log.count("gRPC goes on with a new server"), b"\xff\xfe\x00\n"
     names = (b":method", b":authority", b"te", b"content-type", b"grpc-timeout", b"grpc-encoding")
     usual = dict(http2.fields(CLASSIFY))
     heads = [{**usual, name: bad} for name in names]
@@ -195,7 +197,7 @@ def test_bytes_that_are_no_text_neither_end_a_call_nor_fill_the_log(server: Serv
                     for kind, *_ in raw.frames()
                 )
         assert stub.Classify(request("chelsea"), timeout=SECONDS).results
-    assert server.log.count("is begun anew") == begun
+    assert server.log.count("gRPC goes on with a new server") == begun
     assert len(server.log) - before < 1000 * len(heads)
 
 
