@@ -54,11 +54,15 @@ def pytest_configure(config: pytest.Config) -> None:
         names = capabilities.hidden()
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
-    if "openvino" in names and not hasattr(config, "workerinput"):
-        folder = config.stash[_refused] = Path(tempfile.mkdtemp(prefix="zoo-refused-cpu-"))
-        if refused_cpu.package(folder):
-            sys.path.insert(0, str(folder))
-            os.environ["PYTHONPATH"] = refused_cpu.first(folder)
+    if "openvino" not in names:
+        return
+    if hasattr(config, "workerinput"):  # xdist gives its workers the path from before
+        sys.path[:0] = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        return
+    folder = config.stash[_refused] = Path(tempfile.mkdtemp(prefix="zoo-refused-cpu-"))
+    if refused_cpu.package(folder):
+        sys.path.insert(0, str(folder))
+        os.environ["PYTHONPATH"] = refused_cpu.first(folder)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
