@@ -255,17 +255,22 @@ def test_a_call_without_a_message_is_refused(server: Server) -> None:
 def test_work_past_its_deadline_is_dropped(
     server: Server, stub: classifier_pb2_grpc.ClassifierStub
 ) -> None:
-    """More crops than one thread computes in the time that the server gives them."""
+    """More crops than one thread computes in the time that the server gives them.
+
+    Where a crop's time is known, what can only be late is refused at once.
+    """
     pictures, calls = 32, CALLS
     expired = 'zoo_dropped_requests_total{model="efficientnet_lite0",reason="expired"}'
     computed = 'zoo_batch_crops_sum{model="efficientnet_lite0"}'
     dropped, crops = server.metric(expired), server.metric(computed)
     asked = slow_request(pictures)
     work = [stub.Classify.future(asked, timeout=SECONDS) for _ in range(calls)]
-    results = [result for call in work for result in call.result().results]
+    refused = [call for call in work if call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED]
+    results = [r for call in work if call not in refused for r in call.result().results]
     late = [r for r in results if r.error.code == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]]
-    assert late
-    assert server.metric(expired) > dropped
+    assert results
+    assert late or refused
+    assert not late or server.metric(expired) > dropped
     assert server.metric(computed) - crops < 10 * pictures * calls
 
 
