@@ -111,4 +111,4 @@ def _candidates(asked: Path) -> Iterator[Path]:
 
 def _try(folder: Path, size: int) -> None:
     with tempfile.TemporaryFile(dir=folder) as file:
-        os.posix_fallocate(file.fileno(), 0, size)
+        mapped.reserve(file.fileno(), size)

@@ -96,20 +96,20 @@ PARTS = (
     Part(
         "prometheus-client",
         "prometheus_client.values",
-        "ValueClass MultiProcessValue",
+        "ValueClass",
         "count without a system call each time",
     ),
     Part(
         "prometheus-client",
         "prometheus_client.multiprocess",
-        "MultiProcessCollector mark_process_dead",
+        "MultiProcessCollector.merge",
         "add up the metrics of its workers",
     ),
     Part("prometheus-client", "prometheus_client.metrics_core", "Metric", "write its metrics"),
     Part(
         "prometheus-client",
         "prometheus_client.mmap_dict",
-        "MmapedDict mmap_key",
+        "MmapedDict.read_all_values_from_file mmap_key",
         "keep its metrics where the room for them is reserved",
     ),
 )

@@ -47,8 +47,8 @@ def reserve(descriptor: int, size: int) -> None:
         os.posix_fallocate(descriptor, 0, size)
         return
     there = os.fstat(descriptor).st_size
-    if there < size:  # a Mac
-        os.pwrite(descriptor, bytes(size - there), there)
+    while there < size:  # a Mac; a write that finds little room is a short one
+        there += os.pwrite(descriptor, bytes(min(size - there, FIRST_BYTES)), there)
 
 
 def prepare(folder: Path, places: int) -> None:

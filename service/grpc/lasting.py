@@ -1,8 +1,11 @@
-"""grpcio's server, which keeps its port when the loop that accepts calls has failed.
+"""grpcio's server, which keeps its port whatever clients send.
 
-The loop of grpcio 1.85 decodes the name of the method, so one HEADERS frame whose :path is no UTF-8
-makes it fail. grpcio then closes the port, and ends the server when its last call ends: a watch of
-the health may never do so. Here the port stays open until there is a successor.
+The loop of grpcio 1.85 that accepts calls decodes the name of a method that nobody registered, so
+one HEADERS frame whose :path is no UTF-8 makes it fail. grpcio then closes the port, and ends the
+server when its last call ends: a watch of the health may never do so. Here all methods are
+registered, and a call of another one is answered without a look at its name. Should the loop fail
+for another reason, or a release of grpcio lack the means, the port stays open until there is a
+successor.
 """
 
 from __future__ import annotations
@@ -11,12 +14,15 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 import grpc.aio
 from grpc._cython import cygrpc
 from grpc.aio import _server
+
+if TYPE_CHECKING:
+    from service.grpc.methods import Methods
 
 logger = logging.getLogger("zoo.grpc")
 
@@ -26,17 +32,52 @@ LOOK_SECONDS = 0.1
 CALLS_SECONDS = 3600.0
 """How long calls may go on when their server has failed: watches have no end of their own."""
 
+UNKNOWN = "/unknown"
+"""The name of every method that is not registered."""
+
 Options = Sequence[tuple[str, Any]]
+
+_REGISTERS = hasattr(cygrpc.AioServer, "_request_registered_call") and all(
+    hasattr(cygrpc, name) for name in ("_handle_rpc", "_schedule_rpc_coro")
+)
+"""Whether grpcio can tell calls of registered methods from others, and lets us answer these."""
+
+
+class _Others:
+    """Finds the handler of methods that are not registered."""
+
+    def __init__(self, methods: Methods) -> None:
+        self._methods = methods
+
+    def resolve_handler(self, details: grpc.HandlerCallDetails) -> Any:
+        """As grpcio asks for it."""
+        return self._methods.service(details)
 
 
 class _Lasting(cygrpc.AioServer):
     """Tells that it has failed, and leaves the end to others."""
 
-    def __init__(
-        self, handlers: Sequence[grpc.GenericRpcHandler], options: tuple[tuple[str, Any], ...]
-    ) -> None:
-        super().__init__(asyncio.get_running_loop(), None, handlers, None, options, None)
+    def __init__(self, methods: Methods, options: tuple[tuple[str, Any], ...]) -> None:
+        super().__init__(asyncio.get_running_loop(), None, (methods,), None, options, None)
         self.failed = asyncio.Event()
+        self._others = _Others(methods)
+        self._answering: set[asyncio.Task[None]] = set()
+        if _REGISTERS:
+            self.add_registered_method_handlers(methods.registered)
+
+    async def _request_call(self) -> Any:
+        """In place of grpcio's, which returns the next call of a method that is not registered."""
+        while True:
+            state = await super()._request_call()
+            if not _REGISTERS:
+                return state
+            inner: Any = cygrpc  # no type hints
+            loop = asyncio.get_running_loop()
+            call = inner._handle_rpc(UNKNOWN, self._others, None, state, loop, False)
+            answering = loop.create_task(inner._schedule_rpc_coro(call, state, loop, UNKNOWN))
+            self._answering.add(answering)
+            answering.add_done_callback(self._answering.discard)
+            del state, call, answering
 
     def _serving_task_crash_handler(self, task: asyncio.Task[None]) -> None:
         """In place of grpcio's, which shuts down."""
@@ -56,15 +97,15 @@ def _no_metadata(record: logging.LogRecord) -> bool:
 logging.getLogger(cygrpc.__name__).addFilter(_no_metadata)
 
 
-def made(handlers: Sequence[grpc.GenericRpcHandler], options: Options) -> grpc.aio.Server:
+def made(methods: Methods, options: Options) -> grpc.aio.Server:
     """A server of these methods, not yet bound."""
     if not hasattr(cygrpc.AioServer, "_serving_task_crash_handler"):
         server = grpc.aio.server(options=options)
-        server.add_generic_rpc_handlers(tuple(handlers))
+        server.add_generic_rpc_handlers((methods,))
         return server
     lasting: Any = _server.Server.__new__(_server.Server)
     lasting._loop = asyncio.get_running_loop()
-    lasting._server = _Lasting(handlers, tuple(options))
+    lasting._server = _Lasting(methods, tuple(options))
     return cast(grpc.aio.Server, lasting)
 
 

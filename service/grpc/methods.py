@@ -70,6 +70,11 @@ class Methods(grpc.GenericRpcHandler):
             path = f"/{service}/{name}"
             self._handlers[path] = _Method(self, path, handler).handler()
 
+    @property
+    def registered(self) -> Mapping[str, Handler]:
+        """The methods by their paths."""
+        return self._handlers
+
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
         """The handler of the method that is called."""
         path = handler_call_details.method

@@ -82,7 +82,7 @@ class GrpcServer:
 
     def _made(self) -> grpc.aio.Server:
         """A server of all methods, not yet bound."""
-        return lasting.made((self._methods,), options(self._plane.settings))
+        return lasting.made(self._methods, options(self._plane.settings))
 
     async def start(self) -> None:
         """Bind and serve. Raises PortTakenError."""

@@ -70,6 +70,7 @@ async def unpacked(
                 pieces.append(piece)
                 await asyncio.sleep(0)
             body = b"".join(pieces)
+            pieces.clear()  # or all of it would be held twice until the request is answered
         yield body
     finally:
         budget.give(taken)

@@ -7,6 +7,7 @@ import gzip
 import json
 import subprocess
 import time
+import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -200,3 +201,19 @@ def test_pieces_at_every_edge() -> None:
         assert unpack(raw_deflate(data), "deflate") == data
     with pytest.raises(BadParameter):
         unpack(raw_deflate(noise)[:-1], "deflate")
+
+
+def test_what_was_unpacked_is_held_once() -> None:
+    size = 8 * MEGABYTE
+    packed = gzip.compress(bytes(size))
+
+    async def held() -> int:
+        async with unpacked(packed, ["gzip"], size, BodyBudget(size)) as body:
+            assert len(body) == size
+            return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        assert asyncio.run(held()) < 1.5 * size
+    finally:
+        tracemalloc.stop()

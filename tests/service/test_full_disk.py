@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service import folders, mapped
 from tests.capabilities import demand
 from tests.photographs import COFFEE
 from tests.server import ROOT, Server, serving
@@ -141,3 +143,13 @@ def test_what_finds_no_room_is_dropped_with_one_line_and_the_rest_is_right(tmp_p
         assert (each["0.25"], each["0.5"]) == (0, 1)
         assert len(each) == 18
         assert each["zoo_stage_seconds_sum"] == pytest.approx(0.3)
+
+
+def test_without_posix_fallocate_room_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a Mac."""
+    monkeypatch.delattr(os, "posix_fallocate")
+    assert folders.counters(tmp_path, 1) == tmp_path
+    sizes = {path.name: path.stat().st_size for path in tmp_path.glob("*.db")}
+    assert sizes == dict.fromkeys((f"{kind}_0.db" for kind in mapped.KINDS), mapped.FIRST_BYTES)

@@ -90,7 +90,9 @@ def test_under_a_long_queue_everyone_gets_an_answer_or_a_deadline(
             assert answer.id == f"{number}"
             assert answer.results[0].classification.predictions == wanted
         else:
-            assert (codes[-1], number % 4) == (grpc.StatusCode.DEADLINE_EXCEEDED, 1)
+            late = (grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED)
+            assert number % 4 == 1  # what can only be late is refused
+            assert codes[-1] in late
     assert len(codes) >= 45  # some were answered before they could be cancelled
     assert codes.count(grpc.StatusCode.OK) >= 30
 

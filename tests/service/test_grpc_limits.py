@@ -15,6 +15,7 @@ from PIL import Image
 
 from loadtests import http2
 from service.grpc.health import MAX_WATCHES
+from service.grpc.lasting import UNKNOWN
 from service.grpc.methods import MAX_SMALL_BYTES
 from service.grpc.protos import classifier_pb2 as messages
 from service.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
@@ -126,7 +127,7 @@ def test_an_unknown_method_says_so(server: Server) -> None:
     assert dict(raised.value.trailing_metadata())["x-request-id"] == "no-method"
     line = server.logged("request_id=no-method")
     assert "code=not_found" in line
-    assert "method=/zoo.v1.Classifier/Nothing" in line
+    assert f"method={UNKNOWN} " in line
 
 
 def test_calls_have_a_limit_and_probes_do_not_count(
@@ -254,17 +255,22 @@ def test_a_call_without_a_message_is_refused(server: Server) -> None:
 def test_work_past_its_deadline_is_dropped(
     server: Server, stub: classifier_pb2_grpc.ClassifierStub
 ) -> None:
-    """More crops than one thread computes in the time that the server gives them."""
+    """More crops than one thread computes in the time that the server gives them.
+
+    Where a crop's time is known, what can only be late is refused at once.
+    """
     pictures, calls = 32, CALLS
     expired = 'zoo_dropped_requests_total{model="efficientnet_lite0",reason="expired"}'
     computed = 'zoo_batch_crops_sum{model="efficientnet_lite0"}'
     dropped, crops = server.metric(expired), server.metric(computed)
     asked = slow_request(pictures)
     work = [stub.Classify.future(asked, timeout=SECONDS) for _ in range(calls)]
-    results = [result for call in work for result in call.result().results]
+    refused = [call for call in work if call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED]
+    results = [r for call in work if call not in refused for r in call.result().results]
     late = [r for r in results if r.error.code == grpc.StatusCode.DEADLINE_EXCEEDED.value[0]]
-    assert late
-    assert server.metric(expired) > dropped
+    assert results
+    assert late or refused
+    assert not late or server.metric(expired) > dropped
     assert server.metric(computed) - crops < 10 * pictures * calls
 
 
