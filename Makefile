@@ -62,7 +62,7 @@ most:
 		--durations=25
 
 aside:
-	@$(MAKE) --no-print-directory -j1 clients > $(CLIENTS_LOG) 2>&1
+	@$(MAKE) --no-print-directory clients > $(CLIENTS_LOG) 2>&1
 
 # what starts no process, listens on no socket and needs no PyTorch: tests/unit.py
 unit: $(TEST_ENV)/.installed
