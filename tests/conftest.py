@@ -54,11 +54,15 @@ def pytest_configure(config: pytest.Config) -> None:
         names = capabilities.hidden()
     except ValueError as error:
         raise pytest.UsageError(str(error)) from error
-    if "openvino" in names and not hasattr(config, "workerinput"):
-        folder = config.stash[_refused] = Path(tempfile.mkdtemp(prefix="zoo-refused-cpu-"))
-        if refused_cpu.package(folder):
-            sys.path.insert(0, str(folder))
-            os.environ["PYTHONPATH"] = refused_cpu.first(folder)
+    if "openvino" not in names:
+        return
+    if hasattr(config, "workerinput"):  # xdist gives its workers the path from before
+        sys.path[:0] = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        return
+    folder = config.stash[_refused] = Path(tempfile.mkdtemp(prefix="zoo-refused-cpu-"))
+    if refused_cpu.package(folder):
+        sys.path.insert(0, str(folder))
+        os.environ["PYTHONPATH"] = refused_cpu.first(folder)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -86,9 +90,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """A unit test that starts a process or listens fails: it is marked wrongly."""
+    """Among unit tests alone, one that starts a process or listens fails: it is marked wrongly."""
     guard = item.config.stash.setdefault(_guard, unit.Guard())
-    guard.armed = item.get_closest_marker("served") is None
+    guard.armed = "not served" in item.config.option.markexpr
     try:
         return (yield)
     finally:

@@ -59,21 +59,44 @@ def _is_torchs(value: Any) -> bool:
     return isinstance(name, str) and name.partition(".")[0] in ("torch", "torchvision", "timm")
 
 
-_known: dict[Any, bool] = {}
+_known: dict[Any, tuple[bool, list[Any]]] = {}
 
 
 def reaches(thing: Any) -> bool:
     """Whether a function or class of ours leads to a process or a socket."""
-    thing = getattr(thing, "__wrapped__", thing)
-    if thing in _known:
-        return _known[thing]
-    _known[thing] = False  # also of what leads back to itself
+    seen: set[Any] = set()
+    waiting = [thing]
+    while waiting:
+        one = waiting.pop()
+        one = getattr(one, "__wrapped__", one)
+        if one in seen:
+            continue
+        seen.add(one)
+        opens, parts = _known.setdefault(one, _known.get(one) or _look(one))
+        if opens:
+            return True
+        waiting += parts
+    return False
+
+
+def _look(thing: Any) -> tuple[bool, list[Any]]:
+    """Whether it opens something itself, and what of ours it leads to."""
     if isinstance(thing, type):
-        parts = [each for each in vars(thing).values() if isinstance(each, FunctionType)]
-        _known[thing] = any(reaches(each) for each in parts)
-    elif isinstance(thing, FunctionType):
-        _known[thing] = any(_opens(thing, names) for names in _chains(thing.__code__))
-    return _known[thing]
+        return False, [each for each in vars(thing).values() if isinstance(each, FunctionType)]
+    found: list[Any] = []
+    if isinstance(thing, FunctionType):
+        for names in _chains(thing.__code__):
+            if OPENS & set(names):
+                return True, []
+            for name in names:
+                value = thing.__globals__.get(name)
+                inner = [value]
+                if isinstance(value, ModuleType):
+                    if value.__name__ in PROCESSES:
+                        return True, []
+                    inner = [vars(value).get(o) for o in names] if _ours(value.__name__) else []
+                found += [one for one in inner if _ours(getattr(one, "__module__", None))]
+    return False, [one for one in found if isinstance(one, type | FunctionType)]
 
 
 def _chains(code: CodeType) -> Iterator[tuple[str, ...]]:
@@ -82,22 +105,6 @@ def _chains(code: CodeType) -> Iterator[tuple[str, ...]]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _chains(constant)
-
-
-def _opens(function: FunctionType, names: tuple[str, ...]) -> bool:
-    if OPENS & set(names):
-        return True
-    for name in names:
-        value = function.__globals__.get(name)
-        if isinstance(value, ModuleType):
-            if value.__name__ in PROCESSES:
-                return True
-            inner = [vars(value).get(other) for other in names] if _ours(value.__name__) else []
-        else:
-            inner = [value]
-        if any(_ours(getattr(each, "__module__", None)) and reaches(each) for each in inner):
-            return True
-    return False
 
 
 def _ours(module: Any) -> bool:
