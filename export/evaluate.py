@@ -103,6 +103,9 @@ class InProcess(Subject):
             raise ExportError(f"{models} has no model {name}")
         if rules.version is not None and not VERSION.fullmatch(rules.version):
             raise ExportError(f"{rules.version!r} is no version: they are numbers from 1 on")
+        there = [found.version for found in repository.find(models) if found.name == name]
+        if rules.version not in (None, *there):
+            raise ExportError(f"{name} has no version {rules.version}; it has {', '.join(there)}")
         own = ModelSettings(versions=rules.version, precision=rules.precision)
         plane = DataPlane(
             Settings(models=models, default_model=name, watch_seconds=0, model_settings={name: own})

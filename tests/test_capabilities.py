@@ -16,6 +16,7 @@ from tests.server import ROOT
 
 ASIDE = {"tests/capabilities.py", "tests/test_capabilities.py"}
 AT_IMPORT = re.compile(r"skipif|importorskip|pytest\.skip\b|allow_module_level")
+RUN = re.compile(r'program\("([a-z_]+)"\)')
 MARKED = re.compile(r"(?:mark\.needs|demand)\(((?:\"[a-z0-9 ]+\"(?:, )?)+)\)")
 
 
@@ -47,6 +48,12 @@ def test_what_tests_need_is_known() -> None:
         for name in re.findall(r'"([^"]+)"', group)
     }
     assert {"openvino", "bf16", "promtool"} <= named <= capabilities.CAPABILITIES.keys()
+
+
+def test_what_runs_a_program_asks_for_it() -> None:
+    for name, text in sources().items():
+        named = set(re.findall(r'"([^"]+)"', " ".join(MARKED.findall(text))))
+        assert name in ASIDE or set(RUN.findall(text)) <= named, name
 
 
 def test_what_is_hidden_is_skipped(asked: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,10 @@ class Served:
             pass
 
 
+def asks_for_another(request: pytest.FixtureRequest) -> object:
+    return request.getfixturevalue("server")
+
+
 def computes() -> int:
     return sum(range(3))
 
@@ -50,6 +54,7 @@ def computes() -> int:
         (Served, True),
         (serving, True),
         (free_port, True),
+        (asks_for_another, True),
         (computes, False),
     ],
 )

@@ -21,7 +21,12 @@ EXPORT = Path(__file__).resolve().parent / "export"
 OURS = ("tests.", "loadtests.")
 PROCESSES = frozenset({"subprocess", "socket", "multiprocessing", "pty"})
 """Modules whose use makes a test a served one."""
-OPENS = frozenset({"add_insecure_port", "add_secure_port", "create_server", "start_server", "fork"})
+OPENS = frozenset(
+    {
+        *("add_insecure_port", "add_secure_port", "create_server", "start_server", "fork"),
+        "getfixturevalue",  # of a fixture that is chosen while the test runs
+    }
+)
 """Names whose use does so too."""
 EVENTS = frozenset({"subprocess.Popen", "os.posix_spawn", "os.fork", "os.exec", "socket.bind"})
 """What Python's audit hooks tell of the same."""

@@ -18,9 +18,12 @@ import yaml
 from export.labels import Label
 
 SYNSET = re.compile(r"n[0-9]{8}")
-_NUMBERED = re.compile(r"([0-9]{1,9})(?:\s*[:,;.)=]\s*|\s+)(\S.*)")
+_NUMBERED = re.compile(r"([0-9]{1,9})(?:\s*(?:[-=]>|[:,;.)=|])\s*|\s+(?:[-–]\s+)?)(\S.*)")
+_NUMBER_LAST = re.compile(r"(\S.*?)\s*[:,;=|\t]\s*([0-9]{1,9})")
 _WITH_SYNSET = re.compile(r"(n[0-9]{8})[\s,;:]+(\S.*)")
 _ITEM = re.compile(r"""(\w+)\s*:\s*(?:(-?[0-9]+)|"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')""")
+_NO_NAMES = frozenset("'\"{[<>*|=")
+"""With one of these begins what is of another form than names."""
 _INDEX = ("index", "id", "idx", "class_id", "class_index", "label_id", "number")
 _NAME = ("label", "name", "class_name", "classname", "label_name", "display_name", "class", "title")
 _SYNSETS = ("synset", "wnid", "wordnet_id", "synset_id")
@@ -40,7 +43,7 @@ def structured(text: str) -> list[Label] | None:
             raise BadLabels("it begins as JSON or Python do, and is neither")
         return _of_value(value)
     lines = text.splitlines()
-    keyed = re.fullmatch(r"(names|labels|classes|id2label)\s*:\s*", lines[0])
+    keyed = re.search(r"^(names|labels|classes|id2label)\s*:\s*([\[{].*)?$", text, re.M)
     if keyed or text.startswith("---") or all(line.startswith(("- ", "#")) for line in lines):
         try:
             # every scalar is read as text: a class may be called "no" or "1e3"
@@ -103,8 +106,17 @@ def lines(text: str) -> list[Label]:
         synsets = [match[1] if match else "" for match in alone]
         rest = [match[2] if match else each for match, each in zip(alone, rest, strict=True)]
     names = [_unquoted(each) for each in rest]
-    if all(name[:1] in ("'", '"', "{", "[", "<") for name in names):
-        raise BadLabels(f"every line holds more than a name: {rest[0][:60]!r}")
+    behind = [_NUMBER_LAST.fullmatch(name) for name in names] if not numbers else []
+    bare = [match[1] for match in behind if match is not None]
+    if len(set(bare)) == len(names):  # not "stage: 0" and "stage: 1"
+        names, numbers = bare, [match[2] for match in behind if match is not None]
+    odd = [name for name in names if name[:1] in _NO_NAMES or SYNSET.search(name)]
+    if 2 * len(odd) > len(names):
+        raise BadLabels(f"its lines hold more than a name: {odd[0][:60]!r}")
+    some = [_NUMBERED.fullmatch(name) for name in names]
+    if not numbers and sum(m is not None and int(m[1]) == n for n, m in enumerate(some)) > 1:
+        without = next((name for name, m in zip(names, some, strict=True) if m is None), names[0])
+        raise BadLabels(f"not all of its lines have a number: {without[:60]!r}")
     places = numbers or range(len(names))
     return _numbered(zip(places, zip(synsets, names, strict=True), strict=True))
 

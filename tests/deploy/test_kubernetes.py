@@ -274,6 +274,7 @@ def _adapter() -> dict[str, Any]:
     return loaded
 
 
+@pytest.mark.needs("promtool")
 def test_the_adapters_query_gives_each_pod_its_mean(tmp_path: Path) -> None:
     """As prometheus-adapter fills its template in, asked of Prometheus' own engine."""
     (rule,) = _adapter()["rules"]["custom"]

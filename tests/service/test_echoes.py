@@ -28,9 +28,9 @@ def test_an_echo_loses_no_request_that_was_accepted(tmp_path: Path, first: signa
             each.sendall(POST + PICTURE[:1000])
         server.wait_for(lambda: server.metric("zoo_body_bytes") == 1000 * REQUESTS)
         server.client.close()
+        began = time.monotonic()
         os.killpg(server.process.pid, first)
         server.logged("draining", 2)
-        began = time.monotonic()
         os.killpg(server.process.pid, signal.SIGTERM)
         for each in accepted:
             each.sendall(PICTURE[1000:])

@@ -181,10 +181,10 @@ def test_labels_are_counted_before_they_are_compared(tmp_path: Path) -> None:
     path = copy_of("lenet5", tmp_path, "odd")
     manifest = changed(path, classes=10_000_000)
     assert isinstance(manifest, Manifest)
-    before = time.process_time()
+    before = time.thread_time()
     with pytest.raises(RefusedModelError, match="0 to 9999999 in order"):
         repository.labels(path, manifest)
-    assert time.process_time() - before < 0.1  # a list of as many numbers takes longer
+    assert time.thread_time() - before < 0.1  # a list of as many numbers takes longer
 
 
 @pytest.mark.parametrize("sides", [{"height": 10**9}, {"width": 65_536}])
