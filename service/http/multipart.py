@@ -17,12 +17,15 @@ MAX_TYPE_BYTES = 1024
 MAX_BOUNDARY_BYTES = 200
 """RFC 2046 allows 70."""
 MAX_PART_HEAD_BYTES = 8192
+MAX_PART_PARAMETERS = 300
+"""Semicolons of a part's Content-Disposition, each of which takes a microsecond to read. A file's
+name, of 255 characters at most, may have one for each."""
 MAX_FALSE_BOUNDARIES = 100
 """Lines that begin as a boundary does and are none; who writes a form avoids them all."""
 
 _NAME = re.compile(rb"image(?:\[[0-9]{0,9}\])?")
 """PHP and axios number what is a list."""
-_REST = re.compile(rb"(--)?[ \t]*(?:\r\n|\Z)")
+_REST = re.compile(rb"(--)?+[ \t]*+(?:\r\n|\Z)")
 """Of the line of a boundary; the two hyphens make it the last one."""
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*)", re.DOTALL)
 _SHOWN = 64
@@ -119,6 +122,10 @@ def _check_name(head: bytes) -> None:
             raise BadParameter("a form part has a header line without a name")
         if header is not None and header[1].lower() == b"content-disposition":
             disposition = header[2].decode("latin-1")
+    if disposition.count(";") > MAX_PART_PARAMETERS:
+        raise BadParameter(
+            f"the Content-Disposition of a form part has more than {MAX_PART_PARAMETERS} parameters"
+        )
     kind, options = parse_options_header(disposition)
     name = options.get(b"name")
     if kind != b"form-data" or name is None:

@@ -16,8 +16,9 @@ import httpx
 import pytest
 from PIL import Image
 
+from service import errors
 from tests.photographs import CHELSEA, COFFEE
-from tests.server import Server, serving
+from tests.server import ROOT, Server, serving
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -334,3 +335,9 @@ def test_the_json_log_is_json(limited: Server) -> None:
     assert entry["logger"] == "zoo.access"
     assert entry["status"] == 404
     assert entry["code"] == "not_found"
+
+
+def test_every_code_is_documented() -> None:
+    page = (ROOT / "docs" / "api.md").read_text()
+    for error in errors.ALL:
+        assert f"| {error.http_status} | {error.grpc_status} | `{error.code}` |" in page

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -10,6 +11,7 @@ from service.errors import BadParameter, BodyTooLarge
 from service.http.multipart import (
     MAX_FALSE_BOUNDARIES,
     MAX_PART_HEAD_BYTES,
+    MAX_PART_PARAMETERS,
     form_boundary,
     pictures_of,
 )
@@ -83,6 +85,7 @@ BAD = {
     "a head without an end": (b"--x\r\n" + HEAD + b"\r\n--x--", "no empty line"),
     "no header": (form(b"a", head=HEAD + b"\r\nhello"), "without a name"),
     "a long head": (form(b"a", head=HEAD + b"\r\nA: " + b"b" * MAX_PART_HEAD_BYTES), "bytes of"),
+    "many parameters": (form(b"a", head=HEAD + b";a" * MAX_PART_PARAMETERS), "parameters"),
     "an index of letters": (form(b"a", head=HEAD.replace(b"image", b"image[a]")), "image[a]"),
     "a parameter": (form(b"5", head=HEAD.replace(b"image", b"top_k")), "query string"),
     "its own boundary": (form(b"\r\n--xy" * (MAX_FALSE_BOUNDARIES + 1)), "its own boundary"),
@@ -99,6 +102,23 @@ def test_broken_forms_are_told_in_our_words(server: Server, kind: str) -> None:
     assert (reply.status_code, reply.json()["code"]) == (400, "bad_parameter")
     assert reply.json()["detail"] == refused.value.detail
     assert reply.json()["request_id"] == reply.headers["X-Request-ID"]
+
+
+def test_spaces_behind_boundaries_are_read_once() -> None:
+    spaces = b" " * 300_000
+    body = form(*[b"a\r\n--x" + spaces + b"b"] * MAX_FALSE_BOUNDARIES)
+    began = time.process_time()
+    for _ in range(MAX_FALSE_BOUNDARIES):
+        assert re.fullmatch(rb"[ \t]*+", spaces)
+    once, began = time.process_time() - began, time.process_time()
+    assert len(pictures_of(body, b"x", MAX_FALSE_BOUNDARIES)) == MAX_FALSE_BOUNDARIES
+    assert time.process_time() - began < 4 * once
+
+
+def test_a_file_s_name_of_many_entities() -> None:
+    """As browsers write what a page's encoding lacks."""
+    head = b'Content-Disposition: form-data; name="image"; filename="' + b"&#22270;" * 250 + b'"'
+    assert len(pictures_of(form(b"a", head=head), b"x", 1)) == 1
 
 
 def test_the_limit_of_parts() -> None:
