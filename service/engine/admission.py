@@ -11,7 +11,7 @@ from collections.abc import Callable
 from time import perf_counter
 from types import TracebackType
 
-from service.engine.turns import KINDS, kind, weights
+from service.engine.turns import KINDS, LARGE, kind, weights
 from service.errors import DeadlineExceeded, Overloaded
 
 _WINDOW_S = 2.0
@@ -110,6 +110,8 @@ class Admission:
         self._pace_of = 0
         """The crops of these together."""
         self._since = 0.0
+        self._last_pace = 0.0
+        """Seconds per crop, when they were last known."""
 
     def acquire(
         self,
@@ -123,7 +125,7 @@ class Admission:
 
         ``size`` is how many crops each of its pictures has, where it has several pictures;
         ``expected`` says what seconds a crop of its model takes the whole engine, which is
-        believed as long as nothing was seen.
+        believed of a large request as long as nothing was seen.
 
         Raises DeadlineExceeded when the deadline has passed, Overloaded when ``crops`` more do not
         fit, or when what is there already takes longer than ``seconds``. A request larger than the
@@ -143,8 +145,9 @@ class Admission:
         busy = sum(self._left)
         if busy <= self._threads:
             self._begin()
-        rush = busy > self._threads
-        pace = self._pace() or (expected() if rush else 0.0)
+        pace = self._pace()
+        if not pace and busy > self._threads and permit.kind == LARGE:
+            pace = self._guess(expected())
         wait = self._wait(permit, pace * _CAUTION)
         if wait > seconds:
             self._refused("too_late")
@@ -169,6 +172,12 @@ class Admission:
         everything = sum(self._left) + permit.crops
         return pace * min(own * sum(shares) / shares[permit.kind], everything)
 
+    def _guess(self, expected: float) -> float:
+        """Seconds per crop where this rush has shown none: a load may have been measured while
+        others had the cores, so the last rush is believed where it was faster.
+        """
+        return min(expected, self._last_pace) if self._last_pace else expected
+
     def _begin(self) -> None:
         """There is room: whatever rush there was is over."""
         self._since = self._clock()
@@ -182,7 +191,8 @@ class Admission:
             self._pace_of -= self._computed.popleft()[1]
         if self._pace_of < _EVIDENCE:
             return 0.0
-        return min(_WINDOW_S, now - self._since) / self._pace_of
+        self._last_pace = min(_WINDOW_S, now - self._since) / self._pace_of
+        return self._last_pace
 
     def computed(self, permit: Permit, crops: int) -> None:
         """Take note that crops were computed; `Permit.computed` calls this, in any thread."""

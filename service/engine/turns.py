@@ -16,6 +16,8 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 FEW = 16
 """Most crops of a request in the second line; a ten-crop has 10."""
 KINDS = 3
+LARGE = KINDS - 1
+"""The line of those with many."""
 _LEAST = 0.25
 
 

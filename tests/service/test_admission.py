@@ -79,6 +79,24 @@ def test_what_its_model_takes_is_believed_while_nothing_was_seen() -> None:
     assert admission.acquire(144, 4.1, expected=lambda: 0.01)
 
 
+def test_a_load_measured_on_a_busy_machine_is_not_believed_against_the_last_rush() -> None:
+    clock = Clock()
+    admission = Admission(10_000, lambda crops: None, threads=2, clock=clock)
+    first = [admission.acquire(144), admission.acquire(144)]
+    for permit in first:
+        clock.now += 1
+        permit.computed(100)
+    with pytest.raises(Overloaded):  # at 10 ms each
+        admission.acquire(1440, 5)
+    for permit in first:
+        permit.release()
+    clock.now += 60
+    alone = admission.acquire(144, 12, expected=lambda: 0.05)
+    admission.acquire(144, 12, expected=lambda: 0.05)
+    assert admission.acquire(1, 0.1, expected=lambda: 0.05)
+    alone.release()
+
+
 def test_single_pictures_are_not_judged_by_large_requests_that_they_go_between() -> None:
     clock = Clock()
     admission = Admission(10_000, lambda crops: None, threads=2, clock=clock)
