@@ -81,6 +81,8 @@ class Loader:
         """Held by a load beside what answers, which must stay meanwhile: two would block each other
         where memory is short."""
         self._thread = Pool(1, "zoo-load")
+        self._unloading = Pool(1, "zoo-unload")
+        """Memory is given back beside a load, which may take its time."""
         self._closing = asyncio.Event()
         self._leaving: dict[Network, asyncio.Task[None]] = {}
         self._kept: set[Network] = set()
@@ -126,6 +128,7 @@ class Loader:
         for network in list(self._loaded):
             await network.model.close()
         self._thread.close()
+        self._unloading.close()
 
     def sweep(self, needed: Callable[[], Container[Network]]) -> None:
         """Unload what is not ``needed``, each network once its requests are answered."""
@@ -292,7 +295,7 @@ class Loader:
             model.release()
             give_back()
 
-        await asyncio.to_thread(release)  # not behind a load, which may take its time
+        await self._unloading.submit("run", release)
 
     def _bytes(self, networks: Iterable[Network]) -> int:
         return sum(network.estimated_bytes for network in networks)
