@@ -20,7 +20,7 @@ from prometheus_client import (
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
-from service import mapped, metering, workers
+from service import mapped, metering, metrics, workers
 from service.mapped import shared_folder
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -29,6 +29,7 @@ _OF_VERSIONS = frozenset(
     f"zoo_model_{name}"
     for name in ("ready", "refused", "info", "fallback", "nodes", "max_batch", "bytes")
 )
+_COUNTED_BY_VERSION = "zoo_requests"
 _IN_EVERY_WORKER = frozenset({"zoo_ready", "zoo_model_ready"})
 
 
@@ -79,5 +80,12 @@ class _OfToday:
                     for sample in metric.samples
                     if (sample.labels["model"], sample.labels["version"]) in metering.known
                     and (sample.value or metric.name != "zoo_model_info")
+                ]
+            if metric.name == _COUNTED_BY_VERSION:
+                metric.samples = [
+                    sample
+                    for sample in metric.samples
+                    if sample.labels["version"] == metrics.UNKNOWN
+                    or (sample.labels["model"], sample.labels["version"]) in metering.known
                 ]
             yield metric
