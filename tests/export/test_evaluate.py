@@ -194,10 +194,15 @@ def test_ctrl_c_says_that_it_can_go_on(digits: Path, tmp_path: Path, run: Comman
         os.close(os.open(data / "9" / "zz.png", os.O_RDWR))  # ends who reads there, if anybody does
 
     thread = threading.Thread(target=interrupt)
+    # where tests run in the background of a script, Ctrl-C is ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     thread.start()
-    done = run("lenet5", "--data", data, "--output", tmp_path / "out")
-    over.set()
-    thread.join()
+    try:
+        done = run("lenet5", "--data", data, "--output", tmp_path / "out")
+    finally:
+        over.set()
+        thread.join()
+        signal.signal(signal.SIGINT, before)
     assert done.code == 130
     assert "the same command goes on where it stopped" in done.error
 
