@@ -195,8 +195,8 @@ def test_wishes_that_cannot_be_met(
         (12, "cat\ndog\n", "it has 12 classes, the labels file 2"),
         (2, "cat\n\n", "it has 2 classes, the labels file 1"),
         (3, "cat\n\ndog\n", "has an empty or unprintable label for class 1"),
-        (2, "index,synset,label\n1,,cat\n0,,dog\n", "does not list the indices from 0 in order"),
-        (2, "index,synset,label\nzero,,cat\n", "is not a CSV of index,synset,label"),
+        (2, "index,synset,label\n1,,cat\n0,,dog\n", "class 1 has the number 0"),
+        (2, "index,synset,label\nzero,,cat\n", "'zero' is no number of a class"),
         (2, "caf\xe9\n", "is not UTF-8 text"),
     ],
 )

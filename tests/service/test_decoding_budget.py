@@ -25,8 +25,8 @@ from service.pictures import DEFAULT_MAX_PIXELS, decode
 MEGABYTE = 1 << 20
 BODY = 4 * MEGABYTE
 """Of what a body may have an eighth: what is not linear shows."""
-SECONDS = 1.0
-SECONDS_PER_MEGABYTE = 0.15
+SECONDS = 2.0
+SECONDS_PER_MEGABYTE = 0.2
 SECONDS_PER_MEGAPIXEL = 0.1
 """CPU seconds on any machine, several times what was measured on a slow one."""
 SIDE = 4000

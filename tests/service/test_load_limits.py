@@ -57,7 +57,7 @@ def huge_node(folder: Path) -> None:
         helper.make_node("Cast", ["zero"], ["nothing"], to=TensorProto.UINT8),
         helper.make_node("Add", ["nothing", "pixels"], ["slow"]),
     ]
-    constants = {"naught": np.float32(0), "shape": np.array([5000, 5000], np.int64)}
+    constants = {"naught": np.float32(0), "shape": np.array([8000, 8000], np.int64)}
     before_all(folder, nodes, constants)
 
 
@@ -119,7 +119,7 @@ async def test_others_load_while_a_node_computes_that_nothing_can_end(
     huge_node(tmp_path / "models" / "huge" / "1")
     monkeypatch.setattr(loader, "TERMINATION_SECONDS", 0.1)
     async with started(tmp_path / "models") as plane:
-        monkeypatch.setattr(loader, "LOAD_SECONDS", 0.3)
+        monkeypatch.setattr(loader, "LOAD_SECONDS", 3)
         with pytest.raises(NotReady, match="not loaded within"):
             await ask(plane, "huge")
         monkeypatch.setattr(loader, "LOAD_SECONDS", 60)

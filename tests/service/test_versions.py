@@ -9,7 +9,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, thread_time
 
 import pytest
 
@@ -351,9 +351,9 @@ def test_a_look_costs_little(tmp_path: Path) -> None:
     assert len(watch.look(patient=False).arrived) == 100
     durations = []
     for _ in range(5):
-        begun = perf_counter()
+        begun = thread_time()  # others may have the cores
         assert not watch.look().arrived
-        durations.append(perf_counter() - begun)
+        durations.append(thread_time() - begun)
     assert min(durations) < 0.1
 
 

@@ -154,7 +154,7 @@ async def test_a_call_ends_at_the_deadline_that_it_names(
     monkeypatch.setattr("service.follower.FOLLOW_SECONDS", 3600)
     async with workers(folder, deadline_ms=600_000) as (one, _):
         transport = httpx.ASGITransport(create_app(one))
-        async with httpx.AsyncClient(transport=transport, base_url="http://zoo") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             for action in ("load", "unload"):
                 path = f"/v2/repository/models/net/{action}"
                 reply = await client.post(path, headers={"X-Request-Timeout-Ms": "300"})
