@@ -4,7 +4,7 @@
 #              All are installed from requirements/*.lock. LOCKED=0: the newest releases that
 #              pyproject.toml allows, in environments of their own (docs/dependencies.md)
 # make lock    renews requirements/*.lock (UPGRADE=--no-upgrade: only what no longer fits)
-# make unit    the tests without a server, a socket or PyTorch: under a minute
+# make unit    the tests without a server, a socket or PyTorch: two minutes on two cores
 # make lint    only the first two
 # make clients only tests/clients: tritonclient, the KServe SDK, grpcurl, docs/clients.md
 # make audit   asks PyPI for known flaws of what `make serve` installs; needs the network
