@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import bentoml
 import uvicorn.config
 
-from service import exposure, folders, internals, logs, places, ports, settings, tls, tracing
+from service import folders, internals, logs, places, ports, settings, tls, tracing
 from service.engine import probe
 from service.supervision import supervisor, worker
 
@@ -38,13 +38,10 @@ except settings.InvalidSettingsError as invalid:
 
 if sys.argv[1:2] == ["serve"]:  # the parent
     internals.demand()
+    supervisor.install(_settings)
 
 # what uvicorn takes where nothing else is asked for, as by BentoML; a later one may not look here
 cast(Any, uvicorn.config).HTTP_PROTOCOLS["auto"] = "service.http.protocol:BoundedProtocol"
-
-if sys.argv[1:2] == ["serve"]:
-    exposure.keep_bound_host(sys.argv[2:])
-    supervisor.install(_settings)
 
 BENTOML_TIMEOUT_MARGIN_S = 10
 """BentoML's own time-out answers without a problem document, so ours must come first."""

@@ -5,11 +5,9 @@ A reason for a refusal never holds a key.
 
 from __future__ import annotations
 
-import argparse
-import os
 import re
 import ssl
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from ipaddress import ip_network
 from pathlib import Path
 from stat import S_ISREG
@@ -25,7 +23,6 @@ _MAX_KEY_FILE_BYTES = 256 * 1024
 _MAX_ORIGINS = 64
 _KEY = re.compile(rf"[!-~]{{16,{MAX_KEY_LENGTH}}}")
 _MAX_HOSTS = 64
-_BOUND_HOST = "BENTOML_HOST"
 _NAME = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_-]*)(?:\.[a-z0-9_-]+)*")
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9._~%:\[\]-]+")
 
@@ -148,19 +145,6 @@ def _host(text: str) -> str:
             "scheme, port or path"
         ) from None
     return str(network) if "/" in host else str(network.network_address)
-
-
-def keep_bound_host(arguments: Sequence[str]) -> None:
-    """Remember what `bentoml serve --host` names: the workers are not told."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--host")
-    if host := parser.parse_known_args(arguments)[0].host:
-        os.environ[_BOUND_HOST] = host
-
-
-def bound_host(default: str) -> str:
-    """The host that HTTP is bound to, as it was named; ``default`` where nobody said."""
-    return os.environ.get(_BOUND_HOST) or default
 
 
 def checked_keys(keys: Iterable[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import json
+import re
 import struct
 from collections.abc import Callable
 from typing import Any
@@ -61,6 +62,9 @@ _RAW = (
     b"0x1",
 )
 
+_TIMEOUT = re.compile(rb'"timeout"\s*:\s*(\d{1,15})\b')
+"""A deadline that the request may ask for, in microseconds."""
+
 
 def _request(dice: Dice) -> tuple[str, dict[str, Any]]:
     """One that would be answered: the model's face and the JSON."""
@@ -98,7 +102,9 @@ def _places(node: Any) -> list[tuple[Any, Any]]:
 
 
 def _post(model: str, body: bytes, headers: Headers | None = None) -> Built:
-    return Built(request("POST", f"/v2/models/{model}/infer", body, headers or []))
+    asked = request("POST", f"/v2/models/{model}/infer", body, headers or [])
+    times = [int(microseconds) / 1e6 for microseconds in _TIMEOUT.findall(body)]
+    return Built(asked, deadline_s=min(times, default=None))
 
 
 def _trees(dice: Dice) -> Built:

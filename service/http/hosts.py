@@ -15,7 +15,6 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.errors import MisdirectedRequest
-from service.exposure import bound_host
 from service.http.problems import UNREAD, answer_error
 from service.settings import Settings
 
@@ -65,7 +64,7 @@ def of_management(settings: Settings) -> Hosts | None:
     """
     if settings.allowed_hosts or settings.has_admin_keys:
         return None
-    own = (bound_host(settings.host), settings.host, socket.gethostname())
+    own = (settings.host, socket.gethostname())
     names = (each.lower().removesuffix(".") for each in own)
     return Hosts((*_LOOPBACK, *_EVERY_ADDRESS, *names))
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -106,6 +108,17 @@ def test_what_is_a_finding() -> None:
         judged(301, {}, b"", 0.1, LIMITS),
     ):
         assert outcome.fault, outcome
+
+
+def test_a_deadline_that_a_body_asks_for_may_pass() -> None:
+    times = {}
+    for case in map(partial(oip_case, 0), range(2000)):
+        for asked in re.findall(rb'"timeout": (\d{1,15})[,}]', case.data):
+            times[int(asked)] = case.options["deadline_s"]
+    assert times[10_000_000] == 10
+    assert min(times) < 1000
+    for asked, seconds in times.items():
+        assert seconds <= asked / 1e6
 
 
 def test_a_process_that_dies_is_a_finding(

@@ -101,7 +101,8 @@ import logging, os, resource, sys
 from pathlib import Path
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-from service import exposition, mapped, metrics, workers
+from service import exposition, mapped, metering, metrics, workers
+metering.known.update((f"m{number}", "1") for number in range(4000))
 mapped.prepare(folder, 1)
 workers.prepare(folder, 1)
 most = mapped.FIRST_BYTES + mapped.STEP_BYTES  # of a file, as a disk that becomes full

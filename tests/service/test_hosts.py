@@ -12,7 +12,6 @@ import httpx
 import pytest
 
 from service import settings
-from service.exposure import bound_host, keep_bound_host
 from service.http.hosts import Hosts, of_management
 from tests.photographs import COFFEE
 from tests.server import Server, serving
@@ -153,16 +152,6 @@ def test_administrators_keys_say_more_than_a_name(monkeypatch: pytest.MonkeyPatc
     assert of_management(configured(monkeypatch, admin_keys=KEY)) is None
     monkeypatch.delenv("ZOO_ADMIN_KEYS")
     assert of_management(configured(monkeypatch, allowed_hosts="*")) is None
-
-
-def test_what_bentoml_binds_to_is_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BENTOML_HOST", "")
-    keep_bound_host(["service.app:ZooService", "--port", "1"])
-    assert bound_host("else") == "else"
-    for arguments in (["--host", "zoo.example"], ["--port=1", "--host=zoo.example", "x"]):
-        monkeypatch.setenv("BENTOML_HOST", "")
-        keep_bound_host(arguments)
-        assert bound_host("else") == "zoo.example"
 
 
 def test_hosts() -> None:
