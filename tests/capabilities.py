@@ -148,6 +148,7 @@ CAPABILITIES = {
     "no tensorrt": Capability(_no_tensorrt),
     "torch": Capability(_torch),
     "mount": Capability(_mount),
+    "proc": Capability(lambda: None if Path("/proc/self/stat").exists() else "there is no /proc"),
     "root": Capability(lambda: None if os.geteuid() == 0 else "the user is not root"),
     "apt": Capability(_program("apt-get")),
     "git": Capability(lambda: None if (ROOT / ".git").exists() else "this is no checkout of git"),

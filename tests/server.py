@@ -16,12 +16,21 @@ import httpx
 import psutil
 
 from loadtests.server import free_port as free_port
+from tests.capabilities import demand
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 240
 """Patience with a loaded machine; a healthy start takes two seconds."""
 PATIENCE_SECONDS = 60
 """For what a quiet machine does within one: other tests, or others, may have the cores."""
+
+WORKER, SPARE = "zoo-worker", "zoo-spare"
+
+
+def named(pid: int, name: str) -> list[psutil.Process]:
+    """A process' children of this name, which only Linux lets a process choose."""
+    demand("proc")
+    return [each for each in psutil.Process(pid).children() if each.name() == name]
 
 
 class Server:
@@ -73,8 +82,10 @@ class Server:
         return 0.0
 
     def workers(self) -> list[psutil.Process]:
-        children = psutil.Process(self.process.pid).children(recursive=True)
-        return [p for p in children if p.name() == "zoo-worker"]
+        return named(self.process.pid, WORKER)
+
+    def spares(self) -> list[psutil.Process]:
+        return named(self.process.pid, SPARE)
 
     def memory(self) -> int:
         """Resident bytes of all workers."""

@@ -56,6 +56,14 @@ def test_what_runs_a_program_asks_for_it() -> None:
         assert name in ASIDE or set(RUN.findall(text)) <= named, name
 
 
+def test_what_reads_proc_asks_for_it() -> None:
+    """Of the load tests all do: tests/loadtests/conftest.py."""
+    aside = {*ASIDE, "tests/export/test_build.py"}  # a folder that cannot be
+    for name, text in sources().items():
+        if re.search(r'"/proc/', text) and not name.startswith(("tests/image", "tests/loadtests")):
+            assert name in aside or '"proc"' in text or ".spares()" in text, name
+
+
 def test_what_is_hidden_is_skipped(asked: pytest.MonkeyPatch) -> None:
     asked.setenv(capabilities.HIDING, "git, bf16")
     with pytest.raises(pytest.skip.Exception, match=r"^needs git: "):

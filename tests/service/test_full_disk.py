@@ -10,7 +10,6 @@ from contextlib import suppress
 from pathlib import Path
 
 import httpx
-import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -63,7 +62,7 @@ def test_it_goes_on_also_for_workers_that_replace_others(disk: Path, tmp_path: P
 
     picture = COFFEE.read_bytes()
     with serving(tmp_path, **SETTINGS, zoo_spare=True, bentoml_home=disk / "home") as server:
-        server.wait_for(lambda: bool(spares(server)))
+        server.wait_for(lambda: bool(server.spares()))
         assert ask(picture) == 200
         fill(disk)
         # labels that are new, and pages of the files that nobody has touched yet
@@ -89,11 +88,6 @@ def test_it_goes_on_also_for_workers_that_replace_others(disk: Path, tmp_path: P
         assert "SIGBUS" not in server.log
         assert "Traceback" not in server.log
         assert "no room for more metrics" not in server.log
-
-
-def spares(server: Server) -> list[psutil.Process]:
-    children = psutil.Process(server.process.pid).children()
-    return [each for each in children if each.name() == "zoo-spare"]
 
 
 NO_ROOM = """

@@ -33,16 +33,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         zoo_deadline_ms=7000,
     ) as running:
         running.logged("serves, after", WORKERS)
-        running.wait_for(lambda: bool(spares(running)))
-        (spare,) = spares(running)
+        running.wait_for(lambda: bool(running.spares()))
+        (spare,) = running.spares()
         # all is imported when it waits for its orders: it is called so before
         running.wait_for(lambda: waits(spare))
         yield running
-
-
-def spares(server: Server) -> list[psutil.Process]:
-    children = psutil.Process(server.process.pid).children()
-    return [each for each in children if each.name() == "zoo-spare"]
 
 
 def waits(process: psutil.Process) -> bool:
@@ -102,7 +97,7 @@ def test_every_gauge_is_what_the_workers_say(server: Server) -> None:
 
 
 def test_the_spare_process_writes_nothing(server: Server) -> None:
-    (spare,) = spares(server)
+    (spare,) = server.spares()
     maps = Path(f"/proc/{server.workers()[0].pid}/maps").read_text()
     (folder,) = {
         Path(line.split()[-1]).parent for line in maps.splitlines() if line.endswith(".db")

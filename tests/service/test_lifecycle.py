@@ -25,7 +25,7 @@ from service.supervision.supervisor import KILL_SECONDS
 from service.tracing import FLUSH_SECONDS
 from tests import capabilities
 from tests.photographs import COFFEE
-from tests.server import ROOT, Server, command, environment, free_port, serving
+from tests.server import ROOT, WORKER, Server, command, environment, free_port, named, serving
 
 QUICK: dict[str, object] = {"zoo_default_model": "lenet5", "zoo_load": "used", "zoo_threads": 1}
 QUICK["zoo_max_batch"] = 1  # none is learnt
@@ -195,10 +195,10 @@ def stuck(folder: Path, workers: int) -> Iterator[tuple[subprocess.Popen[bytes],
     family: list[psutil.Process] = []
     try:
         end = time.monotonic() + 2 * SECONDS
-        while [each.name() for each in family] != ["zoo-worker"] * workers:
+        while len(family) != workers:
             assert time.monotonic() < end
             time.sleep(0.02)
-            family = psutil.Process(process.pid).children()
+            family = named(process.pid, WORKER)
         yield process, port
     finally:
         process.kill()
@@ -220,13 +220,8 @@ def test_a_dead_worker_is_replaced_by_the_spare_and_the_port_never_refuses(tmp_p
     """In a container too, where BentoML starts none anew."""
     container = {"zoo_spare": True, "bentoml_containerized": "true"}
     with serving(tmp_path, **QUICK, **container) as server:
-
-        def spares() -> list[psutil.Process]:
-            children = psutil.Process(server.process.pid).children()
-            return [each for each in children if each.name() == "zoo-spare"]
-
-        server.wait_for(lambda: bool(spares()), SECONDS)
-        (spare,) = spares()
+        server.wait_for(lambda: bool(server.spares()), SECONDS)
+        (spare,) = server.spares()
         (victim,) = server.workers()
         victim.kill()
         for _ in range(5):  # they wait for the next worker, which is the spare
@@ -234,7 +229,7 @@ def test_a_dead_worker_is_replaced_by_the_spare_and_the_port_never_refuses(tmp_p
         assert [each.pid for each in server.workers()] == [spare.pid]
         line = server.logged(f"worker 1 (process {victim.pid}) ended by SIGKILL")
         assert "the next one starts now" in line
-        server.wait_for(lambda: bool(spares()), SECONDS)
+        server.wait_for(lambda: bool(server.spares()), SECONDS)
 
 
 def test_a_worker_that_is_told_to_end_finishes_and_is_replaced(tmp_path: Path) -> None:

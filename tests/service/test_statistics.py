@@ -13,9 +13,11 @@ import pytest
 from service import metrics, statistics
 from service.errors import Overloaded
 from service.tally import Tally
+from tests.capabilities import demand
 
 
 def opened(folder: Path) -> set[str]:
+    demand("proc")
     found = set()
     for descriptor in os.listdir("/proc/self/fd"):
         try:

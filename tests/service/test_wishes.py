@@ -19,16 +19,19 @@ from service.desired import MOST_BYTES, MOST_GENERATION, DesiredState
 from service.errors import DeadlineExceeded, NotReady, UnknownModel
 from service.http.app import create_app
 from service.oip import faces, server
+from tests.capabilities import demand
 from tests.service.test_management import folder as folder
 from tests.service.test_management import unload_alone, workers
 from tests.service.test_versions import index, states, until, version
 
+LIVING = "of a process that lives"
 STRAY = "1-1-00000000.json"
 """As a worker's file is called; the first process lives as long as the system does."""
 
 
 def living() -> str:
     """The name of a worker's file whose process lives and is no worker."""
+    demand("proc")
     began = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()[19].decode()
     return f"{os.getpid()}-{began}-00000000.json"
 
@@ -45,17 +48,17 @@ def text(words: str) -> Callable[[Path], object]:
 FILES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "no worker": ("x.json", text("{}")),
     "no process": ("1-2-3.json", text("{}")),
-    "no JSON": (living(), text("{")),
-    "no UTF-8": (living(), lambda path: path.write_bytes(b'{"\xff": [1, null]}')),
-    "no object": (living(), text("[]")),
-    "no pair": (living(), text('{"net": 7}')),
-    "a text": (living(), text('{"net": ["7", {}]}')),
-    "below zero": (living(), text('{"net": [-1, null]}')),
-    "too much": (living(), text(json.dumps({"net": [MOST_GENERATION, None]}))),
-    "too long": (living(), sparse),
-    "a folder": (living(), Path.mkdir),
-    "a pipe": (living(), os.mkfifo),
-    "nowhere": (living(), lambda path: path.symlink_to(path)),
+    "no JSON": (LIVING, text("{")),
+    "no UTF-8": (LIVING, lambda path: path.write_bytes(b'{"\xff": [1, null]}')),
+    "no object": (LIVING, text("[]")),
+    "no pair": (LIVING, text('{"net": 7}')),
+    "a text": (LIVING, text('{"net": ["7", {}]}')),
+    "below zero": (LIVING, text('{"net": [-1, null]}')),
+    "too much": (LIVING, text(json.dumps({"net": [MOST_GENERATION, None]}))),
+    "too long": (LIVING, sparse),
+    "a folder": (LIVING, Path.mkdir),
+    "a pipe": (LIVING, os.mkfifo),
+    "nowhere": (LIVING, lambda path: path.symlink_to(path)),
 }
 
 
@@ -63,6 +66,7 @@ FILES: dict[str, tuple[str, Callable[[Path], object]]] = {
 async def test_a_strange_file_among_those_of_the_workers(
     name: str, make: Callable[[Path], object], folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    name = living() if name == LIVING else name
     async with workers(folder) as (one, other):
         (among,) = (folder.parent / "state").glob("*/workers")
         make(among / name)
