@@ -96,6 +96,7 @@ class DataPlane:
         gc.collect()
         gc.freeze()  # what is alive now stays: the collector need not walk it again
         gc.set_threshold(GC_THRESHOLD, 50, 100)
+        gc.enable()
         self._started = True
         self._tell()
 

@@ -104,6 +104,7 @@ def environment(home: Path, **settings: object) -> dict[str, str]:
     }
     ours = {name.upper(): str(value) for name, value in settings.items()}
     ours.setdefault("ZOO_SPARE", "false")  # each takes a second of a core
+    clean.pop("PYTHONDONTWRITEBYTECODE", None)  # or each server compiles the service anew
     return {**clean, "BENTOML_HOME": str(home), "BENTOML_DO_NOT_TRACK": "True", **ours}
 
 

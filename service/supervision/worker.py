@@ -5,6 +5,7 @@ So a worker that has died is replaced by one that has only the models to load.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import select
@@ -59,6 +60,7 @@ def main() -> None:
     for each in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
     _be(WAITING)
+    gc.disable()  # it would walk what imports make again and again; `DataPlane.start` enables it
     threading.Thread(target=_end_with_supervisor, args=(orders,), daemon=True).start()
     internals.demand(internals.PARTS_OF_WORKERS, internals.EXIT_CODE)
     for name in _AHEAD:
