@@ -17,7 +17,7 @@ from pathlib import Path
 from PIL import Image
 
 from loadtests import bench
-from loadtests.photographs import photographs
+from loadtests.photographs import photograph
 from service.ceiling import PICTURE_BYTES_PER_PIXEL
 from service.memory import give_back, return_large_blocks
 from service.pictures import decode
@@ -58,7 +58,7 @@ KINDS: dict[str, tuple[str, str, dict[str, object]]] = {
 def encoded(kind: str, sides: tuple[int, int] = SIDES) -> bytes:
     """A photograph of that size as that kind."""
     name, mode, options = KINDS[kind]
-    picture = _MODES[mode](photographs()["china.jpg"].resize(sides))
+    picture = _MODES[mode](photograph("china.jpg").resize(sides))
     buffer = io.BytesIO()
     picture.save(buffer, name, **options)
     return buffer.getvalue()

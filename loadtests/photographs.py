@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from importlib import resources
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 NAMES = {
-    "skimage.data": (
+    "skimage/data": (
         *("astronaut.png", "camera.png", "chelsea.png", "coffee.png", "hubble_deep_field.jpg"),
         *("ihc.png", "motorcycle_left.png", "retina.jpg", "rocket.jpg"),
     ),
-    "sklearn.datasets.images": ("china.jpg", "flower.jpg"),
+    "sklearn/datasets/images": ("china.jpg", "flower.jpg"),
 }
-
-
+"""Folder of a package -> files."""
 WITH_A_CLASS = (
     *("camera.png", "chelsea.png", "coffee.png", "motorcycle_left.png", "rocket.jpg"),
     *("china.jpg", "flower.jpg"),
@@ -27,12 +28,28 @@ WITH_A_CLASS = (
 
 def photographs() -> dict[str, Image.Image]:
     """Name -> RGB image."""
-    found = {}
-    for package, names in NAMES.items():
-        for name in names:
-            with resources.files(package).joinpath(name).open("rb") as file:
-                found[name] = Image.open(file).convert("RGB")
-    return found
+    return {name: photograph(name) for names in NAMES.values() for name in names}
+
+
+def photograph(name: str) -> Image.Image:
+    """One of them as an RGB image of its own."""
+    return _decoded(name).copy()
+
+
+def path(name: str) -> Path:
+    """The file of one of them. Raises ModuleNotFoundError where its package is not installed."""
+    (folder,) = (folder for folder, names in NAMES.items() if name in names)
+    package, _, rest = folder.partition("/")
+    spec = find_spec(package)  # an import takes seconds
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"the photographs need {package}", name=package)
+    return Path(spec.origin).parent / rest / name
+
+
+@cache
+def _decoded(name: str) -> Image.Image:
+    with Image.open(path(name)) as image:
+        return image.convert("RGB")
 
 
 def jpeg(picture: Image.Image, quality: int = 90) -> bytes:
@@ -55,8 +72,7 @@ def varied(count: int, seed: int = 0, names: Sequence[str] = WITH_A_CLASS) -> It
     At least 60 % of a side is kept, so that there is something to recognise.
     """
     generator = np.random.default_rng(seed)
-    found = photographs()
-    sources = [found[name] for name in names]
+    sources = [photograph(name) for name in names]
     for index in range(count):
         source = sources[index % len(sources)]
         kept = generator.uniform(0.6, 1.0, 2)

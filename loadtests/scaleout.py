@@ -25,7 +25,7 @@ from time import perf_counter
 import numpy as np
 
 from loadtests import bench, client, fleet, server
-from loadtests.photographs import jpeg, photographs
+from loadtests.photographs import jpeg, photograph
 from loadtests.steady import Answers, Failed, Traffic, channel, grpc_ask, http_ask
 
 REPLICAS = 3
@@ -107,7 +107,7 @@ async def scaleout(
     replicas: list[fleet.Replica], nginx: fleet.Nginx, rate: float, pause_s: float, *, few: bool
 ) -> tuple[Traffic, Steps]:
     """All steps under load of ``rate`` requests/s of each kind, or a few. Raises Failed."""
-    picture = jpeg(photographs()["coffee.png"].resize((64, 64)))
+    picture = jpeg(photograph("coffee.png").resize((64, 64)))
     connections = await client.connect(nginx.port, AT_ONCE)
     addresses = ",".join(f"127.0.0.1:{replica.grpc_port}" for replica in replicas)
     proxied = channel(f"127.0.0.1:{nginx.grpc_port}", balanced=False)

@@ -26,7 +26,7 @@ from time import perf_counter
 import numpy as np
 
 from loadtests import bench, client, marked, server
-from loadtests.photographs import jpeg, photographs
+from loadtests.photographs import jpeg, photograph
 
 DEFAULT, SWAPPED, OTHER = "default", "swapped", "other"
 WORKERS = 2
@@ -177,7 +177,7 @@ async def swaps(
     running: server.Running, folder: Path, seconds: float, steps: int, connections: int, seed: int
 ) -> tuple[Traffic, Operator]:
     """Load for ``seconds`` and ``steps`` changes. Raises Failed."""
-    picture = jpeg(photographs()["coffee.png"].resize((64, 64)))
+    picture = jpeg(photograph("coffee.png").resize((64, 64)))
     traffic = Traffic(picture)
     operator = Operator(folder, running.port, traffic, picture)
     await operator.begin()

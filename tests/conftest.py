@@ -68,6 +68,20 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["PYTHONPATH"] = refused_cpu.first(folder)
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave files and folders alone that import PyTorch, where only unit tests run."""
+    if "not long" not in config.option.markexpr:
+        return None
+    file = collection_path / "conftest.py" if collection_path.is_dir() else collection_path
+    return True if unit.needs_pytorch(file) else None
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Unit tests do without PyTorch."""
+    if "not long" in session.config.option.markexpr and "torch" in sys.modules:
+        raise pytest.UsageError("something that unit tests import imports PyTorch")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as `served` what starts a process or listens, and what takes long: not `make unit`."""
     for item in items:

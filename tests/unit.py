@@ -3,21 +3,28 @@
 The rule reads code, not lists. A test is `served` where it, a fixture of it, or a function of the
 tests or of loadtests that they name reaches a server, ``subprocess``, ``socket`` or the like.
 What the rule cannot see says so by ``@pytest.mark.served``; the guard finds it. A test is `long`
-where its module exports or uses networks of PyTorch, or where it says so: it takes seconds.
+where its file imports PyTorch or `export`, or where it says so: it takes seconds. A run of unit
+tests does not even import such a file.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import pytest
 
-EXPORT = Path(__file__).resolve().parent / "export"
-"""The tests of what exports networks."""
+_PYTORCH = re.compile(
+    r"^(?:from|import) (?:torch|torchvision|timm|export|tests\.export|tests\.references)\b"
+    r"|^from loadtests\.gpu\b"
+    r"|^from loadtests import (?:\w+, )*precision\b",
+    re.MULTILINE,
+)
 OURS = ("tests.", "loadtests.")
 PROCESSES = frozenset({"subprocess", "socket", "multiprocessing", "pty"})
 """Modules whose use makes a test a served one."""
@@ -45,18 +52,18 @@ def is_served(item: pytest.Item) -> bool:
 
 
 def is_long(item: pytest.Item) -> bool:
-    """Whether the test's module works with PyTorch, whose import alone takes seconds."""
-    if item.get_closest_marker("long"):
-        return True
-    if item.path.is_relative_to(EXPORT):
-        return True
-    names = vars(item.module) if isinstance(item, pytest.Function) else {}
-    return any(_is_torchs(value) for value in names.values())
+    """Whether the test's file needs PyTorch, whose import alone takes seconds, or says so."""
+    return item.get_closest_marker("long") is not None or needs_pytorch(item.path)
 
 
-def _is_torchs(value: Any) -> bool:
-    name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", "")
-    return isinstance(name, str) and name.partition(".")[0] in ("torch", "torchvision", "timm")
+@cache
+def needs_pytorch(path: Path) -> bool:
+    """Whether a file imports PyTorch at its top, or what exports networks."""
+    return (
+        path.suffix == ".py"
+        and path.is_file()
+        and _PYTORCH.search(path.read_text(encoding="utf-8")) is not None
+    )
 
 
 _known: dict[Any, tuple[bool, list[Any]]] = {}

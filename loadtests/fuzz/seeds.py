@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image, ImageCms
 
-from loadtests.photographs import photographs
+from loadtests.photographs import photograph
 
 FORMATS = ("jpeg", "png", "webp", "gif", "bmp")
 SIZE = (64, 48)
@@ -19,9 +19,9 @@ SIZE = (64, 48)
 @cache
 def seeds(kind: str) -> tuple[bytes, ...]:
     """The pictures of one format; the same ones wherever Pillow's encoders are the same."""
-    photograph = photographs()["coffee.png"].resize(SIZE)
+    picture = photograph("coffee.png").resize(SIZE)
     made = {"jpeg": _jpeg, "png": _png, "webp": _webp, "gif": _gif, "bmp": _bmp}
-    return tuple(made[kind](photograph))
+    return tuple(made[kind](picture))
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:

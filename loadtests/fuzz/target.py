@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from loadtests import server
 from loadtests.fuzz.seeds import encoded
 from loadtests.fuzz.verdict import Limits
-from loadtests.photographs import photographs
+from loadtests.photographs import photograph
 
 MEGABYTE = 1_000_000
 
@@ -61,7 +61,7 @@ class Target:
         self._running = running
         self._log = log
         self._read = 0
-        picture = photographs()["coffee.png"]
+        picture = photograph("coffee.png")
         self._picture = encoded(picture, "JPEG")
         self._answer = self._ask()
         self.pids = self.state().pids

@@ -8,7 +8,7 @@ import sys
 
 from loadtests import client
 from loadtests.gpu.report import Figures, figures
-from loadtests.photographs import jpeg, photographs
+from loadtests.photographs import jpeg, photograph
 
 START_S = 240
 """A start builds TensorRT engines."""
@@ -18,7 +18,7 @@ _SIZE = (500, 375)
 
 def picture() -> bytes:
     """A photograph as ImageNet has them: 500 x 375, quality 90."""
-    return jpeg(photographs()["china.jpg"].resize(_SIZE))
+    return jpeg(photograph("china.jpg").resize(_SIZE))
 
 
 def load(

@@ -10,7 +10,6 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
-from cloudcoil.models.prometheus_operator import v1 as prometheus_operator
 
 from service.settings import PREFIX, Settings
 from tests.capabilities import program
@@ -96,6 +95,8 @@ def test_components_render_and_keep_the_schemas(tmp_path: Path) -> None:
 
 def test_the_service_monitor_keeps_the_operators_schema(objects: list[Object]) -> None:
     monitor = one(objects, "ServiceMonitor")
+    from cloudcoil.models.prometheus_operator import v1 as prometheus_operator  # takes seconds
+
     read = prometheus_operator.ServiceMonitor.model_validate(monitor)
     # its models pass over what they do not know: nothing may be lost
     assert read.model_dump(mode="json", by_alias=True, exclude_unset=True) == monitor

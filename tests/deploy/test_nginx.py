@@ -20,13 +20,13 @@ import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from loadtests import fleet
-from loadtests.photographs import jpeg, photographs
+from loadtests.photographs import jpeg, photograph
 from service.errors import BodyTooLarge, ManagementClosed, NotReady
 from service.grpc.protos import classifier_pb2, classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
 from tests.capabilities import demand
 from tests.server import Server, free_port
 
-PICTURE = jpeg(photographs()["coffee.png"].resize((300, 200)))
+PICTURE = jpeg(photograph("coffee.png").resize((300, 200)))
 CALL = classifier_pb2.ClassifyRequest(images=[PICTURE])
 
 

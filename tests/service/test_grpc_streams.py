@@ -16,7 +16,7 @@ from google.rpc import code_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from loadtests import http2
-from loadtests.photographs import jpeg, photographs
+from loadtests.photographs import jpeg, photograph
 from service.bodies import BodyBudget
 from service.grpc.arrivals import Requests
 from service.grpc.methods import _write
@@ -215,7 +215,7 @@ def computed(server: Server) -> float:
 def test_a_stream_whose_answers_are_not_taken_ends(tmp_path: Path) -> None:
     """Its client gives no room for them, while it goes on to live; another wants the place."""
     settings = {"zoo_load": "used", "zoo_idle_ms": 4000, "zoo_grpc_max_calls": 1}
-    small = jpeg(photographs()["china.jpg"].resize((32, 24)))
+    small = jpeg(photograph("china.jpg").resize((32, 24)))
     asked = messages.ClassifyRequest(images=[small], top_k=1000)  # some 40 KB answer it
     message = framed(asked.SerializeToString())
     with serving(tmp_path, **settings) as server, wire(server) as raw:
