@@ -91,8 +91,13 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """Among unit tests alone, one that starts a process or listens fails: it is marked wrongly."""
-    guard = item.config.stash.setdefault(_guard, unit.Guard())
-    guard.armed = "not served" in item.config.option.markexpr
+    if "not served" not in item.config.option.markexpr:
+        return (yield)
+    stash = item.config.stash
+    if _guard not in stash:  # one for all: each hears of every file and import, for ever
+        stash[_guard] = unit.Guard()
+    guard = stash[_guard]
+    guard.armed = True
     try:
         return (yield)
     finally:
