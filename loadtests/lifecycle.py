@@ -155,17 +155,24 @@ def failures(found: dict[str, object]) -> list[str]:
     return [what for what, fails in checks.items() if fails]
 
 
-def measure(seconds: float, share: float = LOAD, **settings: str) -> dict[str, object]:
-    """The peak, then both cases, each with a service of its own."""
-    with server.serving(zoo_workers=WORKERS, **settings) as running:  # type: ignore[arg-type]
-        requests = [client.raw(picture) for picture in pictures()]
-        client.run(http(running.port, 16, requests, seconds / 2))  # warm
-        peak = client.run(http(running.port, 16, requests, seconds)).rate
-    found: dict[str, object] = {"peak in pictures per s": peak}
+def measure(
+    seconds: float, share: float = LOAD, peak_s: float | None = None, **settings: str
+) -> dict[str, object]:
+    """The peak, and the stop of the service that has it; then the kill, in another.
+
+    The peak is measured for ``peak_s``; None: for ``seconds`` as the others.
+    """
+    found: dict[str, object] = {}
+    peak, peak_s = 0.0, seconds if peak_s is None else peak_s
     for case, drain_ms, spare in ((stop, DRAIN_MS, False), (kill, 0, True)):
         own = {"zoo_workers": WORKERS, "zoo_drain_ms": drain_ms, "zoo_spare": spare, **settings}
         with server.serving(**own) as running:  # type: ignore[arg-type]
             _all_serve(running)
+            if not found:
+                requests = [client.raw(picture) for picture in pictures()]
+                client.run(http(running.port, 16, requests, peak_s / 2))  # warm
+                peak = client.run(http(running.port, 16, requests, peak_s)).rate
+                found["peak in pictures per s"] = peak
             one = client.run(case(running, share * peak, seconds))
         for _, line in one.pop("_lost")[:10]:  # type: ignore[index]
             print(f"{case.__name__}: {line}", file=sys.stderr)

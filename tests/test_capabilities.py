@@ -115,6 +115,8 @@ def test_an_intel_machine_shows_what_an_amd_machine_sees(tmp_path: Path) -> None
     plain = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
     command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider"]
     command += ["-n", "1"]  # as `make test` does: xdist gives its workers another path
+    for unused in ("schemathesis", "hypothesispytest"):  # their imports take most of the time
+        command += ["-p", f"no:{unused}"]
     done = subprocess.run(
         [*command, f"--rootdir={tmp_path}", "-c", str(ROOT / "pyproject.toml"), str(file)],
         cwd=ROOT,

@@ -79,9 +79,17 @@ def test_a_unit_test_can_start_no_process() -> None:
         guard.armed = False
 
 
-def test_there_is_no_guard_for_each_test() -> None:
-    """Each would be called for whatever Python tells of, so the last tests took thrice as long."""
-    assert unit.Guard.made <= 2  # that of a run of unit tests, and that of the test above
+def test_no_test_gets_a_guard_of_its_own(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def another() -> unit.Guard:
+        raise AssertionError("a guard stays, and is told of every file that is opened")
+
+    monkeypatch.setattr(unit, "Guard", another)
+    around = conftest.pytest_runtest_protocol(request.node)
+    next(around)
+    with contextlib.suppress(StopIteration):
+        around.send(None)
 
 
 def test_the_longest_files_are_there() -> None:

@@ -121,11 +121,8 @@ def _ours(module: Any) -> bool:
 class Guard:
     """Refuses processes and sockets to the test that runs, if it is a unit test."""
 
-    made = 0
-
     def __init__(self) -> None:
         self.armed = False
-        Guard.made += 1
         sys.addaudithook(self._hear)  # there is no way to remove one
 
     def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:

@@ -17,6 +17,7 @@ from service.oip.faces import SUFFIXES
 from service.settings import Settings
 
 _INFER_ERRORS = (400, 404, 408, 413, 415, 421, 422, 429, 500, 501, 503, 504)
+_REPOSITORY_ERRORS = (400, 403, 404, 408, 413, 415, 421, 429, 503, 504)
 
 
 def paths(settings: Settings) -> Json:
@@ -164,7 +165,7 @@ def _repository(settings: Settings, operation: str, summary: str, schema: str = 
         },
         "responses": {
             "200": answer("Done", ref(schema)),
-            **problems(400, 403, 404, 408, 413, 415, 421, 503, schema="OipProblem"),
+            **problems(*_REPOSITORY_ERRORS, schema="OipProblem"),
         },
     }
 

@@ -49,17 +49,25 @@ def test_a_worse_tail_or_a_shorter_limit_takes_more() -> None:
 
 
 def test_the_command_reads_the_committed_figures() -> None:
-    done = _command("--rate", "500", "--p99", "150")
+    command = [sys.executable, "-m", "loadtests.capacity", "--rate", "500", "--p99", "150"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "\nreplicas " in done.stdout
-    done = _command("--rate", "500", "--p99", "1")
-    assert done.returncode == 1
-    assert "even an idle replica" in done.stderr
-    done = _command("--rate", "500", "--p99", "150", "--overload", "nowhere.csv")
-    assert done.returncode == 1
-    assert "nowhere.csv" in done.stderr
 
 
-def _command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "loadtests.capacity", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--p99", "1"), "even an idle replica"),
+        (("--p99", "150", "--overload", "nowhere.csv"), "nowhere.csv"),
+    ],
+)
+def test_the_command_says_why_it_has_no_plan(
+    arguments: tuple[str, ...],
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["capacity", "--rate", "500", *arguments])
+    assert capacity.main() == 1
+    assert words in capsys.readouterr().err

@@ -114,6 +114,7 @@ def test_two_processes_pass_loose_thresholds(server: Server, tmp_path: Path) -> 
 def test_an_impossible_threshold_fails_over_tls_with_keys(tmp_path: Path) -> None:
     files = issue(tmp_path / "pki", "127.0.0.1")
     settings = {**files.settings, "zoo_api_keys": KEY}
+    settings |= {"zoo_default_model": "lenet5", "zoo_load": "used"}
     out = tmp_path / "out"
     with serving(tmp_path, tls=files.trusting(), ready=200, **settings) as server:
         users = ["--users=3", "--mix=http=1,oip=1,grpc=1", "--model=lenet5", "--protocols=center"]

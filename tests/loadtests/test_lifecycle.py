@@ -24,7 +24,7 @@ GOOD = {
 
 
 def test_nothing_accepted_is_lost() -> None:
-    found = lifecycle.measure(2.0, 0.3, zoo_default_model="lenet5", zoo_load="used")
+    found = lifecycle.measure(2.0, 0.3, peak_s=0.5, zoo_default_model="lenet5", zoo_load="used")
     assert found["stop: answered before SIGTERM"]
     assert found["stop: answered after it"]
     assert found["stop: refused (no connection)"]

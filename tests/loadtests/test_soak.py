@@ -38,7 +38,10 @@ def pictures() -> list[Picture]:
     return material.pictures(PICTURES)
 
 
-def test_a_short_soak_accounts_for_everything(tmp_path: Path) -> None:
+def test_a_short_soak_accounts_for_everything(
+    tmp_path: Path, pictures: list[Picture], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(material, "pictures", lambda count: pictures[:count])
     plan = Plan(
         minutes=0.15,
         rate=20,

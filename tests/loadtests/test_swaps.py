@@ -8,7 +8,7 @@ from loadtests import marked, swaps
 
 
 def test_swaps_under_load_fail_nothing() -> None:
-    traffic, operator = swaps.run(seconds=8, steps=5, connections=8, seed=1)
+    traffic, operator = swaps.run(seconds=3, steps=5, connections=8, seed=1)
     assert traffic.failures == []
     assert len(operator.steps_s) == 5
     assert len(traffic.versions) >= 3

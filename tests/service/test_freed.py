@@ -15,7 +15,7 @@ from service.grpc.protos import oip_pb2, oip_pb2_grpc
 from tests.server import Server, serving
 from tests.service.grpc_client import PICTURES, SECONDS, details, stub_of
 
-MESSAGE_BYTES = 6_000_000
+MESSAGE_BYTES = 4_000_000
 CALLS = 8
 MOST_KEPT = 4 * MESSAGE_BYTES
 """Of `CALLS` messages: for what allocators keep."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import jsonschema
@@ -12,6 +13,7 @@ from service import __version__
 from service.errors import ALL, ManagementClosed, MethodNotAllowed
 from service.http.oip_body import HEADER_LENGTH
 from service.http.openapi import document as described
+from service.http.parameters import TIMEOUT_HEADER
 from service.settings import Settings
 from tests.photographs import COFFEE
 from tests.server import ROOT, Server
@@ -170,6 +172,29 @@ def test_errors(server: Server, document: dict) -> None:
     assert [reply.status_code for reply in replies] == [400, 404, 413, 415, 422, 504]
     for reply in replies:
         check(document, "/classify", "post", reply)
+
+
+def test_whatever_has_a_deadline_may_miss_it_and_nothing_else(
+    server: Server, document: dict
+) -> None:
+    def unfinished() -> Iterator[bytes]:
+        yield b"{"
+        time.sleep(0.1)  # a hundred times what it has
+
+    missed = 0
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            names = {part["name"] for part in operation.get("parameters", ())}
+            assert ("504" in operation["responses"]) == (TIMEOUT_HEADER in names), path
+            assert ("429" in operation["responses"]) == ("requestBody" in operation), path
+            if TIMEOUT_HEADER in names:
+                missed += 1
+                route = path.replace("{name}", "lenet5").replace("{version}", "1")
+                late = {"content": unfinished(), "headers": {TIMEOUT_HEADER: "1"}}
+                reply = server.client.request(method, route, **late)
+                assert reply.status_code == 504, path
+                check(document, path, method, reply)
+    assert missed == 6
 
 
 KEY = "a-key-of-sixteen-characters"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,9 @@ RULES = [
 ]
 
 
+@lru_cache(1)
 def noise(size: tuple[int, int], seed: int = 0) -> Image.Image:
+    """The last one is kept: the rules of a size follow each other."""
     generator = np.random.default_rng([seed, *size])
     return Image.fromarray(generator.integers(0, 256, (size[1], size[0], 3), np.uint8))
 
