@@ -101,9 +101,7 @@ def _network(
     return compare(said_to_all, stacked(measured), strict)
 
 
-def _batch(
-    truth: Truth, exported: Exported, crops: Sequence[Pixels], allowed: Tolerance
-) -> Parity:
+def _batch(truth: Truth, exported: Exported, crops: Sequence[Pixels], allowed: Tolerance) -> Parity:
     alone = [exported.run(crop) for crop in crops]
     together = zip(*exported.run(np.concatenate(crops)), strict=True)
     return compare(

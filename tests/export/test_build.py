@@ -91,6 +91,7 @@ def test_nothing_else_is_left_in_the_folder(built: Path) -> None:
     assert all(path.stat().st_mode & 0o044 == 0o044 for path in folder.iterdir())
 
 
+@pytest.mark.usefixtures("traced_once")
 def test_an_existing_version_is_replaced_only_by_force(export: Command, tmp_path: Path) -> None:
     shutil.copytree(REPOSITORY / "lenet5", tmp_path / "lenet5")
     stray = tmp_path / "lenet5" / "1" / "stray"
@@ -104,13 +105,13 @@ def test_an_existing_version_is_replaced_only_by_force(export: Command, tmp_path
     assert not stray.exists()
     assert sorted(path.name for path in (tmp_path / "lenet5").iterdir()) == ["1", "2"]
     assert [path.name for path in tmp_path.iterdir()] == ["lenet5"]
-    # the same network gives the same bytes
     first, second = (
         (tmp_path / "lenet5" / version / "model.onnx").read_bytes() for version in "12"
     )
     assert first == second
 
 
+@pytest.mark.usefixtures("traced_once")
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_weights_from_a_file(
     suffix: str, export: Command, lenet5: Exported, tmp_path: Path
@@ -169,6 +170,7 @@ def test_a_folder_that_cannot_be_written(output: str, export: Command, tmp_path:
     assert snapshot(tmp_path) == before
 
 
+@pytest.mark.usefixtures("traced_once")
 @pytest.mark.parametrize("blocked", ["lenet5", "lenet5/1"])
 def test_a_file_in_the_place_of_a_folder(blocked: str, export: Command, tmp_path: Path) -> None:
     (tmp_path / blocked).parent.mkdir(exist_ok=True)

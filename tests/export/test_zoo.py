@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from export import peers, random_weights, registry
 from export.counting import multiply_adds
 from export.registry import Spec
+from tests.export.networks import uninitialised
 
 SPECS = registry.specs()
 NAMES = {spec.name for spec in SPECS}
@@ -101,15 +102,11 @@ def _of(source: str) -> list[Spec]:
 
 @contextmanager
 def _on_nothing() -> Iterator[None]:
-    """Tensors without numbers, which nobody initialises: that takes most of a network's making."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name in dir(torch.nn.init):
-            if name.endswith("_") and not name.startswith("_"):
-                patch.setattr(torch.nn.init, name, lambda tensor, *_, **__: tensor)
+    """Tensors without numbers, which nobody draws."""
+    with pytest.MonkeyPatch.context() as patch, uninitialised(), torch.device("meta"):
         for name in ("normal_", "uniform_", "fill_", "zero_"):
             patch.setattr(Tensor, name, lambda tensor, *_, **__: tensor)
-        with torch.device("meta"):
-            yield
+        yield
 
 
 @cache
