@@ -248,6 +248,7 @@ def test_a_network_that_hardly_looks_at_the_picture_fails(
     assert parity.probability_difference < 1e-6
     assert parity.logit_difference < 1e-5
     assert parity.passed is passes, parity.failures
+    assert any("hardly differ" in failure for failure in parity.failures) is not passes
 
 
 class OddColours(nn.Module):
