@@ -78,7 +78,7 @@ def make(
     mean: MeanImage | None = None,
     version: str = "1",
     report: Report = lambda _: None,
-    work: int = proof.WORK,
+    work: int | None = None,
 ) -> Made:
     """Export a network into ``folder``, compare it, and describe it; write no manifest.
 

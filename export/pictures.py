@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from importlib import resources
 from pathlib import Path
 
@@ -64,8 +65,13 @@ def photographs() -> dict[str, bytes]:
 
 def random_pictures(seed: int = 0) -> dict[str, bytes]:
     """Seeded random pictures as PNG, by name: coloured blotches under noise, of several sizes."""
+    return dict(_drawn(seed))
+
+
+@cache
+def _drawn(seed: int) -> tuple[tuple[str, bytes], ...]:
     generator = np.random.default_rng(seed)
-    pictures = {}
+    pictures = []
     for width, height in _RANDOM_SIZES:
         coarse = generator.integers(0, 256, (5, 5, 3), dtype=np.uint8)
         blotches = Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
@@ -73,8 +79,8 @@ def random_pictures(seed: int = 0) -> dict[str, bytes]:
         pixels = np.clip(np.asarray(blotches) + noise, 0, 255).astype(np.uint8)
         stream = io.BytesIO()
         Image.fromarray(pixels).save(stream, "PNG", compress_level=1)
-        pictures[f"random_{width}x{height}.png"] = stream.getvalue()
-    return pictures
+        pictures.append((f"random_{width}x{height}.png", stream.getvalue()))
+    return tuple(pictures)
 
 
 def below(folder: Path) -> dict[str, bytes]:

@@ -33,14 +33,15 @@ _LIBRARIES = (
 )
 
 
-def enough(spec: Spec, protocol: ProtocolName, work: int = WORK) -> int:
-    """How many pictures prove ``spec`` under ``protocol`` for ``work`` multiply-adds a side.
+def enough(spec: Spec, protocol: ProtocolName, work: int | None = None) -> int:
+    """How many pictures prove ``spec`` under ``protocol`` for ``work`` multiply-adds a side,
+    or ``WORK``.
 
     Large networks are proved on fewer: what a picture more could show is in the crops, which are
     cut the same for every network.
     """
     crops = {"center": 1, "ten_crop": 10}[protocol]
-    return max(_FEWEST[protocol], work // (crops * spec.multiply_adds))
+    return max(_FEWEST[protocol], (work or WORK) // (crops * spec.multiply_adds))
 
 
 def run(
@@ -49,13 +50,13 @@ def run(
     model: Path,
     manifest: Manifest,
     report: Callable[[str], None] = lambda _: None,
-    work: int = WORK,
+    work: int | None = None,
 ) -> dict[str, Parity]:
     """Compare ``network`` with the ONNX file ``model``; the agreement by protocol, and ``batch``.
 
     Protocols that torchvision has no transform for are the service's own tests' business.
-    ``work`` bounds the multiply-adds of one protocol on one side. The file with the role
-    ``dense``, if there is one, lies beside ``model`` and is compared too.
+    ``work`` bounds the multiply-adds of one protocol on one side, else ``WORK``. The file with
+    the role ``dense``, if there is one, lies beside ``model`` and is compared too.
 
     Raises NotBuilt when ONNX Runtime cannot open the file.
     """

@@ -19,7 +19,7 @@ def verify(
     weights_file: Path | None = None,
     version: str | None = None,
     report: Callable[[str], None] = lambda _: None,
-    work: int = proof.WORK,
+    work: int | None = None,
 ) -> dict[str, Parity]:
     """Compare a built model with its network; returns the agreement by protocol, and ``batch``.
 

@@ -8,7 +8,7 @@ decoding and cropping.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from PIL import Image
@@ -45,29 +45,36 @@ def prove(
     manifest = exported.manifest
     found: dict[str, Parity] = {}
     centres = [crops_of(p, manifest.input, manifest.resize, "center") for p in pictures.values()]
+    ours = [exported.crops(picture, "center") for picture in pictures.values()]
     allowed = tolerance(truth, np.concatenate(centres))
     for protocol in PROVEN:
         if protocol not in manifest.protocols.names:
             continue
         report(f"comparing {len(pictures)} pictures, protocol {protocol}")
         expected, measured = [], []
-        for picture in pictures.values():
-            crops = crops_of(picture, manifest.input, manifest.resize, protocol)
-            said, because = truth.answers(crops)
+        for index, picture in enumerate(pictures.values()):
+            if protocol == "center":
+                theirs, own = centres[index], ours[index]
+            else:
+                theirs = crops_of(picture, manifest.input, manifest.resize, protocol)
+                own = exported.crops(picture, protocol)
+            said, because = truth.answers(theirs)
             expected.append((said.mean(axis=0), because))
-            probabilities, logits = exported.run(exported.crops(picture, protocol))
+            probabilities, logits = exported.run(own)
             answer = PROTOCOLS[protocol].answer([probabilities])
             measured.append((answer, truth.comparable(logits)))
         found[protocol] = compare(stacked(expected), stacked(measured), allowed)
     if truth.rounds:
         report("comparing the network alone")
-        found["network"] = _network(truth, exported, list(pictures.values()), allowed)
+        found["network"] = _network(truth, exported, ours, allowed)
     report("comparing a batch with its members")
-    found["batch"] = _batch(truth, exported, list(pictures.values())[:_BATCH], allowed)
+    found["batch"] = _batch(truth, exported, ours[:_BATCH], allowed)
     return found
 
 
-def _network(truth: Truth, exported: Exported, pictures: list[bytes], allowed: Tolerance) -> Parity:
+def _network(
+    truth: Truth, exported: Exported, centres: Sequence[Pixels], allowed: Tolerance
+) -> Parity:
     """Compare the adopted graph with the file fed what the adopted graph's own head makes.
 
     Strictly, but for halves: ONNX Runtime computes them in single precision on a CPU and drops
@@ -77,8 +84,7 @@ def _network(truth: Truth, exported: Exported, pictures: list[bytes], allowed: T
     original = truth.original
     head = session(graft.normalisation(original.foreign, original.input, original.mean))
     expected, measured = [], []
-    for picture in pictures:
-        crops = exported.crops(picture, "center")
+    for crops in centres:
         (fed,) = head.run(None, {"pixels": crops})
         own = original.pictures(crops).astype(np.float64)
         gap = float(np.abs(fed - own).max() / max(np.abs(own).max(), 1))
@@ -95,8 +101,7 @@ def _network(truth: Truth, exported: Exported, pictures: list[bytes], allowed: T
     return compare(said_to_all, stacked(measured), strict)
 
 
-def _batch(truth: Truth, exported: Exported, pictures: list[bytes], allowed: Tolerance) -> Parity:
-    crops = [exported.crops(picture, "center") for picture in pictures]
+def _batch(truth: Truth, exported: Exported, crops: Sequence[Pixels], allowed: Tolerance) -> Parity:
     alone = [exported.run(crop) for crop in crops]
     together = zip(*exported.run(np.concatenate(crops)), strict=True)
     return compare(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import signal
 import sys
@@ -9,8 +10,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnx
 import pytest
+from torch import nn
 
+from export import graph
 from export.__main__ import main
 from export.parity import Exported
 from models import REPOSITORY
@@ -68,6 +72,33 @@ def read_manifest(folder: Path) -> Manifest:
 def open_model(folder: Path) -> Exported:
     manifest = read_manifest(folder)
     return Exported(folder / manifest.file("model").path, manifest)
+
+
+@pytest.fixture(scope="session")
+def _traces() -> dict[str, onnx.ModelProto]:
+    return {}
+
+
+@pytest.fixture
+def traced_once(_traces: dict[str, onnx.ModelProto], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network with the same numbers is not traced again, which takes seconds each time.
+
+    That tracing twice gives the same bytes has a test of its own.
+    """
+    trace = graph.to_onnx
+
+    def once(network: nn.Module, *given: object, **more: object) -> onnx.ModelProto:
+        assert more.get("mean_image") is None  # its numbers would have to count as well
+        digest = hashlib.sha256(repr((network, given, more)).encode())
+        for key, tensor in network.state_dict().items():
+            digest.update(repr((key, tensor.dtype, tensor.shape)).encode())
+            digest.update(tensor.numpy().tobytes())
+        name = digest.hexdigest()
+        if name not in _traces:
+            _traces[name] = trace(network, *given, **more)  # type: ignore[arg-type]
+        return copy.deepcopy(_traces[name])
+
+    monkeypatch.setattr(graph, "to_onnx", once)
 
 
 @pytest.fixture(scope="session")

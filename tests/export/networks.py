@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
 import torch
 from torch import Tensor, nn
 
 Shape = tuple[int, ...]
+
+
+@contextmanager
+def uninitialised() -> Iterator[None]:
+    """What is built within has any weights: to draw them takes most of a network's making."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in dir(nn.init):
+            if name.endswith("_") and not name.startswith("_"):
+                patch.setattr(nn.init, name, lambda tensor, *_, **__: tensor)
+        yield
 
 
 def initialise(network: nn.Module, seed: int = 0, level: float = 60) -> nn.Module:

@@ -12,7 +12,7 @@ from models import REPOSITORY
 from tests.export.conftest import Command
 from tests.export.foreign_files import caffe, caffe_like, reference
 from tests.export.test_adopt_pictures import names, narrow
-from tests.photographs import CHELSEA, CHINA, FLOWER
+from tests.photographs import CHELSEA, CHINA, COFFEE, FLOWER
 from tests.server import serving
 
 
@@ -59,10 +59,14 @@ def test_a_trained_network_adopted_in_other_forms_answers_the_same(
     stripped(tmp_path / "percent.onnx", ("Softmax", "p"), ("Mul", "percent"))
     single = onnx.load(stripped(tmp_path / "single.onnx"))
     onnx.save(convert_float_to_float16(single, keep_io_types=True), tmp_path / "half.onnx")
+    some = tmp_path / "some"
+    some.mkdir()
+    for photograph in (CHELSEA, CHINA, COFFEE, FLOWER):
+        shutil.copy(photograph, some)
     for name in ("percent", "half"):
         outcome = export(
             *("adopt", tmp_path / f"{name}.onnx", "--name", name, "--preset", "timm-inception"),
-            *("--protocols", "center", "--output", models),
+            *("--protocols", "center", "--pictures", some, "--output", models),
         )
         assert (outcome.code, outcome.err) == (0, "")
     few = narrow(tmp_path / "few.onnx", 600)

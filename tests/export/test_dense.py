@@ -18,22 +18,39 @@ from export.errors import ProofFailed
 from export.registry import Spec
 from service.manifest import Protocols, ProtocolSpec
 from tests.export.conftest import Command, open_model, read_manifest, snapshot
-from tests.export.networks import initialise
+from tests.export.networks import initialise, uninitialised
 
 Convert = Callable[[nn.Module], nn.Module]
+
+
+def narrow(make: Callable[[], nn.Module]) -> nn.Module:
+    """A network whose classifier is 32 wide, not thousands, which take seconds."""
+    with uninitialised():
+        network = make()
+        width: int | None = None
+        layers = [m for m in network.classifier.modules() if isinstance(m, nn.Linear)]
+        for layer in layers:
+            inputs = width or layer.in_features
+            width = layer.out_features if layer is layers[-1] else 32
+            layer.__init__(inputs, width)  # type: ignore[misc]
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.reset_parameters()
+    return initialise(network, level=1)
 
 
 def torchvision(name: str) -> nn.Module:
     import torchvision.models
 
-    network: nn.Module = getattr(torchvision.models, name)(weights=None)
+    make = getattr(torchvision.models, name)
     if name.startswith("resnet"):
+        network: nn.Module = make(weights=None)
         return network.eval()
-    return initialise(network, level=1)
+    return narrow(make)
 
 
 def own(name: str) -> nn.Module:
-    return initialise(registry.get(name).build(), level=1)
+    return narrow(registry.get(name).build)
 
 
 CASES: list[tuple[str, Callable[[str], nn.Module], Convert, int, int]] = [

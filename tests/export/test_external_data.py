@@ -18,7 +18,7 @@ def small_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graph, "MAX_INLINE_BYTES", 100_000)
 
 
-@pytest.mark.usefixtures("small_limit")
+@pytest.mark.usefixtures("small_limit", "traced_once")
 def test_the_weights_are_one_listed_file(export: Command, lenet5: Exported, tmp_path: Path) -> None:
     assert export("build", "lenet5", "--output", tmp_path).code == 0
     folder = tmp_path / "lenet5" / "1"

@@ -17,7 +17,7 @@ from export.labels import labels
 from export.parity import MIN_SPREAD, spread
 from export.reference import Reference
 from tests.export.conftest import Command
-from tests.export.networks import initialise, parameters, shapes
+from tests.export.networks import initialise, parameters, shapes, uninitialised
 from tests.export.test_parity import COLOURFUL
 
 OWN = ["alexnet_2012", "alexnet_d2l", "overfeat_fast", "zfnet", "nin", "googlenet_2014"]
@@ -103,7 +103,9 @@ LAYERS: dict[str, dict[str, tuple[int, ...]]] = {
 def network(request: pytest.FixtureRequest) -> tuple[str, nn.Module]:
     spec = registry.get(request.param)
     level = 64 * spec.input.rescale / spec.input.std[0]
-    return spec.name, initialise(spec.build(), level=level)
+    with uninitialised():
+        untrained = spec.build()
+    return spec.name, initialise(untrained, level=level)
 
 
 def test_layers_have_the_shapes_of_the_papers(network: tuple[str, nn.Module]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,12 @@ from service.pictures import decode
 from service.protocols import PROTOCOLS
 
 PICTURES = {**pictures.photographs(), **pictures.random_pictures()}
+
+
+@cache
+def _decoded(name: str) -> tuple[Image.Image, Image.Image]:
+    """A picture as the service and as a training loader decode it: the same for all networks."""
+    return decode(PICTURES[name]), Image.open(io.BytesIO(PICTURES[name])).convert("RGB")
 
 
 def _cases() -> list[tuple[str, str]]:
@@ -34,9 +41,9 @@ def test_the_service_cuts_what_torchvision_cuts(network: str, protocol: Protocol
     spec = registry.get(network)
     rules: Any = SimpleNamespace(input=spec.input, resize=spec.resize)
     mean, std = np.array(spec.input.mean), np.array(spec.input.std)
-    for name, picture in PICTURES.items():
-        (ours,) = PROTOCOLS[protocol].crops(decode(picture), rules)
-        image = Image.open(io.BytesIO(picture)).convert("RGB")
+    for name in PICTURES:
+        picture, image = _decoded(name)
+        (ours,) = PROTOCOLS[protocol].crops(picture, rules)
         theirs = transform(spec.input, spec.resize, protocol)(image).numpy().transpose(0, 2, 3, 1)
         levels = np.rint((theirs * std + mean) / spec.input.rescale)
         if spec.input.color == "BGR":  # the service cuts RGB; the graph swaps
@@ -54,6 +61,7 @@ def test_torchvision_knows_no_144_crops() -> None:
 
 def test_random_pictures_are_seeded_and_odd() -> None:
     first = pictures.random_pictures()
+    pictures._drawn.cache_clear()
     assert pictures.random_pictures() == first
     assert pictures.random_pictures(seed=1) != first
     sizes = [decode(picture).size for picture in first.values()]

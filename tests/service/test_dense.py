@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,11 @@ import torch
 import torchvision.transforms.v2.functional as F
 from PIL import Image
 from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, ResNet
 
-from export import build, registry, weights
+from export import build, dense, registry, weights
 from export.registry import Spec
+from service.manifest import Protocols, ProtocolSpec
 from tests import references
 from tests.photographs import CHELSEA, FLOWER
 from tests.server import ROOT, Server, serving
@@ -36,9 +39,9 @@ def classic(network: nn.Module) -> Halves:
     return network.features, lambda window: network.classifier(window.flatten(1)), side
 
 
-def resnet(network: nn.Module) -> Halves:
+def resnet(network: nn.Module, side: int = 7) -> Halves:
     trunk = nn.Sequential(*list(network.children())[:-2])
-    return trunk, lambda window: network.fc(window.mean(dim=(2, 3))), 7
+    return trunk, lambda window: network.fc(window.mean(dim=(2, 3))), side
 
 
 def normalised(spec: Spec, picture: Image.Image) -> Tensor:
@@ -138,24 +141,46 @@ def small(tmp_path: Path) -> dict[Path, Image.Image]:
     return pictures
 
 
+def small_resnet() -> Spec:
+    """ResNet-18 with half of its blocks, for 64x64 pixels: all that it has, in little."""
+
+    def make() -> nn.Module:
+        return ResNet(BasicBlock, [1, 1, 1, 1])
+
+    real = registry.get("resnet18")
+    supported = (
+        ProtocolSpec(name="center"),
+        ProtocolSpec(name="crops_144", scales=(74, 83, 92, 102)),
+        ProtocolSpec(name="dense", scales=(64, 90, 128)),
+    )
+    return replace(
+        real,
+        name="small_resnet",
+        input=real.input.model_copy(update={"height": 64, "width": 64}),
+        resize=real.resize.model_copy(update={"size": 74}),
+        protocols=Protocols(default="center", supported=supported),
+        build=make,
+        dense=lambda network: dense.resnet(network, extent=2),
+    )
+
+
 @contextmanager
-def made(name: str, folder: Path) -> Iterator[tuple[Server, Spec, nn.Module]]:
+def made(spec: Spec, folder: Path) -> Iterator[tuple[Server, Spec, nn.Module]]:
     """As `served`, without the command line, which starts PyTorch anew and proves it on more."""
-    spec = registry.get(name)
     loaded = weights.load(spec, weights.RANDOM, SEED)
-    version = folder / "m" / name / "1"
+    version = folder / "m" / spec.name / "1"
     version.mkdir(parents=True)
     network = build.make(spec, loaded, version, work=1)
     (version / "manifest.json").write_text(network.manifest.model_dump_json())
-    with serving(folder, zoo_models=folder / "m", zoo_default_model=name) as server:
+    with serving(folder, zoo_models=folder / "m", zoo_default_model=spec.name) as server:
         yield server, spec, loaded.network
 
 
-def test_resnet18(tmp_path: Path, small: dict[Path, Image.Image]) -> None:
-    with made("resnet18", tmp_path) as running:
+def test_a_small_resnet(tmp_path: Path, small: dict[Path, Image.Image]) -> None:
+    with made(small_resnet(), tmp_path) as running:
         server, _, network = running
         assert server.classify(CHELSEA).json()["weights"] == "random"
-        check(running, small, resnet(network), ["dense"])
+        check(running, small, resnet(network, side=2), ["dense"])
         strip = tmp_path / "strip.png"
         Image.new("RGB", (4000, 40)).save(strip)
         refused = server.classify(strip, protocol="dense")
