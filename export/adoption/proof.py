@@ -44,32 +44,44 @@ def prove(
     """
     manifest = exported.manifest
     found: dict[str, Parity] = {}
-    centres = [crops_of(p, manifest.input, manifest.resize, "center") for p in pictures.values()]
-    ours = [exported.crops(picture, "center") for picture in pictures.values()]
-    allowed = tolerance(truth, np.concatenate(centres))
     for protocol in PROVEN:
-        if protocol not in manifest.protocols.names:
+        proven = protocol in manifest.protocols.names
+        if not proven and protocol != "center":
             continue
-        report(f"comparing {len(pictures)} pictures, protocol {protocol}")
-        expected, measured = [], []
-        for index, picture in enumerate(pictures.values()):
-            if protocol == "center":
-                theirs, own = centres[index], ours[index]
-            else:
-                theirs = crops_of(picture, manifest.input, manifest.resize, protocol)
-                own = exported.crops(picture, protocol)
-            said, because = truth.answers(theirs)
-            expected.append((said.mean(axis=0), because))
-            probabilities, logits = exported.run(own)
-            answer = PROTOCOLS[protocol].answer([probabilities])
-            measured.append((answer, truth.comparable(logits)))
-        found[protocol] = compare(stacked(expected), stacked(measured), allowed)
+        theirs = [crops_of(p, manifest.input, manifest.resize, protocol) for p in pictures.values()]
+        ours = [exported.crops(picture, protocol) for picture in pictures.values()]
+        # what rounding does depends on the crops
+        allowed = tolerance(truth, np.concatenate(theirs))
+        if protocol == "center":
+            centres, of_centres = ours, allowed
+        if proven:
+            report(f"comparing {len(pictures)} pictures, protocol {protocol}")
+            found[protocol] = _protocol(truth, exported, protocol, theirs, ours, allowed)
     if truth.rounds:
         report("comparing the network alone")
-        found["network"] = _network(truth, exported, ours, allowed)
+        found["network"] = _network(truth, exported, centres, of_centres)
     report("comparing a batch with its members")
-    found["batch"] = _batch(truth, exported, ours[:_BATCH], allowed)
+    found["batch"] = _batch(truth, exported, centres[:_BATCH], of_centres)
     return found
+
+
+def _protocol(
+    truth: Truth,
+    exported: Exported,
+    protocol: ProtocolName,
+    theirs: list[Pixels],
+    ours: list[Pixels],
+    allowed: Tolerance,
+) -> Parity:
+    """Compare the answers to the crops of each picture, cut by the library and by the service."""
+    expected, measured = [], []
+    for crops, own in zip(theirs, ours, strict=True):
+        said, because = truth.answers(crops)
+        expected.append((said.mean(axis=0), because))
+        probabilities, logits = exported.run(own)
+        answer = PROTOCOLS[protocol].answer([probabilities])
+        measured.append((answer, truth.comparable(logits)))
+    return compare(stacked(expected), stacked(measured), allowed)
 
 
 def _network(

@@ -101,10 +101,10 @@ def tolerance(truth: Truth, crops: Pixels) -> Tolerance:
     round the other way when its input moves by a rounding error: so the file is run on ``crops``
     as they are and moved by as much, and twice its own unrest is allowed.
     """
+    if not truth.rounds:
+        return _single(truth)
     still = rows_of(*truth.answers(crops))
     strict = narrow(truth, still)
-    if not truth.rounds:
-        return strict
     probability, logit = strict.probability, strict.logit
     for seed in range(_TREMORS):
         unrest = compare(still, rows_of(*truth.answers(crops, np.random.default_rng(seed))))
@@ -117,12 +117,17 @@ def tolerance(truth: Truth, crops: Pixels) -> Tolerance:
     )
 
 
+def _single(truth: Truth) -> Tolerance:
+    """What is allowed in single precision."""
+    return Tolerance(distinct=truth.classes >= _FEW_CLASSES, clear=_CLEAR)
+
+
 def narrow(truth: Truth, said: Answers) -> Tolerance:
     """How far the adopted graph may be from the file when both are fed the same numbers.
 
     Where the file's numbers are halves, as far as their last bit: ``said`` are its answers.
     """
-    strict = Tolerance(distinct=truth.classes >= _FEW_CLASSES, clear=_CLEAR)
+    strict = _single(truth)
     if not truth.halves:
         return strict
     logits = said.logits.astype(np.float64)
