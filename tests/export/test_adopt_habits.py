@@ -17,10 +17,13 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from safetensors.numpy import save
 
-from export.adoption import fitting, foreign, order
+from export.adoption import fitting, foreign, order, proof
 from export.adoption.fitting import Complaint
 from export.adoption.foreign import Wishes
+from export.adoption.original import Pixels
+from export.adoption.truth import Truth
 from export.errors import ForeignModelRefused
+from export.parity import Tolerance
 from tests.export.conftest import Command
 from tests.export.foreign_files import CLASSES, FEATURES, SIDE, Hand, Net, torchscript, torchvision
 from tests.export.test_adopt import adopted, same, served
@@ -58,6 +61,28 @@ def test_the_runtimes_own_half_precision(
         logits=False if softmax else None,
         tolerance=2e-3,
     )
+
+
+def test_ten_crops_of_a_picture_round_as_they_do(
+    singles: dict[bool, Path], export: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not as its centre does: how far halves may be apart depends on the crops."""
+    measured = []
+
+    def tolerance(truth: Truth, crops: Pixels) -> Tolerance:
+        measured.append(len(crops))
+        return measure(truth, crops)
+
+    measure = proof.tolerance
+    monkeypatch.setattr(proof, "tolerance", tolerance)
+    file = tmp_path / "half.onnx"
+    onnx.save(convert_float_to_float16(onnx.load(singles[False]), keep_io_types=True), file)
+    outcome = export(
+        "adopt", file, "--name", "it", "--preset", "timm", "--output", tmp_path / "models"
+    )
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "it ten_crop: passed" in outcome.out
+    assert {1, 10} <= {count // 16 for count in measured}
 
 
 def test_nodes_are_sorted_in_subgraphs_too(export: Command, tmp_path: Path) -> None:
