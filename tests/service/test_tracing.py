@@ -181,7 +181,7 @@ def test_a_batch_is_linked_with_its_requests_and_they_with_it(
     def shared() -> list[Span]:
         return [each for each in collector.spans if each.name == "batch" and len(each.links) > 1]
 
-    for _ in range(5):
+    for _ in range(30):
         traces = [new_trace() for _ in range(24)]
         with ThreadPoolExecutor(24) as pool:
             list(pool.map(ask, traces))
