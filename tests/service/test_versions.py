@@ -360,7 +360,7 @@ def test_a_look_costs_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         return os.scandir(folder)
 
     monkeypatch.setattr(watching, "os", SimpleNamespace(scandir=scandir))
-    monkeypatch.setattr(watching, "repository", None)
+    monkeypatch.setattr(Watch, "_judge", None)
     assert watch.look() == watching.Changes()
     assert len(listed) == 1 + 2 * 100
 
