@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import struct
-from collections.abc import Iterable, MutableSequence, Sequence
+from collections.abc import Iterable, Mapping, MutableSequence, Sequence
 from mmap import mmap
 from pathlib import Path
 from threading import Lock
@@ -136,6 +136,10 @@ class _File:
                 self._size = before
                 raise
 
+    def forget(self, key: str) -> None:
+        """Do not remember a series; where it comes back, another entry is added to this one."""
+        self._places.pop(key, None)
+
     def clear(self) -> None:
         """Forget all series; what holds a cell must not write there any more."""
         self._places.clear()
@@ -176,6 +180,15 @@ class _Store:
             self._values.append(value)
             value.locate()
 
+    def forget(self, model: str, version: str) -> None:
+        """Keep no value of this version any more; what it counted stays in the files."""
+        with self.lock:
+            gone = [value for value in self._values if value.version == (model, version)]
+            if gone:
+                self._values = [value for value in self._values if value not in gone]
+            for value in gone:
+                value.drop(self._files)
+
     def cell(self, kind: str, key: str, child: object) -> tuple[MutableSequence[float], int] | None:
         """Where a series' value is; None where it is in no file, now or for good."""
         if self._folder is None or (self._ended and kind.startswith("gauge")):
@@ -199,7 +212,7 @@ class _Store:
 
 
 _store = _Store()
-begin, end = _store.begin, _store.end
+begin, end, forget = _store.begin, _store.end, _store.forget
 
 
 class Value:
@@ -225,6 +238,9 @@ class Value:
     ) -> None:
         self._kind = f"gauge_{multiprocess_mode}" if typ == "gauge" else typ
         self._key = mmap_key(metric_name, name, list(labelnames), list(labelvalues), help_text)
+        labels = dict(zip(labelnames, labelvalues, strict=True))
+        self.version = labels.get("model"), labels.get("version")
+        """The model and its version, where the series is of one."""
         of_all = labelvalues[:-1] if "le" in labelnames else labelvalues
         self._child = metric_name, tuple(of_all)
         self._value = 0.0
@@ -249,6 +265,14 @@ class Value:
         """Where it is a gauge: write nothing more; the lock is held."""
         if self._kind.startswith("gauge"):
             self._cells, self._index = [0.0], 0
+
+    def drop(self, files: Mapping[str, _File | None]) -> None:
+        """Be forgotten; the lock is held. A gauge's part of the sum over all workers is 0 then."""
+        if self._kind.startswith("gauge"):
+            self._cells[self._index] = 0.0
+        file = files.get(self._kind)
+        if file is not None:
+            file.forget(self._key)
 
     def inc(self, amount: float) -> None:
         """Add to it."""

@@ -23,6 +23,8 @@ known: set[tuple[str, str]] = set()
 """Models and versions that there are; those that have been shall not be labels for ever."""
 workers_wanted = 1
 """Processes that are to serve: what holds in every worker holds in so many."""
+_gone: set[tuple[str, str]] = set()
+"""Those that went the last time that one did."""
 _info: dict[tuple[str, str], tuple[str, str]] = {}
 
 
@@ -116,9 +118,15 @@ def _inform(key: tuple[str, str], now: tuple[str, str] | None) -> None:
 
 def only(versions: set[tuple[str, str]]) -> None:
     """There are no other models and versions than these."""
-    for name, number in known - versions:
-        version(name, number)
+    gone = known - versions
+    for key in gone:
+        version(*key)
     known.intersection_update(versions)
+    # those of the last time again: requests that they had begun were counted since
+    for key in gone | (_gone - known):
+        metrics.forget(*key)
+    _gone.clear()
+    _gone.update(gone)
     statistics.only(versions)
 
 

@@ -6,6 +6,7 @@ what a client made up. `metering` sets what follows the models, `exposition` wri
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 
 from prometheus_client import Counter, Gauge, Histogram, values
@@ -14,6 +15,8 @@ from service import mapped
 
 if mapped.shared_folder() is not None:
     values.ValueClass = mapped.Value
+    # it takes a series out of its own tables all the same; `mapped.forget` does the rest
+    warnings.filterwarnings("ignore", "Removal of labels has not been implemented", UserWarning)
 
 UNKNOWN = "unknown"
 
@@ -289,3 +292,25 @@ def pictures(model: str, protocol: str, transport: str, code: str) -> Counter:
 def request_seconds(model: str, transport: str) -> Histogram:
     """The same for the histogram of requests."""
     return REQUEST_SECONDS.labels(model, transport)
+
+
+OF_VERSIONS = (
+    *(REQUESTS, MODEL_READY, MODEL_REFUSED, MODEL_INFO),
+    *(MODEL_FALLBACK, MODEL_NODES, MODEL_MAX_BATCH, MODEL_BYTES),
+)
+"""Those with labels `model` and `version`."""
+
+
+def forget(model: str, version: str) -> None:
+    """Drop every series of a version that is gone, or each new version would take memory for ever.
+
+    What was counted stays in the files that the workers share; `exposition` leaves it out.
+    """
+    for family in OF_VERSIONS:
+        for metric in family.collect():
+            for sample in metric.samples:
+                labels = sample.labels
+                if (labels["model"], labels["version"]) == (model, version):
+                    family.remove(*labels.values())
+    requests.cache_clear()
+    mapped.forget(model, version)
