@@ -83,6 +83,7 @@ class Supervisor:
         self._stopping: asyncio.Event
         self._asked: float | None = None
         """When the first signal came."""
+        self._echoed = False
         self._status = os.EX_OK
 
     def start(self, cb: Callable[[Any], Any] | None = None) -> None:
@@ -143,7 +144,10 @@ class Supervisor:
             self._stopping.set()
             return
         if now - self._asked < ECHO_SECONDS:
-            logger.info("%s within %g s of the first signal: the same", number.name, ECHO_SECONDS)
+            if not self._echoed:  # once: a storm of them shall not keep this loop busy
+                self._echoed = True
+                text = "%s within %g s of the first signal: the same"
+                logger.info(text, number.name, ECHO_SECONDS)
             return
         logger.warning("%s again: what is not finished is given up", number.name)
         for each in self._begun:

@@ -40,7 +40,7 @@ def test_an_echo_loses_no_request_that_was_accepted(tmp_path: Path, first: signa
         # to the end: neither the workers nor their supervisor are hit while they put things away
         while server.process.poll() is None and time.monotonic() - began < ECHO_SECONDS / 2:
             os.killpg(server.process.pid, signal.SIGTERM)
-            time.sleep(0.005)
+            time.sleep(0.02)
         assert server.process.wait(SECONDS) == 0
         assert "ended" not in server.log
 
