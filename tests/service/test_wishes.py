@@ -8,6 +8,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from time import perf_counter
 
@@ -15,13 +16,14 @@ import httpx
 import pytest
 
 from loadtests import marked
+from service.dataplane import DataPlane
 from service.desired import MOST_BYTES, MOST_GENERATION, DesiredState
 from service.errors import DeadlineExceeded, NotReady, UnknownModel
 from service.http.app import create_app
 from service.oip import faces, server
 from tests.capabilities import demand
 from tests.service.test_management import folder as folder
-from tests.service.test_management import unload_alone, workers
+from tests.service.test_management import workers
 from tests.service.test_versions import index, states, until, version
 
 LIVING = "of a process that lives"
@@ -128,6 +130,11 @@ async def test_a_desired_state_that_is_no_file(folder: Path) -> None:
         assert await version(plane) == 1
 
 
+async def unload(plane: DataPlane, name: str) -> None:
+    with suppress(DeadlineExceeded):  # the others need not follow, nor must they not
+        await plane.unload(name, deadline=perf_counter() + 0.2)
+
+
 async def test_every_request_learns_of_a_load_before_it_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -139,7 +146,7 @@ async def test_every_request_learns_of_a_load_before_it_is_refused(
             "ready": lambda name: server.model_ready(other, name, None),
             "statistics": lambda name: server.model_statistics(other, name, None),
             "listed": other.versions,
-            "unload": lambda name: unload_alone(other, name),
+            "unload": lambda name: unload(other, name),
         }
         for name, ask in ways.items():
             with pytest.raises(UnknownModel):
