@@ -14,7 +14,7 @@
 # make soak    traffic and faults for MINUTES=60, every request accounted for
 # make zoo     the slow tests, then the proof of every network; two hours
 # make export  (re)build the embedded models
-# make protos  generate the gRPC stubs from service/grpc/protos/*.proto
+# make protos  generate the gRPC stubs from service/transports/grpc/protos/*.proto
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 3000
@@ -113,7 +113,7 @@ protos:
 	$(PYTHON) -m venv .venv-protos
 	.venv-protos/bin/python $(PIP) install --quiet grpcio-tools==1.81.1 googleapis-common-protos
 	.venv-protos/bin/python -m grpc_tools.protoc -I. -I$$(echo .venv-protos/lib/python*/site-packages) \
-		--python_out=. --pyi_out=. --grpc_python_out=. service/grpc/protos/*.proto
+		--python_out=. --pyi_out=. --grpc_python_out=. service/transports/grpc/protos/*.proto
 
 ifeq ($(LOCKED),0)
 # $(call install,environment,lock,bounds): the newest releases of today. Of pip first: where some

@@ -18,9 +18,9 @@ from export.dense import Slide
 from export.graph import Classifier
 from export.parity import Answers, Exported, Parity, compare
 from export.registry import Spec
+from service.imaging.crops import Box, Crops, cut
+from service.imaging.decode import decode
 from service.manifest import Input
-from service.pictures import decode
-from service.preprocessing import Box, Crops, cut
 
 BEYOND = ((32, 96), (76, 32))
 """(height, width) beyond the crop's size: 256x320 and 300x256 for 224."""

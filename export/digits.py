@@ -16,9 +16,9 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from service.imaging.crops import Crops, center_box, cut, resized_size
+from service.imaging.decode import decode
 from service.manifest import Input, Resize
-from service.pictures import decode
-from service.preprocessing import Crops, center_box, cut, resized_size
 
 HELD_OUT = 450
 """Digits kept from training: a quarter, the same share of every class."""

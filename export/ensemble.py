@@ -12,9 +12,9 @@ from pydantic import ValidationError
 from export import built
 from export.errors import ExportError, NotBuilt
 from export.publish import destination, publish, workshop
-from service import repository
 from service.manifest import FILE_NAME, EnsembleManifest, Manifest, Member
-from service.repository import Label, RefusedModelError
+from service.repository import versions_on_disk
+from service.repository.versions_on_disk import Label, RefusedModelError
 
 RECIPES = Path(__file__).parent / "ensembles"
 """One file per competition entry: an ensemble's manifest but for its classes."""
@@ -91,11 +91,11 @@ def _labels(models: Path, member: Member) -> list[Label]:
     """The labels of a member that is there and can do its protocol. Raises ExportError."""
     known = built.versions(models, member.model)
     version = member.version or (known[-1] if known else "1")
-    found = repository.Version(member.model, version, models / member.model / version)
+    found = versions_on_disk.Version(member.model, version, models / member.model / version)
     if version not in known:
         raise NotBuilt(f"member {member.model} version {version} is not in {models}")
     try:
-        manifest = repository.read(found)
+        manifest = versions_on_disk.read(found)
         if not isinstance(manifest, Manifest):
             raise ExportError(f"member {member.model} is itself an ensemble")
         if member.protocol not in (None, *manifest.protocols.names):
@@ -103,7 +103,7 @@ def _labels(models: Path, member: Member) -> list[Label]:
                 f"member {member.model} cannot do {member.protocol}: "
                 f"it can do {', '.join(manifest.protocols.names)}"
             )
-        repository.check_files(found.path, manifest)
-        return repository.labels(found.path, manifest)
+        versions_on_disk.check_files(found.path, manifest)
+        return versions_on_disk.labels(found.path, manifest)
     except RefusedModelError as error:
         raise NotBuilt(f"member {member.model} version {version}: {error}") from error

@@ -20,18 +20,18 @@ from PIL import Image
 
 from export.dataset import Sample
 from export.errors import ExportError
-from service import repository
-from service.catalogue import Answerer
-from service.dataplane import DataPlane
-from service.ensemble import PROTOCOL_NAME
+from service.config.settings import ModelSettings, Settings
+from service.config.version_policy import VERSION
+from service.dataplane.dataplane import DataPlane
+from service.dataplane.query import Query
 from service.errors import Overloaded, ZooError
+from service.imaging.decode import Exif
 from service.manifest import EnsembleManifest, Manifest, Precision
-from service.network import Network
-from service.pictures import Exif
-from service.policy import VERSION
-from service.query import Query
-from service.repository import Label, RefusedModelError
-from service.settings import ModelSettings, Settings
+from service.repository import versions_on_disk
+from service.repository.catalog import Answerer
+from service.repository.ensemble import PROTOCOL_NAME
+from service.repository.network import Network
+from service.repository.versions_on_disk import Label, RefusedModelError
 
 TOP_K = 5
 ANSWERS = "answers.csv"
@@ -103,7 +103,7 @@ class InProcess(Subject):
             raise ExportError(f"{models} has no model {name}")
         if rules.version is not None and not VERSION.fullmatch(rules.version):
             raise ExportError(f"{rules.version!r} is no version: they are numbers from 1 on")
-        there = [found.version for found in repository.find(models) if found.name == name]
+        there = [found.version for found in versions_on_disk.find(models) if found.name == name]
         if rules.version not in (None, *there):
             raise ExportError(f"{name} has no version {rules.version}; it has {', '.join(there)}")
         own = ModelSettings(versions=rules.version, precision=rules.precision)
@@ -224,10 +224,10 @@ def _any_picture() -> bytes:
 def _with_members(models: Path, name: str) -> set[str]:
     """The model, and where it is an ensemble its members."""
     names = {name}
-    for found in repository.find(models):
+    for found in versions_on_disk.find(models):
         if found.name == name:
             try:
-                manifest = repository.read(found)
+                manifest = versions_on_disk.read(found)
             except RefusedModelError:
                 continue  # the catalogue says why
             if isinstance(manifest, EnsembleManifest):

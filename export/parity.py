@@ -17,9 +17,9 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from export.reference import Reference, at_once
+from service.imaging.decode import decode
+from service.imaging.protocols import PROTOCOLS
 from service.manifest import Manifest, ProtocolName
-from service.pictures import decode
-from service.protocols import PROTOCOLS
 
 Array = npt.NDArray[np.float32]
 Wide = npt.NDArray[np.float64]

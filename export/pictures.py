@@ -14,7 +14,7 @@ from export.dataset import SUFFIXES
 from export.errors import ExportError
 from export.registry import LabelSet
 from service.errors import ZooError
-from service.pictures import decode
+from service.imaging.decode import decode
 
 _PHOTOGRAPHS = {
     "skimage.data": (

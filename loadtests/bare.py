@@ -26,9 +26,9 @@ import uvloop
 from loadtests import server
 from loadtests.grpc_client import CLASSIFY
 from loadtests.inprocess import load, pipeline
-from service.answers import Classification, Prediction, Timing
-from service.engine.cores import available_cores
-from service.grpc import wire
+from service.config.cpus import available_cores
+from service.dataplane.results import Classification, Prediction, Timing
+from service.transports.grpc import wire
 
 START_SECONDS = 60
 

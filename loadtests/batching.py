@@ -23,12 +23,12 @@ import numpy as np
 from pydantic import ValidationError
 
 from loadtests import bench, inprocess, plots, server
-from service.engine.cores import available_cores
+from service.config.cpus import available_cores
+from service.config.settings import GPU
 from service.engine.model import GPU_BATCH, Model
+from service.imaging.crops import Crops
 from service.manifest import Precision
-from service.preprocessing import Crops
-from service.repository import RefusedModelError
-from service.settings import GPU
+from service.repository.versions_on_disk import RefusedModelError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

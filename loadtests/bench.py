@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from service.engine.cores import available_cores
+from service.config.cpus import available_cores
 
 RESULTS = Path(__file__).parent / "results"
 

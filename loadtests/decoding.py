@@ -2,7 +2,8 @@
 
 Each kind is decoded in a process of its own, whose highest resident memory beyond what it had
 before is divided by the pixels. The command fails when a kind takes more than the memory ceiling
-counts (`service.ceiling.PICTURE_BYTES_PER_PIXEL`). The encoded bytes are not in it.
+counts (`PICTURE_BYTES_PER_PIXEL` of `service.repository.memory_budget`). The encoded bytes are not
+in it.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from PIL import Image
 
 from loadtests import bench
 from loadtests.photographs import photograph
-from service.ceiling import PICTURE_BYTES_PER_PIXEL
-from service.memory import give_back, return_large_blocks
-from service.pictures import decode
+from service.engine.allocator import give_back, return_large_blocks
+from service.imaging.decode import decode
+from service.repository.memory_budget import PICTURE_BYTES_PER_PIXEL
 
 SIDES = (4000, 3000)
 TURNED = Image.Exif()

@@ -14,7 +14,7 @@ from time import perf_counter
 
 from loadtests.client import Load
 from loadtests.http2 import Http2
-from service.grpc.protos.classifier_pb2 import ClassifyRequest, ClassifyResponse
+from service.transports.grpc.protos.classifier_pb2 import ClassifyRequest, ClassifyResponse
 
 CLASSIFY, STREAM = b"/zoo.v1.Classifier/Classify", b"/zoo.v1.Classifier/ClassifyStream"
 

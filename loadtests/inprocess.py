@@ -15,13 +15,13 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-from service.answers import top_predictions
+from service.config.settings import Settings
+from service.dataplane.results import top_predictions
 from service.engine.model import Model
+from service.imaging.decode import decode
+from service.imaging.protocols import PROTOCOLS
 from service.manifest import Manifest
-from service.pictures import decode
-from service.protocols import PROTOCOLS
-from service.repository import find, read
-from service.settings import Settings
+from service.repository.versions_on_disk import find, read
 
 
 def load(models: Path, name: str, **settings: Any) -> Model:

@@ -26,7 +26,7 @@ import numpy as np
 from loadtests import bare, bench, client, grpc_client, plots, server
 from loadtests.bench import Rounds
 from loadtests.photographs import jpeg, photographs
-from service.engine.cores import available_cores
+from service.config.cpus import available_cores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from loadtests import bench, client, plots, server
 from loadtests.limit import http, pictures
-from service.engine.cores import available_cores
+from service.config.cpus import available_cores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

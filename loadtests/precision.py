@@ -32,9 +32,9 @@ from export.errors import ExportError
 from export.precision import add, agreement, bf16, calibrate, crops, int8
 from export.precision.choose import TARGET, Mixture
 from loadtests import bench, plots
-from service.engine.cores import available_cores
-from service.engine.opening import openvino_session
-from service.engine.providers import missing
+from service.config.cpus import available_cores
+from service.engine.providers.available import missing
+from service.engine.session_factory import openvino_session
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -32,12 +32,12 @@ from loadtests.bench import (
     write_csv,
 )
 from loadtests.photographs import jpeg, photographs, png, varied
-from service import simd
 from service.engine.session import Session
+from service.imaging import simd
+from service.imaging.crops import Mode, decoded_side
+from service.imaging.decode import decode_scaled
+from service.imaging.protocols import PROTOCOLS
 from service.manifest import Manifest
-from service.pictures import decode_scaled
-from service.preprocessing import Mode, decoded_side
-from service.protocols import PROTOCOLS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

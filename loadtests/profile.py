@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from loadtests import bench, client, grpc_client, limit, plots, server
-from service.engine.cores import available_cores
+from service.config.cpus import available_cores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -33,7 +33,7 @@ import numpy as np
 from loadtests import bench, server
 from loadtests.limit import pictures
 from loadtests.sustained import Memory, ceiling
-from service.grpc.protos import classifier_pb2, oip_pb2
+from service.transports.grpc.protos import classifier_pb2, oip_pb2
 
 MOST_SECONDS = 2.0
 BODY_BYTES = 32 * 1024 * 1024

@@ -14,7 +14,7 @@ import grpc
 import grpc.aio
 
 from loadtests import client, fleet, marked
-from service.grpc.protos import classifier_pb2, classifier_pb2_grpc
+from service.transports.grpc.protos import classifier_pb2, classifier_pb2_grpc
 
 PATIENCE_S = 60.0
 

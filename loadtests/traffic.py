@@ -14,8 +14,8 @@ import grpc
 import grpc.aio
 
 from loadtests import client
-from service.grpc.protos import classifier_pb2 as pb
-from service.grpc.protos import classifier_pb2_grpc
+from service.transports.grpc.protos import classifier_pb2 as pb
+from service.transports.grpc.protos import classifier_pb2_grpc
 
 GRPC_EACH = 5
 """Every fifth request is a call."""

@@ -15,24 +15,26 @@ from typing import TYPE_CHECKING, Any, cast
 import bentoml
 import uvicorn.config
 
-from service import folders, internals, logs, places, ports, settings, tls, tracing
-from service.engine import probe
-from service.supervision import supervisor, worker
+from service.config import paths, settings
+from service.engine import strict_check
+from service.supervision import internals, scratch, sockets, supervisor, worker
+from service.telemetry import logs, tracing
+from service.transports import tls
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-    from service.dataplane import DataPlane
-    from service.grpc.server import GrpcServer
+    from service.dataplane.dataplane import DataPlane
     from service.supervision.life import Life
+    from service.transports.grpc.server import GrpcServer
 
 try:
     _settings = settings.load()
-    probe.demand(_settings)
-    ports.demand(_settings)
+    strict_check.demand(_settings)
+    sockets.demand(_settings)
     tracing.demand()
     if sys.argv[1:2] == ["serve"]:
-        folders.hold(places.bentoml_home())  # before BentoML empties it
+        scratch.hold(paths.bentoml_home())  # before BentoML empties it
 except settings.InvalidSettingsError as invalid:
     sys.exit(f"bad setting {invalid}")
 
@@ -41,7 +43,9 @@ if sys.argv[1:2] == ["serve"]:  # the parent
     supervisor.install(_settings)
 
 # what uvicorn takes where nothing else is asked for, as by BentoML; a later one may not look here
-cast(Any, uvicorn.config).HTTP_PROTOCOLS["auto"] = "service.http.protocol:BoundedProtocol"
+cast(Any, uvicorn.config).HTTP_PROTOCOLS["auto"] = (
+    "service.transports.http.protocol:BoundedProtocol"
+)
 
 BENTOML_TIMEOUT_MARGIN_S = 10
 """BentoML's own time-out answers without a problem document, so ours must come first."""
@@ -60,13 +64,13 @@ class _Worker:
     grpc: GrpcServer | None = None
 
     async def start(self) -> None:
-        from service import ceiling
-        from service.dataplane import DataPlane
-        from service.http.app import create_app
-        from service.http.protocol import BoundedProtocol
-        from service.http.slowness import Limits
-        from service.memory import return_large_blocks
+        from service.dataplane.dataplane import DataPlane
+        from service.engine.allocator import return_large_blocks
+        from service.repository import memory_budget
         from service.supervision.life import Life
+        from service.transports.http.app import create_app
+        from service.transports.http.protocol import BoundedProtocol
+        from service.transports.http.slowness import Limits
 
         logs.configure(_settings)
         tracing.start()
@@ -85,11 +89,11 @@ class _Worker:
         await self.plane.start()
         self.app = create_app(self.plane)
         if _settings.grpc_port:
-            from service.grpc.server import GrpcServer
+            from service.transports.grpc.server import GrpcServer
 
             self.grpc = GrpcServer(self.plane)
             await self.grpc.start()
-        ceiling.announce(_settings, self.plane.catalogue.networks())
+        memory_budget.announce(_settings, self.plane.catalogue.networks())
         worker.listen()
         self.life.ready()
 
@@ -151,7 +155,7 @@ class _Switch:
 )
 @bentoml.asgi_app(cast(Any, _worker), path="/")
 class ZooService:
-    """ImageNet classification; the routes are in `service.http.app`."""
+    """ImageNet classification; the routes are in `service.transports.http.app`."""
 
     @bentoml.on_startup  # type: ignore[untyped-decorator]
     async def start(self) -> None:

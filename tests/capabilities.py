@@ -57,40 +57,40 @@ def _module(name: str) -> Callable[[], Reason]:
 
 
 def _openvino() -> Reason:
-    from service.engine.providers import missing
+    from service.engine.providers.available import missing
 
     why = missing("openvino")
     return f"openvino {why}" if why else None
 
 
 def _openvino_package() -> Reason:
-    from service.engine.openvino import not_installed
+    from service.engine.providers.openvino import not_installed
 
     why = not_installed()
     return f"openvino {why}" if why else None
 
 
 def _bf16() -> Reason:
-    from service.engine.openvino import no_bf16
+    from service.engine.providers.openvino import no_bf16
 
     return reason("openvino") or no_bf16()
 
 
 def _gpu() -> Reason:
-    from service.engine.providers import missing
+    from service.engine.providers.available import missing
 
     why = missing("cuda")
     return f"cuda {why}" if why else None
 
 
 def _no_driver() -> Reason:
-    from service.engine.cuda import gpu
+    from service.engine.gpu.cuda import gpu
 
     return None if gpu().capability == (0, 0) else f"there is a GPU, {gpu().name}"
 
 
 def _no_tensorrt() -> Reason:
-    from service.engine.providers import missing
+    from service.engine.providers.available import missing
 
     return None if missing("tensorrt") else "there is TensorRT"
 

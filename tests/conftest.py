@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from service import compiled
+from service.imaging import kernels
 from tests import capabilities, refused_cpu, unit
 from tests.server import Server, serving
 
@@ -134,7 +134,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def machine_code() -> None:
     """Made before anything is timed, as a worker makes it before it serves."""
-    compiled.kernels()
+    kernels.kernels()
 
 
 @pytest.fixture(scope="session")

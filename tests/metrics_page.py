@@ -7,8 +7,8 @@ from pathlib import Path
 from prometheus_client import Counter, Histogram
 from prometheus_client.metrics import MetricWrapperBase
 
-from service import metrics
-from service.workers import PROCESS_HELP
+from service.telemetry import metrics
+from service.telemetry.multiprocess import PROCESS_HELP
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
 HEAD = """# Metrics

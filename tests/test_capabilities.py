@@ -95,7 +95,7 @@ def test_the_summary_is_grouped() -> None:
 
 FILE = """
 import pytest
-from service.engine.providers import choose
+from service.engine.providers.available import choose
 
 @pytest.mark.needs("openvino")
 def test_one(): raise AssertionError

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from service.settings import PREFIX, Settings
+from service.config.settings import PREFIX, Settings
 from tests.test_packaging import ROOT
 
 DEPLOY = ROOT / "deploy"

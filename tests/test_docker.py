@@ -17,7 +17,7 @@ import pathspec
 import pytest
 import yaml
 
-from service.settings import PREFIX, Settings
+from service.config.settings import PREFIX, Settings
 from tests.server import Server, free_port, serving
 from tests.service.test_tls import issue
 from tests.test_packaging import PROJECT, ROOT

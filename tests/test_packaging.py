@@ -50,7 +50,9 @@ def test_nothing_below_a_transport_imports_one() -> None:
     for path in (ROOT / "service").rglob("*.py"):
         if "http" in path.relative_to(ROOT).parts or path.name == "app.py":
             continue
-        assert not any(n.startswith(("service.http", "starlette")) for n in imports(path)), path
+        assert not any(
+            n.startswith(("service.transports.http", "starlette")) for n in imports(path)
+        ), path
 
 
 def test_only_the_grpc_skin_imports_grpc() -> None:
@@ -59,7 +61,7 @@ def test_only_the_grpc_skin_imports_grpc() -> None:
             continue
         named = [n for n in imports(path) if n.split(".")[0] in ("grpc", "google")]
         assert not named, (path, named)
-        assert not any(n.startswith("service.grpc") for n in imports(path)), path
+        assert not any(n.startswith("service.transports.grpc") for n in imports(path)), path
 
 
 def test_a_running_service_has_not_loaded_torch() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import Settings
+from service.config.settings import Settings
 from tests.test_packaging import PROJECT, imports
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -20,8 +20,8 @@ from export.adoption.runtime import session
 from export.adoption.truth import Truth, narrow, stacked, tolerance
 from export.errors import ProofFailed
 from export.parity import Exported, Parity, Tolerance, compare
+from service.imaging.protocols import PROTOCOLS
 from service.manifest import Input, ProtocolName, Resize
-from service.protocols import PROTOCOLS
 
 PROVEN: tuple[ProtocolName, ...] = ("center", "ten_crop")
 """The protocols that torchvision has; others cut crops for the same graph."""

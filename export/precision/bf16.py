@@ -22,8 +22,8 @@ from export.precision import calibrate, layers
 from export.precision.crops import Crops
 from export.precision.narrow import BFLOAT16, narrow
 from export.precision.rounding import round_to_bfloat16
-from service.engine import openvino, providers
-from service.engine.opening import openvino_session
+from service.engine.providers import available, openvino
+from service.engine.session_factory import openvino_session
 
 OPSET = 22
 """The first in which a convolution may be in bfloat16."""
@@ -100,7 +100,7 @@ def convert(
 
 def demand() -> None:
     """Raise ExportError where this machine cannot compute bfloat16."""
-    why = providers.missing("openvino")
+    why = available.missing("openvino")
     if why:
         raise ExportError(f"bf16 is measured with OpenVINO, which {why}")
     if why := openvino.no_bf16():

@@ -15,8 +15,8 @@ from export import dataset
 from export.errors import ExportError
 from export.registry import LabelSet
 from service.errors import ZooError
+from service.imaging.decode import decode
 from service.manifest import Input
-from service.pictures import decode
 
 Crops = npt.NDArray[np.uint8]
 """uint8 [N, H, W, C], as the graph takes them."""

@@ -18,9 +18,9 @@ from contextlib import contextmanager, suppress
 from loadtests.fuzz.dice import Dice
 from loadtests.fuzz.pictures import picture
 from loadtests.fuzz.verdict import Case, Outcome, Tally
+from service.engine.allocator import return_large_blocks
 from service.errors import ZooError
-from service.memory import return_large_blocks
-from service.pictures import decode_scaled
+from service.imaging.decode import decode_scaled
 
 MEMORY_BYTES = 3 << 30
 """Address space of the process: a picture of 50 million pixels takes 0.4 GB at most."""

@@ -22,7 +22,7 @@ INSTRUMENTED = ["service", "PIL", "python_multipart"]
 
 def _pictures() -> tuple[Callable[[bytes], object], list[bytes]]:
     from loadtests.fuzz.seeds import FORMATS, seeds
-    from service.pictures import decode_scaled
+    from service.imaging.decode import decode_scaled
 
     corpus = [data for kind in FORMATS for data in seeds(kind)]
     return lambda data: decode_scaled(data, 64, max_pixels=1_000_000), corpus
@@ -30,14 +30,14 @@ def _pictures() -> tuple[Callable[[bytes], object], list[bytes]]:
 
 def _forms() -> tuple[Callable[[bytes], object], list[bytes]]:
     from loadtests.fuzz.requests import form
-    from service.http.body import pictures
+    from service.transports.http.body import pictures
 
     kind = "multipart/form-data; boundary=b0undary"
     return lambda data: pictures(data, kind, 4), [form([b"x"]), form([b"", b"xy"])]
 
 
 def _oip() -> tuple[Callable[[bytes], object], list[bytes]]:
-    from service.http.oip_body import read
+    from service.transports.http.oip_body import read
 
     tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": ["AA=="]}
     other = {**tensor, "parameters": {"binary_data_size": 5}}

@@ -21,9 +21,9 @@ from loadtests.fuzz.requests import MODEL
 from loadtests.fuzz.seeds import FORMATS, seeds
 from loadtests.fuzz.verdict import CODES, FAULTS, Case, Limits, Outcome
 from service.errors import ZooError
-from service.grpc.health import UnknownService
-from service.grpc.protos import classifier_pb2, oip_pb2
-from service.grpc.status import DETAILS_KEY
+from service.transports.grpc.health import UnknownService
+from service.transports.grpc.protos import classifier_pb2, oip_pb2
+from service.transports.grpc.status import DETAILS_KEY
 
 _SERVICES = [
     classifier_pb2.DESCRIPTOR.services_by_name["Classifier"],

@@ -21,9 +21,9 @@ from locust import User, task
 from loadtests.gate import options
 from loadtests.gate.http_users import CLASSES, prefixed
 from loadtests.gate.material import Material
-from service.grpc.protos import classifier_pb2 as messages
-from service.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
-from service.grpc.status import DETAILS_KEY
+from service.transports.grpc.protos import classifier_pb2 as messages
+from service.transports.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
+from service.transports.grpc.status import DETAILS_KEY
 
 grpc.experimental.gevent.init_gevent()
 

@@ -32,9 +32,9 @@ from loadtests.gpu import device, http, networks
 from loadtests.gpu.networks import WEIGHTS, Built, Precision
 from loadtests.gpu.report import Figures, Row, table, write_csv
 from loadtests.gpu.utilisation import Utilisation
-from service.engine.cores import available_cores
-from service.engine.providers import missing
-from service.settings import ProviderName
+from service.config.cpus import available_cores
+from service.config.settings import ProviderName
+from service.engine.providers.available import missing
 
 NO_GPU = 3
 BATCHES = (1, 8, 32, 128)
@@ -84,7 +84,7 @@ def main() -> int:
 
 def describe() -> dict[str, str]:
     """What the figures depend on, as columns of the CSV."""
-    from service.engine import cuda
+    from service.engine.gpu import cuda
 
     gpu = cuda.gpu()
     packages = {distribution.metadata["Name"] for distribution in metadata.distributions()}

@@ -12,11 +12,11 @@ import numpy as np
 
 from loadtests.gpu.report import Figures, figures
 from loadtests.photographs import varied
+from service.config.settings import ProviderName, Settings
 from service.engine.session import Session
+from service.imaging.crops import Crops
+from service.imaging.protocols import PROTOCOLS
 from service.manifest import Input, Manifest
-from service.preprocessing import Crops
-from service.protocols import PROTOCOLS
-from service.settings import ProviderName, Settings
 
 THREADS = 2
 """As many batches under way as the service has lanes on a GPU."""

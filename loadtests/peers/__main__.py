@@ -26,11 +26,11 @@ from loadtests.peers.contenders import (
     ours,
 )
 from loadtests.peers.measure import Tried, alone, alternate, disagreements, rows
-from service.engine.cores import available_cores
-from service.engine.openvino import no_bf16
-from service.engine.providers import missing
+from service.config.cpus import available_cores
+from service.engine.providers.available import missing
+from service.engine.providers.openvino import no_bf16
 from service.manifest import Manifest, Precision
-from service.repository import find, read
+from service.repository.versions_on_disk import find, read
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

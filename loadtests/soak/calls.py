@@ -18,9 +18,9 @@ from loadtests.soak.ledger import KILLED, Broken, Entry, Refused, WrongAnswer
 from loadtests.soak.material import MAX_BODY_BYTES, MODEL, SWAPPED, Picture
 from loadtests.soak.network import PATIENCE_SECONDS, Channel
 from loadtests.soak.users import Deed, User
-from service.grpc.protos import classifier_pb2 as messages
-from service.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
-from service.grpc.status import DETAILS_KEY
+from service.transports.grpc.protos import classifier_pb2 as messages
+from service.transports.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
+from service.transports.grpc.status import DETAILS_KEY
 
 CALLS_OF_A_CHANNEL = 200
 STREAMED = 8

@@ -18,8 +18,8 @@ import models
 from loadtests import inprocess, marked
 from loadtests.photographs import jpeg, varied
 from loadtests.soak.ledger import WrongAnswer
-from service.pictures import decode
-from service.protocols import PROTOCOLS
+from service.imaging.decode import decode
+from service.imaging.protocols import PROTOCOLS
 
 MODEL = "efficientnet_lite0"
 """The default model, whose answers are known."""

@@ -1,1 +1,1 @@
-"""The engine: from uint8 crops to probabilities, on whatever device there is."""
+"""From crops to probabilities on a device: admission, batches, sessions."""

@@ -20,13 +20,13 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from service.alarm import Alarm
 from service.engine.admission import Permit
+from service.engine.deadlines import Alarm
 from service.engine.pool import Pool, failure, settle
 from service.engine.session import Outputs
 from service.engine.turns import Slice, Turns
 from service.errors import DeadlineExceeded, Internal, NotReady, ZooError
-from service.preprocessing import Crops
+from service.imaging.crops import Crops
 
 logger = logging.getLogger("zoo.batcher")
 
@@ -51,7 +51,7 @@ class BatchObserver(Protocol):
 
 
 class Watch(Protocol):
-    """Is told what becomes of one request's crops, from any thread; see `service.stages`."""
+    """Is told what becomes of one request's crops, from any thread."""
 
     def batch(
         self, all_of_it: Sequence[Watch], crops: int, start: float, end: float, failed: bool

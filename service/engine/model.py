@@ -7,19 +7,21 @@ from collections.abc import Sequence
 from functools import partial
 from time import perf_counter
 
-from service import metrics, repository
-from service.engine import openvino, tuning
+from service.config.cpus import available_cores
+from service.config.settings import GPU, ProviderName, Settings
+from service.engine import batch_tuning
 from service.engine.batcher import Batcher, BatchObserver
-from service.engine.cores import available_cores
-from service.engine.opening import providers_for
 from service.engine.pool import Pool
+from service.engine.providers import openvino
 from service.engine.session import Outputs, Session
+from service.engine.session_factory import providers_for
 from service.engine.termination import Termination
+from service.imaging.crops import Crops
+from service.imaging.protocols import PROTOCOLS, Graph
 from service.manifest import Manifest, ModelFile, Precision
-from service.preprocessing import Crops
-from service.protocols import PROTOCOLS, Graph
-from service.repository import RefusedModelError, Version
-from service.settings import GPU, ProviderName, Settings
+from service.repository import versions_on_disk
+from service.repository.versions_on_disk import RefusedModelError, Version
+from service.telemetry import metrics
 
 logger = logging.getLogger("zoo.model")
 
@@ -53,8 +55,8 @@ class Model:
         self.name, self.version = manifest.name, manifest.version
         self.manifest = manifest
         folder = found.path.resolve()  # once: a link that is turned meanwhile leads elsewhere
-        repository.check_files(folder, manifest)
-        self.labels = repository.labels(folder, manifest)
+        versions_on_disk.check_files(folder, manifest)
+        self.labels = versions_on_disk.labels(folder, manifest)
         own = settings.of_model(found.name)
         file = _file(manifest, None if own.precision == "auto" else own.precision)
         self.precision = file.precision
@@ -112,9 +114,9 @@ class Model:
         """Seconds per crop by batch size, as far as it pays on this device, and the best size."""
         run = self._sessions["model"].run_gray
         if self.providers[0] in GPU:
-            costs = tuning.measure(run, self.max_batch)
-            return costs, tuning.best(costs)
-        costs = tuning.measure(
+            costs = batch_tuning.measure(run, self.max_batch)
+            return costs, batch_tuning.best(costs)
+        costs = batch_tuning.measure(
             run,
             self.max_batch,
             at_once=threads,
@@ -123,7 +125,7 @@ class Model:
             patience=1,
             seconds=0.5,
         )
-        return costs, tuning.best(costs, _CPU_GAIN)
+        return costs, batch_tuning.best(costs, _CPU_GAIN)
 
     @property
     def random(self) -> bool:

@@ -10,20 +10,20 @@ from pathlib import Path
 
 import numpy as np
 
-from service.engine.cores import available_cores
-from service.engine.device import Guard
-from service.engine.lanes import Lanes
-from service.engine.network import BrokenModelError as BrokenModelError
-from service.engine.network import Outputs as Outputs
-from service.engine.opening import open_session
-from service.engine.options import BATCH, INPUT, Wish, buckets
-from service.engine.providers import first_line, short_names
-from service.engine.recording import GATE
+from service.config.cpus import available_cores
+from service.config.settings import GPU, GPU_LANES, ProviderName, Settings
+from service.engine.failures import Guard
+from service.engine.gpu.graph_gate import GATE
+from service.engine.gpu.lanes import Lanes
+from service.engine.outputs import BrokenModelError as BrokenModelError
+from service.engine.outputs import Outputs as Outputs
+from service.engine.providers.available import first_line, short_names
+from service.engine.providers.options import BATCH, INPUT, Wish, buckets
+from service.engine.session_factory import open_session
 from service.engine.termination import Termination
+from service.imaging.crops import Crops
+from service.imaging.protocols import Graph
 from service.manifest import Manifest
-from service.preprocessing import Crops
-from service.protocols import Graph
-from service.settings import GPU, GPU_LANES, ProviderName, Settings
 
 MOST_OFF = 0.02
 """Standard deviations of logits that a replay may be off: half precision rounds by less."""
@@ -85,12 +85,12 @@ class Session:
             self._lanes: Lanes | None = None
             lost: Callable[[], bool] = _never
             if way.providers[0] in GPU:
-                from service.engine import cuda
+                from service.engine.gpu import cuda
 
                 lost = cuda.lost
             if way.providers[0] in GPU and fixed:
                 sessions = dict.fromkeys(fixed, self._session)
-                if way.providers[0] == "cuda":  # see `service.engine.lanes`
+                if way.providers[0] == "cuda":  # see `service.engine.gpu.lanes`
                     for batch in fixed[:-1]:
                         sessions[batch] = open_session(
                             path, way.providers, wish, cache, termination=termination

@@ -7,7 +7,7 @@ from typing import Any
 
 import onnxruntime
 
-from service.engine.network import BrokenModelError
+from service.engine.outputs import BrokenModelError
 
 
 class Termination:

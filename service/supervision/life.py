@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
-from service.settings import Settings
+from service.config.settings import Settings
 from service.supervision import channel, worker
 
 if TYPE_CHECKING:

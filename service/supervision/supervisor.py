@@ -20,12 +20,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from service import folders, internals, logs, ports
-from service.settings import Settings
-from service.supervision import child, worker
+from service.config.settings import Settings
+from service.supervision import child, internals, scratch, worker
+from service.supervision import sockets as ports
 from service.supervision.channel import BEATS
 from service.supervision.child import Child, Command
 from service.supervision.restarts import Backoff, Patience
+from service.telemetry import logs
 
 Watcher = Any
 CircusSocket = Any
@@ -101,14 +102,14 @@ class Supervisor:
         """Nothing: `start` has returned."""
 
     def _find_room(self) -> None:
-        folders.check_state(self._settings)
+        scratch.check_state(self._settings)
         environment = self._watcher.env
-        asked = Path(environment[folders.COUNTERS])
+        asked = Path(environment[scratch.COUNTERS])
         try:
-            found = folders.counters(asked, self._count)
-        except folders.NoRoomError as error:
+            found = scratch.counters(asked, self._count)
+        except scratch.NoRoomError as error:
             sys.exit(str(error))
-        environment[folders.COUNTERS] = str(found)
+        environment[scratch.COUNTERS] = str(found)
         if found != asked:
             self.exit_stack.callback(shutil.rmtree, found, ignore_errors=True)
 

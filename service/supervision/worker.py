@@ -16,8 +16,7 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
-from service import internals
-from service.supervision import channel
+from service.supervision import channel, internals
 
 NUMBER = "$(number)"
 """Stands among the arguments for the worker's number."""
@@ -34,10 +33,10 @@ _AHEAD = (
     "_bentoml_impl.server.app",
     "_bentoml_impl.worker.service",
     "service.app",
-    "service.dataplane",
-    "service.http.app",
-    "service.http.protocol",
-    "service.grpc.server",
+    "service.dataplane.dataplane",
+    "service.transports.http.app",
+    "service.transports.http.protocol",
+    "service.transports.grpc.server",
 )
 
 orders: socket.socket | None = None
@@ -65,10 +64,10 @@ def main() -> None:
     internals.demand(internals.PARTS_OF_WORKERS, internals.EXIT_CODE)
     for name in _AHEAD:
         importlib.import_module(name)
-    from service import compiled
+    from service.imaging import kernels
 
-    if compiled.available():
-        compiled.kernels()
+    if kernels.available():
+        kernels.kernels()
     word, _, number = channel.line(orders).partition(b" ")
     if word != channel.GO:
         os._exit(0)

@@ -6,7 +6,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from service.settings import PREFIX, Settings
+from service.config.settings import PREFIX, Settings
 from tests.deploy.rendered import KSERVE, Object, plain
 from tests.deploy.test_kubernetes import OLDEST
 from tests.server import Server

@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from service.settings import PREFIX, Settings
+from service.config.settings import PREFIX, Settings
 from tests.capabilities import program
 from tests.deploy.rendered import (
     KSERVE,

@@ -20,7 +20,7 @@ import httpx
 import pytest
 import yaml
 
-from service.grpc.protos import classifier_pb2, classifier_pb2_grpc
+from service.transports.grpc.protos import classifier_pb2, classifier_pb2_grpc
 from tests.capabilities import demand, program
 from tests.photographs import COFFEE
 from tests.server import ROOT, Server, free_port, serving

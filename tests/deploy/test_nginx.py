@@ -22,7 +22,12 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from loadtests import fleet
 from loadtests.photographs import jpeg, photograph
 from service.errors import BodyTooLarge, ManagementClosed, NotReady
-from service.grpc.protos import classifier_pb2, classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
+from service.transports.grpc.protos import (
+    classifier_pb2,
+    classifier_pb2_grpc,
+    oip_pb2,
+    oip_pb2_grpc,
+)
 from tests.capabilities import demand
 from tests.server import Server, free_port
 

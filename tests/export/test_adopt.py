@@ -13,11 +13,11 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor
 
 from export import pictures
-from service import repository
 from service.engine.session import Outputs, Session
+from service.imaging.decode import decode
+from service.imaging.protocols import PROTOCOLS
 from service.manifest import Manifest
-from service.pictures import decode
-from service.protocols import PROTOCOLS
+from service.repository import versions_on_disk
 from tests.export.conftest import Command, Outcome
 from tests.export.foreign_files import (
     CLASSES,
@@ -54,11 +54,11 @@ def adopted(
 
 def served(models: Path) -> tuple[Manifest, Session]:
     """The model as the service opens it: checked, warmed up for batches of 1 and 3."""
-    (found,) = repository.find(models)
-    manifest = repository.read(found)
+    (found,) = versions_on_disk.find(models)
+    manifest = versions_on_disk.read(found)
     assert isinstance(manifest, Manifest)
-    repository.check_files(found.path, manifest)
-    assert len(repository.labels(found.path, manifest)) == manifest.classes
+    versions_on_disk.check_files(found.path, manifest)
+    assert len(versions_on_disk.labels(found.path, manifest)) == manifest.classes
     session = Session(found.path / "model.onnx", manifest, ["cpu"])
     session.warm_up(1)
     session.warm_up(3)

@@ -12,9 +12,9 @@ from PIL import Image
 from export import pictures, registry
 from export.reference import PROTOCOLS as KNOWN
 from export.reference import transform
+from service.imaging.decode import decode
+from service.imaging.protocols import PROTOCOLS
 from service.manifest import ProtocolName
-from service.pictures import decode
-from service.protocols import PROTOCOLS
 
 PICTURES = {**pictures.photographs(), **pictures.random_pictures()}
 

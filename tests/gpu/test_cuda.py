@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.engine.device import EXIT_CODE
+from service.engine.failures import EXIT_CODE
 from tests.photographs import CHELSEA, CHINA, COFFEE, FLOWER, ROCKET
 from tests.server import ROOT, Server, command, environment, free_port, serving
 

@@ -116,8 +116,8 @@ def peak_memory(container: Container) -> None:
 def lacks_the_driver_alone(container: Container) -> None:
     """Every library that ONNX Runtime's CUDA needs is in the image, but the host's driver."""
     code = (
-        "from service.engine import providers; providers.preload(); "
-        "print(providers._missing_library('cuda'))"
+        "from service.engine.providers import available; available.preload(); "
+        "print(available._missing_library('cuda'))"
     )
     done = container.execute("python", "-c", code)
     assert "libcuda.so.1" in done.stdout, done.stdout + done.stderr

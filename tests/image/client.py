@@ -10,7 +10,7 @@ import sys
 import grpc
 import httpx
 
-from service.grpc.protos import classifier_pb2, classifier_pb2_grpc
+from service.transports.grpc.protos import classifier_pb2, classifier_pb2_grpc
 from tests.photographs import COFFEE
 
 HTTP = "http://127.0.0.1:3000"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from loadtests.decoding import KINDS, bytes_per_pixel, encoded
-from service.ceiling import PICTURE_BYTES_PER_PIXEL
-from service.pictures import decode
+from service.imaging.decode import decode
+from service.repository.memory_budget import PICTURE_BYTES_PER_PIXEL
 
 SIDES = (1200, 1000)
 

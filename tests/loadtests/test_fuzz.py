@@ -19,7 +19,7 @@ from loadtests.fuzz.requests import with_picture
 from loadtests.fuzz.seeds import FORMATS, SIZE, seeds
 from loadtests.fuzz.target import State, target
 from loadtests.fuzz.verdict import Case, Limits, Outcome, Tally, judged
-from service.pictures import decode
+from service.imaging.decode import decode
 
 DECODED = 150
 """Mutations of each format through the decoder."""

@@ -25,7 +25,7 @@ def test_a_replica_lost_and_one_replaced_fail_nothing() -> None:
 
 
 def test_the_retry_policy_is_for_services_that_there_are() -> None:
-    from service.grpc.server import CLASSIFIER, INFERENCE
+    from service.transports.grpc.server import CLASSIFIER, INFERENCE
 
     (method,) = json.loads(fleet.SERVICE_CONFIG.read_text())["methodConfig"]
     assert {name["service"] for name in method["name"]} == {CLASSIFIER, INFERENCE}

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from service.app import ZooService as ZooService
-from service.dataplane import DataPlane
-from service.settings import Settings
+from service.config.settings import Settings
+from service.dataplane.dataplane import DataPlane
 
 _init = DataPlane.__init__
 

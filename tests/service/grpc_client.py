@@ -10,9 +10,9 @@ import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from loadtests import http2
-from service.grpc.protos import classifier_pb2 as messages
-from service.grpc.protos import classifier_pb2_grpc
-from service.grpc.status import DETAILS_KEY
+from service.transports.grpc.protos import classifier_pb2 as messages
+from service.transports.grpc.protos import classifier_pb2_grpc
+from service.transports.grpc.status import DETAILS_KEY
 from tests.photographs import CHELSEA, CHINA, COFFEE, FLOWER, ROCKET
 from tests.server import Server
 

@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from service.app import ZooService as ZooService
-from service.engine.network import Outputs
+from service.engine.outputs import Outputs
 from service.engine.session import Session
-from service.preprocessing import Crops
+from service.imaging.crops import Crops
 
 _compute = Session._compute
 

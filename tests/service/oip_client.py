@@ -10,10 +10,10 @@ from typing import Any
 import httpx
 import numpy as np
 
-from service.grpc.protos import oip_pb2 as messages
-from service.pictures import decode
-from service.protocols import PROTOCOLS
-from service.repository import find, read
+from service.imaging.decode import decode
+from service.imaging.protocols import PROTOCOLS
+from service.repository.versions_on_disk import find, read
+from service.transports.grpc.protos import oip_pb2 as messages
 from tests.server import ROOT, Server
 
 DTYPES = {"FP32": "<f4", "INT64": "<i8", "UINT8": "u1"}

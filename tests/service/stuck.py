@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Container
 
 from service.app import ZooService as ZooService
-from service.dataplane import DataPlane
+from service.dataplane.dataplane import DataPlane
 
 
 async def _wait(self: DataPlane, only: Container[str] | None = None) -> None:

@@ -12,8 +12,8 @@ from time import perf_counter
 import pytest
 import uvloop
 
-from service import alarm as module
-from service.alarm import Alarm
+from service.engine import deadlines as module
+from service.engine.deadlines import Alarm
 
 
 async def _until(condition, seconds: float = 5.0) -> None:

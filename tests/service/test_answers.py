@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service import compiled
-from service.answers import top_predictions
+from service.dataplane.results import top_predictions
+from service.imaging import kernels
 
 pytestmark = pytest.mark.usefixtures("machine_code")
 
@@ -25,12 +25,12 @@ def best(way: str, values: list[float], top_k: int) -> list[tuple[int, int, Any,
     labels: Any = [f"class {index}" for index in range(len(values))]
     with pytest.MonkeyPatch.context() as patch:
         if way == "python":
-            plain = SimpleNamespace(best=compiled.best)
-            patch.setattr(compiled, "kernels", lambda: plain)
+            plain = SimpleNamespace(best=kernels.best)
+            patch.setattr(kernels, "kernels", lambda: plain)
         elif way == "numpy":
-            patch.setattr(compiled, "numba", None)
+            patch.setattr(kernels, "numba", None)
         else:
-            assert compiled.available()
+            assert kernels.available()
         found = top_predictions(np.array(values, np.float32), labels, top_k)
     return [(each.rank, each.index, each.label, each.probability) for each in found]
 

@@ -17,9 +17,9 @@ from PIL import Image
 from loadtests.fuzz.oddities import segment
 from loadtests.fuzz.parts import split
 from loadtests.fuzz.seeds import FORMATS, chunk, seeds
-from service.containers import walk
 from service.errors import UndecodablePicture, ZooError
-from service.pictures import _ORIENTATIONS, decode
+from service.imaging.decode import _ORIENTATIONS, decode
+from service.imaging.formats import walk
 from tests.photographs import CHELSEA
 
 KINDS = tuple(kind.upper() for kind in FORMATS)

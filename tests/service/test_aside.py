@@ -14,17 +14,17 @@ import httpx
 import numpy as np
 import pytest
 
-from service.aside import Aside
-from service.dataplane import DataPlane
+from service.config.settings import Settings
+from service.dataplane.dataplane import DataPlane
+from service.dataplane.offload import Aside
 from service.errors import BadParameter, DeadlineExceeded
-from service.grpc.inference import Inference
-from service.grpc.stream import Streams
-from service.http.app import create_app
-from service.http.oip_body import MOST_MEMBERS, parse
-from service.oip.inference import Request, Response, infer
-from service.oip.parameters import Wanted
-from service.oip.tensors import LONG_VALUES, MOST_VALUES, Tensor
-from service.settings import Settings
+from service.transports.grpc.inference import Inference
+from service.transports.grpc.stream import Streams
+from service.transports.http.app import create_app
+from service.transports.http.oip_body import MOST_MEMBERS, parse
+from service.transports.oip.inference import Request, Response, infer
+from service.transports.oip.parameters import Wanted
+from service.transports.oip.tensors import LONG_VALUES, MOST_VALUES, Tensor
 from tests.service.copies import copy_of
 from tests.service.oip_client import elements as elements_of
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.alarm import Alarm
 from service.engine.admission import Admission
 from service.engine.batcher import Answer, Batcher
+from service.engine.deadlines import Alarm
 from service.engine.pool import Pool
 from service.engine.session import Outputs
 from service.errors import DeadlineExceeded, Internal, NotReady, Overloaded, ZooError

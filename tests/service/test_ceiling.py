@@ -12,8 +12,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from service import ceiling as announced
-from service import cgroup
+from service.config import cgroup
+from service.repository import memory_budget as announced
 from tests.server import serving
 
 SIDE = 2000

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from service.containers import (
+from service.errors import PictureTooLarge, UndecodablePicture
+from service.imaging.decode import MAX_SIDE, decode
+from service.imaging.formats import (
     MAX_BLOCKS,
     MAX_EXTENSION_BLOCKS,
     MAX_FILL_BYTES,
@@ -20,9 +22,7 @@ from service.containers import (
     MAX_STRAY_BYTES,
     MAX_TABLE_BYTES,
 )
-from service.errors import PictureTooLarge, UndecodablePicture
-from service.pictures import MAX_SIDE, decode
-from service.png import MAX_CHUNKS, MAX_KEPT_CHUNKS
+from service.imaging.png import MAX_CHUNKS, MAX_KEPT_CHUNKS
 from tests.photographs import CHELSEA
 
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import negative_data_rejection, positive_data_acceptance
 
-from service.http.oip_body import HEADER_LENGTH
-from service.http.openapi import document
-from service.settings import Settings
+from service.config.settings import Settings
+from service.transports.http.oip_body import HEADER_LENGTH
+from service.transports.http.openapi import document
 from tests.server import Server
 
 DOCUMENT = document(Settings())

@@ -18,9 +18,9 @@ from PIL import Image
 from loadtests.fuzz import bombs
 from loadtests.fuzz.oddities import riff, segment
 from loadtests.fuzz.seeds import bmp, chunk
+from service.engine.allocator import return_large_blocks
 from service.errors import PictureTooLarge, UndecodablePicture
-from service.memory import return_large_blocks
-from service.pictures import DEFAULT_MAX_PIXELS, decode
+from service.imaging.decode import DEFAULT_MAX_PIXELS, decode
 
 MEGABYTE = 1 << 20
 BODY = 4 * MEGABYTE

@@ -13,9 +13,9 @@ import httpx
 import numpy as np
 import pytest
 
-from service.engine.device import EXIT_CODE, Failure, Guard, classify
-from service.engine.network import Outputs
-from service.preprocessing import Crops
+from service.engine.failures import EXIT_CODE, Failure, Guard, classify
+from service.engine.outputs import Outputs
+from service.imaging.crops import Crops
 from tests.photographs import COFFEE
 from tests.server import ROOT, serving, wait_until_ready
 
@@ -184,7 +184,7 @@ def test_a_worker_that_lost_its_device_is_replaced(tmp_path: Path) -> None:
 def test_the_process_really_ends() -> None:
     code = (
         "import logging; logging.basicConfig()\n"
-        "from service.engine.device import Guard\n"
+        "from service.engine.failures import Guard\n"
         "def run(crops): raise RuntimeError('CUDA failure 700: an illegal memory access')\n"
         "try: Guard(run).run([0])\n"
         "finally: print('still here', flush=True)\n"

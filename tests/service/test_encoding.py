@@ -15,9 +15,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.bodies import BodyBudget
+from service.dataplane.body_budget import BodyBudget
 from service.errors import BadParameter, BodyTooLarge, Overloaded
-from service.http.encoding import MOST_MEMBERS, unpacked
+from service.transports.http.encoding import MOST_MEMBERS, unpacked
 from tests.photographs import COFFEE
 from tests.server import Server, serving
 from tests.service.oip_client import HEADER

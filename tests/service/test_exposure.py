@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from service import settings
+from service.config import settings
 from tests.server import ROOT, command, environment, free_port
 
 GOOD = "a-good-key-of-the-team"

@@ -16,10 +16,10 @@ from loadtests import preprocessing as benchmark
 from loadtests.photographs import WITH_A_CLASS, jpeg, photographs, varied
 from service.engine.session import Session
 from service.errors import PictureTooLarge, UndecodablePicture
+from service.imaging.crops import center_box, cut, decoded_side, resized_size
+from service.imaging.decode import Scaled, decode, decode_scaled
+from service.imaging.protocols import PROTOCOLS
 from service.manifest import Manifest, Resize
-from service.pictures import Scaled, decode, decode_scaled
-from service.preprocessing import center_box, cut, decoded_side, resized_size
-from service.protocols import PROTOCOLS
 from tests.photographs import CHELSEA, FLOWER
 from tests.server import serving
 

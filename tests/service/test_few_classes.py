@@ -12,10 +12,10 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from service.dataplane.query import Query
 from service.errors import BadParameter
-from service.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
 from service.manifest import Member
-from service.query import Query
+from service.transports.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
 from tests.server import Server, serving
 from tests.service.copies import copy_of, ensemble
 from tests.service.grpc_client import PICTURES, request

@@ -10,8 +10,8 @@ from typing import Any
 import grpc
 import pytest
 
-from service.grpc.protos import classifier_pb2 as messages
-from service.grpc.protos import oip_pb2, oip_pb2_grpc
+from service.transports.grpc.protos import classifier_pb2 as messages
+from service.transports.grpc.protos import oip_pb2, oip_pb2_grpc
 from tests.server import Server, serving
 from tests.service.grpc_client import PICTURES, SECONDS, details, stub_of
 

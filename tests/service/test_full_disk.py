@@ -13,7 +13,8 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service import folders, mapped
+from service.supervision import scratch
+from service.telemetry import value_files
 from tests.capabilities import demand
 from tests.photographs import COFFEE
 from tests.server import ROOT, Server, serving
@@ -95,18 +96,18 @@ import logging, os, resource, sys
 from pathlib import Path
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-from service import exposition, mapped, metering, metrics, workers
-metering.known.update((f"m{number}", "1") for number in range(4000))
-mapped.prepare(folder, 1)
-workers.prepare(folder, 1)
-most = mapped.FIRST_BYTES + mapped.STEP_BYTES  # of a file, as a disk that becomes full
+from service.telemetry import exporter, metrics, model_metrics, multiprocess, value_files
+model_metrics.known.update((f"m{number}", "1") for number in range(4000))
+value_files.prepare(folder, 1)
+multiprocess.prepare(folder, 1)
+most = value_files.FIRST_BYTES + value_files.STEP_BYTES  # of a file, as a disk that becomes full
 resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
-mapped.begin(folder, workers.place())
+value_files.begin(folder, multiprocess.place())
 for number in range(4000):
     metrics.REQUESTS.labels(f"m{number}", "1", "center", "http", "ok").inc(2)
     metrics.STAGE_SECONDS.labels(f"m{number}", "decode").observe(0.3)
 metrics.REQUESTS.labels("m0", "1", "center", "http", "ok").inc()
-print(exposition.exposition().decode())
+print(exporter.exposition().decode())
 """
 
 
@@ -145,6 +146,8 @@ def test_without_posix_fallocate_room_is_written(
 ) -> None:
     """As on a Mac."""
     monkeypatch.delattr(os, "posix_fallocate")
-    assert folders.counters(tmp_path, 1) == tmp_path
+    assert scratch.counters(tmp_path, 1) == tmp_path
     sizes = {path.name: path.stat().st_size for path in tmp_path.glob("*.db")}
-    assert sizes == dict.fromkeys((f"{kind}_0.db" for kind in mapped.KINDS), mapped.FIRST_BYTES)
+    assert sizes == dict.fromkeys(
+        (f"{kind}_0.db" for kind in value_files.KINDS), value_files.FIRST_BYTES
+    )

@@ -10,7 +10,7 @@ import threading
 import pytest
 from prometheus_client import Gauge
 
-from service.gathering import AT_ONCE, DELAY_S, Gathering
+from service.telemetry.deferred import AT_ONCE, DELAY_S, Gathering
 
 
 async def flushed(gathering: Gathering) -> None:

@@ -9,7 +9,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service import mapped
+from service.telemetry import value_files
 from tests.photographs import COFFEE
 from tests.server import Server, serving
 
@@ -102,6 +102,6 @@ def test_the_spare_process_writes_nothing(server: Server) -> None:
     (folder,) = {
         Path(line.split()[-1]).parent for line in maps.splitlines() if line.endswith(".db")
     }
-    kinds = {f"{kind}_{place}.db" for kind in mapped.KINDS for place in range(WORKERS)}
+    kinds = {f"{kind}_{place}.db" for kind in value_files.KINDS for place in range(WORKERS)}
     assert {path.name for path in folder.glob("*.db")} == kinds
     assert str(folder) not in Path(f"/proc/{spare.pid}/maps").read_text()

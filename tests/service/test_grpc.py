@@ -14,9 +14,9 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 
 from service.errors import ALL, Overloaded
-from service.grpc.protos import classifier_pb2 as messages
-from service.grpc.protos import classifier_pb2_grpc
-from service.grpc.status import status_of
+from service.transports.grpc.protos import classifier_pb2 as messages
+from service.transports.grpc.protos import classifier_pb2_grpc
+from service.transports.grpc.status import status_of
 from tests.server import Server
 from tests.service.grpc_client import PICTURES, SECONDS, details, request
 

@@ -13,7 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from service.errors import NotReady
-from service.grpc.health import Health
+from service.transports.grpc.health import Health
 from tests.server import Server, serving
 
 States = health_pb2.HealthCheckResponse

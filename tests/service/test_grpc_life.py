@@ -21,10 +21,10 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 )
 
 from loadtests import http2
-from service.grpc import lasting
-from service.grpc.methods import MAX_SMALL_BYTES, Methods
-from service.grpc.protos import classifier_pb2 as messages
-from service.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
+from service.transports.grpc import lasting
+from service.transports.grpc.methods import MAX_SMALL_BYTES, Methods
+from service.transports.grpc.protos import classifier_pb2 as messages
+from service.transports.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
 from tests.server import Server, serving
 from tests.service.copies import copy_of
 from tests.service.grpc_client import (

@@ -14,12 +14,12 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 
 from loadtests import http2
-from service.grpc.health import MAX_WATCHES
-from service.grpc.lasting import UNKNOWN
-from service.grpc.methods import MAX_SMALL_BYTES
-from service.grpc.protos import classifier_pb2 as messages
-from service.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
-from service.grpc.server import MARGIN_BYTES, MAX_METADATA_BYTES, MAX_STREAMS
+from service.transports.grpc.health import MAX_WATCHES
+from service.transports.grpc.lasting import UNKNOWN
+from service.transports.grpc.methods import MAX_SMALL_BYTES
+from service.transports.grpc.protos import classifier_pb2 as messages
+from service.transports.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
+from service.transports.grpc.server import MARGIN_BYTES, MAX_METADATA_BYTES, MAX_STREAMS
 from tests.photographs import CHELSEA
 from tests.server import Server, serving
 from tests.service.grpc_client import (

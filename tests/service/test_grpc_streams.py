@@ -17,12 +17,12 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from loadtests import http2
 from loadtests.photographs import jpeg, photograph
-from service.bodies import BodyBudget
-from service.grpc.arrivals import Requests
-from service.grpc.methods import _write
-from service.grpc.protos import classifier_pb2 as messages
-from service.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
-from service.grpc.stream import Streams
+from service.dataplane.body_budget import BodyBudget
+from service.transports.grpc.arrivals import Requests
+from service.transports.grpc.methods import _write
+from service.transports.grpc.protos import classifier_pb2 as messages
+from service.transports.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
+from service.transports.grpc.stream import Streams
 from tests.server import Server, serving
 from tests.service.grpc_client import (
     PICTURES,

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from service import handover
-from service.handover import LAST_S, LONG, MOST_HELD, Handover
+from service.dataplane import completions
+from service.dataplane.completions import LAST_S, LONG, MOST_HELD, Handover
 
 THREADS = 2
 
@@ -55,7 +55,7 @@ class Place:
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing comes because it was held for long, but where that is tested."""
-    monkeypatch.setattr(handover, "HOLD_S", 60.0)
+    monkeypatch.setattr(completions, "HOLD_S", 60.0)
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ async def test_what_comes_when_all_was_delivered_calls_the_loop_anew(loop: Loop)
 
 
 async def test_nothing_is_held_for_long(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(handover, "HOLD_S", 0.2)
+    monkeypatch.setattr(completions, "HOLD_S", 0.2)
     place = Place(100)
     for number in range(2):
         await asyncio.sleep(0.13)  # in between two looks
@@ -154,7 +154,7 @@ async def test_nothing_is_held_for_long(loop: Loop, monkeypatch: pytest.MonkeyPa
 async def test_the_loop_looks_only_while_something_is_expected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(handover, "HOLD_S", 0.01)
+    monkeypatch.setattr(completions, "HOLD_S", 0.01)
     looks, look = [], Handover._look
     monkeypatch.setattr(Handover, "_look", lambda own: looks.append(look(own)))
     place = Place(2)

@@ -11,8 +11,8 @@ from contextlib import closing
 import httpx
 import pytest
 
-from service import settings
-from service.http.hosts import Hosts, of_management
+from service.config import settings
+from service.transports.http.hosts import Hosts, of_management
 from tests.photographs import COFFEE
 from tests.server import Server, serving
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from service import internals
-from service.internals import PARTS, PARTS_OF_WORKERS, missing
+from service.supervision import internals
+from service.supervision.internals import PARTS, PARTS_OF_WORKERS, missing
 from tests.server import ROOT, command, environment, free_port
 
 ALL = [(part, name) for part in PARTS + PARTS_OF_WORKERS for name in part.names.split()]
@@ -71,7 +71,7 @@ def test_every_private_module_that_is_named_is_in_the_table() -> None:
 
 def test_what_the_protocol_takes_from_uvicorn_is_in_the_table() -> None:
     """All that it uses of itself, and neither has made itself nor asyncio has given it."""
-    tree = ast.parse((ROOT / "service/http/protocol.py").read_text())
+    tree = ast.parse((ROOT / "service/transports/http/protocol.py").read_text())
     (kind,) = [
         node
         for node in ast.walk(tree)

@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service import handover, job
-from service.alarm import Alarm
+from service.dataplane import completions as handover
+from service.dataplane import picture_task
+from service.dataplane.completions import Handover
+from service.dataplane.picture_task import Job, Rules
 from service.engine.admission import Admission
 from service.engine.batcher import Batcher
+from service.engine.deadlines import Alarm
 from service.engine.pool import Pool
 from service.engine.session import Outputs
 from service.errors import DeadlineExceeded, Internal, NotReady, UndecodablePicture
-from service.handover import Handover
-from service.job import Job, Rules
 
 pytestmark = pytest.mark.usefixtures("machine_code")
 
@@ -98,7 +99,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         if state.error:
             raise state.error
 
-    monkeypatch.setattr(job, "decode_scaled", decode)
+    monkeypatch.setattr(picture_task, "decode_scaled", decode)
     return state
 
 

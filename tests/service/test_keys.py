@@ -13,12 +13,12 @@ import pytest
 from google.rpc import error_details_pb2, status_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from service.access import Access, Need
+from service.config.settings import Settings
 from service.errors import Forbidden, Unauthorized, ZooError
-from service.grpc.protos import classifier_pb2 as messages
-from service.grpc.protos import classifier_pb2_grpc
-from service.grpc.status import DETAILS_KEY
-from service.settings import Settings
+from service.transports.auth import Access, Need
+from service.transports.grpc.protos import classifier_pb2 as messages
+from service.transports.grpc.protos import classifier_pb2_grpc
+from service.transports.grpc.status import DETAILS_KEY
 from tests.photographs import CHELSEA
 from tests.server import Server, serving
 

@@ -12,15 +12,16 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from service.engine import cuda, opening, session
-from service.engine.lanes import HostMemory, Lanes
-from service.engine.network import BrokenModelError
-from service.engine.opening import Opened, Way
-from service.engine.options import buckets
-from service.engine.recording import Gate
+from service.engine import session, session_factory
+from service.engine.gpu import cuda
+from service.engine.gpu.graph_gate import Gate
+from service.engine.gpu.lanes import HostMemory, Lanes
+from service.engine.outputs import BrokenModelError
+from service.engine.providers.options import buckets
 from service.engine.session import Session
+from service.engine.session_factory import Opened, Way
+from service.imaging.crops import Crops
 from service.manifest import Manifest
-from service.preprocessing import Crops
 from tests.server import ROOT
 
 FOLDER = ROOT / "models" / "lenet5" / "1"
@@ -130,7 +131,7 @@ def test_a_failed_run_frees_its_lane(network: Any) -> None:
 @pytest.fixture
 def as_if_on_cuda(monkeypatch: pytest.MonkeyPatch) -> None:
     """A session is as it is on a GPU, but for the memory."""
-    real = opening.open_session
+    real = session_factory.open_session
 
     def opened(*arguments: Any, **named: Any) -> Opened:
         return Opened(real(*arguments, **named).session, Way(("cuda", "cpu"), graphs=True))

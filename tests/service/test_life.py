@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import uvloop
 
-from service.settings import Settings
+from service.config.settings import Settings
 from service.supervision import channel, worker
 from service.supervision.life import Life
 

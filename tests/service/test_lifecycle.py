@@ -18,11 +18,11 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from service.grpc.protos import classifier_pb2 as pb
-from service.grpc.protos import classifier_pb2_grpc
 from service.supervision.life import LINGER_SECONDS
 from service.supervision.supervisor import KILL_SECONDS
-from service.tracing import FLUSH_SECONDS
+from service.telemetry.tracing import FLUSH_SECONDS
+from service.transports.grpc.protos import classifier_pb2 as pb
+from service.transports.grpc.protos import classifier_pb2_grpc
 from tests import capabilities
 from tests.photographs import COFFEE
 from tests.server import ROOT, WORKER, Server, command, environment, free_port, named, serving

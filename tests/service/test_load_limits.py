@@ -13,12 +13,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from service import loader, repository
-from service.catalogue import Refusal
-from service.dataplane import DataPlane
+from service.dataplane.dataplane import DataPlane
 from service.errors import NotReady
 from service.manifest import FILE_NAME, EnsembleManifest, Manifest, sha256_of
-from service.repository import RefusedModelError, Version
+from service.repository import loader, versions_on_disk
+from service.repository.catalog import Refusal
+from service.repository.versions_on_disk import RefusedModelError, Version
 from tests.service.copies import copy_of
 from tests.service.test_loading import ask, started
 from tests.service.test_repository import resign
@@ -143,19 +143,19 @@ def test_a_manifest_that_is_no_file_is_refused_unread(tmp_path: Path, make: obje
     path = copy_of("lenet5", tmp_path, "odd")
     make(path / FILE_NAME)
     with pytest.raises(RefusedModelError, match="is no regular file"):
-        repository.read(Version("odd", "1", path))
+        versions_on_disk.read(Version("odd", "1", path))
 
 
 def test_a_file_that_is_a_fifo_is_refused_unread(tmp_path: Path) -> None:
     path = copy_of("lenet5", tmp_path, "odd")
-    manifest = repository.read(Version("odd", "1", path))
+    manifest = versions_on_disk.read(Version("odd", "1", path))
     assert isinstance(manifest, Manifest)
     empty = manifest.file("labels").model_copy(
         update={"bytes": 0, "sha256": sha256_of(empty_of(path))}
     )
     fifo(path / manifest.labels)
     with pytest.raises(RefusedModelError, match="is no regular file"):
-        repository.check_files(path, manifest.model_copy(update={"files": (empty,)}))
+        versions_on_disk.check_files(path, manifest.model_copy(update={"files": (empty,)}))
 
 
 def empty_of(path: Path) -> Path:
@@ -167,7 +167,7 @@ def changed(path: Path, **fields: object) -> Manifest | EnsembleManifest:
     content = json.loads((path / FILE_NAME).read_text())
     content.update(fields)
     (path / FILE_NAME).write_text(json.dumps(content))
-    return repository.read(Version("odd", "1", path))
+    return versions_on_disk.read(Version("odd", "1", path))
 
 
 @pytest.mark.parametrize("classes", [100_000_000, 10**30])
@@ -183,7 +183,7 @@ def test_labels_are_counted_before_they_are_compared(tmp_path: Path) -> None:
     assert isinstance(manifest, Manifest)
     before = time.thread_time()
     with pytest.raises(RefusedModelError, match="0 to 9999999 in order"):
-        repository.labels(path, manifest)
+        versions_on_disk.labels(path, manifest)
     assert time.thread_time() - before < 0.1  # a list of as many numbers takes longer
 
 

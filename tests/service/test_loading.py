@@ -14,9 +14,10 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from service import repository
-from service.answers import Classification
-from service.dataplane import DataPlane
+from service.config.settings import Settings
+from service.dataplane.dataplane import DataPlane
+from service.dataplane.query import Query
+from service.dataplane.results import Classification
 from service.errors import (
     BadParameter,
     DeadlineExceeded,
@@ -26,9 +27,8 @@ from service.errors import (
     ZooError,
 )
 from service.manifest import Member
-from service.metrics import MODEL_EVICTIONS, MODEL_LOADS, MODEL_READY
-from service.query import Query
-from service.settings import Settings
+from service.repository import versions_on_disk
+from service.telemetry.metrics import MODEL_EVICTIONS, MODEL_LOADS, MODEL_READY
 from tests.photographs import COFFEE
 from tests.service.copies import copy_of, ensemble
 from tests.service.test_repository import garble_onnx, resign
@@ -239,7 +239,7 @@ async def test_what_cannot_be_read_now_is_tried_again(
 ) -> None:
     async with started(folder) as plane:
         with monkeypatch.context() as patch:
-            patch.setattr(repository, "check_files", _too_many_open_files)
+            patch.setattr(versions_on_disk, "check_files", _too_many_open_files)
             with pytest.raises(NotReady, match="Too many open files") as failed:
                 await ask(plane, "a")
         assert failed.value.retry_after == 1

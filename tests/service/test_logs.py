@@ -14,9 +14,9 @@ from urllib.parse import quote
 import grpc
 import pytest
 
-from service.gathering import DELAY_S, Gathering
-from service.grpc.protos import classifier_pb2, classifier_pb2_grpc
-from service.logs import ConsoleFormatter, Gathered
+from service.telemetry.deferred import DELAY_S, Gathering
+from service.telemetry.logs import ConsoleFormatter, Gathered
+from service.transports.grpc.protos import classifier_pb2, classifier_pb2_grpc
 from tests.photographs import COFFEE
 from tests.server import ROOT, Server, serving
 
@@ -206,9 +206,9 @@ def test_a_warning_and_lines_without_an_event_loop_do_not_wait(
 def test_lines_that_wait_at_the_end_are_written() -> None:
     program = """
 import asyncio, logging
-from service import logs
-from service.gathering import gathering
-from service.settings import Settings
+from service.config.settings import Settings
+from service.telemetry import logs
+from service.telemetry.deferred import gathering
 logs.configure(Settings())
 async def request():
     gathering.begin()

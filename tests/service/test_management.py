@@ -15,8 +15,8 @@ from time import perf_counter
 import pytest
 
 from loadtests import marked
-from service.dataplane import DataPlane
-from service.desired import DesiredState, Reached
+from service.config.settings import Settings
+from service.dataplane.dataplane import DataPlane
 from service.errors import (
     BadParameter,
     DeadlineExceeded,
@@ -26,7 +26,7 @@ from service.errors import (
     ZooError,
 )
 from service.manifest import Member
-from service.settings import Settings
+from service.repository.desired_state import DesiredState, Reached
 from tests.service.copies import ensemble
 from tests.service.test_versions import ask, index, states, until, version
 
@@ -198,7 +198,7 @@ async def test_another_service_begins_with_its_settings(
 async def test_a_request_learns_of_a_load_before_it_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.follower.FOLLOW_SECONDS", 3600)
+    monkeypatch.setattr("service.repository.reconciler.FOLLOW_SECONDS", 3600)
     async with workers(folder) as (one, other):
         await asyncio.gather(*(unload_alone(one, name) for name in ("net",)))
         await other._follower.catch_up()
@@ -218,9 +218,9 @@ async def unload_alone(plane: DataPlane, name: str) -> None:
 
 async def test_dead_workers_are_not_waited_for(folder: Path, tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from service import desired;"
+        "import os, sys; from pathlib import Path; from service.repository import desired_state;"
         f"os.getppid = lambda: {os.getppid()};"
-        "desired.DesiredState(Path(sys.argv[1])); os.kill(os.getpid(), 9)"
+        "desired_state.DesiredState(Path(sys.argv[1])); os.kill(os.getpid(), 9)"
     )
     async with workers(folder) as (one, other):
         command = [sys.executable, "-c", code, str(tmp_path / "state")]

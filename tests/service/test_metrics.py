@@ -16,7 +16,7 @@ import pytest
 import trustme
 from prometheus_client.parser import text_string_to_metric_families
 
-from service import certificate
+from service.transports import certificate
 from tests import metrics_page
 from tests.capabilities import program
 from tests.photographs import COFFEE

@@ -14,9 +14,9 @@ import httpx
 import pytest
 
 from service.errors import UnsupportedFormat
-from service.grpc.protos import classifier_pb2, classifier_pb2_grpc
-from service.mistaken import sentence
-from service.pictures import decode
+from service.imaging.decode import decode
+from service.imaging.mistaken import sentence
+from service.transports.grpc.protos import classifier_pb2, classifier_pb2_grpc
 from tests.photographs import CHELSEA, COFFEE
 from tests.server import Server
 from tests.service.oip_client import HEADER

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from service.errors import BadParameter, BodyTooLarge
-from service.http.multipart import (
+from service.transports.http.multipart import (
     MAX_FALSE_BOUNDARIES,
     MAX_PART_HEAD_BYTES,
     MAX_PART_PARAMETERS,

@@ -14,10 +14,17 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from service.errors import BadParameter, BodyTooLarge
-from service.http.oip_body import read, write
-from service.oip.inference import Response
-from service.oip.parameters import options, wanted
-from service.oip.tensors import MOST_ELEMENTS, MOST_VALUES, Tensor, from_binary, shape_of, to_binary
+from service.transports.http.oip_body import read, write
+from service.transports.oip.inference import Response
+from service.transports.oip.parameters import options, wanted
+from service.transports.oip.tensors import (
+    MOST_ELEMENTS,
+    MOST_VALUES,
+    Tensor,
+    from_binary,
+    shape_of,
+    to_binary,
+)
 
 SHAPES = st.lists(st.integers(0, 4), max_size=4).map(tuple)
 FIXED = {"UINT8": np.uint8, "INT64": np.int64, "FP32": np.float32}

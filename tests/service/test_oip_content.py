@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from service.errors import BadParameter
-from service.grpc.protos import oip_pb2 as messages
-from service.grpc.protos import oip_pb2_grpc
-from service.oip.codecs import pictures_or_pixels
-from service.oip.tensors import Tensor, from_values
+from service.transports.grpc.protos import oip_pb2 as messages
+from service.transports.grpc.protos import oip_pb2_grpc
+from service.transports.oip.codecs import pictures_or_pixels
+from service.transports.oip.tensors import Tensor, from_values
 from tests.photographs import COFFEE
 from tests.server import Server
 from tests.service.oip_client import (

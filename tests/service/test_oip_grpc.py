@@ -13,8 +13,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
-from service.grpc.protos import classifier_pb2, classifier_pb2_grpc, oip_pb2_grpc
-from service.grpc.protos import oip_pb2 as messages
+from service.transports.grpc.protos import classifier_pb2, classifier_pb2_grpc, oip_pb2_grpc
+from service.transports.grpc.protos import oip_pb2 as messages
 from tests.photographs import CHELSEA, COFFEE
 from tests.server import ROOT, Server
 from tests.service.oip_client import (

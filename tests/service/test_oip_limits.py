@@ -15,7 +15,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from service.grpc.protos import oip_pb2_grpc
+from service.transports.grpc.protos import oip_pb2_grpc
 from tests.photographs import COFFEE
 from tests.server import Server, serving
 from tests.service.oip_client import (

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import pytest
 
-from service.grpc.protos import oip_pb2, oip_pb2_grpc
+from service.transports.grpc.protos import oip_pb2, oip_pb2_grpc
 from tests.server import Server, serving
 from tests.service.copies import copy_of
 from tests.service.oip_client import HEADER

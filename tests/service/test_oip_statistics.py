@@ -11,8 +11,8 @@ import httpx
 import numpy as np
 import pytest
 
-from service.grpc.protos import classifier_pb2, classifier_pb2_grpc, oip_pb2_grpc
-from service.grpc.protos import oip_pb2 as messages
+from service.transports.grpc.protos import classifier_pb2, classifier_pb2_grpc, oip_pb2_grpc
+from service.transports.grpc.protos import oip_pb2 as messages
 from tests.photographs import COFFEE
 from tests.server import START_SECONDS, Server, serving
 from tests.service.oip_client import base64_input, message, outputs_of, post

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from google.rpc import error_details_pb2, status_pb2
 
-from service.grpc.protos import oip_pb2 as messages
-from service.grpc.protos import oip_pb2_grpc
-from service.grpc.status import DETAILS_KEY
 from service.manifest import Member
+from service.transports.grpc.protos import oip_pb2 as messages
+from service.transports.grpc.protos import oip_pb2_grpc
+from service.transports.grpc.status import DETAILS_KEY
 from tests.photographs import COFFEE
 from tests.server import Server, serving
 from tests.service.copies import copy_of, ensemble

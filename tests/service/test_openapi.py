@@ -10,11 +10,11 @@ import pytest
 from openapi_spec_validator import OpenAPIV30SpecValidator
 
 from service import __version__
+from service.config.settings import Settings
 from service.errors import ALL, ManagementClosed, MethodNotAllowed
-from service.http.oip_body import HEADER_LENGTH
-from service.http.openapi import document as described
-from service.http.parameters import TIMEOUT_HEADER
-from service.settings import Settings
+from service.transports.http.oip_body import HEADER_LENGTH
+from service.transports.http.openapi import document as described
+from service.transports.http.parameters import TIMEOUT_HEADER
 from tests.photographs import COFFEE
 from tests.server import ROOT, Server
 from tests.service.oip_client import base64_input, post

@@ -15,13 +15,14 @@ import pytest
 
 from export.digits import split
 from export.precision import add, int8
-from service import repository, settings
-from service.engine import openvino, options, providers
+from service.config import settings
 from service.engine.model import Model
-from service.engine.network import BrokenModelError
-from service.engine.opening import Way, open_session, ways
-from service.engine.options import Wish
-from service.repository import RefusedModelError
+from service.engine.outputs import BrokenModelError
+from service.engine.providers import available, openvino, options
+from service.engine.providers.options import Wish
+from service.engine.session_factory import Way, open_session, ways
+from service.repository import versions_on_disk
+from service.repository.versions_on_disk import RefusedModelError
 from tests import capabilities
 from tests.photographs import CHINA, COFFEE, FLOWER, PHOTOGRAPHS, ROCKET
 from tests.server import ROOT, Server, command, environment, free_port, serving
@@ -143,12 +144,12 @@ def hidden(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("hidden")
 def test_without_the_package_the_next_provider_computes(caplog: pytest.LogCaptureFixture) -> None:
-    providers._warned.clear()
-    assert providers.choose(("openvino", "cpu")) == ["cpu"]
+    available._warned.clear()
+    assert available.choose(("openvino", "cpu")) == ["cpu"]
     assert len(caplog.records) == 1
     assert "the extra `openvino`); falling back to cpu" in caplog.text
     with pytest.raises(BrokenModelError, match="execution provider openvino is not installed"):
-        providers.choose(("openvino",), strict=True)
+        available.choose(("openvino",), strict=True)
 
 
 def test_without_the_package_strictness_stops_the_start(tmp_path: Path) -> None:
@@ -228,8 +229,8 @@ def load(monkeypatch: pytest.MonkeyPatch, models: Path, chosen: str) -> Model:
     monkeypatch.setenv("ZOO_PROVIDERS", chosen)
     monkeypatch.setenv("ZOO_PRECISION", "bf16")
     loaded = settings.load()
-    found = next(f for f in repository.find(loaded.models) if f.name == "lenet5")
-    return Model(found, repository.read(found), loaded)
+    found = next(f for f in versions_on_disk.find(loaded.models) if f.name == "lenet5")
+    return Model(found, versions_on_disk.read(found), loaded)
 
 
 @needs_bf16

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from service.engine import openvino
+from service.engine.providers import openvino
 from tests import refused_cpu
 from tests.export.conftest import Command
 from tests.export.conftest import export as export
@@ -47,7 +47,7 @@ def run(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess
 ASK = """
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from service.engine import openvino, providers
+from service.engine.providers import available, openvino
 
 logging.basicConfig(format="%(message)s")
 
@@ -61,7 +61,7 @@ with ThreadPoolExecutor(8) as pool:
     print(*set(pool.map(ask, range(16))), sep=chr(10))
 print(openvino.no_bf16())
 for _ in range(2):
-    print(*providers.choose(("openvino", "cpu")))
+    print(*available.choose(("openvino", "cpu")))
 """
 
 

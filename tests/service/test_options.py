@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from service.engine import options
-from service.engine.cuda import gpu, lost, tensorrt_version
-from service.engine.options import Gpu, Wish, buckets, engine_folder, pad_to, profile_after
+from service.engine.gpu.cuda import gpu, lost, tensorrt_version
+from service.engine.providers import options
+from service.engine.providers.options import (
+    Gpu,
+    Wish,
+    buckets,
+    engine_folder,
+    pad_to,
+    profile_after,
+)
 
 WISH = Wish("ab" * 32, (224, 224, 3), "fp32", buckets(32))
 H200 = Gpu("NVIDIA H200 SXM", (9, 0), "10.9.0")

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from service.config.settings import Settings
 from service.errors import PictureTooLarge, UndecodablePicture, UnsupportedFormat
-from service.pictures import DEFAULT_MAX_PIXELS, decode
-from service.settings import Settings
+from service.imaging.decode import DEFAULT_MAX_PIXELS, decode
 from tests.photographs import CHELSEA, FLOWER
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.policy import MAX_NAMED, parse
+from service.config.version_policy import MAX_NAMED, parse
 
 NUMBERS = st.integers(1, 999_999_999).map(str)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import InvalidSettingsError, load
+from service.config.settings import InvalidSettingsError, load
 from tests.photographs import COFFEE
 from tests.server import ROOT, Server, serving
 from tests.service.test_repository import edit

@@ -15,10 +15,11 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import v2 as transforms
 
-from service import compiled, pixels, preprocessing, resampling
+from service.imaging import crops as preprocessing
+from service.imaging import kernels, pixels, resample
+from service.imaging.crops import Mode, center_box, corner_boxes, cut, resized_size
+from service.imaging.resample import resized_window
 from service.manifest import Resize
-from service.preprocessing import Mode, center_box, corner_boxes, cut, resized_size
-from service.resampling import resized_window
 from tests.photographs import CHELSEA, PHOTOGRAPHS
 
 SIZES = [
@@ -199,14 +200,14 @@ def test_without_numba_pixels_are_the_same(
     after = resized_size(*size, resize, (28, 28))
     place = center_box(after, (28, 28))
     window = (place.left, place.top, place.left + 28, place.top + 28)
-    assert resampling.quick(interpolation)
+    assert resample.quick(interpolation)
     expected = cut(picture, after, [place], resize, color)[0]
     gray = picture.convert(color)
-    plain = compiled.Kernels(compiled.columns, compiled.rows, compiled.packed, compiled.best)
-    monkeypatch.setattr(compiled, "kernels", lambda: plain)
+    plain = kernels.Kernels(kernels.columns, kernels.rows, kernels.packed, kernels.best)
+    monkeypatch.setattr(kernels, "kernels", lambda: plain)
     np.testing.assert_array_equal(resized_window(gray, after, window, interpolation), expected)
-    monkeypatch.setattr(compiled, "numba", None)
-    assert not resampling.quick(interpolation)
+    monkeypatch.setattr(kernels, "numba", None)
+    assert not resample.quick(interpolation)
     np.testing.assert_array_equal(resized_window(gray, after, window, interpolation), expected)
     np.testing.assert_array_equal(cut(picture, after, [place], resize, color)[0], expected)
 
@@ -220,9 +221,9 @@ def test_machine_code_that_cannot_be_kept_is_made_again(monkeypatch: pytest.Monk
         made.append(options)
         return lambda function: function
 
-    monkeypatch.setattr(compiled.numba, "njit", njit)
-    plain = compiled.Kernels(compiled.columns, compiled.rows, compiled.packed, compiled.best)
-    assert compiled.kernels.__wrapped__() == plain
+    monkeypatch.setattr(kernels.numba, "njit", njit)
+    plain = kernels.Kernels(kernels.columns, kernels.rows, kernels.packed, kernels.best)
+    assert kernels.kernels.__wrapped__() == plain
     assert [options["nogil"] for options in made] == [True, True, True, False]
 
 
@@ -252,12 +253,12 @@ def test_fast_gray_and_square() -> None:
 def test_what_is_kept_of_geometries_is_bounded() -> None:
     picture = noise((4096, 17))
     resize = Resize(rule="shortest_side", size=256, interpolation="bicubic")
-    before = resampling._usual.cache_info().currsize
+    before = resample._usual.cache_info().currsize
     crops(picture, resize, 224, ten=True)
     crops(noise((16, 4097)), resize, 224)
-    kept = resampling._usual.cache_info().currsize - before
+    kept = resample._usual.cache_info().currsize - before
     assert kept <= 3  # their short sides, of some pixels
-    largest = resampling._usual(0, 1024, 4096, 1024, "lanczos")
+    largest = resample._usual(0, 1024, 4096, 1024, "lanczos")
     assert largest.weights.nbytes <= 130_000
 
 

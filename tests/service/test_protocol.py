@@ -12,8 +12,8 @@ from contextlib import closing
 
 import pytest
 
-from service.http.interrupt import Interrupt, InterruptedByError
-from service.http.protocol import MAX_HEAD_BYTES, MAX_HEADERS
+from service.transports.http.interrupt import Interrupt, InterruptedByError
+from service.transports.http.protocol import MAX_HEAD_BYTES, MAX_HEADERS
 from tests.photographs import COFFEE
 from tests.server import Server, serving
 

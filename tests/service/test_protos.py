@@ -12,7 +12,7 @@ import pytest
 from google.protobuf import descriptor_pb2
 
 ROOT = Path(__file__).parents[2]
-PROTOS = sorted((ROOT / "service/grpc/protos").glob("*.proto"))
+PROTOS = sorted((ROOT / "service/transports/grpc/protos").glob("*.proto"))
 
 
 def without_json_names(file: descriptor_pb2.FileDescriptorProto) -> str:
@@ -28,7 +28,7 @@ def test_stubs_are_generated_from_the_protos(proto: Path, tmp_path: Path) -> Non
     name = str(proto.relative_to(ROOT))
     subprocess.run([*command, f"--descriptor_set_out={compiled}", name], cwd=ROOT, check=True)
     (expected,) = descriptor_pb2.FileDescriptorSet.FromString(compiled.read_bytes()).file
-    module = import_module(f"service.grpc.protos.{proto.stem}_pb2")
+    module = import_module(f"service.transports.grpc.protos.{proto.stem}_pb2")
     stub = descriptor_pb2.FileDescriptorProto()
     module.DESCRIPTOR.CopyToProto(stub)
     assert without_json_names(stub) == without_json_names(expected)
@@ -37,7 +37,7 @@ def test_stubs_are_generated_from_the_protos(proto: Path, tmp_path: Path) -> Non
 @pytest.mark.parametrize("proto", PROTOS, ids=lambda path: path.stem)
 def test_go_knows_where_each_package_belongs(proto: Path) -> None:
     """protoc-gen-go refuses a file without; files of one package must say the same."""
-    descriptor = import_module(f"service.grpc.protos.{proto.stem}_pb2").DESCRIPTOR
+    descriptor = import_module(f"service.transports.grpc.protos.{proto.stem}_pb2").DESCRIPTOR
     folder, name = descriptor.GetOptions().go_package.split(";")
     assert folder == f"imagenet-zoo/{descriptor.package.replace('.', '/')}"
     assert name == descriptor.package.replace(".", "")

@@ -16,18 +16,20 @@ import onnx
 import onnxruntime
 import pytest
 
-from service import repository, settings
-from service.alarm import Alarm
-from service.engine import probe, providers
+from service.config import settings
+from service.engine import strict_check
 from service.engine.admission import Admission
+from service.engine.deadlines import Alarm
 from service.engine.model import Model
-from service.engine.network import BrokenModelError
-from service.engine.opening import Way, open_session, provider_options, ways
-from service.engine.options import Wish
+from service.engine.outputs import BrokenModelError
 from service.engine.pool import Pool
+from service.engine.providers import available as providers
+from service.engine.providers.options import Wish
 from service.engine.session import Session
+from service.engine.session_factory import Way, open_session, provider_options, ways
 from service.manifest import Manifest
-from service.metering import ModelObserver
+from service.repository import versions_on_disk
+from service.telemetry.model_metrics import ModelObserver
 from tests.photographs import COFFEE
 from tests.server import ROOT, Server, command, environment, free_port, serving
 
@@ -187,7 +189,7 @@ def test_a_broken_file_is_broken_with_every_provider(tmp_path: Path) -> None:
 def test_probabilities_that_do_not_add_up_are_refused(
     operator: str, sums: bool, tmp_path: Path
 ) -> None:
-    manifest = repository.read(repository.Version("lenet5", "1", LENET5))
+    manifest = versions_on_disk.read(versions_on_disk.Version("lenet5", "1", LENET5))
     assert isinstance(manifest, Manifest)
     model = onnx.load(LENET5 / "model.onnx")
     (last,) = (node for node in model.graph.node if "probabilities" in node.output)
@@ -206,8 +208,8 @@ def test_a_model_knows_where_its_nodes_run(monkeypatch: pytest.MonkeyPatch) -> N
     own = '{"lenet5": {"max_batch": 6, "providers": ["cuda", "cpu"]}}'
     monkeypatch.setenv("ZOO_MODEL_SETTINGS", own)
     loaded = settings.load()
-    found = next(f for f in repository.find(loaded.models) if f.name == "lenet5")
-    model = Model(found, repository.read(found), loaded)
+    found = next(f for f in versions_on_disk.find(loaded.models) if f.name == "lenet5")
+    model = Model(found, versions_on_disk.read(found), loaded)
     assert model.providers == ["cpu"]
     assert model.max_batch <= 6
     assert set(model.nodes) == {"cpu"}
@@ -231,8 +233,8 @@ async def test_a_device_short_of_memory_lowers_the_batches(
 ) -> None:
     monkeypatch.setenv("ZOO_MAX_BATCH", "8")
     loaded = settings.load()
-    found = next(f for f in repository.find(loaded.models) if f.name == "lenet5")
-    model = Model(found, repository.read(found), loaded)
+    found = next(f for f in versions_on_disk.find(loaded.models) if f.name == "lenet5")
+    model = Model(found, versions_on_disk.read(found), loaded)
     inner = model._sessions["model"]
     crops = np.random.default_rng(0).integers(0, 256, (8, *inner_shape(model)), dtype=np.uint8)
     wanted = inner.run(crops)
@@ -305,6 +307,8 @@ def test_a_demanded_provider_that_is_missing_stops_the_start(model: str, tmp_pat
 
 @pytest.mark.served
 def test_a_probe_that_dies_is_no_provider(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(probe, "__file__", "/nowhere/service/engine/probe.py")
-    monkeypatch.setattr(probe.sys, "executable", "/bin/false")
-    assert probe._ask(["cuda"]) == {"cuda": "ended the process that tried it (1): without a word"}
+    monkeypatch.setattr(strict_check, "__file__", "/nowhere/service/engine/strict_check.py")
+    monkeypatch.setattr(strict_check.sys, "executable", "/bin/false")
+    assert strict_check._ask(["cuda"]) == {
+        "cuda": "ended the process that tried it (1): without a word"
+    }

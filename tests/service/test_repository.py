@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from service import repository
 from service.manifest import Manifest, sha256_of
-from service.repository import RefusedModelError, Version
+from service.repository import versions_on_disk
+from service.repository.versions_on_disk import RefusedModelError, Version
 from tests.photographs import COFFEE
 from tests.server import ROOT, Server, serving
 
@@ -189,9 +189,9 @@ def test_the_newest_version_answers_unless_another_is_named(tmp_path: Path) -> N
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "lenet5"])
 def test_the_embedded_models_are_whole(name: str) -> None:
     found = Version(name, "1", ROOT / "models" / name / "1")
-    manifest = repository.read(found)
-    repository.check_files(found.path, manifest)
-    labels = repository.labels(found.path, manifest)
+    manifest = versions_on_disk.read(found)
+    versions_on_disk.check_files(found.path, manifest)
+    labels = versions_on_disk.labels(found.path, manifest)
     assert len(labels) == manifest.classes
     listed = {file.path for file in manifest.files} | {"manifest.json"}
     assert listed == {path.name for path in found.path.iterdir()}
@@ -204,4 +204,4 @@ def test_every_name_is_checked_before_it_touches_the_disk(tmp_path: Path) -> Non
     for name in ("Lenet5", "lenet5/../x", "", "a" * 65, "lenet5.tensor"):
         edit(tmp_path / "lenet5" / "1", lambda manifest, name=name: manifest.update(name=name))
         with pytest.raises(RefusedModelError, match="name"):
-            repository.read(Version("lenet5", "1", tmp_path / "lenet5" / "1"))
+            versions_on_disk.read(Version("lenet5", "1", tmp_path / "lenet5" / "1"))

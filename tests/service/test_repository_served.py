@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from loadtests import marked
-from service.grpc.protos import oip_pb2 as messages
-from service.grpc.protos import oip_pb2_grpc
+from service.transports.grpc.protos import oip_pb2 as messages
+from service.transports.grpc.protos import oip_pb2_grpc
 from tests.photographs import COFFEE
 from tests.server import Server, serving
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from service.settings import Settings
+from service.config.settings import Settings
 from service.supervision import child
 from service.supervision.restarts import (
     LONGEST_SECONDS,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service import settings
-from service.engine.cores import available_cores
+from service.config import settings
+from service.config.cpus import available_cores
 from tests.server import ROOT, command, environment, free_port, serving
 
 BAD = {

@@ -14,7 +14,7 @@ import httpx
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from service.http.slowness import Limits
+from service.transports.http.slowness import Limits
 from tests.photographs import COFFEE
 from tests.server import Server, serving
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from service import metrics, statistics
 from service.errors import Overloaded
-from service.tally import Tally
+from service.telemetry import metrics, version_stats
+from service.telemetry.request_metrics import Tally
 from tests.capabilities import demand
 
 
@@ -31,30 +31,30 @@ def opened(folder: Path) -> set[str]:
 
 def test_versions_that_are_gone_are_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
-    monkeypatch.setattr(statistics, "_records", {})
+    monkeypatch.setattr(version_stats, "_records", {})
     for version in ("1", "2", "3"):
-        assert statistics.record("net", version) is statistics.record("net", version)
-        statistics.record("net", version).failed(0.5)
-    late = statistics.record("net", "2")
+        assert version_stats.record("net", version) is version_stats.record("net", version)
+        version_stats.record("net", version).failed(0.5)
+    late = version_stats.record("net", "2")
     assert opened(tmp_path) == {"net.1", "net.2", "net.3"}
-    statistics.only({("net", "3")})
+    version_stats.only({("net", "3")})
     gc.collect()
     assert opened(tmp_path) == {"net.2", "net.3"}
     late.failed(0.5)
     del late
     gc.collect()
     assert opened(tmp_path) == {"net.3"}
-    statistics.record("net", "1").failed(0.5)  # it came back
-    assert [statistics.of("net", version).fail.count for version in "123"] == [2, 2, 1]
+    version_stats.record("net", "1").failed(0.5)  # it came back
+    assert [version_stats.of("net", version).fail.count for version in "123"] == [2, 2, 1]
 
 
 def test_without_a_folder_everything_stays_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
-    monkeypatch.setattr(statistics, "_records", {})
-    statistics.record("net", "1").failed(0.5)
-    statistics.only(set())
-    assert statistics.of("net", "1").fail.count == 1
-    assert statistics.of("net", "2").fail.count == 0
+    monkeypatch.setattr(version_stats, "_records", {})
+    version_stats.record("net", "1").failed(0.5)
+    version_stats.only(set())
+    assert version_stats.of("net", "1").fail.count == 1
+    assert version_stats.of("net", "2").fail.count == 0
 
 
 @pytest.mark.parametrize("answered", [0, 1, 3])
@@ -62,14 +62,14 @@ def test_a_request_whose_pictures_failed_is_counted_too(
     answered: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
-    monkeypatch.setattr(statistics, "_records", {})
+    monkeypatch.setattr(version_stats, "_records", {})
     with Tally("net", "http") as tally:
         tally.chosen("net", "1", "center")
         for _ in range(answered):
             stages = {"decode": 1.0, "preprocess": 2.0, "queue": 3.0, "inference": 4.0}
             tally.picture({**stages, "total": 10.0}, 0.5)
         tally.pictures(["undecodable_picture"] * 2 + ["ok"] * answered)
-    found = statistics.of("net", "1")
+    found = version_stats.of("net", "1")
     assert (found.success.count, found.inferences) == (1, answered)
     second = 1_000_000_000
     spent = [found.compute_input, found.queue, found.compute_infer, found.compute_output]
@@ -101,7 +101,7 @@ def test_what_a_request_ended_with_is_counted_by_version(
     error: BaseException | None, code: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A client that leaves is no fault of ours: alerts are made of this."""
-    monkeypatch.setattr(statistics, "_records", {})
+    monkeypatch.setattr(version_stats, "_records", {})
     for version, chosen in (("7", True), ("unknown", False)):
         name = f"net-{code}"
         with suppress(ValueError, asyncio.CancelledError, Overloaded), Tally(name, "http") as tally:

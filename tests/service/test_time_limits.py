@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from service.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
+from service.transports.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
 from tests.server import Server, serving
 from tests.service.grpc_client import PICTURES, request
 

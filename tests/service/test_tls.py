@@ -15,8 +15,8 @@ import httpx
 import pytest
 import trustme
 
-from service.grpc.protos import classifier_pb2 as messages
-from service.grpc.protos import classifier_pb2_grpc
+from service.transports.grpc.protos import classifier_pb2 as messages
+from service.transports.grpc.protos import classifier_pb2_grpc
 from tests.photographs import CHELSEA
 from tests.server import ROOT, Server, command, environment, free_port, serving
 

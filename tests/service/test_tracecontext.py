@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
-from service.grpc.protos import classifier_pb2 as messages
-from service.grpc.protos import classifier_pb2_grpc
-from service.tracecontext import trace_id_of
+from service.telemetry.trace_context import trace_id_of
+from service.transports.grpc.protos import classifier_pb2 as messages
+from service.transports.grpc.protos import classifier_pb2_grpc
 from tests.photographs import CHELSEA
 from tests.server import Server, serving
 

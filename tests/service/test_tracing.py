@@ -16,7 +16,7 @@ import grpc
 import httpx
 import pytest
 
-from service.grpc.protos import classifier_pb2, classifier_pb2_grpc
+from service.transports.grpc.protos import classifier_pb2, classifier_pb2_grpc
 from tests.photographs import COFFEE
 from tests.server import ROOT, Server, environment, free_port, serving
 from tests.service import collector as collectors
@@ -337,5 +337,7 @@ def test_what_cannot_be_had_stops_the_start() -> None:
     assert spoken.endswith("it can be http/protobuf or grpc")
     assert not refused(gone + start, otel_traces_exporter="otlp", otel_sdk_disabled="true")
     assert not refused(gone + start, otel_traces_exporter="none")
-    off = "import service.http.app, sys; sys.exit('service.spans' in sys.modules)"
+    off = (
+        "import service.transports.http.app, sys;sys.exit('service.telemetry.spans' in sys.modules)"
+    )
     assert not refused(off)

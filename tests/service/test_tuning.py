@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from service.engine.tuning import best, measure
+from service.engine.batch_tuning import best, measure
 
 
 class Device:

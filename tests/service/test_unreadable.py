@@ -12,7 +12,7 @@ from PIL import Image
 from loadtests.fuzz.oddities import segment
 from loadtests.fuzz.seeds import bmp
 from service.errors import UndecodablePicture, UnsupportedFormat
-from service.pictures import decode
+from service.imaging.decode import decode
 
 
 def encoded(kind: str, **options: object) -> bytes:

@@ -16,16 +16,16 @@ from typing import Any
 import pytest
 
 from loadtests import marked
-from service import exposition
-from service import watch as watching
-from service.answers import Classification
-from service.dataplane import DataPlane
+from service.config.settings import Settings
+from service.dataplane.dataplane import DataPlane
+from service.dataplane.query import Query
+from service.dataplane.results import Classification
 from service.errors import NotReady, UnknownModel
 from service.manifest import Member
-from service.metrics import MODEL_LOADS, MODEL_SWAPS
-from service.query import Query
-from service.settings import Settings
-from service.watch import Watch
+from service.repository import watcher as watching
+from service.repository.watcher import Watch
+from service.telemetry import exporter
+from service.telemetry.metrics import MODEL_LOADS, MODEL_SWAPS
 from tests.photographs import COFFEE
 from tests.service.copies import ensemble
 from tests.service.test_repository import edit, resign
@@ -136,12 +136,12 @@ async def test_a_new_model_appears_and_an_old_one_goes(folder: Path) -> None:
         await until(lambda: "other" in plane.catalogue)
         assert await version(plane, "other") == 7
         exposed = 'zoo_model_ready{model="other",version="7"} 1.0'
-        await until(lambda: exposed in exposition.exposition().decode())
+        await until(lambda: exposed in exporter.exposition().decode())
         shutil.rmtree(folder / "other")
         await until(lambda: "other" not in plane.catalogue)
         with pytest.raises(UnknownModel, match="there is no model 'other'"):
             await ask(plane, "other")
-        assert 'model="other",version' not in exposition.exposition().decode()
+        assert 'model="other",version' not in exporter.exposition().decode()
         marked.add(folder, "other", 7)
         await until(lambda: "other" in plane.catalogue)
         assert await version(plane, "other") == 7

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from loadtests import marked
-from service.desired import DesiredState
+from service.repository.desired_state import DesiredState
 from tests.photographs import COFFEE
 from tests.server import Server, serving
 

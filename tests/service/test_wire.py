@@ -9,10 +9,10 @@ from google.protobuf.message import DecodeError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from service.answers import Classification, Prediction, Timing
-from service.grpc import wire
-from service.grpc.protos import classifier_pb2 as messages
-from service.repository import Label
+from service.dataplane.results import Classification, Prediction, Timing
+from service.repository.versions_on_disk import Label
+from service.transports.grpc import wire
+from service.transports.grpc.protos import classifier_pb2 as messages
 
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=300)
 NUMBER = st.integers(0, 2**31 - 1)

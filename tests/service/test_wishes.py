@@ -16,11 +16,11 @@ import httpx
 import pytest
 
 from loadtests import marked
-from service.dataplane import DataPlane
-from service.desired import MOST_BYTES, MOST_GENERATION, DesiredState
+from service.dataplane.dataplane import DataPlane
 from service.errors import DeadlineExceeded, NotReady, UnknownModel
-from service.http.app import create_app
-from service.oip import faces, server
+from service.repository.desired_state import MOST_BYTES, MOST_GENERATION, DesiredState
+from service.transports.http.app import create_app
+from service.transports.oip import faces, server
 from tests.capabilities import demand
 from tests.service.test_management import folder as folder
 from tests.service.test_management import workers
@@ -138,7 +138,7 @@ async def unload(plane: DataPlane, name: str) -> None:
 async def test_every_request_learns_of_a_load_before_it_is_refused(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.follower.FOLLOW_SECONDS", 3600)
+    monkeypatch.setattr("service.repository.reconciler.FOLLOW_SECONDS", 3600)
     async with workers(folder) as (one, other):
         ways = {
             "metadata": lambda name: faces.find(other, name, None),
@@ -162,7 +162,7 @@ async def test_every_request_learns_of_a_load_before_it_is_refused(
 async def test_a_call_ends_at_the_deadline_that_it_names(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.follower.FOLLOW_SECONDS", 3600)
+    monkeypatch.setattr("service.repository.reconciler.FOLLOW_SECONDS", 3600)
     async with workers(folder, deadline_ms=600_000) as (one, _):
         transport = httpx.ASGITransport(create_app(one))
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:

@@ -12,8 +12,8 @@ import tritonclient.grpc
 import tritonclient.http
 from tritonclient.utils import InferenceServerException
 
-from service.grpc.protos import classifier_pb2 as messages
-from service.grpc.protos import classifier_pb2_grpc
+from service.transports.grpc.protos import classifier_pb2 as messages
+from service.transports.grpc.protos import classifier_pb2_grpc
 from tests.capabilities import program
 from tests.clients.conftest import Guarded
 

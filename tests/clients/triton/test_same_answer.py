@@ -14,8 +14,8 @@ import grpc
 import pytest
 import requests
 
-from service.grpc.protos import classifier_pb2 as messages
-from service.grpc.protos import classifier_pb2_grpc
+from service.transports.grpc.protos import classifier_pb2 as messages
+from service.transports.grpc.protos import classifier_pb2_grpc
 from tests.clients.triton.conftest import Triton
 from tests.clients.triton.test_grpc import Answers
 from tests.server import Server

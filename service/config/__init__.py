@@ -1,0 +1,1 @@
+"""What operators set: settings, keys and TLS, paths, cores, versions to serve."""

@@ -1,0 +1,1 @@
+"""The use cases, once for all transports: classify, infer, load, unload, list."""

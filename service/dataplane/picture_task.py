@@ -1,0 +1,274 @@
+"""A picture's way through the threads: decoded, cut, computed, combined, its best classes taken.
+
+The event loop hears of it once, at the end: each step between would wake it, and its caches are
+cold then. A thread that has cut a picture's crops goes on with them if it can.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from service.dataplane.completions import Handover
+from service.dataplane.results import Prediction, Vectors, top_predictions
+from service.engine.admission import Permit
+from service.engine.batcher import Answer, Batcher, Request, Watch
+from service.engine.deadlines import Alarm
+from service.engine.pool import Pool, failure, settle
+from service.errors import DeadlineExceeded, Internal, ZooError, let_go
+from service.imaging.crops import Crops, Mode, decoded_side
+from service.imaging.decode import Exif, decode_scaled
+from service.repository.ensemble import Part, weighted_mean
+from service.repository.versions_on_disk import Label
+from service.telemetry import metrics
+
+if TYPE_CHECKING:
+    from service.telemetry.stages import UseCase
+
+
+class Rules(NamedTuple):
+    """What holds for every picture of a request."""
+
+    parts: Sequence[Part]
+    permit: Permit
+    deadline: float
+    """By ``time.perf_counter``."""
+    max_pixels: int
+    preprocessing: Mode
+    exif: Exif
+    labels: Sequence[Label]
+    top_k: int
+    trace: UseCase | None = None
+    vectors: bool = False
+    """Whether the result has the values of all classes."""
+
+
+class Result(NamedTuple):
+    """What became of a picture, and the seconds that each stage took."""
+
+    predictions: list[Prediction]
+    stages: dict[str, float]
+    """decode, preprocess, queue, inference."""
+    combine_s: float
+    """Seconds to combine the answers for the crops and to take the best classes."""
+    vectors: Vectors | None = None
+
+
+class Job:
+    """One picture. Made and awaited in the event loop, worked on by the pool's threads."""
+
+    __slots__ = (
+        *("_alarm", "_answers", "_begun", "_cut", "_decoded", "_future", "_groups", "_handover"),
+        *("_lock", "_missing", "_over", "_picture", "_pool", "_requests", "_rules", "_stages"),
+        *("_submitted", "_watches"),
+    )
+
+    def __init__(
+        self,
+        picture: bytes | memoryview,
+        rules: Rules,
+        pool: Pool,
+        handover: Handover,
+        alarm: Alarm,
+    ) -> None:
+        self._picture: bytes | memoryview | None = picture
+        self._rules = rules
+        self._pool = pool
+        self._handover = handover
+        self._alarm = alarm
+        self._lock = threading.Lock()
+        self._over = False
+        """Answered, or nobody waits any more."""
+        self._requests: list[tuple[Batcher, Request]] = []
+        self._answers: list[Answer | None] = []
+        self._missing = 0
+        self._begun = self._decoded = self._cut = 0.0
+        self._watches: list[Watch] = []
+
+    async def result(self) -> Result:
+        """Do it. When the caller is cancelled, what has not begun never is.
+
+        Raises ZooError, DeadlineExceeded at the deadline whatever the threads do meanwhile.
+        """
+        self._future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._submitted = perf_counter()
+        self._handover.expect(self)
+        try:
+            self._pool.post("prepare", self._prepare)
+        except RuntimeError:
+            self._handover.forget(self)
+            raise
+        expiry = self._alarm.at(self._rules.deadline, self._expire)
+        try:
+            return await self._future
+        finally:
+            self._alarm.give_up(expiry)
+            if not self._over:
+                self._drop("cancelled")
+            self._handover.forget(self)
+            if self._rules.trace is not None:
+                self._tell(self._rules.trace, failure(self._future))
+
+    def _tell(self, trace: UseCase, error: BaseException | None) -> None:
+        """Make the spans of the stages; the one in which it ended has the error."""
+        now = perf_counter()
+        ends = (self._submitted, self._begun, self._decoded, self._cut)
+        for name, start, end in zip(
+            ("queue", "decode", "preprocess"), ends, ends[1:], strict=False
+        ):
+            lost = error if start and not end else None
+            if start:
+                trace.stage(name, start, end or now, error=lost)
+        with self._lock:
+            watches = list(self._watches)
+        for watch in watches:
+            watch.done(error)
+
+    def _expire(self) -> None:
+        self._handover.deliver()  # this may be done
+        settle(self._future, None, _expired(in_queue=bool(self._requests)))
+        self._drop("expired")
+
+    def _drop(self, reason: str) -> None:
+        """Let go of everything, in the event loop, unless it has been answered."""
+        requests = self._end()
+        if requests is not None and not requests:
+            self._dropped(reason)
+        for batcher, request in requests or ():
+            batcher.drop(request, reason)
+
+    def _dropped(self, reason: str) -> None:
+        """Count a picture that has not come to the batchers, which count what they drop."""
+        for part in self._rules.parts:
+            metrics.DROPPED.labels(part.network.name, reason).inc()
+
+    def _end(self) -> list[tuple[Batcher, Request]] | None:
+        """Once: nothing more is begun; what had been. None where it was over already."""
+        with self._lock:
+            if self._over:
+                return None
+            self._over = True
+            requests, self._requests = self._requests, []
+            self._picture = None
+            return requests
+
+    def _prepare(self) -> None:
+        """Decode and cut, in a thread, and hand the crops to the batchers."""
+        self._handover.begun(self)
+        picture = self._picture
+        if picture is None:
+            return
+        try:
+            self._submit(self._crops(picture))
+        except BaseException as error:  # noqa: BLE001  it is raised where the result is awaited
+            self._finish(None, error)
+
+    def _crops(self, picture: bytes | memoryview) -> list[list[Crops]]:
+        """For each part its protocol's groups."""
+        rules = self._rules
+        begun = self._begun = perf_counter()
+        if begun >= rules.deadline:
+            raise _expired(in_queue=False)
+        at_least = None
+        if rules.preprocessing == "fast":
+            sides = (part.protocol.side(part.network.manifest) for part in rules.parts)
+            at_least = decoded_side(max(sides))
+        image = decode_scaled(picture, at_least, max_pixels=rules.max_pixels, exif=rules.exif)
+        decoded = self._decoded = perf_counter()
+        groups = [
+            part.protocol.crops(image, part.network.manifest, rules.preprocessing)
+            for part in rules.parts
+        ]
+        cut = self._cut = perf_counter()
+        self._stages = {
+            "decode": decoded - begun,
+            "preprocess": cut - decoded,
+            "queue": begun - self._submitted,
+        }
+        return groups
+
+    def _submit(self, groups: list[list[Crops]]) -> None:
+        """Enqueue all; the answers may come before this has ended."""
+        self._groups = [len(own) for own in groups]
+        self._missing = sum(self._groups)
+        self._answers = [None] * self._missing
+        indices = iter(range(self._missing))
+        for part, own in zip(self._rules.parts, groups, strict=True):
+            batcher = part.network.model.batchers[part.protocol.graph]
+            for group in own:
+                done = partial(self._answered, next(indices))
+                trace, watch = self._rules.trace, None
+                if trace is not None:
+                    watch = trace.crops(part.network.name)
+                with self._lock:
+                    if self._over:
+                        return
+                    if watch is not None:
+                        self._watches.append(watch)
+                    permit, deadline = self._rules.permit, self._rules.deadline
+                    request = batcher.submit(group, permit, deadline, done, own=True, watch=watch)
+                    self._requests.append((batcher, request))
+
+    def _answered(self, index: int, answer: Answer | ZooError) -> None:
+        """One group is done, in any thread; the last one of them combines all."""
+        if isinstance(answer, ZooError):
+            self._finish(None, answer)
+            return
+        with self._lock:
+            self._answers[index] = answer
+            self._missing -= 1
+            if self._missing or self._over:
+                return
+        try:
+            self._finish(self._combined(), None)
+        except BaseException as error:  # noqa: BLE001  as above
+            self._finish(None, error)
+
+    def _combined(self) -> Result:
+        """Raises Internal when the answer is not finite."""
+        begun = perf_counter()
+        answers = [answer for answer in self._answers if answer is not None]
+        self._answers = []  # they end here, where the caches have them
+        rest = iter(answers)
+        parts = self._rules.parts
+        of_parts = [
+            part.protocol.answer([next(rest).outputs.probabilities for _ in range(count)])
+            for part, count in zip(parts, self._groups, strict=True)
+        ]
+        probabilities = weighted_mean(of_parts, [part.weight for part in parts])
+        self._stages["queue"] += max(answer.queue_s for answer in answers)
+        self._stages["inference"] = max(answer.inference_s for answer in answers)
+        try:
+            best = top_predictions(probabilities, self._rules.labels, self._rules.top_k)
+        except ArithmeticError as error:
+            raise Internal("the network gave no finite probabilities for this picture") from error
+        vectors = None
+        if self._rules.vectors:
+            first = answers[0].outputs.logits
+            alone = len(answers) == len(first) == 1
+            logits = first[0] if alone else None
+            vectors = Vectors(probabilities, logits, self._rules.labels)
+        return Result(best, self._stages, perf_counter() - begun, vectors)
+
+    def _finish(self, result: Result | None, error: BaseException | None) -> None:
+        """Answer, once; what else is on its way for this picture is dropped."""
+        requests = self._end()
+        if requests is None:
+            return
+        if error is not None:
+            if not requests and isinstance(error, DeadlineExceeded):
+                self._dropped("expired")
+            for batcher, request in requests:
+                batcher.drop(request, "cancelled")
+        if isinstance(error, ZooError):
+            let_go(error)  # it may come to a future that nobody asks any more
+        self._handover.put(self._future, result, error, self._rules.deadline)
+
+
+def _expired(*, in_queue: bool) -> DeadlineExceeded:
+    where = "in the queue" if in_queue else "not yet decoded"
+    return DeadlineExceeded(f"the deadline passed while the picture was {where}")

@@ -1,0 +1,1 @@
+"""What NVIDIA's GPUs need: CUDA, lanes with memory of their own, graphs that are captured."""

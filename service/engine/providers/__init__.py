@@ -1,0 +1,1 @@
+"""Which of ONNX Runtime's execution providers there are, and their options."""

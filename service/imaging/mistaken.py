@@ -1,0 +1,130 @@
+"""What came in place of a picture: the usual mistakes of clients, told by the first bytes.
+
+Only errors ask. Nothing is decided by what is found here, and nothing but a few bytes is decoded.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable
+
+from service.imaging.formats import format_of
+
+HEAD_BYTES = 4096
+"""Of these it is told."""
+_LEAST_BASE64 = 64
+"""Characters that are taken for base64 whatever they encode."""
+
+_DATA_URL = re.compile(rb"data:[\w/+.;=\-]{0,200},", re.IGNORECASE)
+_URL = re.compile(rb"(?:https?|ftp|file|s3|gs|blob)://?[!-~]", re.IGNORECASE)
+_JSON = re.compile(rb'\{\s*(?:"|\}|\Z)|\[\s*[\["{\]0-9.-]|"[^"\r\n]*(?:"\s*\Z|\Z)')
+_FORM = re.compile(rb"(?:[^\r\n]{0,200}\r?\n){0,5}--[!-~ ]{1,200}\r?\ncontent-", re.IGNORECASE)
+_PAIRS = re.compile(rb"[A-Za-z_][\w.%+\[\]-]{0,63}=[^\r\n]*(?:\r?\n)?\Z")
+_BASE64 = re.compile(rb"[A-Za-z0-9+/_-]+={0,2}")
+_LINES = re.compile(rb"\r\n|\n")
+_HEX = re.compile(rb"(?:0x)?((?:[0-9A-Fa-f]{2}){8,})")
+
+_SENT = "send the bytes of the picture themselves"
+
+
+def sentence(data: bytes | bytearray | memoryview) -> str | None:
+    """What was sent in place of a picture, and how to send one; None where that is not known."""
+    head = bytes(data[:HEAD_BYTES])
+    found = _form(head.lstrip()) or _binary(head)
+    if found is None and _is_text(head):
+        text = head.removeprefix(b"\xef\xbb\xbf").strip()
+        found = next((words for tell in _TELLERS if (words := tell(text))), None)
+    return None if found is None else f"what came is no picture: it is {found}"
+
+
+def _binary(head: bytes) -> str | None:
+    if head.startswith(b"\x1f\x8b"):
+        return "compressed by gzip; over HTTP say so, by Content-Encoding: gzip"
+    if head.startswith(b"\x89PNG") and b"\x1a" in head[4:8]:
+        return (
+            "a PNG whose line breaks were changed or lost; send it as binary data (curl "
+            "--data-binary, not -d)"
+        )
+    for start in (b"\xc3\xbf\xc3\x98\xc3\xbf", b"\xc2\x89PNG", b"\xef\xbf\xbd"):
+        if head.startswith(start):
+            return "binary data that was read as text, which changed it; read the file as bytes"
+    name, _, value = head[:80].partition(b"=")
+    return _pairs(name + b"=") if format_of(value) else None
+
+
+def _form(head: bytes) -> str | None:
+    """Text up to its first picture."""
+    if _FORM.match(head):
+        return (
+            "a multipart form whose request does not say so; its Content-Type must be "
+            "multipart/form-data with the form's boundary, as HTTP clients write it themselves"
+        )
+    return None
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether it is UTF-8, a last character aside that was cut, without controls."""
+    if re.search(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]", head):
+        return False
+    return len(head.decode("utf-8", "ignore").encode()) > len(head) - 4
+
+
+def _data_url(text: bytes) -> str | None:
+    if _DATA_URL.match(text):
+        return f"a data URL; {_SENT}, which base64 encodes behind its comma"
+    return None
+
+
+def _url(text: bytes) -> str | None:
+    return f"a URL, and nothing is fetched here; {_SENT}" if _URL.match(text) else None
+
+
+def _object(text: bytes) -> str | None:
+    if text.startswith(b"[object "):
+        return f"the text that JavaScript makes of an object; {_SENT}"
+    if text.startswith((b"b'", b'b"')):
+        return f"the text that Python's str() makes of bytes; {_SENT}"
+    return None
+
+
+def _json(text: bytes) -> str | None:
+    if _JSON.match(text):
+        return (
+            f"JSON; {_SENT} (curl --data-binary @FILE) or a form with a part `image`; JSON that "
+            "holds pictures in base64 goes to /v2/models/NAME/infer"
+        )
+    return None
+
+
+def _encoded(text: bytes) -> str | None:
+    """Base64 or hexadecimal."""
+    digits = _HEX.match(text)
+    if digits and (kind := format_of(binascii.unhexlify(digits[1][:32]))):
+        return f"hexadecimal text of a {kind} picture; {_SENT}"
+    joined = _LINES.sub(b"", text)
+    if not _BASE64.fullmatch(joined):
+        return None
+    start = joined[:64].rstrip(b"=").translate(bytes.maketrans(b"-_", b"+/"))
+    try:
+        kind = format_of(base64.b64decode(start[: len(start) // 4 * 4]))
+    except binascii.Error:
+        return None
+    if kind is not None:
+        return f"base64 text of a {kind} picture; {_SENT}, decoded"
+    return f"base64 text; {_SENT}, decoded" if len(joined) >= _LEAST_BASE64 else None
+
+
+def _pairs(text: bytes) -> str | None:
+    if _PAIRS.match(text):
+        return (
+            "a URL-encoded HTML form, as curl -d sends it; send the picture by curl --data-binary "
+            "@FILE, or by curl -F image=@FILE as multipart/form-data"
+        )
+    return None
+
+
+_TELLERS: tuple[Callable[[bytes], str | None], ...] = (
+    *(_data_url, _url, _object, _encoded, _json, _pairs),
+)

@@ -1,0 +1,215 @@
+"""Evaluation protocols: one picture -> crops -> one answer.
+
+A protocol cuts a picture into groups of crops and combines the probabilities that the network
+gave for them. A new protocol is a class here and nothing anywhere else; see docs/protocols.md
+for where each comes from.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from service.errors import PictureTooLarge
+from service.imaging.crops import (
+    Box,
+    Crops,
+    Mode,
+    center_box,
+    corner_boxes,
+    cropped_frame,
+    cut,
+    resize_crop,
+    resized_side,
+    resized_size,
+)
+from service.imaging.decode import Scaled
+from service.manifest import Manifest, ProtocolName, Resize
+
+Probabilities = npt.NDArray[np.float32]
+"""float32 [N, classes]."""
+
+
+Graph = Literal["model", "dense"]
+"""Which of a model's graphs computes the crops: the network, or its fully convolutional form."""
+
+
+class Protocol(ABC):
+    """What one protocol does to a picture and to the network's answers for its crops."""
+
+    name: ClassVar[ProtocolName]
+    graph: ClassVar[Graph] = "model"
+    default_scales: ClassVar[tuple[int, ...]] = ()
+    """Shorter sides of the resized picture for a network that resizes to 256."""
+
+    @abstractmethod
+    def count(self, manifest: Manifest) -> int:
+        """How many crops one picture makes: what admission counts before anything is decoded."""
+
+    @abstractmethod
+    def crops(
+        self, picture: Image.Image | Scaled, manifest: Manifest, mode: Mode = "exact"
+    ) -> list[Crops]:
+        """Groups of uint8 crops [N, height, width, channels]; one group holds one crop size.
+
+        Raises PictureTooLarge when this picture would cost more than a protocol may.
+        """
+
+    def side(self, manifest: Manifest) -> int:
+        """The longest shorter side, in pixels, that a picture is resized to."""
+        scales = self.scales(manifest)
+        crop = (manifest.input.height, manifest.input.width)
+        return max(scales) if scales else resized_side(manifest.resize, crop)
+
+    def scales(self, manifest: Manifest) -> tuple[int, ...]:
+        """The scales that this model means by this protocol."""
+        for spec in manifest.protocols.supported:
+            if spec.name == self.name and spec.scales:
+                return spec.scales
+        return tuple(round(scale * manifest.resize.size / 256) for scale in self.default_scales)
+
+    def answer(self, groups: Sequence[Probabilities]) -> npt.NDArray[np.float32]:
+        """Combine the probabilities of every group into float32 [classes]: their mean."""
+        stacked = groups[0] if len(groups) == 1 else np.concatenate(groups)
+        if len(stacked) == 1:
+            alone: npt.NDArray[np.float32] = stacked[0]
+            return alone
+        mean: npt.NDArray[np.float32] = stacked.mean(axis=0, dtype=np.float64).astype(np.float32)
+        return mean
+
+
+class Center(Protocol):
+    """The model's resize rule, then the centre crop: torchvision's and timm's evaluation."""
+
+    name = "center"
+
+    def count(self, manifest: Manifest) -> int:
+        return 1
+
+    def crops(
+        self, picture: Image.Image | Scaled, manifest: Manifest, mode: Mode = "exact"
+    ) -> list[Crops]:
+        crop = (manifest.input.height, manifest.input.width)
+        size = resized_size(*picture.size, manifest.resize, crop)
+        frame = cropped_frame(size, manifest.resize)
+        box = frame.place(center_box(frame.size, crop))
+        return [cut(picture, size, [box], manifest.resize, manifest.input.color, mode)]
+
+
+class TenCrop(Protocol):
+    """Four corners and the centre, each and its mirror; the mean of ten softmax vectors.
+
+    Krizhevsky et al. 2012, section 4.1. As torchvision's ``TenCrop``: five crops of the picture,
+    then the same five of its mirror image.
+    """
+
+    name = "ten_crop"
+
+    def count(self, manifest: Manifest) -> int:
+        return 10
+
+    def crops(
+        self, picture: Image.Image | Scaled, manifest: Manifest, mode: Mode = "exact"
+    ) -> list[Crops]:
+        crop = (manifest.input.height, manifest.input.width)
+        size = resized_size(*picture.size, manifest.resize, crop)
+        frame = cropped_frame(size, manifest.resize)
+        five = [*corner_boxes(frame.size, crop), center_box(frame.size, crop)]
+        # the same windows of the mirrored picture: its centre may lie one pixel beside the mirror
+        # of this one's, and its left corners are the mirrors of the right ones
+        mirrored = [box._replace(left=frame.width - box.left - box.width) for box in five]
+        boxes = [frame.place(box) for box in five + mirrored]
+        ten = cut(picture, size, boxes, manifest.resize, manifest.input.color, mode)
+        return [np.concatenate([ten[:5], ten[5:, :, ::-1]])]
+
+
+class Crops144(Protocol):
+    """GoogLeNet's 144 crops: 4 scales x 3 squares x 6 crops x 2 mirrors; mean of the softmaxes.
+
+    Szegedy et al. 2014, section 7. Of the picture at each scale the left, centre and right square
+    (top, centre and bottom of an upright one); of each square its four corners, its centre, and
+    the whole square resized to the crop; each crop and its mirror.
+    """
+
+    name = "crops_144"
+    default_scales = (256, 288, 320, 352)
+
+    def count(self, manifest: Manifest) -> int:
+        return 36 * len(self.scales(manifest))
+
+    def crops(
+        self, picture: Image.Image | Scaled, manifest: Manifest, mode: Mode = "exact"
+    ) -> list[Crops]:
+        crop = (manifest.input.height, manifest.input.width)
+        color = manifest.input.color
+        cuts: list[Crops] = []
+        for scale in self.scales(manifest):
+            size, resize = _short_side(picture, manifest, scale)
+            windows = [*corner_boxes((scale, scale), crop), center_box((scale, scale), crop)]
+            for square in cut(picture, size, _squares(size, scale), resize, color, mode):
+                cuts += [square[box.top :, box.left :][: crop[0], : crop[1]] for box in windows]
+                cuts.append(resize_crop(square, crop, resize))
+        stacked = np.stack(cuts)
+        return [np.concatenate([stacked, stacked[:, :, ::-1]])]
+
+
+class Dense(Protocol):
+    """The fully convolutional network over the whole picture, at several scales, and mirrored.
+
+    Simonyan and Zisserman 2014, section 3.2: the map of class scores is averaged over space (in
+    the graph), then softmax; the softmax vectors of all scales and of the mirror are averaged.
+    """
+
+    name = "dense"
+    graph = "dense"
+    default_scales = (256, 384, 512)
+
+    MAX_PIXELS = 1_000_000
+    """Most pixels of the resized picture: activations of the first layers take 100 times that."""
+
+    def count(self, manifest: Manifest) -> int:
+        """Two pictures per scale, each as many crops as fit into one of the aspect 4:3."""
+        area = manifest.input.height * manifest.input.width
+        return sum(2 * math.ceil(q * q * 4 / 3 / area) for q in self.scales(manifest))
+
+    def crops(
+        self, picture: Image.Image | Scaled, manifest: Manifest, mode: Mode = "exact"
+    ) -> list[Crops]:
+        groups = []
+        for scale in self.scales(manifest):
+            size, resize = _short_side(picture, manifest, scale)
+            if size[0] * size[1] > self.MAX_PIXELS:
+                raise PictureTooLarge(
+                    f"the picture is too long for dense: at scale {scale} it has "
+                    f"{size[0]}x{size[1]} pixels, the limit is {self.MAX_PIXELS}"
+                )
+            whole = cut(picture, size, [Box(0, 0, *size)], resize, manifest.input.color, mode)
+            groups.append(np.concatenate([whole, whole[:, :, ::-1]]))
+        return groups
+
+
+def _short_side(
+    picture: Image.Image | Scaled, manifest: Manifest, scale: int
+) -> tuple[tuple[int, int], Resize]:
+    """The size of the picture with its shorter side at ``scale``, and the rule that makes it so."""
+    resize = Resize(rule="shortest_side", size=scale, interpolation=manifest.resize.interpolation)
+    return resized_size(*picture.size, resize, (scale, scale)), resize
+
+
+def _squares(size: tuple[int, int], side: int) -> list[Box]:
+    """Left, centre, right, or top, centre, bottom square of a picture whose shorter side is it."""
+    width, height = size
+    center = center_box(size, (side, side))
+    return [Box(0, 0, side, side), center, Box(width - side, height - side, side, side)]
+
+
+PROTOCOLS: dict[str, Protocol] = {
+    protocol.name: protocol for protocol in (Center(), TenCrop(), Crops144(), Dense())
+}
+"""The protocols that this service knows, by name."""

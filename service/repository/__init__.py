@@ -1,0 +1,1 @@
+"""Which versions of models there are, which are loaded, and which answer."""

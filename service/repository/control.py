@@ -1,0 +1,119 @@
+"""Loading and unloading by operators: one worker is called, all of them follow."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from time import perf_counter
+
+from service.config import version_policy
+from service.config.settings import Settings
+from service.errors import BadParameter, DeadlineExceeded, ManagementClosed, NotReady, UnknownModel
+from service.repository.catalog import Catalogue
+from service.repository.desired_state import DesiredState, Reached
+from service.repository.index import IndexEntry
+from service.repository.reconciler import Follower
+
+PATIENCE_SECONDS = 0.05
+"""Between two looks at how far the workers are."""
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+class Management:
+    """The use cases of operators. Closed unless a setting opens it."""
+
+    def __init__(self, settings: Settings, catalogue: Catalogue, follower: Follower) -> None:
+        self._settings = settings
+        self._catalogue = catalogue
+        self._follower = follower
+
+    def index(self, *, ready_only: bool) -> list[IndexEntry]:
+        """See `service.dataplane.dataplane.DataPlane.index`."""
+        self._check_open()
+        entries = self._catalogue.index()
+        return [entry for entry in entries if entry.state == "READY" or not ready_only]
+
+    async def load(self, name: str, versions: str | None, deadline: float | None) -> None:
+        """See `service.dataplane.dataplane.DataPlane.load`."""
+        state = self._state()
+        _check_name(name)
+        if versions is not None:
+            try:
+                versions = str(version_policy.parse(versions))
+            except ValueError as error:
+                raise BadParameter(f"versions is {versions[:64]!r}: {error}") from None
+        await self._follower.look(name, patient=False, again=True)
+        self._catalogue.versions(name)
+        if versions is not None:
+            self._catalogue.check(name, version_policy.parse(versions))
+        await self._ask(state, name, deadline, unloaded=False, versions=versions)
+
+    async def unload(self, name: str, deadline: float | None) -> None:
+        """See `service.dataplane.dataplane.DataPlane.unload`."""
+        state = self._state()
+        _check_name(name)
+        await self._follower.catch_up()
+        self._catalogue.versions(name)
+        if self._catalogue.needed_by_default(name):
+            raise BadParameter(
+                f"model {name!r} cannot be unloaded: the default model "
+                f"{self._settings.default_model!r} must always answer"
+            )
+        await self._ask(state, name, deadline, unloaded=True)
+
+    async def _ask(
+        self,
+        state: DesiredState,
+        name: str,
+        deadline: float | None,
+        *,
+        unloaded: bool,
+        versions: str | None = None,
+    ) -> None:
+        """Write it down, unless it is late, and wait until every living worker has done it."""
+        if deadline is None:
+            deadline = perf_counter() + self._settings.deadline_ms / 1e3
+        if perf_counter() > deadline:
+            raise DeadlineExceeded(f"the deadline passed before anything was asked of {name!r}")
+        try:
+            before = (await asyncio.to_thread(state.current)).models.get(name)
+            number = await asyncio.to_thread(state.ask, name, unloaded=unloaded, versions=versions)
+            await self._follower.catch_up()
+            while late := [r for r in await _reached(state, name) if r.generation < number]:
+                if perf_counter() > deadline:
+                    raise DeadlineExceeded(
+                        f"the deadline passed before {len(late)} workers had done what was asked "
+                        f"of model {name!r}; they go on"
+                    )
+                await asyncio.sleep(PATIENCE_SECONDS)
+            failures = [r.failure for r in await _reached(state, name) if r.failure]
+            if failures and versions is not None:  # a worker that begins anew must not follow it
+                closed, policy_ = (before.unloaded, before.versions) if before else (False, None)
+                await asyncio.to_thread(state.ask, name, unloaded=closed, versions=policy_)
+        except OSError as error:
+            raise NotReady(
+                f"ZOO_STATE={self._settings.state} cannot be written: {error.strerror}"
+            ) from None
+        if failures:
+            raise NotReady(failures[0])
+
+    def _check_open(self) -> None:
+        if not self._settings.management:
+            raise ManagementClosed("management is closed: ZOO_MANAGEMENT is not set")
+
+    def _state(self) -> DesiredState:
+        self._check_open()
+        if self._follower.state is None:
+            raise NotReady(f"ZOO_STATE={self._settings.state} cannot be written: see the log")
+        return self._follower.state
+
+
+async def _reached(state: DesiredState, name: str) -> list[Reached]:
+    return await asyncio.to_thread(state.reached, name)
+
+
+def _check_name(name: str) -> None:
+    """Before it becomes part of a path. Raises UnknownModel."""
+    if not _NAME.fullmatch(name):
+        raise UnknownModel(f"there is no model {name[:64]!r}")

@@ -1,0 +1,130 @@
+"""A version of a network that the service knows, whether it is loaded or not."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from service.config.settings import ModelSettings, PrecisionName
+from service.engine.model import CPU_BATCH, Model
+from service.errors import BadParameter, NotReady
+from service.imaging.crops import Crops
+from service.imaging.protocols import PROTOCOLS
+from service.manifest import Manifest
+from service.repository.versions_on_disk import Label, Version
+
+if TYPE_CHECKING:
+    from service.repository.ensemble import Plan
+
+State = Literal["ready", "loading", "unloaded"]
+
+WEIGHTS_FACTOR = 1.05
+BYTES_PER_INPUT = 40
+FIXED_BYTES = 1_000_000
+"""See `estimated_bytes`."""
+
+
+class Network:
+    """What the manifest says, and, while it is loaded, the model that computes."""
+
+    def __init__(self, found: Version, manifest: Manifest, settings: ModelSettings) -> None:
+        """``settings`` are the model's own, the common ones filled in."""
+        self.name, self.version = manifest.name, manifest.version
+        self.found = found
+        self.manifest = manifest
+        self.classes = manifest.classes
+        self.networks = [self]
+        self.estimated_bytes = estimated_bytes(
+            manifest, settings.max_batch or CPU_BATCH, settings.precision
+        )
+        self.kept = False
+        """Whether it is never unloaded."""
+        self.uses = 0
+        """Requests that need it now; while there are any it is not unloaded."""
+        self.unused: asyncio.Event | None = None
+        """Whoever waits until nobody uses it sets this up."""
+        self.last_used = 0.0
+        self.loading: asyncio.Task[NotReady | None] | None = None
+        self.superseded = False
+        """Whether nobody finds it any more: it was refused, or another has taken its place."""
+        self.plans: dict[str | None, Plan] = {}
+        """By the protocol that is asked for, as far as it was: see `ensemble`."""
+        self._model: Model | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it answers without being loaded first."""
+        return self._model is not None
+
+    @property
+    def state(self) -> State:
+        """What `GET /models` says."""
+        return "ready" if self.ready else "loading" if self.loading else "unloaded"
+
+    @property
+    def model(self) -> Model:
+        """What computes. Raises NotReady while it is not loaded."""
+        if self._model is None:
+            raise NotReady(f"model {self.name!r} version {self.version} is not loaded")
+        return self._model
+
+    def seconds_per_crop(self) -> float:
+        """What a crop takes the whole engine, as measured at load; 0 while it is not loaded."""
+        return 0.0 if self._model is None else self._model.seconds_per_crop
+
+    @property
+    def labels(self) -> list[Label]:
+        """What the indices mean. Raises NotReady while it is not loaded."""
+        return self.model.labels
+
+    @property
+    def random(self) -> bool:
+        """Whether the weights were never trained: its answers are for trying out."""
+        return self.manifest.weights.source == "random"
+
+    def check(self, crops: Crops) -> None:
+        """Raise BadParameter where these are not uint8 [N, height, width, channels], N >= 1."""
+        size = self.manifest.input
+        wanted = (size.height, size.width, size.channels)
+        if (
+            crops.ndim != 4
+            or crops.shape[1:] != wanted
+            or crops.dtype != np.uint8
+            or not crops.size
+        ):
+            raise BadParameter(
+                f"model {self.name!r} takes uint8 [N, {', '.join(map(str, wanted))}] with N from 1 "
+                f"on, not {crops.dtype} {list(crops.shape)}"
+            )
+
+    def take(self, model: Model) -> None:
+        """Become ready by this model."""
+        self._model = model
+
+    def unload(self) -> Model:
+        """Become unloaded; whoever takes the model finishes its work and releases it."""
+        model = self.model
+        self._model = None
+        return model
+
+
+def estimated_bytes(manifest: Manifest, batch: int, precision: PrecisionName | None = None) -> int:
+    """About how many bytes of memory a loaded network takes.
+
+    Its weights, once for each graph that its protocols need; what its layers need for a batch of
+    ``batch`` crops, which ONNX Runtime keeps for the next one; and a session's own share. The
+    factors fit what processes on CPUs grew by (docs/design.md). That growth itself would be truer,
+    but is known only afterwards, and mixed with what requests take meanwhile.
+    """
+    graphs = {"model", *(PROTOCOLS[name].graph for name in manifest.protocols.names)}
+    first = {file.role: file.bytes for file in reversed(manifest.files)}
+    for file in manifest.files:
+        if file.role == "model" and file.precision == precision:
+            first["model"] = file.bytes
+    shared = sum(file.bytes for file in manifest.files if file.role == "external_data")
+    weights = sum(first.get(graph, 0) + shared for graph in graphs)
+    size = manifest.input
+    inputs = batch * size.height * size.width * size.channels
+    return FIXED_BYTES + int(WEIGHTS_FACTOR * weights + BYTES_PER_INPUT * inputs)

@@ -1,0 +1,155 @@
+"""Follows the disk: the model repository, and what operators asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Container, Coroutine
+from typing import Any
+
+from service.config.settings import Settings
+from service.repository.catalog import Catalogue
+from service.repository.desired_state import DesiredState, Reached, Wish
+from service.repository.watcher import Watch
+
+logger = logging.getLogger("zoo.versions")
+
+FOLLOW_SECONDS = 0.1
+"""Between two looks at whether the desired state has changed, which cost 10 µs."""
+
+
+class Follower:
+    """One worker's. Lives in one event loop; what blocks is done in threads of their own."""
+
+    def __init__(self, settings: Settings, catalogue: Catalogue) -> None:
+        self._settings = settings
+        self._catalogue = catalogue
+        self.state: DesiredState | None = None
+        """None where nothing may be asked for, or its folder cannot be written."""
+        self._generation = 0
+        self._following: dict[str, asyncio.Task[None]] = {}
+        """By model, what carries out the last wish."""
+        self._loading: dict[str, asyncio.Task[None]] = {}
+        """By model, what loads what a look found."""
+        self._loops: list[asyncio.Task[None]] = []
+        self._looking = asyncio.Lock()
+        self._catching_up = asyncio.Lock()
+
+    async def start(self, only: Container[str] | None = None) -> None:
+        """Take over what is there, load what is to be loaded at start, and begin to follow.
+
+        ``only``: of these models.
+        """
+        self._watch = Watch(self._settings.models, only)
+        if self._settings.management:
+            await self._take_part()
+        self._catalogue.follow(self._watch.look(patient=False))
+        first = [self._settings.default_model, *self._settings.loaded_names]
+        for name in dict.fromkeys([*first, *self._catalogue.names()]):
+            await self._catalogue.roll_out(name)
+        if self.state is not None:
+            await self.catch_up()
+            self._loops.append(asyncio.ensure_future(self._every(FOLLOW_SECONDS, self.catch_up)))
+        if seconds := self._settings.watch_seconds:
+            self._loops.append(asyncio.ensure_future(self._every(seconds, self.look)))
+
+    async def stop(self) -> None:
+        """Follow no more."""
+        tasks = [*self._loops, *self._following.values(), *self._loading.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self.state is not None:
+            self.state.close()
+
+    async def look(
+        self, name: str | None = None, *, patient: bool = True, again: bool = False
+    ) -> None:
+        """Look at the repository, or at one model of it, and begin to load what came.
+
+        ``again``: what of this model was refused comes once more, though its files are the same.
+        """
+        async with self._looking:
+            refused = self._catalogue.refused(name) if again and name else ()
+            changes = await asyncio.to_thread(
+                self._watch.look, name, patient=patient, again=refused
+            )
+            touched = self._catalogue.follow(changes)
+        for each in {*touched, *self._catalogue.unfinished()}:
+            if each not in self._loading:
+                self._begin(self._loading, each, self._catalogue.roll_out(each))
+
+    async def catch_up(self) -> bool:
+        """Begin to do what operators asked for since the last time; whether anything was new."""
+        state = self.state
+        if state is None or not (state.changed() or self._catching_up.locked()):
+            return False
+        async with self._catching_up:
+            if not state.changed():  # another has just done it
+                return True
+            desired = await asyncio.to_thread(state.read)
+            news = {
+                name: wish
+                for name, wish in desired.models.items()
+                if wish.generation > self._generation
+            }
+            self._generation = max(self._generation, desired.generation)
+            for name, wish in news.items():
+                if not wish.unloaded:
+                    await self.look(name, patient=False, again=True)
+                self._catalogue.wish(name, closed=wish.unloaded, policy=wish.policy)
+                if name in self._following:
+                    self._following[name].cancel()
+                self._begin(self._following, name, self._carry_out(state, name, wish))
+        return True
+
+    async def _take_part(self) -> None:
+        """Be one of the workers that follow the desired state, and begin with it."""
+        try:
+            self.state = await asyncio.to_thread(DesiredState, self._settings.state)
+        except OSError as error:
+            logger.error(
+                "ZOO_STATE=%s cannot be written (%s): models are neither loaded nor unloaded "
+                "by calls",
+                self._settings.state,
+                error.strerror,
+            )
+            return
+        desired = await asyncio.to_thread(self.state.current)
+        for name, wish in desired.models.items():
+            self._catalogue.wish(name, closed=wish.unloaded, policy=wish.policy)
+
+    async def _carry_out(self, state: DesiredState, name: str, wish: Wish) -> None:
+        """Load or unload, and write down what came of it."""
+        failure = None
+        if wish.unloaded:
+            await self._catalogue.emptied(name)
+        else:
+            await self._catalogue.roll_out(name, asked=True)
+            failure = self._catalogue.failure(name)
+        await asyncio.to_thread(state.reach, name, Reached(wish.generation, failure))
+
+    def _begin(
+        self,
+        among: dict[str, asyncio.Task[None]],
+        name: str,
+        work: Coroutine[Any, Any, None],
+    ) -> None:
+        task = asyncio.ensure_future(work)
+        among[name] = task
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if among.get(name) is task:
+                del among[name]
+            if not task.cancelled() and (error := task.exception()) is not None:
+                logger.error("%s could not be brought up to date", name, exc_info=error)
+
+        task.add_done_callback(ended)
+
+    async def _every(self, seconds: float, work: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        while True:
+            await asyncio.sleep(seconds)
+            try:
+                await work()
+            except Exception:
+                logger.exception("what is on disk could not be followed; it is tried again")

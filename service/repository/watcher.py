@@ -1,0 +1,180 @@
+"""Looks at the model repository: which versions have come, changed, or gone.
+
+Plain looking, again and again, because it works on every file system; network volumes tell nobody
+of changes. A folder that is still being written is left alone until it is whole or has rested.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from service.config.version_policy import VERSION
+from service.manifest import FILE_NAME, EnsembleManifest, Manifest
+from service.repository import versions_on_disk
+from service.repository.versions_on_disk import RefusedModelError, Version
+
+logger = logging.getLogger("zoo.versions")
+
+MAX_FILES = 1000
+"""Files of a version that are looked at; the others go unnoticed."""
+
+Files = tuple[tuple[str, int, int, int], ...]
+"""Name, bytes, time of change and inode of each file of a version."""
+Key = tuple[str, str]
+"""A model's name and the number of a version."""
+
+
+@dataclass
+class Changes:
+    """What a look found out."""
+
+    arrived: list[tuple[Version, Manifest | EnsembleManifest]] = field(default_factory=list)
+    """New, or with other files than before."""
+    broken: list[tuple[Version, str]] = field(default_factory=list)
+    """The same, but not to be served, and why."""
+    gone: list[Version] = field(default_factory=list)
+
+
+class Watch:
+    """Remembers what was seen. One look at a time, in any thread: it blocks, some ms."""
+
+    def __init__(self, folder: Path, only: Container[str] | None = None) -> None:
+        """Of the repository ``folder`` only these models are looked at; None: all."""
+        self._folder = folder
+        self._only = only
+        self._judged: dict[Key, Files] = {}
+        """The files by which a version was accepted or refused."""
+        self._resting: dict[Key, Files] = {}
+        """The files of versions that are not whole, at the last look."""
+        self._missing: set[Key] = set()
+        self._unreadable = False
+
+    def look(
+        self, name: str | None = None, *, patient: bool = True, again: Container[str] = ()
+    ) -> Changes:
+        """What has changed since the last look, of one model or all.
+
+        With patience, what is not whole is judged when nothing in it has changed from one look to
+        the next, and what is missing has gone when it is missing twice. Without, at once: somebody
+        says that all is there. Versions in ``again`` are judged though nothing in them has changed.
+        """
+        changes = Changes()
+        try:
+            there, unknown = self._list(name)
+            if self._judged and not there and name is None:
+                raise FileNotFoundError(2, "it is empty")
+        except OSError as error:
+            if not self._unreadable:
+                logger.error("%s cannot be read, all stays as it is: %s", self._folder, error)
+            self._unreadable = True
+            return changes
+        self._unreadable = False
+        for key, files in there.items():
+            if self._judged.get(key) != files or (name is not None and key[1] in again):
+                self._judge(key, files, changes, patient=patient)
+        for key in [key for key in self._judged if name in (None, key[0])]:
+            if key in there or key[0] in unknown:
+                self._missing.discard(key)
+            elif patient and key not in self._missing:
+                self._missing.add(key)
+            else:
+                self._missing.discard(key)
+                del self._judged[key]
+                changes.gone.append(self._version(key))
+        for key in [key for key in self._resting if name in (None, key[0])]:
+            if key not in there:
+                del self._resting[key]
+        return changes
+
+    def _version(self, key: Key) -> Version:
+        return Version(*key, self._folder / key[0] / key[1])
+
+    def _judge(self, key: Key, files: Files, changes: Changes, *, patient: bool) -> None:
+        found = self._version(key)
+        manifest: Manifest | EnsembleManifest | None = None
+        try:
+            manifest = versions_on_disk.read(found)
+            reason = _unlike(manifest, files) if patient else None
+        except RefusedModelError as error:
+            reason = str(error)
+        if reason is not None and patient and self._resting.get(key) != files:
+            self._resting[key] = files
+            return
+        self._resting.pop(key, None)
+        self._judged[key] = files
+        if manifest is not None and reason is None:
+            changes.arrived.append((found, manifest))
+        else:
+            changes.broken.append((found, reason or ""))
+
+    def _list(self, name: str | None) -> tuple[dict[Key, Files], set[str]]:
+        """Every version and its files; the models whose folder cannot be read now.
+
+        A new version without a manifest is not there yet, but at the first look nobody copies.
+        """
+        first = not self._judged
+        names = [entry.name for entry in os.scandir(self._folder)] if name is None else [name]
+        there: dict[Key, Files] = {}
+        unknown: set[str] = set()
+        for model in sorted(names):
+            if model.startswith((".", "_")) or (self._only is not None and model not in self._only):
+                continue
+            if not model.isascii():  # it could not be said in an answer, and is no model's name
+                continue
+            try:
+                for number, files in self._versions(model):
+                    key = model, number
+                    seen = first or key in self._judged
+                    if seen or any(file[0] == FILE_NAME for file in files):
+                        there[key] = files
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            except OSError:
+                unknown.add(model)
+        return there, unknown
+
+    def _versions(self, model: str) -> Iterator[tuple[str, Files]]:
+        with os.scandir(self._folder / model) as entries:
+            numbers = [
+                (entry.name, entry.path)
+                for entry in entries
+                if VERSION.fullmatch(entry.name) and entry.is_dir()
+            ]
+        for number, path in sorted(numbers, key=lambda found: int(found[0])):
+            try:
+                yield number, _files(path)
+            except FileNotFoundError:
+                continue
+            except OSError:  # there it is; reading its manifest will say what is wrong
+                yield number, ((FILE_NAME, -1, 0, 0),)
+
+
+def _files(folder: str) -> Files:
+    found = []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                about = entry.stat()
+            except FileNotFoundError:  # a link to nowhere, or removed right now
+                continue
+            found.append((entry.name, about.st_size, about.st_mtime_ns, about.st_ino))
+            if len(found) == MAX_FILES:
+                break
+    return tuple(sorted(found))
+
+
+def _unlike(manifest: Manifest | EnsembleManifest, files: Files) -> str | None:
+    """What is missing or has another size than the manifest says, or None."""
+    if isinstance(manifest, EnsembleManifest):
+        return None
+    sizes = {name: size for name, size, _, _ in files}
+    for file in manifest.files:
+        if file.path not in sizes:
+            return f"{file.path} is missing"
+        if sizes[file.path] != file.bytes:
+            return f"{file.path} has {sizes[file.path]} bytes, the manifest says {file.bytes}"
+    return None

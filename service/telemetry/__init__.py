@@ -1,0 +1,1 @@
+"""What is recorded: metrics, statistics of versions, the log, traces."""

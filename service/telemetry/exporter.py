@@ -1,0 +1,92 @@
+"""Writes all metrics of all workers in Prometheus' text format.
+
+BentoML gives its workers a common PROMETHEUS_MULTIPROC_DIR and empties it at start. Each worker
+writes there (`mapped`) and any of them answers a scrape for all. What a worker wrote down stays
+when it dies, its gauges do not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    generate_latest,
+    multiprocess,
+)
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from service.telemetry import metrics, model_metrics, value_files
+from service.telemetry import multiprocess as workers
+from service.telemetry.value_files import shared_folder
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+_OF_VERSIONS = frozenset(
+    f"zoo_model_{name}"
+    for name in ("ready", "refused", "info", "fallback", "nodes", "max_batch", "bytes")
+)
+_COUNTED_BY_VERSION = "zoo_requests"
+_IN_EVERY_WORKER = frozenset({"zoo_ready", "zoo_model_ready"})
+
+
+def exposition() -> bytes:
+    """The text; blocking, some milliseconds."""
+    folder = shared_folder()
+    registry = CollectorRegistry()
+    if folder is None:
+        registry.register(_OfToday(REGISTRY))
+        return generate_latest(registry)
+    registry.register(_OfToday(_Files(folder)))
+    registry.register(workers.ProcessMetrics())
+    return generate_latest(registry)
+
+
+class _Files:
+    """What all workers wrote down, without the gauges of the dead."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def collect(self) -> Iterator[Metric]:
+        living = [number for number, _ in workers.living(self._folder)]
+        # prometheus-client has no type hints here
+        yield from multiprocess.MultiProcessCollector.merge(value_files.files(self._folder, living))  # type: ignore[no-untyped-call]
+
+
+class _OfToday:
+    """What is collected, without the versions that are gone: its files forget nothing.
+
+    What is 1 where it holds in every worker was added up: a worker that has not said anything
+    yet, or is dead, is one in which it does not hold.
+    """
+
+    def __init__(self, collected: Collector) -> None:
+        self._collected = collected
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._collected.collect():
+            if metric.name in _IN_EVERY_WORKER:
+                metric.samples = [
+                    sample._replace(value=float(sample.value >= model_metrics.workers_wanted))
+                    for sample in metric.samples
+                ]
+            if metric.name in _OF_VERSIONS:
+                metric.samples = [
+                    sample
+                    for sample in metric.samples
+                    if (sample.labels["model"], sample.labels["version"]) in model_metrics.known
+                    and (sample.value or metric.name != "zoo_model_info")
+                ]
+            if metric.name == _COUNTED_BY_VERSION:
+                metric.samples = [
+                    sample
+                    for sample in metric.samples
+                    if sample.labels["version"] == metrics.UNKNOWN
+                    or (sample.labels["model"], sample.labels["version"]) in model_metrics.known
+                ]
+            yield metric

@@ -1,0 +1,172 @@
+"""Sets the metrics that follow the models and the settings."""
+
+from __future__ import annotations
+
+import logging
+import platform
+from typing import TYPE_CHECKING, Literal
+
+import onnxruntime
+
+import service
+from service.config.settings import MEGABYTE, Settings
+from service.errors import Forbidden, Unauthorized
+from service.telemetry import metrics, multiprocess, value_files, version_stats
+from service.telemetry.deferred import gathering
+from service.transports import certificate
+
+if TYPE_CHECKING:
+    from service.engine.model import Model
+
+logger = logging.getLogger("zoo.metrics")
+
+known: set[tuple[str, str]] = set()
+"""Models and versions that there are; those that have been shall not be labels for ever."""
+workers_wanted = 1
+"""Processes that are to serve: what holds in every worker holds in so many."""
+_gone: set[tuple[str, str]] = set()
+"""Those that went the last time that one did."""
+_info: dict[tuple[str, str], tuple[str, str]] = {}
+
+
+def begin(settings: Settings) -> None:
+    """A worker starts: its place, its limits, what it is made of."""
+    global workers_wanted
+    workers_wanted = settings.workers
+    metrics.ADMITTED_LIMIT_CROPS.set(settings.queue_crops)
+    metrics.BODY_LIMIT_BYTES.set(settings.max_bodies_bytes)
+    metrics.MODEL_LIMIT_BYTES.set(settings.model_memory_mb * MEGABYTE)
+    metrics.MEMORY_LIMIT_BYTES.set(multiprocess.memory_limit())
+    metrics.WORKER_THREADS.set(settings.pool_threads)
+    metrics.DEADLINE_SECONDS.set(settings.deadline_ms / 1e3)
+    versions = (service.__version__, onnxruntime.__version__, platform.python_version())
+    metrics.BUILD_INFO.labels(*versions).set(1)
+    # a rate needs the zero before the first one
+    for reason in ("queue_full", "too_late", "bodies_full"):
+        metrics.REFUSALS.labels(reason)
+    for reason in ("idle", "slow_head", "slow_body", "slow_reader", "room", "too_many"):
+        metrics.HTTP_ENDED.labels(reason)
+    for transport in ("http", "grpc"):
+        for code in (Unauthorized.code, Forbidden.code):
+            metrics.ACCESS_REFUSALS.labels(transport, code)
+    if settings.tls_cert is not None:
+        try:
+            expiry = certificate.expiry(settings.tls_cert, settings.tls_key)
+            metrics.CERTIFICATE_EXPIRY.labels(settings.tls_cert.name).set(expiry)
+        except OSError as error:
+            logger.warning("when the certificate expires cannot be said: %s", error)
+    _write_down()
+
+
+def _write_down() -> None:
+    """Have all that is counted, by now and from now on, in files that the workers share."""
+    folder = value_files.shared_folder()
+    if folder is not None:
+        try:
+            value_files.begin(folder, multiprocess.place())
+        except OSError as error:
+            logger.error("nobody will know what this worker counts: %s", error)
+            return
+    metrics.WORKER_STARTS.labels(str(multiprocess.place())).inc()
+
+
+def version(
+    name: str,
+    number: str,
+    *,
+    state: Literal["ready", "unloaded", "refused"] = "unloaded",
+    size: int = 0,
+    running: Model | None = None,
+) -> None:
+    """What there is to say of a version now; ``running`` where it is a network and loaded.
+
+    ``size`` is an estimate of the bytes that it takes.
+    """
+    key = name, number
+    if key not in known:
+        _count_from_zero(name)
+        known.add(key)
+    metrics.MODEL_READY.labels(*key).set(int(state == "ready"))
+    metrics.MODEL_REFUSED.labels(*key).set(int(state == "refused"))
+    metrics.MODEL_BYTES.labels(*key).set(size)
+    precision = metrics.UNKNOWN if running is None else running.precision or metrics.UNKNOWN
+    _inform(key, None if running is None else (running.providers[0], precision))
+    metrics.MODEL_FALLBACK.labels(*key).set(int(running is not None and running.fallback))
+    if running is not None:
+        metrics.MODEL_MAX_BATCH.labels(*key).set(running.max_batch)
+        for provider, nodes in running.nodes.items():
+            metrics.MODEL_NODES.labels(*key, provider).set(nodes)
+
+
+def _count_from_zero(name: str) -> None:
+    for reason in ("cancelled", "expired"):
+        metrics.DROPPED.labels(name, reason)
+    for result in ("ok", "refused", "no_room", "failed"):
+        metrics.MODEL_LOADS.labels(name, result)
+    for counter in (metrics.RETRIED, metrics.MODEL_SWAPS, metrics.MODEL_EVICTIONS):
+        counter.labels(name)
+
+
+def _inform(key: tuple[str, str], now: tuple[str, str] | None) -> None:
+    """0 takes the series of before out, see `exposition`."""
+    before = _info.pop(key, None)
+    if before not in (None, now):
+        metrics.MODEL_INFO.labels(*key, *before).set(0)
+    if now is not None:
+        _info[key] = now
+        metrics.MODEL_INFO.labels(*key, *now).set(1)
+
+
+def only(versions: set[tuple[str, str]]) -> None:
+    """There are no other models and versions than these."""
+    gone = known - versions
+    for key in gone:
+        version(*key)
+    known.intersection_update(versions)
+    # those of the last time again: requests that they had begun were counted since
+    for key in gone | (_gone - known):
+        metrics.forget(*key)
+    _gone.clear()
+    _gone.update(gone)
+    version_stats.only(versions)
+
+
+async def written() -> None:
+    """Wait until what was counted before this call can be read, in every worker."""
+    await gathering.written(alone=workers_wanted == 1)
+
+
+class ModelObserver:
+    """Writes down what the batcher of one model does."""
+
+    def __init__(self, model: str, version: str) -> None:
+        self._model = model
+        self._record = version_stats.record(model, version)
+        self._batch = metrics.BATCH_CROPS.labels(model)
+        self._seconds = metrics.BATCH_SECONDS.labels(model)
+        self._waiting = metrics.QUEUE_CROPS.labels(model)
+
+    def ran(self, crops: int, input_s: float, infer_s: float) -> None:
+        """A batch of this many crops was run: seconds to put it together, and to compute it."""
+        gathering.call(self._ran, crops, input_s, infer_s)
+
+    def failed(self, crops: int) -> None:
+        """The device could not run a batch of this many crops."""
+        gathering.call(self._batch.observe, crops)
+
+    def dropped(self, reason: str) -> None:
+        """A request left the queue unanswered: `cancelled` or `expired`."""
+        metrics.DROPPED.labels(self._model, reason).inc()
+
+    def retried(self, requests: int) -> None:
+        """A batch failed; its parts, of this many requests, are run one by one."""
+        metrics.RETRIED.labels(self._model).inc()
+
+    def waiting(self, crops: int) -> None:
+        """This many crops more wait now, or fewer."""
+        gathering.call(self._waiting.inc, crops)
+
+    def _ran(self, crops: int, input_s: float, infer_s: float) -> None:
+        self._batch.observe(crops)
+        self._record.ran(crops, input_s, infer_s)
+        self._seconds.observe(infer_s)

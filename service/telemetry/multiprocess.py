@@ -1,0 +1,126 @@
+"""The worker processes beside each other: a number for each, and what the system says of them.
+
+A worker takes the lowest number that no living process has, so that the one that is started for a
+dead one gets its number, and time series go on. The folder is that of the metrics, which BentoML
+empties at start. Files are made before there is anything to serve: later the disk may be full.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import lru_cache, partial
+from pathlib import Path
+
+from prometheus_client import ProcessCollector
+from prometheus_client.metrics_core import Metric
+
+from service.config import cgroup
+from service.telemetry import value_files
+from service.telemetry.value_files import shared_folder
+
+_PREFIX = "worker."
+_BYTES = 64
+"""Of the file of a place, written over and never cut: on a full disk that needs no room."""
+PROCESS_HELP = {
+    "process_resident_memory_bytes": "Bytes of memory that a worker has in RAM, what it shares "
+    "with other processes included. Worry when it rises for hours under the same load.",
+    "process_virtual_memory_bytes": "Bytes of addresses that a worker has; mostly more than RAM, "
+    "and no reason to worry.",
+    "process_cpu_seconds_total": "Seconds of CPU that a worker has used; its rate is in cores.",
+    "process_start_time_seconds": "When a worker started, in seconds since 1970.",
+    "process_open_fds": "Files and connections that a worker has open. Worry when it comes near "
+    "process_max_fds.",
+    "process_max_fds": "The most that process_open_fds can be.",
+}
+
+
+@lru_cache(maxsize=1)
+def place() -> int:
+    """This worker's number, from 0 on; 0 where workers share no folder. Raises OSError.
+
+    What the former one in this place said of itself is taken out of the metrics.
+    """
+    folder = shared_folder()
+    if folder is None:
+        return 0
+    with _alone(folder):
+        taken = dict(living(folder))
+        number = next(number for number in range(len(taken) + 1) if number not in taken)
+        value_files.clear_gauges(folder, number)
+        _write(folder / f"{_PREFIX}{number}", f"{os.getpid()} {_began(os.getpid())}")
+    return number
+
+
+def prepare(folder: Path, count: int) -> None:
+    """Make the files of so many places, before anything is served. Raises OSError."""
+    with _alone(folder):
+        for number in range(count):
+            _write(folder / f"{_PREFIX}{number}", "")
+
+
+def living(folder: Path) -> Iterator[tuple[int, int]]:
+    """The number and process id of every worker that lives."""
+    for path in folder.glob(f"{_PREFIX}[0-9]*"):
+        pid, _, began = path.read_text().strip().partition(" ")
+        if pid.isdigit() and began and _began(int(pid)) == began:
+            yield int(path.name.removeprefix(_PREFIX)), int(pid)
+
+
+def memory_limit() -> int:
+    """Bytes that the container may take, by its cgroups, or the machine has."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min(machine, cgroup.memory_limit() or machine)
+
+
+class ProcessMetrics:
+    """The usual metrics of a process, of every worker, with its number as the label `worker`."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Read them now, from /proc."""
+        folder = shared_folder()
+        found: dict[str, Metric] = {}
+        for number, pid in sorted(living(folder)) if folder is not None else ():
+            collector = ProcessCollector(pid=partial(int, pid), registry=None)
+            for metric in collector.collect():
+                name = metric.samples[0].name
+                whole = found.setdefault(name, Metric(metric.name, PROCESS_HELP[name], metric.type))
+                whole.add_sample(name, {"worker": str(number)}, metric.samples[0].value)
+        yield from found.values()
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    with (folder / f"{_PREFIX}lock").open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _write(path: Path, text: str) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        os.pwrite(descriptor, text.ljust(_BYTES).encode(), 0)
+    finally:
+        os.close(descriptor)
+
+
+def _began(pid: int) -> str:
+    """When a process began, in ticks since the system did; with its id, who it is.
+
+    Empty where there is no such process; where the system has no /proc, only whether there is one.
+    """
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return "" if Path("/proc/self").exists() or not _exists(pid) else "once"
+
+
+def _exists(pid: int) -> bool:
+    with suppress(PermissionError):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return False
+    return True

@@ -1,0 +1,109 @@
+"""What is counted for one request, once, whatever becomes of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from time import perf_counter, time
+from types import TracebackType
+
+from service.errors import Internal, ZooError
+from service.telemetry import facts, metrics, tracing, version_stats
+from service.telemetry.deferred import gathering
+from service.telemetry.version_stats import Spent
+
+
+class Tally:
+    """``with`` this around the work on a request, which tells it what it learns."""
+
+    __slots__ = (
+        *("_code", "_codes", "_inferences", "_name", "_pictures", "_protocol", "_record"),
+        *("_spent", "_transport", "_version", "started", "trace"),
+    )
+
+    def __init__(self, name: str, transport: str, use_case: str = "classify") -> None:
+        """``name``: the model that was asked for, or `metrics.UNKNOWN`."""
+        self.started = perf_counter()
+        self._name, self._transport = name, transport
+        self._version = metrics.UNKNOWN
+        self._protocol = metrics.UNKNOWN
+        self._record: version_stats.Record | None = None
+        self._code = "ok"
+        self._codes: list[str] = []
+        self._inferences = 0
+        self._spent: list[Spent] = []
+        self._pictures: list[tuple[dict[str, float], float]] = []
+        self.trace = tracing.use_case(use_case, self.started)
+
+    def chosen(self, name: str, version: str, protocol: str) -> None:
+        """Which model and version answer, and by which protocol."""
+        self._name, self._version, self._protocol = name, version, protocol
+        self._record = version_stats.record(name, version)
+        facts.note(model=name, version=version, protocol=protocol)
+
+    def picture(self, stages: dict[str, float], combine_s: float) -> None:
+        """One was answered; ``stages`` are the seconds of `zoo_stage_seconds`."""
+        self._inferences += 1
+        self._pictures.append((stages, combine_s))
+
+    def computed(self, inferences: int, spent: Spent) -> None:
+        """This many pictures or crops were answered."""
+        self._inferences += inferences
+        self._spent.append(spent)
+
+    def pictures(self, codes: Iterable[str]) -> None:
+        """The code that each picture ended with; that of a single one is the request's."""
+        self._codes = codes = list(codes)
+        self._code = codes[0] if len(codes) == 1 else "ok"
+
+    def __enter__(self) -> Tally:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        ended = perf_counter()
+        if error is not None:
+            self._code = _code(error)
+        if self.trace is not None:
+            self.trace.end(error, self._code, self._attributes())
+        gathering.call(self._count, ended)
+
+    def _count(self, ended: float) -> None:
+        """Write it all down; ``ended`` by ``time.perf_counter``."""
+        how = self._protocol, self._transport
+        for code in self._codes:
+            metrics.pictures(self._name, *how, code).inc()
+        metrics.requests(self._name, self._version, *how, self._code).inc()
+        for stages, combine_s in self._pictures:
+            for stage, seconds in stages.items():
+                metrics.stage_seconds(self._name, stage).observe(seconds)
+            given = stages["decode"] + stages["preprocess"]
+            self._spent.append(Spent(1, given, stages["queue"], stages["inference"], combine_s))
+        if self._record is None:
+            return
+        seconds = ended - self.started
+        if self._code == "ok":
+            metrics.request_seconds(self._name, self._transport).observe(seconds)
+            now = time() - (perf_counter() - ended)
+            spent = Spent(*map(sum, zip(*self._spent, strict=True)))
+            self._record.succeeded(self._inferences, seconds, spent, now)
+        else:
+            self._record.failed(seconds)
+
+    def _attributes(self) -> dict[str, str | int]:
+        return {
+            "zoo.model.name": self._name,
+            "zoo.model.version": self._version,
+            "zoo.protocol": self._protocol,
+            "zoo.inferences": self._inferences,
+        }
+
+
+def _code(error: BaseException) -> str:
+    if isinstance(error, ZooError):
+        return error.code
+    return "cancelled" if isinstance(error, asyncio.CancelledError) else Internal.code

@@ -1,0 +1,260 @@
+"""The span of a request or call, and how spans reach a collector. What lies below: `stages`.
+
+Names and attributes follow OpenTelemetry's semantic conventions where there are any; ours begin
+with `zoo.`. Nothing of a picture is in them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from importlib import import_module
+from time import perf_counter, perf_counter_ns, time_ns
+from typing import Any, TypeVar
+
+from opentelemetry import trace as api
+from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import (
+    BatchSpanProcessor,
+    ConsoleSpanExporter,
+    SimpleSpanProcessor,
+)
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+import service
+from service.errors import ALL
+from service.telemetry import trace_context
+from service.telemetry.stages import UseCase, fail
+from service.telemetry.tracing import MODULES, current
+
+SERVICE_NAME = "imagenet-zoo"
+RESPONSE = "traceresponse"
+"""The header, or metadata, that tells a caller which span answered (W3C Trace Context, level 3)."""
+MOST_TEXT = 256
+"""Characters of what a client chose."""
+_PROPAGATOR = TraceContextTextMapPropagator()
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"})
+_GRPC_STATUS = {error.code: error.grpc_status for error in ALL} | {
+    "ok": "OK",
+    "cancelled": "CANCELLED",
+    "aborted": "UNKNOWN",
+}
+_GRPC_FAULTS = frozenset(
+    ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
+)
+Attributes = Mapping[str, Any]
+Self = TypeVar("Self", bound="Trace")
+
+
+class Tracer:
+    """Makes traces, and sends those that are sampled to a collector, in a thread of its own."""
+
+    def __init__(self, *, console: bool, protocol: str) -> None:
+        """What else there is to choose, OpenTelemetry reads from its variables itself."""
+        resource = Resource.create(
+            {"service.version": service.__version__, "process.pid": os.getpid()}
+        )
+        if str(resource.attributes.get("service.name", "")).startswith("unknown_service"):
+            resource = resource.merge(Resource({"service.name": SERVICE_NAME}))
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+        if console:
+            self._provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter()))
+        else:
+            exporter = import_module(MODULES[protocol]).OTLPSpanExporter()
+            self._provider.add_span_processor(BatchSpanProcessor(exporter))
+        self.spans = self._provider.get_tracer("service", service.__version__)
+
+    def close(self) -> None:
+        """Export what is left."""
+        self._provider.shutdown()
+
+    def http(self, scope: Mapping[str, Any], parents: Sequence[str], states: Sequence[str]) -> Http:
+        """The trace of an HTTP request, by its ASGI scope and the headers of W3C Trace Context."""
+        method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
+        attributes = {
+            "http.request.method": method,
+            "url.scheme": scope.get("scheme", "http"),
+            "url.path": scope["path"][:MOST_TEXT],
+            "network.protocol.version": scope.get("http_version", "1.1"),
+            **_client((scope.get("client") or ("",))[0]),
+        }
+        if server := scope.get("server"):
+            attributes |= {"server.address": server[0], "server.port": server[1] or 0}
+        return Http(self, method, attributes, parents, states)
+
+    def call(self, method: str, client: str, metadata: Iterable[tuple[str, Any]]) -> Call:
+        """The trace of a gRPC call: ``/package.Service/Method``, its peer and metadata."""
+        given = [(name, value) for name, value in metadata if isinstance(value, str)]
+        parents = [value for name, value in given if name == trace_context.HEADER]
+        states = [value for name, value in given if name == trace_context.STATE]
+        name = method.lstrip("/")[:MOST_TEXT]
+        attributes = {"rpc.system.name": "grpc", "rpc.method": name, **_client(client)}
+        return Call(self, name, attributes, parents, states)
+
+
+class Trace:
+    """A request, and its span. ``with`` this around it, in its task."""
+
+    def __init__(
+        self,
+        tracer: Tracer,
+        name: str,
+        attributes: Attributes,
+        parents: Sequence[str],
+        states: Sequence[str],
+    ) -> None:
+        self._begun = perf_counter()
+        self._offset = time_ns() - perf_counter_ns()
+        self._tracer = tracer.spans
+        carrier = {}
+        if trace_context.trace_id_of(parents) is not None:
+            carrier = {trace_context.HEADER: parents[0], trace_context.STATE: ",".join(states)}
+        self.span = self._tracer.start_span(
+            name,
+            _PROPAGATOR.extract(carrier, Context()),
+            api.SpanKind.SERVER,
+            dict(attributes),
+            start_time=time_ns(),
+        )
+
+    def __enter__(self: Self) -> Self:
+        self._token = current.set(self if self.span.is_recording() else None)
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        with suppress(ValueError):  # a stream that was closed from elsewhere: its task is over
+            current.reset(self._token)
+
+    @property
+    def ids(self) -> dict[str, str]:
+        """What a line of the log says: `trace_id` and `span_id`, in hex."""
+        own = self.span.get_span_context()
+        return {"trace_id": f"{own.trace_id:032x}", "span_id": f"{own.span_id:016x}"}
+
+    @property
+    def response(self) -> list[tuple[str, str]]:
+        """What goes back to the caller: the answering span, and the trace's state, if any."""
+        own = self.span.get_span_context()
+        ids = f"00-{own.trace_id:032x}-{own.span_id:016x}-{int(own.trace_flags):02x}"
+        state = own.trace_state.to_header()
+        return [(RESPONSE, ids), *([(trace_context.STATE, state)] if state else [])]
+
+    def use_case(self, name: str, started: float) -> UseCase:
+        """A span below the request's; ``started`` by ``time.perf_counter``."""
+        return UseCase(self, name, started)
+
+    def child(
+        self,
+        name: str,
+        start: float,
+        end: float,
+        *,
+        parent: api.Span | None = None,
+        attributes: Attributes | None = None,
+        links: Sequence[api.SpanContext] = (),
+        error: BaseException | None = None,
+    ) -> api.SpanContext:
+        """A span that has been, from ``start`` to ``end`` by ``time.perf_counter``."""
+        span = self.begin(name, start, parent=parent, attributes=attributes, links=links)
+        if error is not None:
+            fail(span, error, self.at(end))
+        span.end(self.at(end))
+        return span.get_span_context()
+
+    def begin(
+        self,
+        name: str,
+        start: float,
+        *,
+        parent: api.Span | None = None,
+        attributes: Attributes | None = None,
+        links: Sequence[api.SpanContext] = (),
+    ) -> api.Span:
+        """The same, whose end is to come."""
+        return self._tracer.start_span(
+            name,
+            api.set_span_in_context(parent or self.span, Context()),
+            attributes=dict(attributes or {}),
+            links=[api.Link(link) for link in links],
+            start_time=self.at(start),
+        )
+
+    def at(self, seconds: float) -> int:
+        """Nanoseconds since 1970 of a moment by ``time.perf_counter``."""
+        return int(1e9 * seconds) + self._offset
+
+
+class Http(Trace):
+    """The trace of an HTTP request; watches its body come and its answer go."""
+
+    _read_from = _read_to = _write_from = _write_to = 0.0
+
+    def reading(self, receive: Any) -> Any:
+        """ASGI's ``receive``, watched."""
+
+        async def watched() -> Any:
+            self._read_from = self._read_from or perf_counter()
+            message = await receive()
+            if message["type"] == "http.request" and not message.get("more_body"):
+                self._read_to = perf_counter()
+            return message
+
+        return watched
+
+    def writing(self) -> None:
+        """Something of the answer is about to be sent."""
+        self._write_from = self._write_from or perf_counter()
+
+    def wrote(self) -> None:
+        """It was sent."""
+        self._write_to = perf_counter()
+
+    def end(self, status: int, route: str | None, code: str | None) -> None:
+        """The request is over. ``route`` is a template, None for a path that is not there."""
+        if not self.span.is_recording():
+            return
+        if self._read_from:
+            self.child("read", self._read_from, self._read_to or perf_counter())
+        if self._write_to:
+            self.child("write", self._write_from, self._write_to)
+        span = self.span
+        if route is not None:
+            span.update_name(f"{span.attributes['http.request.method']} {route}")  # type: ignore[attr-defined]
+            span.set_attribute("http.route", route)
+        if status:
+            span.set_attribute("http.response.status_code", status)
+        _close(span, code, fault=status >= 500)
+
+
+class Call(Trace):
+    """The trace of a gRPC call. What is written, grpc writes afterwards."""
+
+    def read(self) -> None:
+        """Its message has come."""
+        if self.span.is_recording():
+            self.child("read", self._begun, perf_counter())
+
+    def end(self, code: str) -> None:
+        """The call is over: `ok`, a code of `service.errors`, `cancelled` or `aborted`."""
+        if self.span.is_recording():
+            status = _GRPC_STATUS.get(code, "UNKNOWN")
+            self.span.set_attribute("rpc.response.status_code", status)
+            if code == "not_found":  # no such method: a name that a client made up
+                self.span.update_name("_OTHER")
+                self.span.set_attribute("rpc.method", "_OTHER")
+            _close(self.span, code, fault=status in _GRPC_FAULTS)
+
+
+def _close(span: api.Span, code: str | None, *, fault: bool) -> None:
+    if code not in (None, "ok"):
+        span.set_attribute("error.type", str(code))
+    if fault:
+        span.set_status(api.Status(api.StatusCode.ERROR, code or ""))
+    span.end()
+
+
+def _client(address: str) -> dict[str, str]:
+    return {"client.address": address[:MOST_TEXT]} if address else {}

@@ -1,0 +1,1 @@
+"""The wire: HTTP, gRPC and the Open Inference Protocol, keys and TLS."""

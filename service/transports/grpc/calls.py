@@ -1,0 +1,147 @@
+"""What every call gets: an id, a line in the log, a status with details for its error."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import grpc
+import grpc.aio
+
+from service.errors import Internal, ZooError, let_go
+from service.telemetry import trace_context, tracing
+from service.telemetry.logs import ACCESS
+from service.telemetry.request_id import request_id_of
+from service.transports.grpc.status import DETAILS_KEY, code_of, message_of, status_of
+
+if TYPE_CHECKING:
+    from service.telemetry import spans
+
+access = logging.getLogger(ACCESS)
+logger = logging.getLogger("zoo.grpc")
+
+REQUEST_ID = "x-request-id"
+AUTHORIZATION = "authorization"
+
+# in quotes: generic to a type checker alone
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+
+class Call:
+    """One call, from its headers to its line in the log."""
+
+    __slots__ = (
+        "_client",
+        "_code",
+        "_context",
+        "_level",
+        "_logged",
+        "_method",
+        "_started",
+        "_trailing",
+        "authorization",
+        "facts",
+        "ids",
+        "trace",
+        "unheard",
+    )
+
+    def __init__(self, method: str, level: int, context: Context) -> None:
+        """``method`` is what the log says, ``level`` how loud."""
+        self._started = perf_counter()
+        self._method = method
+        self._level = level
+        self._context = context
+        self._logged = access.isEnabledFor(level)
+        self._client = ""
+        if self._logged or tracing.tracer is not None:
+            self._client = context.peer()  # not later: to ask a cancelled call kills the process
+        self._code = "ok"
+        self.facts: dict[str, Any] = {}
+        """What the log says of it besides, see `service.telemetry.facts`."""
+        self.authorization: str | None = None
+        """The metadata of that name; of several the first."""
+        self.ids = self._read(context.invocation_metadata() or ())
+        """The `request_id` and, where the call belongs to a trace, the `trace_id`."""
+        self._trailing: tuple[tuple[str, str], ...] = ((REQUEST_ID, self.ids["request_id"]),)
+        self.unheard = False
+        """Whether it asks for a classification that the data plane does not count yet."""
+        self.trace: spans.Call | None = None
+        if tracing.tracer is not None and level > logging.DEBUG:  # no probe
+            metadata = context.invocation_metadata() or ()
+            self.trace = tracing.tracer.call(method, self._client, metadata).__enter__()
+            self.ids |= self.trace.ids
+            self._trailing += tuple(self.trace.response)
+        context.set_trailing_metadata(self._trailing)
+
+    def _read(self, metadata: Any) -> dict[str, str]:
+        given = ""
+        parents: list[str] = []
+        for name, value in metadata:
+            if name == REQUEST_ID:
+                given = value if isinstance(value, str) else ""
+            elif name == trace_context.HEADER:
+                parents.append(str(value))
+            elif name == AUTHORIZATION and self.authorization is None:
+                self.authorization = str(value)
+        ids = {"request_id": request_id_of(given)}
+        trace_id = trace_context.trace_id_of(parents) if parents else None
+        return ids if trace_id is None else {**ids, "trace_id": trace_id}
+
+    async def failed(self, error: BaseException) -> bool:
+        """Answer with the status of what the call raised; False where it is to be raised again."""
+        if isinstance(error, ZooError):
+            await self._abort(error)
+            return True
+        if isinstance(error, asyncio.CancelledError | GeneratorExit):
+            self._code = "cancelled"
+        elif isinstance(error, grpc.aio.AbortError):
+            self._code = "aborted"
+        elif isinstance(error, Exception):
+            logger.error("call failed", exc_info=error, extra=self.ids)
+            let_go(error)
+            request_id = self.ids["request_id"]
+            detail = f"the request could not be answered; the log has it as {request_id}"
+            await self._abort(Internal(detail))
+            return True
+        return False
+
+    async def _abort(self, error: ZooError) -> None:
+        """Answer with an error. Whoever called the handler must return, and raise nothing more.
+
+        grpcio keeps what `abort` raises with the call and raises it again itself. Were it to pass
+        through our frames, these would be kept as well, with the message in them.
+        """
+        self._code = error.code
+        details = status_of(error).SerializeToString()
+        trailing = (*self._trailing, (DETAILS_KEY, details))
+        let_go(error)  # before what may take long: the client need not read
+        try:
+            await self._context.abort(code_of(error), message_of(error), trailing)
+        except grpc.aio.AbortError as aborted:
+            let_go(aborted)
+
+    def log(self) -> None:
+        """Write the line, and end the trace."""
+        if self.trace is not None:
+            self.trace.end(self._code)
+            self.trace.__exit__()
+        if self._logged:
+            entry = {
+                "method": self._method,
+                "code": self._code,
+                "duration_ms": round(1e3 * (perf_counter() - self._started), 2),
+                "client": self._client,
+                **self.facts,
+                **self.ids,
+            }
+            access.log(self._level, "call", extra=entry)
+
+
+def end_of(context: Context) -> float:
+    """When the caller's patience ends, by ``time.perf_counter``; infinity where it says nothing."""
+    left = context.time_remaining()
+    return math.inf if left is None else perf_counter() + left

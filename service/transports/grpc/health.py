@@ -1,0 +1,94 @@
+"""grpc.health.v1.Health: the server as a whole (``""``) and each service, which have one state.
+
+In place of grpcio-health-checking's own servicer, whose watches hold up a stop until its grace is
+over, and which keeps an entry for every name that somebody ever watched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+
+from grpc_health.v1 import health_pb2 as messages
+from grpc_health.v1 import health_pb2_grpc
+
+from service.errors import NotFound, NotReady, Overloaded
+from service.transports.grpc.calls import Context
+
+States = messages.HealthCheckResponse
+MAX_WATCHES = 64
+"""Watches are open to everybody and never end."""
+
+
+class UnknownService(NotFound):
+    """There is no service of that name; the status is that of the health protocol."""
+
+    grpc_status = "NOT_FOUND"
+
+
+class Health(health_pb2_grpc.HealthServicer):
+    """The state of ``services``: NOT_SERVING until `report` says otherwise."""
+
+    def __init__(self, services: Iterable[str]) -> None:
+        self._names = frozenset(("", *services))
+        self._ready = False
+        self._stopping = False
+        self._changed = asyncio.Event()
+        self._watches = 0
+
+    def report(self, ready: bool) -> None:
+        """Whether the default model answers."""
+        self._ready = ready
+        self._tell()
+
+    def stop(self) -> None:
+        """From now on NOT_SERVING. Watches say so and end; their clients look elsewhere."""
+        self._stopping = True
+        self._tell()
+
+    async def Check(  # noqa: N802
+        self, request: messages.HealthCheckRequest, context: Context
+    ) -> messages.HealthCheckResponse:
+        """The state now. NOT_FOUND for a service that is not here."""
+        status = self._status(request.service)
+        if status == States.SERVICE_UNKNOWN:
+            raise UnknownService("there is no service of that name")
+        return States(status=status)
+
+    async def List(  # noqa: N802
+        self, request: messages.HealthListRequest, context: Context
+    ) -> messages.HealthListResponse:
+        """The state of the server and of each service now."""
+        return messages.HealthListResponse(
+            statuses={name: States(status=self._status(name)) for name in self._names}
+        )
+
+    async def Watch(  # noqa: N802
+        self, request: messages.HealthCheckRequest, context: Context
+    ) -> AsyncIterator[messages.HealthCheckResponse]:
+        """The state now and whenever it changes: SERVICE_UNKNOWN for what is not here."""
+        if self._watches == MAX_WATCHES:
+            raise Overloaded(f"there are {MAX_WATCHES} watches", retry_after=1)
+        self._watches += 1
+        try:
+            last = None
+            while True:
+                changed, stopping = self._changed, self._stopping
+                status = self._status(request.service)
+                if status != last:
+                    yield States(status=status)
+                    last = status
+                if stopping:  # and said so: it may have begun while the answer was written
+                    raise NotReady("the server is stopping")
+                await changed.wait()
+        finally:
+            self._watches -= 1
+
+    def _status(self, name: str) -> int:
+        if name not in self._names:
+            return int(States.SERVICE_UNKNOWN)
+        return int(States.SERVING if self._ready and not self._stopping else States.NOT_SERVING)
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()

@@ -1,0 +1,279 @@
+"""inference.GRPCInferenceService: the Open Inference Protocol's messages. See docs/oip.md."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from functools import partial
+from time import perf_counter
+from typing import Any, TypeVar
+
+from google.protobuf.json_format import ParseDict
+from google.protobuf.message import Message
+
+from service.dataplane.dataplane import DataPlane
+from service.dataplane.retry import Patience
+from service.errors import BadParameter, ZooError
+from service.transports.grpc.arrivals import Requests
+from service.transports.grpc.calls import Context, end_of
+from service.transports.grpc.protos import oip_pb2 as messages
+from service.transports.grpc.protos import oip_pb2_grpc
+from service.transports.grpc.status import message_of
+from service.transports.grpc.stream import Streams
+from service.transports.oip import faces, server
+from service.transports.oip.codecs import BASE64
+from service.transports.oip.inference import MOST_ID_BYTES, Request, Response, infer
+from service.transports.oip.parameters import (
+    MOST_PARAMETERS,
+    MOST_TENSORS,
+    Value,
+    binary_size,
+    content_type,
+    wanted,
+)
+from service.transports.oip.tensors import (
+    LONG_VALUES,
+    Tensor,
+    from_binary,
+    from_values,
+    shape_of,
+    to_binary,
+)
+
+TRANSPORT = "grpc"
+_CONTENTS = {"BYTES": "bytes_contents", "UINT8": "uint_contents", "FP32": "fp32_contents"}
+"""Which field holds the values of an input that is not raw."""
+
+M = TypeVar("M", bound=Message)
+
+
+class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
+    """One method per call; what they mean is said in oip.proto."""
+
+    def __init__(self, plane: DataPlane, streams: Streams) -> None:
+        self._plane = plane
+        self._streams = streams
+
+    async def ServerLive(  # noqa: N802
+        self, request: messages.ServerLiveRequest, context: Context
+    ) -> messages.ServerLiveResponse:
+        """The process answers."""
+        return messages.ServerLiveResponse(live=True)
+
+    async def ServerReady(  # noqa: N802
+        self, request: messages.ServerReadyRequest, context: Context
+    ) -> messages.ServerReadyResponse:
+        """Whether the default model answers."""
+        return messages.ServerReadyResponse(ready=self._plane.ready)
+
+    async def ModelReady(  # noqa: N802
+        self, request: messages.ModelReadyRequest, context: Context
+    ) -> messages.ModelReadyResponse:
+        """Whether it answers without being loaded first. Raises UnknownModel."""
+        ready = await server.model_ready(self._plane, request.name, request.version or None)
+        return messages.ModelReadyResponse(ready=ready)
+
+    async def ServerMetadata(  # noqa: N802
+        self, request: messages.ServerMetadataRequest, context: Context
+    ) -> messages.ServerMetadataResponse:
+        """Name, version and extensions."""
+        return messages.ServerMetadataResponse(**server.metadata())
+
+    async def ModelMetadata(  # noqa: N802
+        self, request: messages.ModelMetadataRequest, context: Context
+    ) -> messages.ModelMetadataResponse:
+        """What it takes and yields. Raises UnknownModel, NotReady."""
+        face = await faces.find(self._plane, request.name, request.version or None)
+        return _filled(faces.metadata(self._plane, face), messages.ModelMetadataResponse())
+
+    async def ModelConfig(  # noqa: N802
+        self, request: messages.ModelConfigRequest, context: Context
+    ) -> messages.ModelConfigResponse:
+        """Triton's model configuration. Raises UnknownModel, NotReady."""
+        face = await faces.find(self._plane, request.name, request.version or None)
+        content = {"config": faces.config(self._plane, face)}
+        return _filled(content, messages.ModelConfigResponse())
+
+    async def ModelStatistics(  # noqa: N802
+        self, request: messages.ModelStatisticsRequest, context: Context
+    ) -> messages.ModelStatisticsResponse:
+        """Triton's statistics, of all workers. Raises UnknownModel."""
+        statistics = await server.model_statistics(
+            self._plane, request.name or None, request.version or None
+        )
+        return _filled({"model_stats": statistics}, messages.ModelStatisticsResponse())
+
+    async def ModelInfer(  # noqa: N802
+        self, request: messages.ModelInferRequest, context: Context
+    ) -> messages.ModelInferResponse:
+        """Answer one request. Raises ZooError."""
+        last = end_of(context)
+        return await self._message(await self._infer(request, last), last)
+
+    async def ModelStreamInfer(  # noqa: N802
+        self, request_iterator: Requests[messages.ModelInferRequest], context: Context
+    ) -> AsyncIterator[messages.ModelStreamInferResponse]:
+        """Requests and answers at the same time, each answer as soon as it is ready."""
+        last = end_of(context)
+
+        async def answer(
+            request: messages.ModelInferRequest, patience: Patience
+        ) -> messages.ModelStreamInferResponse:
+            response = await self._infer(request, last, patience)
+            message = await self._message(response, last)
+            if response.final_response:
+                message.parameters["triton_final_response"].bool_param = True
+            return messages.ModelStreamInferResponse(infer_response=message)
+
+        async for response in self._streams.answers(request_iterator, answer, failure):
+            yield response
+
+    async def RepositoryIndex(  # noqa: N802
+        self, request: messages.RepositoryIndexRequest, context: Context
+    ) -> messages.RepositoryIndexResponse:
+        """Every face of every version, and its state. Raises ManagementClosed."""
+        _check_repository(request.repository_name)
+        models = server.index(self._plane, ready_only=request.ready)
+        return _filled({"models": models}, messages.RepositoryIndexResponse())
+
+    async def RepositoryModelLoad(  # noqa: N802
+        self, request: messages.RepositoryModelLoadRequest, context: Context
+    ) -> messages.RepositoryModelLoadResponse:
+        """Load a model. Raises ManagementClosed and what loading it raises."""
+        _check_repository(request.repository_name)
+        deadline = self._deadline(end_of(context))
+        given = _values(request.parameters)
+        await server.load(self._plane, request.model_name, given, deadline)
+        return messages.RepositoryModelLoadResponse()
+
+    async def RepositoryModelUnload(  # noqa: N802
+        self, request: messages.RepositoryModelUnloadRequest, context: Context
+    ) -> messages.RepositoryModelUnloadResponse:
+        """Unload a model. Raises ManagementClosed, UnknownModel."""
+        _check_repository(request.repository_name)
+        deadline = self._deadline(end_of(context))
+        given = _values(request.parameters)
+        await server.unload(self._plane, request.model_name, given, deadline)
+        return messages.RepositoryModelUnloadResponse()
+
+    async def _infer(
+        self, message: messages.ModelInferRequest, last: float, patience: Patience | None = None
+    ) -> Response:
+        """``last`` is the call's own deadline; that of the settings may be sooner."""
+        deadline = self._deadline(last)
+        try:
+            request = _request(message)
+        except ZooError as error:
+            self._plane.refused(TRANSPORT, error.code)
+            raise
+        return await infer(
+            self._plane, request, transport=TRANSPORT, deadline=deadline, patience=patience
+        )
+
+    def _deadline(self, last: float) -> float:
+        return min(last, perf_counter() + self._plane.settings.deadline_ms / 1e3)
+
+    async def _message(self, response: Response, last: float) -> messages.ModelInferResponse:
+        texts = (tensor.shape for tensor in response.outputs if tensor.datatype == "BYTES")
+        if sum(map(math.prod, texts)) > LONG_VALUES:
+            return await self._plane.aside.run(partial(_answer, response), last)
+        return _answer(response)
+
+
+def failure(
+    request: messages.ModelInferRequest, error: ZooError
+) -> messages.ModelStreamInferResponse:
+    """The answer in a stream to a request that failed: why, and which one it was."""
+    empty = messages.ModelInferResponse(
+        model_name=request.model_name[: faces.MOST_NAME], id=request.id[:MOST_ID_BYTES]
+    )
+    text = f"[{error.code}] {message_of(error)}"
+    return messages.ModelStreamInferResponse(error_message=text, infer_response=empty)
+
+
+def _request(message: messages.ModelInferRequest) -> Request:
+    """Read a message. Raises BadParameter, before anything is made of too many parts."""
+    for name, parts in (("inputs", message.inputs), ("outputs", message.outputs)):
+        if len(parts) > MOST_TENSORS:
+            raise BadParameter(f"the request has {len(parts)} {name}, more than {MOST_TENSORS}")
+    raw = message.raw_input_contents
+    if raw and len(raw) != len(message.inputs):
+        raise BadParameter(
+            f"the request has {len(message.inputs)} inputs and {len(raw)} raw_input_contents"
+        )
+    parameters = _values(message.parameters)
+    content = content_type("the request", parameters)
+    return Request(
+        message.model_name,
+        message.model_version or None,
+        id=message.id,
+        parameters=parameters,
+        inputs=[
+            _input(tensor, raw[index] if raw else None, content)
+            for index, tensor in enumerate(message.inputs)
+        ],
+        outputs=[wanted(output.name, _values(output.parameters)) for output in message.outputs],
+    )
+
+
+def _input(tensor: Any, raw: bytes | None, content: str | None) -> Tensor:
+    """``tensor`` is an InferInputTensor; ``raw`` its data, unless its contents hold them.
+
+    ``content`` is the request's content_type.
+    """
+    name, datatype = tensor.name, tensor.datatype
+    parameters = _values(tensor.parameters)
+    content = content_type(f"the input {name[:64]!r}", parameters, datatype, content)
+    return replace(_as_sent(tensor, raw, parameters), encoded=content == BASE64)
+
+
+def _as_sent(tensor: Any, raw: bytes | None, parameters: Mapping[str, Value]) -> Tensor:
+    name, datatype = tensor.name, tensor.datatype
+    shape = shape_of(name, tensor.shape)
+    size = binary_size(name, parameters)
+    if raw is None:
+        field = _CONTENTS.get(datatype, "")
+        others = [used.name for used, _ in tensor.contents.ListFields() if used.name != field]
+        if others:
+            raise BadParameter(f"{others[0]} do not go with {name[:64]!r} of {datatype[:16]!r}")
+        values = getattr(tensor.contents, field) if field else ()
+        return from_values(name, datatype, shape, values)
+    if tensor.contents.ListFields():  # MLServer's clients leave an empty message there
+        raise BadParameter(f"the input {name[:64]!r} has both contents and raw_input_contents")
+    if size not in (None, len(raw)):
+        raise BadParameter(f"binary_data_size is {size}, {name[:64]!r} has {len(raw)} bytes")
+    return from_binary(name, datatype, shape, raw)
+
+
+def _values(parameters: Mapping[str, Any]) -> dict[str, Value]:
+    """The parameters as values, and those without one as absent. Raises BadParameter."""
+    if len(parameters) > MOST_PARAMETERS:
+        raise BadParameter(f"there are {len(parameters)} parameters, more than {MOST_PARAMETERS}")
+    chosen = {name: each.WhichOneof("parameter_choice") for name, each in parameters.items()}
+    return {name: getattr(parameters[name], field) for name, field in chosen.items() if field}
+
+
+def _answer(response: Response) -> messages.ModelInferResponse:
+    return messages.ModelInferResponse(
+        model_name=response.model,
+        model_version=response.version,
+        id=response.id,
+        outputs=[
+            messages.ModelInferResponse.InferOutputTensor(
+                name=tensor.name, datatype=tensor.datatype, shape=tensor.shape
+            )
+            for tensor in response.outputs
+        ],
+        raw_output_contents=map(to_binary, response.outputs),
+    )
+
+
+def _filled(content: dict[str, Any], message: M) -> M:
+    ParseDict(content, message)
+    return message
+
+
+def _check_repository(name: str) -> None:
+    if name:
+        raise BadParameter(f"there is one repository, which has no name: {name[:64]!r} is unknown")

@@ -1,0 +1,321 @@
+"""Inference bodies of the protocol over REST: JSON, and binary data after it.
+
+A tensor whose parameters have ``binary_data_size`` has its data behind the JSON, in the order of
+the tensors; the header `HEADER_LENGTH` says where the JSON ends. What is BYTES in JSON is base64
+where it comes in (pictures are no text), and text where it goes out (labels are).
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import Any, NoReturn, TypeVar, cast
+
+from service.errors import BadParameter
+from service.transports.oip.codecs import BASE64
+from service.transports.oip.inference import Request, Response
+from service.transports.oip.parameters import (
+    MOST_PARAMETERS,
+    MOST_TENSORS,
+    Value,
+    Wanted,
+    binary_size,
+    content_type,
+    wanted,
+)
+from service.transports.oip.tensors import (
+    LONG_VALUES,
+    MOST_VALUES,
+    Tensor,
+    from_binary,
+    from_values,
+    shape_of,
+    to_binary,
+    to_values,
+)
+
+HEADER_LENGTH = "Inference-Header-Content-Length"
+MOST_MEMBERS = 10_000
+"""Of all objects in a body together; no request that can be answered has a tenth of them."""
+_MOST_DIGITS = 19
+"""Of a whole number: 2^63 - 1."""
+_LONG_JSON, _LONG_TEXT = 1 << 14, 1 << 20
+"""Bytes of JSON: fewer are read at once, and of so many nobody need count the values."""
+_SHOWN = 64
+
+T = TypeVar("T")
+_encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+
+
+def read(model: str, version: str | None, body: bytes, header_length: str | None) -> Request:
+    """Read a body; ``header_length`` is the text of the header. Raises BadParameter.
+
+    ``model`` and ``version`` are those of the path. What the body says of them must be the same; a
+    version that the body alone names is the one that answers. A length of 0 says that there is no
+    JSON: the body is the data of the only input.
+    """
+    length = length_of(header_length, len(body))
+    if length == 0 and header_length is not None:
+        return Request(model, version, raw=body)
+    given = members(
+        parse(body if length == len(body) else body[:length]),
+        ("id", "parameters", "inputs", "outputs", "model_name", "model_version"),
+        "the request",
+    )
+    parameters = _parameters(given)
+    content = content_type("the request", parameters)
+    version = _agreed(given, model, version)
+    binary, found = _Binary(memoryview(body)[length:]), _items(given, "inputs")
+    inputs = [_input(each, binary, content, alone=len(found) == 1) for each in found]
+    binary.check_used_up()
+    return Request(
+        model,
+        version,
+        id=_text(given, "id") or "",
+        parameters=parameters,
+        inputs=inputs,
+        outputs=[_output(each) for each in _items(given, "outputs")],
+    )
+
+
+def _agreed(given: Mapping[str, Any], model: str, version: str | None) -> str | None:
+    """The version that path and body ask for. Raises BadParameter where they contradict."""
+    for member, in_path in (("model_name", model), ("model_version", version)):
+        in_body = _text(given, member)
+        if in_body and in_path is not None and in_body != in_path:
+            raise BadParameter(
+                f"{member} is {in_body[:_SHOWN]!r}, the path names {in_path[:_SHOWN]!r}"
+            )
+    return version or _text(given, "model_version") or None
+
+
+def write(response: Response) -> tuple[bytes, int | None]:
+    """The body of an answer, and the length of its JSON where binary data follows."""
+    parts: list[bytes] = []
+    texts: list[str] = []
+    for tensor, binary in zip(response.outputs, response.binary, strict=True):
+        output: dict[str, object] = {
+            "name": tensor.name,
+            "datatype": tensor.datatype,
+            "shape": tensor.shape,
+        }
+        if binary:
+            parts.append(to_binary(tensor))
+            output["parameters"] = {"binary_data_size": len(parts[-1])}
+        else:
+            data = ",".join(_encode(piece)[1:-1] for piece in to_values(tensor))
+        texts.append(_encode(output) if binary else f'{_encode(output)[:-1]},"data":[{data}]}}')
+    head = {
+        "model_name": response.model,
+        "model_version": response.version,
+        **({"id": response.id} if response.id else {}),
+    }
+    text = f'{_encode(head)[:-1]},"outputs":[{",".join(texts)}]}}'.encode()
+    return (b"".join((text, *parts)), len(text)) if parts else (text, None)
+
+
+def is_long_to_read(body: bytes, header_length: str | None) -> bool:
+    """Whether `read` takes more than some milliseconds. Raises BadParameter."""
+    length = length_of(header_length, len(body))
+    if length <= _LONG_JSON or length > _LONG_TEXT:
+        return length > _LONG_TEXT
+    return body.count(b",", 0, length) + body.count(b"[", 0, length) > LONG_VALUES
+
+
+def is_long_to_write(response: Response) -> bool:
+    """Whether `write` takes more than some milliseconds."""
+    return (
+        sum(
+            math.prod(tensor.shape)
+            for tensor, binary in zip(response.outputs, response.binary, strict=True)
+            if tensor.datatype == "BYTES" or not binary
+        )
+        > LONG_VALUES
+    )
+
+
+def parse(text: bytes) -> object:
+    """Read JSON, UTF-8. Raises BadParameter.
+
+    Python's lock is held while arrays and objects are read, whatever thread does it: so there may
+    not be more of them than some 100 ms are enough for.
+    """
+    for mark in b",", b"[":
+        if text.count(mark) > MOST_VALUES:
+            raise BadParameter(
+                f"the JSON has more than {MOST_VALUES} values: send tensors in binary"
+            )
+    if text.count(b":") > MOST_MEMBERS:
+        raise BadParameter(f"the JSON has more than {MOST_MEMBERS} members")
+    try:
+        return _decode(text.decode())
+    except (ValueError, RecursionError) as error:
+        raise BadParameter(f"the body is no JSON: {str(error)[:_SHOWN]}") from None
+
+
+def members(given: object, known: Sequence[str], owner: str) -> Mapping[str, Any]:
+    """The members of a JSON object; null stands for absent. Raises BadParameter."""
+    if not isinstance(given, dict):
+        raise BadParameter(f"{owner} must be a JSON object")
+    for name in given:
+        if name not in known:
+            raise BadParameter(
+                f"{owner} has no member {name[:_SHOWN]!r}; there are: {', '.join(known)}"
+            )
+    return {name: value for name, value in given.items() if value is not None}
+
+
+class _Binary:
+    """What comes after the JSON, taken off piece by piece."""
+
+    def __init__(self, data: memoryview) -> None:
+        self._data = data
+
+    def take(self, size: int) -> memoryview:
+        if size > len(self._data):
+            raise BadParameter(
+                f"binary_data_size is {size}, but {len(self._data)} bytes are left of the body"
+            )
+        piece, self._data = self._data[:size], self._data[size:]
+        return piece
+
+    @property
+    def left(self) -> int:
+        """Bytes that are not taken yet."""
+        return len(self._data)
+
+    def check_used_up(self) -> None:
+        if self._data:
+            raise BadParameter(f"{len(self._data)} bytes of the body belong to no input")
+
+
+def length_of(text: str | None, most: int) -> int:
+    """Bytes of the JSON, by the header's text; ``most``: of the body. Raises BadParameter."""
+    if text is None:
+        return most
+    if not (text.isascii() and text.isdigit() and len(text) <= 12 and int(text) <= most):
+        raise BadParameter(
+            f"{HEADER_LENGTH} is {text[:_SHOWN]!r}, it must be a whole number up to {most}, the "
+            "length of the body"
+        )
+    return int(text)
+
+
+def _input(given: object, binary: _Binary, content: str | None, *, alone: bool) -> Tensor:
+    """``content`` is the request's content_type; ``alone``: there is no other input."""
+    known = ("name", "shape", "datatype", "parameters", "data")
+    tensor = members(given, known, "an input")
+    name, datatype = _needed(tensor, "name", _text), _needed(tensor, "datatype", _text)
+    shape = shape_of(name, _needed(tensor, "shape", _list))
+    parameters = _parameters(tensor)
+    size = binary_size(name, parameters)
+    content = content_type(f"the input {name[:_SHOWN]!r}", parameters, datatype, content)
+    if size is None and alone and "data" not in tensor and binary.left:
+        size = binary.left  # OpenVINO Model Server's clients may leave it out
+    if size is not None:
+        if "data" in tensor:
+            raise BadParameter(f"the input {name[:_SHOWN]!r} has both data and binary_data_size")
+        found = from_binary(name, datatype, shape, binary.take(size))
+        return replace(found, encoded=content == BASE64)
+    values = _flat(name, _needed(tensor, "data", _list), shape)
+    return from_values(name, datatype, shape, values, _from_base64)
+
+
+def _output(given: object) -> Wanted:
+    output = members(given, ("name", "parameters"), "an output")
+    return wanted(_needed(output, "name", _text), _parameters(output))
+
+
+def _flat(name: str, values: list[Any], shape: tuple[int, ...]) -> list[Any]:
+    """Values that may be nested as the shape is."""
+    for size in shape[1:]:
+        if not values or not isinstance(values[0], list):
+            break
+        if not all(isinstance(inner, list) and len(inner) == size for inner in values):
+            raise BadParameter(f"the data of {name[:_SHOWN]!r} is not nested as its shape is")
+        values = list(chain.from_iterable(values))
+    return values
+
+
+def _from_base64(value: object) -> bytes:
+    if not isinstance(value, str):
+        raise TypeError("an element is no text of base64")
+    return base64.b64decode(value, validate=True)
+
+
+def _items(given: Mapping[str, Any], name: str) -> list[Any]:
+    items = _list(given, name) or []
+    if len(items) > MOST_TENSORS:
+        raise BadParameter(f"the request has more than {MOST_TENSORS} {name}")
+    return items
+
+
+def _parameters(given: Mapping[str, Any]) -> dict[str, Value]:
+    parameters = given.get("parameters", {})
+    if not isinstance(parameters, dict):
+        raise BadParameter("parameters must be a JSON object")
+    if len(parameters) > MOST_PARAMETERS:
+        raise BadParameter(f"there are {len(parameters)} parameters, more than {MOST_PARAMETERS}")
+    parameters = {name: value for name, value in parameters.items() if value is not None}
+    for name, value in parameters.items():
+        if not isinstance(value, bool | int | float | str):
+            raise BadParameter(
+                f"the parameter {name[:_SHOWN]!r} must be a number, a text or a boolean"
+            )
+    return cast("dict[str, Value]", parameters)
+
+
+def _needed(
+    given: Mapping[str, Any], name: str, read_as: Callable[[Mapping[str, Any], str], T | None]
+) -> T:
+    value = read_as(given, name)
+    if value is None:
+        raise BadParameter(f"{name!r} is missing in an input or output")
+    return value
+
+
+def _text(given: Mapping[str, Any], name: str) -> str | None:
+    value = given.get(name)
+    if value is not None and not isinstance(value, str):
+        raise BadParameter(f"{name} must be a text")
+    if value is not None and not value.isascii():
+        _check_encodable(name, value)
+    return value
+
+
+def _check_encodable(name: str, value: str) -> None:
+    """JSON can escape half a surrogate pair, which UTF-8 cannot say."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise BadParameter(f"{name} is no text that UTF-8 can say") from None
+
+
+def _list(given: Mapping[str, Any], name: str) -> list[Any] | None:
+    value = given.get(name)
+    if value is not None and not isinstance(value, list):
+        raise BadParameter(f"{name} must be a list")
+    return value
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is no number")
+
+
+def _whole(digits: str) -> int:
+    """Python's own takes the square of their number; and this lets other threads have a turn."""
+    if len(digits.removeprefix("-")) > _MOST_DIGITS:
+        raise ValueError(f"a whole number has more than {_MOST_DIGITS} digits")
+    return int(digits)
+
+
+def _fraction(digits: str) -> float:
+    """As above."""
+    return float(digits)
+
+
+_decode = json.JSONDecoder(parse_int=_whole, parse_float=_fraction, parse_constant=_refuse).decode

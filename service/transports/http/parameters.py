@@ -1,0 +1,57 @@
+"""What a client may ask for in the query string and in headers."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from starlette.datastructures import Headers, QueryParams
+
+from service.dataplane.query import Query
+from service.errors import BadParameter
+from service.imaging.decode import Exif
+
+PARAMETERS = ("model", "version", "protocol", "top_k", "exif")
+TIMEOUT_HEADER = "X-Request-Timeout-Ms"
+
+
+def asked(given: QueryParams) -> Query:
+    """What the query string asks for. Raises BadParameter."""
+    for name in given:
+        if name not in PARAMETERS:
+            raise BadParameter(
+                f"there is no parameter {name[:64]!r}; there are: {', '.join(PARAMETERS)}"
+            )
+        if len(given.getlist(name)) > 1:
+            raise BadParameter(f"the parameter {name!r} is given more than once")
+    exif = given.get("exif", "apply")
+    if exif not in ("apply", "ignore"):
+        raise BadParameter(f"exif is {exif[:64]!r}, it can be 'apply' or 'ignore'")
+    return Query(
+        model=_short(given, "model"),
+        version=_short(given, "version"),
+        protocol=_short(given, "protocol"),
+        top_k=_integer("top_k", given["top_k"]) if "top_k" in given else None,
+        exif=cast(Exif, exif),
+    )
+
+
+def _short(given: QueryParams, name: str) -> str | None:
+    value = given.get(name)
+    if value is not None and not 1 <= len(value) <= 64:
+        raise BadParameter(f"the parameter {name!r} must have 1 to 64 characters")
+    return value
+
+
+def _integer(name: str, text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise BadParameter(f"{name} is {text[:64]!r}, it must be a whole number from 1 on")
+    return int(text)
+
+
+def timeout_s(headers: Headers, default_ms: int) -> float:
+    """Seconds that the request may take, at most ``default_ms``. Raises BadParameter."""
+    text = headers.get(TIMEOUT_HEADER)
+    asked_ms = default_ms if text is None else _integer(TIMEOUT_HEADER, text)
+    if asked_ms < 1:
+        raise BadParameter(f"{TIMEOUT_HEADER} must be at least 1")
+    return min(asked_ms, default_ms) / 1e3

@@ -1,0 +1,218 @@
+"""The faces of a model: NAME and NAME.topk take encoded pictures, NAME.tensor ready-made crops.
+
+NAME and NAME.tensor yield one vector of probabilities in the order of the classes, as the clients
+of other servers expect; NAME.topk yields the best classes, sorted. No name of a model holds a dot
+(`service.manifest.ModelName`), so a suffix is never part of one.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from service.dataplane.dataplane import DataPlane
+from service.errors import UnknownModel
+from service.repository.catalog import Answerer, Refusal
+from service.repository.ensemble import PROTOCOL_NAME, Ensemble
+from service.repository.network import Network
+
+Kind: TypeAlias = Literal["image", "topk", "tensor"]
+SUFFIXES: dict[Kind, str] = {"image": "", "topk": ".topk", "tensor": ".tensor"}
+"""What follows the model's name in a face's."""
+PLATFORM = "onnxruntime_onnx"
+ENSEMBLE_PLATFORM = "ensemble"
+BACKEND = "onnxruntime"
+MOST_NAME = 128
+"""Characters of a name that is looked up at all."""
+ANY = -1
+"""A dimension of any size."""
+_BESIDE_TENSORS = 4096
+"""Bytes that names, shapes and parameters of a request may take beside its crops."""
+
+_TYPES = {"BYTES": "TYPE_STRING", "UINT8": "TYPE_UINT8", "INT64": "TYPE_INT64", "FP32": "TYPE_FP32"}
+"""Datatypes as model_config.proto calls them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """An input or output: name, datatype, shape with `ANY` for what is not fixed."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+    def metadata(self) -> dict[str, Any]:
+        """As the model's metadata lists it."""
+        return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A version of a model, seen from one side."""
+
+    name: str
+    """As the client calls it."""
+    model: Answerer
+    """A network where ``kind`` is `tensor`."""
+    kind: Kind
+    input: Spec
+    outputs: tuple[Spec, ...]
+    """What the metadata lists, and a request gets that names no outputs."""
+    further: tuple[Spec, ...] = ()
+    """What a request gets only where it names it."""
+    classifiable: tuple[str, ...] = ()
+    """The outputs that the classification extension can turn into text."""
+
+
+def base(name: str) -> str:
+    """The model behind a face's name. Raises UnknownModel for what cannot be one."""
+    return _parts(name)[0]
+
+
+def _parts(name: str) -> tuple[str, Kind]:
+    if not 1 <= len(name) <= MOST_NAME:
+        raise UnknownModel(f"a model's name has 1 to {MOST_NAME} characters")
+    for kind, suffix in SUFFIXES.items():
+        if suffix and name.endswith(suffix):
+            return name.removesuffix(suffix), kind
+    return name, "image"
+
+
+async def find(plane: DataPlane, name: str, version: str | None) -> Face:
+    """The version that answers, loaded or not. Raises UnknownModel, or NotReady if refused."""
+    if version is not None and len(version) > MOST_NAME:
+        raise UnknownModel(f"a version has at most {MOST_NAME} characters")
+    of, kind = _parts(name)
+    model = await plane.model(of, version)
+    if kind == "image":
+        return _of_pictures(name, model)
+    if kind == "topk":
+        return _of_the_best(name, model)
+    if isinstance(model, Ensemble):
+        raise UnknownModel(
+            f"there is no model {name!r}: the networks of an ensemble take crops of their own"
+        )
+    return _of_crops(name, model)
+
+
+def names(plane: DataPlane, name: str, version: str) -> list[str]:
+    """The faces of one version in the repository; of a refused one only the first is known."""
+    for model in plane.catalogue.versions(name):
+        if model.version == version and not isinstance(model, Refusal):
+            kinds = [k for k in SUFFIXES if k != "tensor" or isinstance(model, Network)]
+            return [name + SUFFIXES[kind] for kind in kinds]
+    return [name]
+
+
+def metadata(plane: DataPlane, face: Face) -> dict[str, Any]:
+    """What GET /v2/models/{name} and ModelMetadata say."""
+    versions = plane.catalogue.versions(face.model.name)
+    return {
+        "name": face.name,
+        "versions": [model.version for model in versions if not isinstance(model, Refusal)],
+        "platform": _platform(face.model),
+        "inputs": [face.input.metadata()],
+        "outputs": [spec.metadata() for spec in face.outputs],
+    }
+
+
+def config(plane: DataPlane, face: Face) -> dict[str, Any]:
+    """Triton's ModelConfig, in its JSON form.
+
+    ``max_batch_size`` is how many pictures or crops one request may hold; batches are formed of
+    many requests, of a size that is learnt at load.
+    """
+    format_ = "FORMAT_NHWC" if face.kind == "tensor" else "FORMAT_NONE"
+    return {
+        "name": face.name,
+        "platform": _platform(face.model),
+        "backend": "" if isinstance(face.model, Ensemble) else BACKEND,
+        "version_policy": {"all": {}},
+        "max_batch_size": _most(plane, face),
+        "input": [{**_tensor(face.input), "format": format_}],
+        "output": [{**_tensor(spec), "label_filename": _labels(face)} for spec in face.outputs],
+        **({} if isinstance(face.model, Ensemble) else {"dynamic_batching": {}}),
+        "parameters": {key: {"string_value": value} for key, value in _facts(face.model).items()},
+    }
+
+
+IMAGE = Spec("image", "BYTES", (ANY, 1))
+"""A file a picture; its second dimension may be left out of a request."""
+
+
+def _of_pictures(name: str, model: Answerer) -> Face:
+    vector = (ANY, model.classes)
+    return Face(
+        name,
+        model,
+        "image",
+        IMAGE,
+        outputs=(Spec("probabilities", "FP32", vector),),
+        further=(Spec("logits", "FP32", vector),),
+        classifiable=("probabilities", "logits"),
+    )
+
+
+def _of_the_best(name: str, model: Answerer) -> Face:
+    sorted_ = (ANY, ANY)
+    outputs = (
+        Spec("scores", "FP32", sorted_),
+        Spec("indices", "INT64", sorted_),
+        Spec("labels", "BYTES", sorted_),
+    )
+    return Face(name, model, "topk", IMAGE, outputs, classifiable=("scores",))
+
+
+def _of_crops(name: str, network: Network) -> Face:
+    size = network.manifest.input
+    vector = (ANY, network.classes)
+    return Face(
+        name,
+        network,
+        "tensor",
+        Spec("pixels", "UINT8", (ANY, size.height, size.width, size.channels)),
+        outputs=(Spec("probabilities", "FP32", vector),),
+        further=(Spec("logits", "FP32", vector),),
+        classifiable=("probabilities", "logits"),
+    )
+
+
+def _platform(model: Answerer) -> str:
+    return ENSEMBLE_PLATFORM if isinstance(model, Ensemble) else PLATFORM
+
+
+def _tensor(spec: Spec) -> dict[str, Any]:
+    """Without the first dimension, which is the batch's."""
+    dims = list(spec.shape[1:])
+    return {"name": spec.name, "data_type": _TYPES[spec.datatype], "dims": dims}
+
+
+def _labels(face: Face) -> str:
+    """The labels' file, where the outputs' columns are classes."""
+    if face.kind == "topk" or isinstance(face.model, Ensemble):
+        return ""
+    return face.model.manifest.labels
+
+
+def _most(plane: DataPlane, face: Face) -> int:
+    """Pictures, or UINT8 crops, that one request may hold."""
+    settings = plane.settings
+    if face.kind != "tensor":
+        return settings.max_pictures
+    crop = math.prod(face.input.shape[1:])
+    room = settings.max_body_bytes - _BESIDE_TENSORS
+    return max(1, min(settings.queue_crops, room // crop))
+
+
+def _facts(model: Answerer) -> dict[str, str]:
+    facts = {"classes": str(model.classes)}
+    if isinstance(model, Ensemble):
+        return {**facts, "protocols": PROTOCOL_NAME, "default_protocol": PROTOCOL_NAME}
+    protocols = model.manifest.protocols
+    return {
+        **facts,
+        "network": model.manifest.network,
+        "protocols": ",".join(protocols.names),
+        "default_protocol": protocols.default,
+    }

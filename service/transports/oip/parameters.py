@@ -1,0 +1,142 @@
+"""The parameters of a request, of its inputs and of its outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias, cast
+
+from service.errors import BadParameter
+from service.imaging.decode import Exif
+from service.transports.oip.codecs import BASE64, check_content
+from service.transports.oip.faces import SUFFIXES, Kind
+
+Value: TypeAlias = "bool | int | float | str"
+
+_MOST_TEXT = 64
+MOST_TENSORS = 16
+"""Inputs, and requested outputs, of a request."""
+MOST_PARAMETERS = 64
+_OF_ALL = ("timeout", "binary_data_output", "triton_enable_empty_final_response", "content_type")
+_OF_KIND: dict[Kind, tuple[str, ...]] = {
+    "image": ("protocol", "exif"),
+    "topk": ("protocol", "exif", "top_k"),
+    "tensor": (),
+}
+HINTS = ("priority", "sequence_id", "sequence_start", "sequence_end")
+"""Taken and ignored, as Triton does for a model that has neither priorities nor a state."""
+_OF_INPUTS = ("binary_data_size", "content_type")
+_OF_OUTPUTS = ("binary_data", "classification", "content_type")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a request asks for besides its tensors; None stands for the default."""
+
+    protocol: str | None = None
+    top_k: int | None = None
+    exif: Exif = "apply"
+    timeout_s: float | None = None
+    binary: bool = False
+    """REST: whether outputs come in binary that do not say otherwise."""
+    final_response: bool = False
+    """Whether the answer in a stream says that no other follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A requested output."""
+
+    name: str
+    classification: int | None = None
+    """How many classes as text, instead of the values."""
+    binary: bool | None = None
+
+
+def options(given: Mapping[str, Value], kind: Kind) -> Options:
+    """Read the parameters of a request to a face of this kind.
+
+    Raises BadParameter for what does not exist or has a value that is not allowed.
+    """
+    if "top_k" in given and kind != "topk":
+        raise BadParameter(f"top_k goes with NAME{SUFFIXES['topk']}, which gives the best classes")
+    _check_names(given, (*_OF_KIND[kind], *_OF_ALL, *HINTS), "the request")
+    for hint in HINTS:
+        if hint in given and isinstance(given[hint], float):
+            raise BadParameter(f"{hint} is a whole number, a text or a boolean")
+    protocol = _text(given, "protocol")
+    exif = _text(given, "exif") or "apply"
+    if exif not in ("apply", "ignore"):
+        raise BadParameter(f"exif is {exif!r}, it can be 'apply' or 'ignore'")
+    timeout_us = _integer(given, "timeout", 0)
+    return Options(
+        protocol=protocol,
+        top_k=_integer(given, "top_k", 1),
+        exif=cast(Exif, exif),
+        timeout_s=timeout_us / 1e6 if timeout_us else None,
+        binary=_boolean(given, "binary_data_output") or False,
+        final_response=_boolean(given, "triton_enable_empty_final_response") or False,
+    )
+
+
+def binary_size(name: str, given: Mapping[str, Value]) -> int | None:
+    """Bytes of an input's binary data, where it has any. Raises BadParameter."""
+    _check_names(given, _OF_INPUTS, f"the input {name[:64]!r}")
+    return _integer(given, "binary_data_size", 0)
+
+
+def content_type(
+    owner: str,
+    given: Mapping[str, Value],
+    datatype: str | None = None,
+    default: str | None = None,
+) -> str | None:
+    """What MLServer's clients say of the elements, or ``default``. Raises BadParameter.
+
+    ``datatype`` is that of the tensor, None for a request as a whole.
+    """
+    found = _text(given, "content_type") or default
+    check_content(owner, datatype, found)
+    return found
+
+
+def wanted(name: str, given: Mapping[str, Value]) -> Wanted:
+    """Read a requested output's parameters. Raises BadParameter."""
+    _check_names(given, _OF_OUTPUTS, f"the output {name[:64]!r}")
+    if content_type(f"the output {name[:64]!r}", given) == BASE64:
+        raise BadParameter(f"no output is {BASE64}: texts come as they are")
+    classes = _integer(given, "classification", 0)
+    return Wanted(name, classes or None, _boolean(given, "binary_data"))
+
+
+def _check_names(given: Mapping[str, Value], known: tuple[str, ...], owner: str) -> None:
+    for name in given:
+        if name.startswith("shared_memory_"):
+            raise BadParameter("shared memory is not offered: send the data itself")
+        if name not in known:
+            raise BadParameter(
+                f"{owner} has no parameter {name[:64]!r}; there are: {', '.join(known)}"
+            )
+
+
+def _text(given: Mapping[str, Value], name: str) -> str | None:
+    value = given.get(name)
+    if value is not None and not (isinstance(value, str) and 1 <= len(value) <= _MOST_TEXT):
+        raise BadParameter(f"{name} must be a text of 1 to {_MOST_TEXT} characters")
+    return value
+
+
+def _integer(given: Mapping[str, Value], name: str, least: int) -> int | None:
+    value = given.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
+        raise BadParameter(f"{name} must be a whole number from {least} on")
+    return value
+
+
+def _boolean(given: Mapping[str, Value], name: str) -> bool | None:
+    value = given.get(name)
+    if value is not None and not isinstance(value, bool):
+        raise BadParameter(f"{name} must be a boolean")
+    return value

@@ -1,0 +1,143 @@
+"""What the server says of itself, of its repository and of what its models have done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from service import __version__
+from service.dataplane.dataplane import DataPlane
+from service.errors import BadParameter, NotReady
+from service.telemetry import model_metrics, version_stats
+from service.telemetry.version_stats import Duration, Statistics
+from service.transports.oip import faces
+
+NAME = "imagenet-zoo-server"
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "statistics",
+)
+
+
+def metadata() -> dict[str, Any]:
+    """What GET /v2 and ServerMetadata say."""
+    return {"name": NAME, "version": __version__, "extensions": list(EXTENSIONS)}
+
+
+async def model_ready(plane: DataPlane, name: str, version: str | None) -> bool:
+    """Whether it answers without being loaded first. Raises UnknownModel."""
+    try:
+        return (await faces.find(plane, name, version)).model.ready
+    except NotReady:  # it was refused
+        return False
+
+
+async def model_statistics(
+    plane: DataPlane, name: str | None, version: str | None
+) -> list[dict[str, Any]]:
+    """Of one model or of all, of one version or of all: Triton's model_stats in its JSON form.
+
+    The faces of a model share what it has done, so a list of all names each model once.
+    Raises UnknownModel.
+    """
+    if name is None:
+        chosen = plane.catalogue.models()
+    else:
+        versions = await plane.versions(faces.base(name))
+        chosen = [model for model in versions if version in (None, model.version)]
+        if not chosen or name != faces.base(name):
+            await faces.find(plane, name, version)
+
+    def read() -> list[dict[str, Any]]:
+        return [
+            _statistics(
+                name or model.name, model.version, version_stats.of(model.name, model.version)
+            )
+            for model in chosen
+        ]
+
+    await model_metrics.written()
+    return await asyncio.to_thread(read)
+
+
+def index(plane: DataPlane, *, ready_only: bool) -> list[dict[str, str]]:
+    """Every face of every version in the repository. Raises ManagementClosed."""
+    return [
+        {"name": name, "version": entry.version, "state": entry.state, "reason": entry.reason}
+        for entry in plane.index(ready_only)
+        for name in faces.names(plane, entry.name, entry.version)
+    ]
+
+
+async def load(
+    plane: DataPlane, name: str, parameters: Mapping[str, object], deadline: float
+) -> None:
+    """Load a model, by any of its faces; the parameter `versions` is a policy, as in ZOO_VERSIONS.
+
+    Raises BadParameter, and what `DataPlane.load` raises.
+    """
+    for key in parameters:
+        if key != "versions":
+            raise BadParameter(
+                f"the parameter {key[:64]!r} cannot be given, only 'versions': a model is loaded "
+                "as it lies in the repository"
+            )
+    versions = parameters.get("versions")
+    if not isinstance(versions, str | None):
+        raise BadParameter("the parameter 'versions' must be text: all, latest, latest:2 or 1,3")
+    await plane.load(faces.base(name), versions, deadline)
+
+
+async def unload(
+    plane: DataPlane, name: str, parameters: Mapping[str, object], deadline: float
+) -> None:
+    """Unload a model, by any of its faces: all go.
+
+    Raises BadParameter, and what `DataPlane.unload` raises.
+    """
+    for key, value in parameters.items():
+        if key != "unload_dependents" or value is not False:
+            raise BadParameter(
+                f"the parameter {key[:64]!r} is not allowed: only 'unload_dependents': false, as "
+                "the networks of an ensemble are models of their own"
+            )
+    await plane.unload(faces.base(name), deadline)
+
+
+def _statistics(name: str, version: str, of: Statistics) -> dict[str, Any]:
+    none = Duration()
+    return {
+        "name": name,
+        "version": version,
+        "last_inference": of.last_ms,
+        "inference_count": of.inferences,
+        "execution_count": of.executions,
+        "inference_stats": {
+            "success": _duration(of.success),
+            "fail": _duration(of.fail),
+            "queue": _duration(of.queue),
+            "compute_input": _duration(of.compute_input),
+            "compute_infer": _duration(of.compute_infer),
+            "compute_output": _duration(of.compute_output),
+            "cache_hit": _duration(none),
+            "cache_miss": _duration(none),
+        },
+        "batch_stats": [
+            {
+                "batch_size": batch.crops,
+                "compute_input": _duration(batch.compute_input),
+                "compute_infer": _duration(batch.compute_infer),
+                "compute_output": _duration(batch.compute_output),
+            }
+            for batch in of.batches
+        ],
+    }
+
+
+def _duration(of: Duration) -> dict[str, int]:
+    return {"count": of.count, "ns": of.ns}

@@ -1,0 +1,74 @@
+"""Metrics in files that the workers share: versions come and go, what they take must not stay."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.server import ROOT
+
+VERSIONS = """
+import gc, os
+from pathlib import Path
+folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+from service.telemetry import exporter, metrics, model_metrics, multiprocess, value_files
+value_files.prepare(folder, 1)
+multiprocess.prepare(folder, 1)
+value_files.begin(folder, multiprocess.place())
+
+def answered(number):
+    model_metrics.version("net", number, state="ready", size=7)
+    for code in ("ok", "cancelled"):
+        metrics.requests("net", number, "center", "http", code).inc(2)
+
+def held():
+    gc.collect()
+    return sum(isinstance(each, value_files.Value) for each in gc.get_objects())
+
+model_metrics.only({("net", "1")})
+answered("1")
+counts = []
+for number in range(2, 40):
+    model_metrics.only({("net", str(number))})
+    answered(str(number))
+    counts.append(held())
+assert counts[0] < 300 and len(set(counts[3:])) == 1, counts
+model_metrics.only({("net", "39"), ("net", "7")})
+answered("7")
+metrics.requests("net", "7", "center", "http", "ok").inc(1)
+model_metrics.only({("net", "7")})
+print(exporter.exposition().decode())
+"""
+
+
+def test_versions_that_are_gone_take_no_memory_and_go_on_where_they_come_back(
+    tmp_path: Path,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", VERSIONS],
+        cwd=ROOT,
+        env={"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    found = {
+        (sample.name, sample.labels.get("code")): sample.value
+        for family in text_string_to_metric_families(done.stdout)
+        for sample in family.samples
+        if sample.labels.get("model") == "net" and sample.labels.get("version") == "7"
+    }
+    assert found["zoo_requests_total", "ok"] == 5
+    assert found["zoo_requests_total", "cancelled"] == 4
+    assert found["zoo_model_ready", None] == 1
+    assert found["zoo_model_bytes", None] == 7
+    assert {version_of(line) for line in done.stdout.splitlines()} <= {"7", None}
+
+
+def version_of(line: str) -> str | None:
+    _, there, rest = line.partition('model="net",')
+    return rest.partition('version="')[2].partition('"')[0] or None if there else None
