@@ -12,9 +12,8 @@ from pydantic import ValidationError
 from export import built
 from export.errors import ExportError, NotBuilt
 from export.publish import destination, publish, workshop
-from service.manifest import FILE_NAME, EnsembleManifest, Manifest, Member
+from service.manifest import FILE_NAME, EnsembleManifest, Label, Manifest, Member, RefusedModelError
 from service.repository import versions_on_disk
-from service.repository.versions_on_disk import Label, RefusedModelError
 
 RECIPES = Path(__file__).parent / "ensembles"
 """One file per competition entry: an ensemble's manifest but for its classes."""

@@ -26,12 +26,11 @@ from service.dataplane.dataplane import DataPlane
 from service.dataplane.query import Query
 from service.errors import Overloaded, ZooError
 from service.imaging.decode import Exif
-from service.manifest import EnsembleManifest, Manifest, Precision
+from service.manifest import EnsembleManifest, Label, Manifest, Precision, RefusedModelError
 from service.repository import versions_on_disk
 from service.repository.catalog import Answerer
 from service.repository.ensemble import PROTOCOL_NAME
 from service.repository.network import Network
-from service.repository.versions_on_disk import Label, RefusedModelError
 
 TOP_K = 5
 ANSWERS = "answers.csv"
@@ -112,7 +111,7 @@ class InProcess(Subject):
         )
         await plane.start(only=_with_members(models, name))
         try:
-            return cls(plane, plane.catalogue.model(name, rules.version), rules)
+            return cls(plane, plane.catalog.model(name, rules.version), rules)
         except ZooError as error:
             await plane.stop()
             raise ExportError(error.detail) from error

@@ -41,7 +41,7 @@ def enough(spec: Spec, protocol: ProtocolName, work: int | None = None) -> int:
     cut the same for every network.
     """
     crops = {"center": 1, "ten_crop": 10}[protocol]
-    return max(_FEWEST[protocol], (work or WORK) // (crops * spec.multiply_adds))
+    return max(_FEWEST[protocol], (WORK if work is None else work) // (crops * spec.multiply_adds))
 
 
 def run(

@@ -27,8 +27,7 @@ from service.config.cpus import available_cores
 from service.config.settings import GPU
 from service.engine.model import GPU_BATCH, Model
 from service.imaging.crops import Crops
-from service.manifest import Precision
-from service.repository.versions_on_disk import RefusedModelError
+from service.manifest import Precision, RefusedModelError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

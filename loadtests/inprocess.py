@@ -21,6 +21,7 @@ from service.engine.model import Model
 from service.imaging.decode import decode
 from service.imaging.protocols import PROTOCOLS
 from service.manifest import Manifest
+from service.repository.network import opened
 from service.repository.versions_on_disk import find, read
 
 
@@ -30,7 +31,7 @@ def load(models: Path, name: str, **settings: Any) -> Model:
     manifest = read(found[-1]) if found else None
     if not isinstance(manifest, Manifest):
         raise LookupError(f"{models} has no network {name}")
-    return Model(found[-1], manifest, Settings(models=models, **settings))
+    return opened(found[-1], manifest, Settings(models=models, **settings))
 
 
 def pipeline(model: Model) -> Callable[[bytes | memoryview], object]:

@@ -1,4 +1,4 @@
-"""The BentoML service: wiring only. ``bentoml serve service.app:ZooService``.
+"""Wiring: settings, start and stop, what serves in which process.
 
 BentoML says how a worker is started and hands every request to the mounted app; the supervisor of
 `service.supervision` starts the workers and owns the socket. BentoML's metrics and access log are
@@ -68,6 +68,7 @@ class _Worker:
         from service.engine.allocator import return_large_blocks
         from service.repository import memory_budget
         from service.supervision.life import Life
+        from service.transports import certificate
         from service.transports.http.app import create_app
         from service.transports.http.protocol import BoundedProtocol
         from service.transports.http.slowness import Limits
@@ -86,6 +87,7 @@ class _Worker:
             _settings.slow_ms / 1e3,
             _settings.min_rate,
         )
+        certificate.record_expiry(_settings)
         await self.plane.start()
         self.app = create_app(self.plane)
         if _settings.grpc_port:
@@ -93,7 +95,7 @@ class _Worker:
 
             self.grpc = GrpcServer(self.plane)
             await self.grpc.start()
-        memory_budget.announce(_settings, self.plane.catalogue.networks())
+        memory_budget.announce(_settings, self.plane.catalog.networks())
         worker.listen()
         self.life.ready()
 
@@ -112,6 +114,18 @@ class _Worker:
 
 
 _worker = _Worker()
+
+
+def warm_up() -> None:
+    """Import what serves and compile what is compiled; a worker does so before it is needed."""
+    import service.dataplane.dataplane
+    import service.transports.grpc.server
+    import service.transports.http.app
+    import service.transports.http.protocol  # noqa: F401
+    from service.imaging import kernels
+
+    if kernels.available():
+        kernels.kernels()
 
 
 class Bypass:

@@ -1,4 +1,4 @@
-"""Asks the service in this container whether it is ready: exit code 0, or 1 with the reason.
+"""Asks the service in this container whether it is ready, for Docker.
 
     python -m service.healthcheck
 

@@ -1,4 +1,4 @@
-"""The manifest: the contract between `export`, which writes it, and `service`, which obeys it.
+"""The contract between `export`, which writes it, and `service`, which obeys it.
 
 ``models/<name>/<version>/manifest.json`` says everything about one version of one model: where
 its weights come from, how a picture becomes crops, which files belong to it and what was proved
@@ -12,7 +12,7 @@ import hashlib
 import os
 import stat
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, BinaryIO, Literal, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -331,6 +331,18 @@ class EnsembleManifest(_Part):
 
 AnyManifest = Annotated[Manifest | EnsembleManifest, Field(discriminator="kind")]
 """What a manifest.json may hold."""
+
+
+class RefusedModelError(Exception):
+    """A version on disk that must not be served; the message says why, for the operator."""
+
+
+class Label(NamedTuple):
+    """What an index of the network's output means."""
+
+    synset: str | None
+    """WordNet 3.0 synset id such as n02130308; None where the classes are not WordNet's."""
+    name: str
 
 
 class IrregularFileError(OSError):

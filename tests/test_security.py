@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from service.config.settings import Settings
-from tests.test_packaging import PROJECT, imports
+from tests.architecture import imported
+from tests.test_packaging import PROJECT
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = (ROOT / "docs" / "security.md").read_text()
@@ -71,7 +72,7 @@ def test_nothing_that_a_client_sends_could_be_unpickled_fetched_or_run() -> None
     }
     forbidden |= {"urllib.request", "http.client", "ftplib"}
     for path in (ROOT / "service").rglob("*.py"):
-        found = imports(path)
+        found = imported(path, {})
         assert not {each for each in found if each.startswith("service.healthcheck")}, path
         if path.name == "healthcheck.py":  # a program of its own: it asks the service
             found.discard("http.client")

@@ -120,7 +120,9 @@ class _Judge:
         self.truth = truth
         self.crops = crops
         self.probabilities, _ = truth.answers(crops)
-        self.allowed: Tolerance = replace(tolerance(truth, crops), distinct=False)
+        self.allowed: Tolerance = replace(
+            tolerance(truth, [crop[None] for crop in crops]), distinct=False
+        )
 
     def complaint(self, model: ModelProto) -> Complaint | None:
         """What is wrong with the answers of ``model`` to batches of 1, 2 and 5; None if nothing."""

@@ -94,20 +94,21 @@ class Truth:
         return logarithms
 
 
-def tolerance(truth: Truth, crops: Pixels) -> Tolerance:
+def tolerance(truth: Truth, pictures: Sequence[Pixels]) -> Tolerance:
     """How far the adopted model may be from the file, from the picture on.
 
-    In single precision as far as any export. A network that rounds (to bytes, to halves) may
-    round the other way when its input moves by a rounding error: so the file is run on ``crops``
-    as they are and moved by as much, and twice its own unrest is allowed.
+    ``pictures`` are the crops of each, whose mean is its answer. In single precision as far as any
+    export. A network that rounds (to bytes, to halves) may round the other way when its input moves
+    by a rounding error: so the file is run on the crops as they are and moved by as much, and twice
+    its own unrest is allowed.
     """
     if not truth.rounds:
         return _single(truth)
-    still = rows_of(*truth.answers(crops))
+    still = _answers(truth, pictures, None)
     strict = narrow(truth, still)
     probability, logit = strict.probability, strict.logit
     for seed in range(_TREMORS):
-        unrest = compare(still, rows_of(*truth.answers(crops, np.random.default_rng(seed))))
+        unrest = compare(still, _answers(truth, pictures, np.random.default_rng(seed)))
         probability = max(probability, _MARGIN * unrest.probability_difference)
         logit = max(logit, _MARGIN * unrest.logit_difference)
     return replace(
@@ -115,6 +116,13 @@ def tolerance(truth: Truth, crops: Pixels) -> Tolerance:
         probability=min(probability, _MOST_PROBABILITY),
         logit=min(logit, _MOST_LOGIT),
     )
+
+
+def _answers(
+    truth: Truth, pictures: Sequence[Pixels], tremor: np.random.Generator | None
+) -> Answers:
+    pairs = (truth.answers(crops, tremor) for crops in pictures)
+    return stacked([(probabilities.mean(axis=0), logits) for probabilities, logits in pairs])
 
 
 def _single(truth: Truth) -> Tolerance:
@@ -143,11 +151,6 @@ def narrow(truth: Truth, said: Answers) -> Tolerance:
         probability=max(MAX_PROBABILITY_DIFFERENCE, probability),
         logit=max(MAX_LOGIT_DIFFERENCE, float((ulp / deviation).max())),
     )
-
-
-def rows_of(probabilities: Wide, logits: Wide) -> Answers:
-    """Answers to crops [N, classes], each taken for a picture."""
-    return stacked(list(zip(probabilities, logits[:, None], strict=True)))
 
 
 def stacked(pairs: Sequence[tuple[Floats, Floats]]) -> Answers:

@@ -1,7 +1,8 @@
 """The data plane: the use cases, once. Transports translate into these calls and back.
 
-A picture's way through the threads is a `job`: bytes -> `pictures` -> `protocols` cut crops -> the
-model's batcher -> the protocol combines the probabilities. Then top-k with labels.
+A picture's way through the threads is a `picture_task`: bytes -> `imaging.decode` -> the evaluation
+protocol cuts crops -> the model's batcher -> the protocol combines the probabilities. Then top-k
+with labels.
 """
 
 from __future__ import annotations
@@ -19,23 +20,22 @@ import numpy as np
 from service.config.settings import Settings
 from service.dataplane.body_budget import BodyBudget
 from service.dataplane.completions import Handover
-from service.dataplane.offload import Aside
-from service.dataplane.picture_task import Job, Rules
+from service.dataplane.offload import Offload
+from service.dataplane.picture_task import PictureTask, Rules
 from service.dataplane.query import Query
 from service.dataplane.results import Classification, Inference, Timing
 from service.dataplane.retry import Patience, all_of, patiently, raise_first
 from service.engine.admission import Admission
-from service.engine.deadlines import Alarm
+from service.engine.deadlines import Deadlines
 from service.engine.pool import Pool
 from service.errors import BodyTooLarge, Internal, NotReady, UnknownModel, ZooError, let_go
 from service.imaging import kernels
 from service.imaging.crops import Crops
-from service.repository.catalog import Answerer, Catalogue, Refusal
-from service.repository.control import Management
-from service.repository.ensemble import network_of, plan_of
+from service.repository.catalog import Answerer, Catalog, Refusal
+from service.repository.control import Control
 from service.repository.index import IndexEntry
 from service.repository.loader import Superseded
-from service.repository.reconciler import Follower
+from service.repository.reconciler import Reconciler
 from service.telemetry import metrics, model_metrics, value_files
 from service.telemetry.deferred import gathering
 from service.telemetry.request_metrics import Tally
@@ -74,11 +74,11 @@ class DataPlane:
             refused=metrics.refused,
         )
         self.bodies = BodyBudget(settings.max_bodies_bytes)
-        self.aside = Aside()
-        self.alarm = Alarm()
-        self.catalogue = Catalogue(settings, self._tell)
-        self._follower = Follower(settings, self.catalogue)
-        self._management = Management(settings, self.catalogue, self._follower)
+        self.offload = Offload()
+        self.deadlines = Deadlines()
+        self.catalog = Catalog(settings, self._tell)
+        self._reconciler = Reconciler(settings, self.catalog)
+        self._control = Control(settings, self.catalog, self._reconciler)
         self._started = self._left = False
         self._listeners: list[Callable[[bool], None]] = []
 
@@ -91,13 +91,12 @@ class DataPlane:
         model_metrics.begin(self.settings)
         self._pool = Pool(self.settings.pool_threads, "zoo")
         self._handover = Handover(self.settings.pool_threads)
-        self.catalogue.open(self._pool)
-        await self._follower.start(only)
+        self.catalog.open(self._pool)
+        await self._reconciler.start(only)
         await self._pool.submit("prepare", kernels.prepare)
         gc.collect()
         gc.freeze()  # what is alive now stays: the collector need not walk it again
         gc.set_threshold(GC_THRESHOLD, 50, 100)
-        gc.enable()
         self._started = True
         self._tell()
 
@@ -110,10 +109,10 @@ class DataPlane:
         """Finish accepted work, then close everything."""
         self.leave()
         try:
-            await self.catalogue.close()
-            await self._follower.stop()
+            await self.catalog.close()
+            await self._reconciler.stop()
             self._pool.close()
-            self.aside.close()
+            self.offload.close()
         finally:
             gathering.end()
             value_files.end()
@@ -122,9 +121,7 @@ class DataPlane:
     def ready(self) -> bool:
         """Whether the default model answers; other models may have been refused."""
         return (
-            self._started
-            and not self._left
-            and self.catalogue.has_ready(self.settings.default_model)
+            self._started and not self._left and self.catalog.has_ready(self.settings.default_model)
         )
 
     def listen(self, listener: Callable[[bool], None]) -> None:
@@ -143,7 +140,7 @@ class DataPlane:
 
         Raises ManagementClosed.
         """
-        return self._management.index(ready_only=ready_only)
+        return self._control.index(ready_only=ready_only)
 
     async def load(
         self, name: str, versions: str | None = None, deadline: float | None = None
@@ -156,7 +153,7 @@ class DataPlane:
         reason where a version was refused or does not fit (what answered before goes on), and
         DeadlineExceeded at ``deadline`` (``time.perf_counter``; None: as for requests).
         """
-        await self._management.load(name, versions, deadline)
+        await self._control.load(name, versions, deadline)
 
     async def unload(self, name: str, deadline: float | None = None) -> None:
         """Let a model answer no more, in every worker, until it is loaded by `load`.
@@ -165,21 +162,21 @@ class DataPlane:
         ManagementClosed, BadParameter for the default model and its members, UnknownModel,
         NotReady when the desired state cannot be written, and DeadlineExceeded as `load`.
         """
-        await self._management.unload(name, deadline)
+        await self._control.unload(name, deadline)
 
     async def model(self, name: str, version: str | None) -> Answerer:
-        """What answers, loaded or not: `Catalogue.model`, once this worker knows what others do."""
-        return await self._up_to_date(self.catalogue.model, name, version)
+        """What answers, loaded or not: `Catalog.model`, once this worker knows what others do."""
+        return await self._up_to_date(self.catalog.model, name, version)
 
     async def versions(self, name: str) -> list[Answerer | Refusal]:
-        """Every version of a model: `Catalogue.versions`, once this worker knows what others do."""
-        return await self._up_to_date(self.catalogue.versions, name)
+        """Every version of a model: `Catalog.versions`, once this worker knows what others do."""
+        return await self._up_to_date(self.catalog.versions, name)
 
     async def _up_to_date(self, ask: Callable[..., T], *about: str | None) -> T:
         try:
             return ask(*about)
         except (UnknownModel, NotReady):
-            if not await self._follower.catch_up():
+            if not await self._reconciler.catch_up():
                 raise
         return ask(*about)
 
@@ -236,7 +233,7 @@ class DataPlane:
 
     def _tally(self, query: Query, transport: str, use_case: str = "classify") -> Tally:
         name = query.model or self.settings.default_model
-        return Tally(name if name in self.catalogue else metrics.UNKNOWN, transport, use_case)
+        return Tally(name if name in self.catalog else metrics.UNKNOWN, transport, use_case)
 
     async def _answers(
         self,
@@ -250,7 +247,7 @@ class DataPlane:
         What can be refused is refused, and the permit taken, before anything is loaded.
         """
         model = await self.model(query.model or self.settings.default_model, query.version)
-        plan = plan_of(model, query.protocol)
+        plan = model.plan(query.protocol)
         tally.chosen(model.name, model.version, plan.protocol)
         top_k = query.classes_of(model.name, model.classes)
         if len(pictures) > self.settings.max_pictures:
@@ -263,7 +260,7 @@ class DataPlane:
             with self.admission.acquire(
                 crops, left, size=plan.crops, expected=plan.seconds_per_crop
             ) as permit:
-                async with self.catalogue.use(model, deadline, permit):
+                async with self.catalog.use(model, deadline, permit):
                     settings = self.settings
                     rules = Rules(
                         parts=plan.parts,
@@ -290,8 +287,8 @@ class DataPlane:
     ) -> Classification | ZooError:
         model = request.model
         try:
-            done = await Job(
-                picture, request.rules, self._pool, self._handover, self.alarm
+            done = await PictureTask(
+                picture, request.rules, self._pool, self._handover, self.deadlines
             ).result()
         except ZooError as error:
             let_go(error)
@@ -317,7 +314,7 @@ class DataPlane:
     ) -> Inference:
         model = await self.model(query.model or self.settings.default_model, query.version)
         tally.chosen(model.name, model.version, READY_MADE)
-        network = network_of(model)
+        network = model.single_network
         network.check(crops)
         left = deadline - perf_counter()
         expected = network.seconds_per_crop
@@ -325,10 +322,10 @@ class DataPlane:
             suppress(Superseded),
             self.admission.acquire(len(crops), left, expected=expected) as permit,
         ):
-            async with self.catalogue.use(network, deadline, permit):
+            async with self.catalog.use(network, deadline, permit):
                 watch = None if tally.trace is None else tally.trace.crops(network.name)
                 batcher = network.model.batchers["model"]
-                answer = await batcher.infer(crops, permit, deadline, self.alarm, watch)
+                answer = await batcher.infer(crops, permit, deadline, self.deadlines, watch)
                 if not np.isfinite(answer.outputs.probabilities).all():
                     raise Internal("the network gave no finite probabilities for these crops")
                 tally.computed(len(crops), Spent(1, 0.0, answer.queue_s, answer.inference_s))

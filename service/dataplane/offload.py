@@ -17,7 +17,7 @@ from service.errors import DeadlineExceeded
 T = TypeVar("T")
 
 
-class Aside:
+class Offload:
     """One worker's thread. It begins with the first work."""
 
     def __init__(self) -> None:

@@ -17,17 +17,18 @@ from service.dataplane.completions import Handover
 from service.dataplane.results import Prediction, Vectors, top_predictions
 from service.engine.admission import Permit
 from service.engine.batcher import Answer, Batcher, Request, Watch
-from service.engine.deadlines import Alarm
+from service.engine.deadlines import Deadlines
 from service.engine.pool import Pool, failure, settle
 from service.errors import DeadlineExceeded, Internal, ZooError, let_go
 from service.imaging.crops import Crops, Mode, decoded_side
 from service.imaging.decode import Exif, decode_scaled
-from service.repository.ensemble import Part, weighted_mean
-from service.repository.versions_on_disk import Label
+from service.manifest import Label
+from service.repository.ensemble import weighted_mean
+from service.repository.network import Part
 from service.telemetry import metrics
 
 if TYPE_CHECKING:
-    from service.telemetry.stages import UseCase
+    from service.telemetry.spans import UseCase
 
 
 class Rules(NamedTuple):
@@ -58,11 +59,20 @@ class Result(NamedTuple):
     vectors: Vectors | None = None
 
 
-class Job:
+class PictureTask:
     """One picture. Made and awaited in the event loop, worked on by the pool's threads."""
 
     __slots__ = (
-        *("_alarm", "_answers", "_begun", "_cut", "_decoded", "_future", "_groups", "_handover"),
+        *(
+            "_deadlines",
+            "_answers",
+            "_begun",
+            "_cut",
+            "_decoded",
+            "_future",
+            "_groups",
+            "_handover",
+        ),
         *("_lock", "_missing", "_over", "_picture", "_pool", "_requests", "_rules", "_stages"),
         *("_submitted", "_watches"),
     )
@@ -73,13 +83,13 @@ class Job:
         rules: Rules,
         pool: Pool,
         handover: Handover,
-        alarm: Alarm,
+        deadlines: Deadlines,
     ) -> None:
         self._picture: bytes | memoryview | None = picture
         self._rules = rules
         self._pool = pool
         self._handover = handover
-        self._alarm = alarm
+        self._deadlines = deadlines
         self._lock = threading.Lock()
         self._over = False
         """Answered, or nobody waits any more."""
@@ -102,11 +112,11 @@ class Job:
         except RuntimeError:
             self._handover.forget(self)
             raise
-        expiry = self._alarm.at(self._rules.deadline, self._expire)
+        expiry = self._deadlines.at(self._rules.deadline, self._expire)
         try:
             return await self._future
         finally:
-            self._alarm.give_up(expiry)
+            self._deadlines.give_up(expiry)
             if not self._over:
                 self._drop("cancelled")
             self._handover.forget(self)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from service.engine.outputs import Outputs
 from service.imaging import kernels
-from service.repository.versions_on_disk import Label
+from service.manifest import Label
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from service.engine.admission import Permit
-from service.engine.deadlines import Alarm
+from service.engine.deadlines import Deadlines
 from service.engine.pool import Pool, failure, settle
 from service.engine.session import Outputs
 from service.engine.turns import Slice, Turns
@@ -146,7 +146,7 @@ class Batcher:
         crops: Crops,
         permit: Permit,
         deadline: float,
-        alarm: Alarm,
+        deadlines: Deadlines,
         watch: Watch | None = None,
     ) -> Answer:
         """Compute uint8 [N, height, width, channels], N >= 1, before ``deadline``.
@@ -168,11 +168,11 @@ class Batcher:
             self.drop(request, "expired")
 
         request = self.submit(crops, permit, deadline, done, watch=watch)
-        expiry = alarm.at(deadline, expire)
+        expiry = deadlines.at(deadline, expire)
         try:
             return await future
         finally:
-            alarm.give_up(expiry)
+            deadlines.give_up(expiry)
             self.drop(request, "cancelled")
             if watch is not None:
                 watch.done(failure(future))

@@ -22,7 +22,7 @@ _FEW = 256
 """Moments of what was given up that are not worth a thought."""
 
 
-class Alarm:
+class Deadlines:
     """Lives in one event loop; moments are of ``time.perf_counter``."""
 
     def __init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 
 from service.config.cpus import available_cores
@@ -18,9 +19,7 @@ from service.engine.session_factory import providers_for
 from service.engine.termination import Termination
 from service.imaging.crops import Crops
 from service.imaging.protocols import PROTOCOLS, Graph
-from service.manifest import Manifest, ModelFile, Precision
-from service.repository import versions_on_disk
-from service.repository.versions_on_disk import RefusedModelError, Version
+from service.manifest import Label, Manifest, ModelFile, Precision, RefusedModelError
 from service.telemetry import metrics
 
 logger = logging.getLogger("zoo.model")
@@ -41,29 +40,29 @@ class Model:
 
     def __init__(
         self,
-        found: Version,
+        folder: Path,
         manifest: Manifest,
+        labels: list[Label],
         settings: Settings,
         termination: Termination | None = None,
     ) -> None:
-        """Check the files, open the sessions and warm them up; blocking, some 100 ms.
+        """Open the sessions of files that were checked and warm them up; blocking, some 100 ms.
 
-        ``termination`` can end it. Raises RefusedModelError or BrokenModelError.
+        ``folder`` has no links, ``termination`` can end it. Raises RefusedModelError or
+        BrokenModelError.
         """
         termination = termination or Termination()
         started = perf_counter()
         self.name, self.version = manifest.name, manifest.version
         self.manifest = manifest
-        folder = found.path.resolve()  # once: a link that is turned meanwhile leads elsewhere
-        versions_on_disk.check_files(folder, manifest)
-        self.labels = versions_on_disk.labels(folder, manifest)
-        own = settings.of_model(found.name)
+        self.labels = labels
+        own = settings.of_model(self.name)
         file = _file(manifest, None if own.precision == "auto" else own.precision)
         self.precision = file.precision
         files = {graph: manifest.file(graph) for graph in _graphs(manifest)} | {"model": file}
         self.precisions = {graph: file.precision for graph, file in files.items()}
         """By graph; the dense graph is in single precision, whatever the other is."""
-        providers = providers_for(settings, found.name)
+        providers = providers_for(settings, self.name)
         if self.precision == "bf16":
             _demand_bf16(providers)
         on_gpu = providers[0] in GPU
@@ -102,8 +101,8 @@ class Model:
             session.begin()
         logger.info(
             "loaded %s version %s on %s in %.0f ms; batches of %d, ms per crop by size: %s",
-            found.name,
-            found.version,
+            self.name,
+            self.version,
             ",".join(self.providers),
             1e3 * (perf_counter() - started),
             self.max_batch,

@@ -10,35 +10,34 @@ from service.config.version_policy import Policy, parse
 from service.engine.admission import Permit
 from service.engine.pool import Pool
 from service.errors import NotReady, UnknownModel
-from service.manifest import EnsembleManifest
+from service.manifest import EnsembleManifest, RefusedModelError
 from service.repository.ensemble import Ensemble
 from service.repository.index import IndexEntry, entries, failure
 from service.repository.loader import Loader, Used
 from service.repository.network import Network
 from service.repository.rollout import Ahead, roll_out
 from service.repository.version_set import Answerer as Answerer
-from service.repository.version_set import Entry, Shelf
+from service.repository.version_set import Entry, VersionSet
 from service.repository.version_set import Refusal as Refusal
-from service.repository.versions_on_disk import RefusedModelError
 from service.repository.watcher import Changes
 from service.telemetry import model_metrics
 
 logger = logging.getLogger("zoo.catalogue")
 
 
-class Catalogue:
+class Catalog:
     """The models of the repository, each with its versions. Lives in one event loop."""
 
     def __init__(self, settings: Settings, changed: Callable[[], None] = lambda: None) -> None:
         """``changed`` is called when a version was loaded, unloaded, refused or replaced."""
         self._settings = settings
         self._tell = changed
-        self._shelves: dict[str, Shelf] = {}
+        self._version_sets: dict[str, VersionSet] = {}
         self._wishes: dict[str, tuple[bool, Policy | None]] = {}
         """What operators want of models, there or not: unloaded or not, and which versions."""
 
     def __contains__(self, name: str) -> bool:
-        return name in self._shelves
+        return name in self._version_sets
 
     def open(self, pool: Pool) -> None:
         """Begin: ``pool`` computes what the networks accept."""
@@ -61,11 +60,11 @@ class Catalogue:
 
     def names(self) -> list[str]:
         """The models, in order."""
-        return sorted(self._shelves)
+        return sorted(self._version_sets)
 
     def models(self) -> list[Answerer | Refusal]:
         """Every version that is served or refused, by name and version."""
-        return [model for name in self.names() for model in self._shelves[name].listed()]
+        return [model for name in self.names() for model in self._version_sets[name].listed()]
 
     def networks(self) -> list[Network]:
         """Every network that is served."""
@@ -73,21 +72,21 @@ class Catalogue:
 
     def versions(self, name: str) -> list[Answerer | Refusal]:
         """Every version of one model, the newest last. Raises UnknownModel."""
-        return self._shelf(name).listed()
+        return self._version_set(name).listed()
 
     def index(self) -> list[IndexEntry]:
         """Every version on disk or in memory, by name and version."""
-        shelves = [self._shelves[name] for name in self.names()]
-        return [entry for shelf in shelves for entry in entries(shelf)]
+        version_sets = [self._version_sets[name] for name in self.names()]
+        return [entry for version_set in version_sets for entry in entries(version_set)]
 
     def refused(self, name: str) -> list[str]:
         """The versions of a model, there or not, that are refused."""
-        return list(self._shelves[name].refused) if name in self._shelves else []
+        return list(self._version_sets[name].refused) if name in self._version_sets else []
 
     def has_ready(self, name: str) -> bool:
         """Whether some version of this model is loaded."""
-        shelf = self._shelves.get(name)
-        return shelf is not None and any(one.ready for one in shelf.served.values())
+        version_set = self._version_sets.get(name)
+        return version_set is not None and any(one.ready for one in version_set.served.values())
 
     def model(self, name: str, version: str | None = None) -> Answerer:
         """The version that answers, loaded or not: the newest that is served, or the named one.
@@ -95,12 +94,14 @@ class Catalogue:
         Raises UnknownModel when it is not in the repository, NotReady when it was refused or
         unloaded by its operator.
         """
-        return self._shelf(name).model(version)
+        return self._version_set(name).model(version)
 
     def needed_by_default(self, name: str) -> bool:
         """Whether the default model is this one, or has it as a member."""
-        shelf = self._shelves.get(self._settings.default_model)
-        members = [] if shelf is None or shelf.front is None else shelf.front.networks
+        version_set = self._version_sets.get(self._settings.default_model)
+        members = (
+            [] if version_set is None or version_set.front is None else version_set.front.networks
+        )
         return name in {self._settings.default_model, *(network.name for network in members)}
 
     def follow(self, changes: Changes) -> set[str]:
@@ -109,11 +110,11 @@ class Catalogue:
         What answers goes on until its successor is loaded, which `roll_out` does.
         """
         for found, manifest in changes.arrived:
-            self._shelf_for(found.name).put(Entry(found, manifest))
+            self._version_set_of(found.name).put(Entry(found, manifest))
         for found, reason in changes.broken:
-            self._shelf_for(found.name).refuse(found.version, reason)
+            self._version_set_of(found.name).refuse(found.version, reason)
         for found in changes.gone:
-            self._shelf_for(found.name).remove(found.version)
+            self._version_set_of(found.name).remove(found.version)
         everything = [*changes.arrived, *changes.broken]
         touched = {found.name for found, _ in everything} | {found.name for found in changes.gone}
         if touched:
@@ -123,8 +124,8 @@ class Catalogue:
     def wish(self, name: str, *, closed: bool, policy: Policy | None) -> None:
         """An operator unloads a model or wants it; ``policy``: of these versions."""
         self._wishes[name] = (closed, policy)
-        if name in self._shelves:
-            self._heed(self._shelves[name])
+        if name in self._version_sets:
+            self._heed(self._version_sets[name])
             self._arrange([name])
 
     async def roll_out(self, name: str, *, asked: bool = False) -> None:
@@ -132,7 +133,7 @@ class Catalogue:
 
         ``asked``: an operator wants it loaded, so idle models may be unloaded for it.
         """
-        if name not in self._shelves:
+        if name not in self._version_sets:
             return
         chosen = self._wishes.get(name, (False, None))[1] is not None
         ahead: Ahead = "nothing"
@@ -140,11 +141,13 @@ class Catalogue:
             ahead = "all"
         elif asked or name in (self._settings.default_model, *self._settings.loaded_names):
             ahead = "front"
-        await roll_out(self._shelves[name], self._loader, ahead, asked=asked)
+        await roll_out(self._version_sets[name], self._loader, ahead, asked=asked)
 
     def unfinished(self) -> list[str]:
         """Models where something is to take another's place and is not ready."""
-        return [name for name, shelf in self._shelves.items() if any(shelf.beside())]
+        return [
+            name for name, version_set in self._version_sets.items() if any(version_set.beside())
+        ]
 
     async def emptied(self, name: str) -> None:
         """Wait until what is not served of a model any more has finished and is unloaded."""
@@ -152,36 +155,38 @@ class Catalogue:
 
     def check(self, name: str, policy: Policy) -> None:
         """Raise NotReady where a policy would choose nothing, or what is not there or refused."""
-        shelf = self._shelf(name)
-        there = {*shelf.known, *shelf.refused}
+        version_set = self._version_set(name)
+        there = {*version_set.known, *version_set.refused}
         if missing := [version for version in policy.named or () if version not in there]:
             raise NotReady(f"model {name!r} has no version {', '.join(missing)}")
         chosen = policy.choose(there)
-        if all(version in shelf.refused for version in chosen):
-            newest = shelf.refused[chosen[-1]].reason if chosen else "there is none"
+        if all(version in version_set.refused for version in chosen):
+            newest = version_set.refused[chosen[-1]].reason if chosen else "there is none"
             raise NotReady(f"no version of model {name!r} that {policy} chooses: {newest}")
 
     def failure(self, name: str) -> str | None:
         """Why the newest version that the policy names does not answer, or None where it does."""
-        return failure(self._shelf(name))
+        return failure(self._version_set(name))
 
-    def _shelf(self, name: str) -> Shelf:
-        if name not in self._shelves:
+    def _version_set(self, name: str) -> VersionSet:
+        if name not in self._version_sets:
             there = ", ".join(self.names()) or "none"
             raise UnknownModel(f"there is no model {name!r}; there are: {there}")
-        return self._shelves[name]
+        return self._version_sets[name]
 
-    def _shelf_for(self, name: str) -> Shelf:
-        if name not in self._shelves:
+    def _version_set_of(self, name: str) -> VersionSet:
+        if name not in self._version_sets:
             kept = name == self._settings.default_model
-            self._shelves[name] = Shelf(name, Policy(), self._make, kept=kept)
-            self._heed(self._shelves[name])
-        return self._shelves[name]
+            self._version_sets[name] = VersionSet(name, Policy(), self._make, kept=kept)
+            self._heed(self._version_sets[name])
+        return self._version_sets[name]
 
-    def _heed(self, shelf: Shelf) -> None:
-        closed, policy = self._wishes.get(shelf.name, (False, None))
-        shelf.closed = closed
-        shelf.policy = policy or parse(str(self._settings.of_model(shelf.name).versions))
+    def _heed(self, version_set: VersionSet) -> None:
+        closed, policy = self._wishes.get(version_set.name, (False, None))
+        version_set.closed = closed
+        version_set.policy = policy or parse(
+            str(self._settings.of_model(version_set.name).versions)
+        )
 
     def _make(self, entry: Entry) -> Answerer:
         """What answers for a version. Raises RefusedModelError."""
@@ -196,10 +201,10 @@ class Catalogue:
         return ensemble
 
     def _network(self, name: str, version: str | None) -> Network:
-        shelf = self._shelf(name)
-        if shelf.has_ensembles and not shelf.closed:
+        version_set = self._version_set(name)
+        if version_set.has_ensembles and not version_set.closed:
             raise NotReady(f"model {name!r} is itself an ensemble")
-        model = shelf.model(version)
+        model = version_set.model(version)
         if not isinstance(model, Network):
             raise NotReady(f"model {name!r} is itself an ensemble")
         return model
@@ -209,30 +214,34 @@ class Catalogue:
         touched = {network.name}
         if error is not None:
             network.superseded = True
-            if network.name in self._shelves:
-                self._shelves[network.name].refuse_answerer(network, str(error))
-        for shelf in self._shelves.values():
-            for ensemble in shelf.ensembles():
+            if network.name in self._version_sets:
+                self._version_sets[network.name].refuse_answerer(network, str(error))
+        for version_set in self._version_sets.values():
+            for ensemble in version_set.ensembles():
                 if network in ensemble.networks:
-                    touched.add(shelf.name)
+                    touched.add(version_set.name)
                     try:
                         ensemble.compare_labels()
                     except RefusedModelError as unlike:
-                        shelf.refuse_answerer(ensemble, str(unlike))
+                        version_set.refuse_answerer(ensemble, str(unlike))
         self._arrange(touched)
 
     def _arrange(self, names: Iterable[str]) -> None:
         """Arrange these, then the ensembles of what has changed, and let go of the rest."""
-        shelves = [self._shelves[name] for name in names if name in self._shelves]
+        version_sets = [self._version_sets[name] for name in names if name in self._version_sets]
         changed = set()
-        for shelf in sorted(shelves, key=lambda one: one.has_ensembles):
-            if shelf.arrange():
-                changed.add(shelf.name)
-        for shelf in self._shelves.values():
-            self._follow_members(shelf, changed)
-        for name in [shelf.name for shelf in shelves if not shelf.versions()]:
-            del self._shelves[name]
-        front = self._shelves[self._settings.default_model].front if self._has_default() else None
+        for version_set in sorted(version_sets, key=lambda one: one.has_ensembles):
+            if version_set.arrange():
+                changed.add(version_set.name)
+        for version_set in self._version_sets.values():
+            self._follow_members(version_set, changed)
+        for name in [
+            version_set.name for version_set in version_sets if not version_set.versions()
+        ]:
+            del self._version_sets[name]
+        front = (
+            self._version_sets[self._settings.default_model].front if self._has_default() else None
+        )
         kept = set() if front is None else set(front.networks)
         self._loader.keep(kept)
         self._loader.sweep(self._needed)
@@ -257,35 +266,35 @@ class Catalogue:
             )
 
     def _has_default(self) -> bool:
-        return self._settings.default_model in self._shelves
+        return self._settings.default_model in self._version_sets
 
-    def _follow_members(self, shelf: Shelf, changed: set[str]) -> None:
+    def _follow_members(self, version_set: VersionSet, changed: set[str]) -> None:
         """Put ensembles together anew of which a member ``changed``."""
-        if any(_members(entry.manifest) & changed for entry in shelf.waiting.values()):
-            shelf.reconsider()
-            shelf.arrange()
-        for old in shelf.ensembles():
+        if any(_members(entry.manifest) & changed for entry in version_set.waiting.values()):
+            version_set.reconsider()
+            version_set.arrange()
+        for old in version_set.ensembles():
             if not _members(old.manifest) & changed:
                 continue
             try:
                 new = self._ensemble(Entry(old.found, old.manifest))
             except RefusedModelError as error:
-                if old.ready and shelf.name == self._settings.default_model:
-                    logger.error("%s goes on as it was: %s", shelf.name, error)
+                if old.ready and version_set.name == self._settings.default_model:
+                    logger.error("%s goes on as it was: %s", version_set.name, error)
                 else:
-                    shelf.refuse_answerer(old, str(error))
+                    version_set.refuse_answerer(old, str(error))
             else:
                 if new.networks != old.networks:
-                    shelf.replace(old, new)
-            shelf.arrange()
+                    version_set.replace(old, new)
+            version_set.arrange()
 
     def _needed(self) -> set[Network]:
         """The networks that a request may still find."""
         return {
             network
-            for shelf in self._shelves.values()
-            if not shelf.closed
-            for answerer in shelf.answerers()
+            for version_set in self._version_sets.values()
+            if not version_set.closed
+            for answerer in version_set.answerers()
             for network in answerer.networks
         }
 

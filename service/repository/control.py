@@ -9,10 +9,10 @@ from time import perf_counter
 from service.config import version_policy
 from service.config.settings import Settings
 from service.errors import BadParameter, DeadlineExceeded, ManagementClosed, NotReady, UnknownModel
-from service.repository.catalog import Catalogue
+from service.repository.catalog import Catalog
 from service.repository.desired_state import DesiredState, Reached
 from service.repository.index import IndexEntry
-from service.repository.reconciler import Follower
+from service.repository.reconciler import Reconciler
 
 PATIENCE_SECONDS = 0.05
 """Between two looks at how far the workers are."""
@@ -20,18 +20,18 @@ PATIENCE_SECONDS = 0.05
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
-class Management:
+class Control:
     """The use cases of operators. Closed unless a setting opens it."""
 
-    def __init__(self, settings: Settings, catalogue: Catalogue, follower: Follower) -> None:
+    def __init__(self, settings: Settings, catalog: Catalog, follower: Reconciler) -> None:
         self._settings = settings
-        self._catalogue = catalogue
-        self._follower = follower
+        self._catalog = catalog
+        self._reconciler = follower
 
     def index(self, *, ready_only: bool) -> list[IndexEntry]:
         """See `service.dataplane.dataplane.DataPlane.index`."""
         self._check_open()
-        entries = self._catalogue.index()
+        entries = self._catalog.index()
         return [entry for entry in entries if entry.state == "READY" or not ready_only]
 
     async def load(self, name: str, versions: str | None, deadline: float | None) -> None:
@@ -43,19 +43,19 @@ class Management:
                 versions = str(version_policy.parse(versions))
             except ValueError as error:
                 raise BadParameter(f"versions is {versions[:64]!r}: {error}") from None
-        await self._follower.look(name, patient=False, again=True)
-        self._catalogue.versions(name)
+        await self._reconciler.look(name, patient=False, again=True)
+        self._catalog.versions(name)
         if versions is not None:
-            self._catalogue.check(name, version_policy.parse(versions))
+            self._catalog.check(name, version_policy.parse(versions))
         await self._ask(state, name, deadline, unloaded=False, versions=versions)
 
     async def unload(self, name: str, deadline: float | None) -> None:
         """See `service.dataplane.dataplane.DataPlane.unload`."""
         state = self._state()
         _check_name(name)
-        await self._follower.catch_up()
-        self._catalogue.versions(name)
-        if self._catalogue.needed_by_default(name):
+        await self._reconciler.catch_up()
+        self._catalog.versions(name)
+        if self._catalog.needed_by_default(name):
             raise BadParameter(
                 f"model {name!r} cannot be unloaded: the default model "
                 f"{self._settings.default_model!r} must always answer"
@@ -79,7 +79,7 @@ class Management:
         try:
             before = (await asyncio.to_thread(state.current)).models.get(name)
             number = await asyncio.to_thread(state.ask, name, unloaded=unloaded, versions=versions)
-            await self._follower.catch_up()
+            await self._reconciler.catch_up()
             while late := [r for r in await _reached(state, name) if r.generation < number]:
                 if perf_counter() > deadline:
                     raise DeadlineExceeded(
@@ -104,9 +104,9 @@ class Management:
 
     def _state(self) -> DesiredState:
         self._check_open()
-        if self._follower.state is None:
+        if self._reconciler.state is None:
             raise NotReady(f"ZOO_STATE={self._settings.state} cannot be written: see the log")
-        return self._follower.state
+        return self._reconciler.state
 
 
 async def _reached(state: DesiredState, name: str) -> list[Reached]:

@@ -4,49 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from service.errors import BadParameter, NotReady, ZooError
-from service.imaging.protocols import PROTOCOLS, Protocol
-from service.manifest import EnsembleManifest, Member
-from service.repository.network import Network, State
-from service.repository.versions_on_disk import Label, RefusedModelError, Version
+from service.manifest import EnsembleManifest, Label, Member, RefusedModelError
+from service.repository.network import Network, Part, Plan, State, protocol_of
+from service.repository.versions_on_disk import Version
 
 PROTOCOL_NAME = "ensemble"
 """What an answer names as its protocol: each member has its own."""
-
-
-class Part(NamedTuple):
-    """One network's share of an answer."""
-
-    network: Network
-    protocol: Protocol
-    weight: float
-
-
-class Plan(NamedTuple):
-    """How one picture is answered."""
-
-    parts: list[Part]
-    protocol: str
-    """What the answer names."""
-    crops: int
-    """Over all parts."""
-
-    def seconds_per_crop(self) -> float:
-        """What a crop takes the whole engine on average; 0 where that was not measured: a network
-        is not loaded, or slides over whole pictures.
-        """
-        seconds = 0.0
-        for part in self.parts:
-            each = part.network.seconds_per_crop() if part.protocol.graph == "model" else 0.0
-            if not each:
-                return 0.0
-            seconds += each * part.protocol.count(part.network.manifest)
-        return seconds / self.crops
 
 
 class Ensemble:
@@ -73,8 +41,7 @@ class Ensemble:
         self.superseded = False
         """Whether nobody finds it any more: it was refused, or another has taken its place."""
         self._labels_agree = False
-        self.plans: dict[str | None, Plan] = {}
-        """By the protocol that is asked for, as far as it was: see `plan_of`."""
+        self._plan = Plan.of(self.parts, PROTOCOL_NAME)
         first = self.networks[0]
         for network in self.networks:
             if network.classes != first.classes:
@@ -104,6 +71,21 @@ class Ensemble:
         """Whether any member was never trained."""
         return any(network.random for network in self.networks)
 
+    def plan(self, protocol: str | None) -> Plan:
+        """How it answers a picture. Raises BadParameter for a protocol that cannot be had."""
+        if protocol not in (None, PROTOCOL_NAME):
+            own = ", ".join(f"{part.network.name}:{part.protocol.name}" for part in self.parts)
+            raise BadParameter(
+                f"protocol {protocol!r} cannot be asked of the ensemble {self.name!r}, whose "
+                f"members have their own ({own}): only {PROTOCOL_NAME!r}"
+            )
+        return self._plan
+
+    @property
+    def single_network(self) -> Network:
+        """Raises BadParameter: an ensemble takes no crops."""
+        raise BadParameter(f"the ensemble {self.name!r} takes pictures, not crops")
+
     def compare_labels(self) -> None:
         """Raise RefusedModelError when members have other labels; once all have been loaded."""
         if self._labels_agree or not all(network.ready for network in self.networks):
@@ -126,47 +108,6 @@ def _part(member: Member, find: Callable[[str, str | None], Network]) -> Part:
         return Part(network, protocol_of(network, member.protocol), member.weight)
     except ZooError as error:
         raise RefusedModelError(f"its member {name} cannot be used: {error.detail}") from error
-
-
-def protocol_of(model: Network, name: str | None) -> Protocol:
-    """The protocol of this name, or the model's own. Raises BadParameter, naming its protocols."""
-    supported = model.manifest.protocols
-    chosen = name or supported.default
-    if chosen not in supported.names:
-        raise BadParameter(
-            f"protocol {chosen!r} is none of model {model.name!r}'s: {', '.join(supported.names)}"
-        )
-    return PROTOCOLS[chosen]
-
-
-def plan_of(model: Network | Ensemble, protocol: str | None) -> Plan:
-    """How a model answers. Raises BadParameter for a protocol that cannot be had."""
-    plan = model.plans.get(protocol)
-    if plan is None:
-        parts = _parts(model, protocol)
-        name = PROTOCOL_NAME if isinstance(model, Ensemble) else parts[0].protocol.name
-        crops = sum(part.protocol.count(part.network.manifest) for part in parts)
-        plan = model.plans[protocol] = Plan(parts, name, crops)
-    return plan
-
-
-def _parts(model: Network | Ensemble, protocol: str | None) -> list[Part]:
-    if isinstance(model, Network):
-        return [Part(model, protocol_of(model, protocol), 1.0)]
-    if protocol not in (None, PROTOCOL_NAME):
-        own = ", ".join(f"{part.network.name}:{part.protocol.name}" for part in model.parts)
-        raise BadParameter(
-            f"protocol {protocol!r} cannot be asked of the ensemble {model.name!r}, whose members "
-            f"have their own ({own}): only {PROTOCOL_NAME!r}"
-        )
-    return model.parts
-
-
-def network_of(model: Network | Ensemble) -> Network:
-    """The network that takes crops. Raises BadParameter for an ensemble: it takes pictures."""
-    if isinstance(model, Ensemble):
-        raise BadParameter(f"the ensemble {model.name!r} takes pictures, not crops")
-    return model
 
 
 def weighted_mean(

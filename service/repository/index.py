@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
-from service.repository.version_set import Shelf
+from service.repository.version_set import VersionSet
 
 State = Literal["READY", "LOADING", "UNAVAILABLE"]
 
@@ -20,40 +20,42 @@ class IndexEntry(NamedTuple):
     """Why it is not ready, or what is wrong with the files of one that is; else empty."""
 
 
-def entries(shelf: Shelf) -> Iterator[IndexEntry]:
+def entries(version_set: VersionSet) -> Iterator[IndexEntry]:
     """Every version of a model, on disk or in memory, the newest last."""
-    for version in shelf.versions():
-        yield IndexEntry(shelf.name, version, *_state(shelf, version))
+    for version in version_set.versions():
+        yield IndexEntry(version_set.name, version, *_state(version_set, version))
 
 
-def _state(shelf: Shelf, version: str) -> tuple[State, str]:
-    refused = shelf.refused.get(version)
+def _state(version_set: VersionSet, version: str) -> tuple[State, str]:
+    refused = version_set.refused.get(version)
     reason = "" if refused is None else refused.reason
-    answerer = shelf.served.get(version)
-    if shelf.closed:
+    answerer = version_set.served.get(version)
+    if version_set.closed:
         return "UNAVAILABLE", reason or "unloaded by its operator"
     if answerer is None:
-        return "UNAVAILABLE", reason or f"left out: of this model {shelf.policy} is served"
+        return "UNAVAILABLE", reason or f"left out: of this model {version_set.policy} is served"
     if answerer.ready:
         return "READY", reason
     if answerer.loading:
         return "LOADING", ""
-    return "UNAVAILABLE", shelf.notes.get(version, "it is loaded on its first use")
+    return "UNAVAILABLE", version_set.notes.get(version, "it is loaded on its first use")
 
 
-def failure(shelf: Shelf) -> str | None:
+def failure(version_set: VersionSet) -> str | None:
     """Why what the policy chooses does not answer, the newest first, or None where it does."""
-    there = {*shelf.known, *shelf.refused}
-    named = shelf.policy.named or ()
+    there = {*version_set.known, *version_set.refused}
+    named = version_set.policy.named or ()
     if missing := [version for version in named if version not in there]:
-        return f"model {shelf.name!r} has no version {', '.join(missing)}"
-    answers = shelf.front if shelf.front is not None and shelf.front.ready else None
-    for version in reversed(shelf.policy.choose(there)):
+        return f"model {version_set.name!r} has no version {', '.join(missing)}"
+    answers = (
+        version_set.front if version_set.front is not None and version_set.front.ready else None
+    )
+    for version in reversed(version_set.policy.choose(there)):
         if answers and not named and int(version) < int(answers.version):
             return None
-        if version in shelf.refused:
-            reason = f"version {version} was refused: {shelf.refused[version].reason}"
+        if version in version_set.refused:
+            reason = f"version {version} was refused: {version_set.refused[version].reason}"
             return f"{reason}; version {answers.version} answers" if answers else reason
-        if version in shelf.notes:
-            return f"version {version} is not loaded: {shelf.notes[version]}"
-    return None if answers else f"no version of model {shelf.name!r} is ready"
+        if version in version_set.notes:
+            return f"version {version} is not loaded: {version_set.notes[version]}"
+    return None if answers else f"no version of model {version_set.name!r} is ready"

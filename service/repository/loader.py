@@ -20,9 +20,9 @@ from service.engine.pool import Pool
 from service.engine.session import BrokenModelError
 from service.engine.termination import Termination
 from service.errors import DeadlineExceeded, NotReady
+from service.manifest import RefusedModelError
 from service.repository.ensemble import Ensemble
-from service.repository.network import Network
-from service.repository.versions_on_disk import RefusedModelError
+from service.repository.network import Network, opened
 from service.telemetry import metrics
 from service.telemetry.model_metrics import ModelObserver
 
@@ -217,12 +217,12 @@ class Loader:
             self._changed(network, None)
 
     async def _build(self, network: Network) -> Model:
-        """Load it, in time. Raises what `Model` does, BrokenModelError when it takes too long, and
+        """Load it, in time. Raises what `opened` does, BrokenModelError when it takes too long, and
         NotReady when the service stops meanwhile.
         """
         seconds = _patience(self._settings, network.name)
         termination = Termination()
-        work = partial(Model, network.found, network.manifest, self._settings, termination)
+        work = partial(opened, network.found, network.manifest, self._settings, termination)
         building = self._thread.submit("run", work)
         stop = asyncio.ensure_future(self._closing.wait())
         either: set[asyncio.Future[Any]] = {building, stop}
@@ -302,7 +302,7 @@ class Loader:
 
 
 class Used:
-    """What `Catalogue.use` gives; costs next to nothing where the networks are loaded."""
+    """What `Catalog.use` gives; costs next to nothing where the networks are loaded."""
 
     __slots__ = ("_answerer", "_deadline", "_loader", "_permit")
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from service.config.settings import ModelSettings, PrecisionName
+from service.config.settings import ModelSettings, PrecisionName, Settings
 from service.engine.model import CPU_BATCH, Model
+from service.engine.termination import Termination
 from service.errors import BadParameter, NotReady
 from service.imaging.crops import Crops
-from service.imaging.protocols import PROTOCOLS
-from service.manifest import Manifest
-from service.repository.versions_on_disk import Label, Version
-
-if TYPE_CHECKING:
-    from service.repository.ensemble import Plan
+from service.imaging.protocols import PROTOCOLS, Protocol
+from service.manifest import Label, Manifest
+from service.repository import versions_on_disk
+from service.repository.versions_on_disk import Version
 
 State = Literal["ready", "loading", "unloaded"]
 
@@ -49,8 +48,8 @@ class Network:
         self.loading: asyncio.Task[NotReady | None] | None = None
         self.superseded = False
         """Whether nobody finds it any more: it was refused, or another has taken its place."""
-        self.plans: dict[str | None, Plan] = {}
-        """By the protocol that is asked for, as far as it was: see `ensemble`."""
+        self._plans: dict[str | None, Plan] = {}
+        """By the protocol that is asked for, as far as it was."""
         self._model: Model | None = None
 
     @property
@@ -84,6 +83,19 @@ class Network:
         """Whether the weights were never trained: its answers are for trying out."""
         return self.manifest.weights.source == "random"
 
+    def plan(self, protocol: str | None) -> Plan:
+        """How it answers a picture. Raises BadParameter for a protocol that it does not have."""
+        plan = self._plans.get(protocol)
+        if plan is None:
+            part = Part(self, protocol_of(self, protocol), 1.0)
+            plan = self._plans[protocol] = Plan.of([part], part.protocol.name)
+        return plan
+
+    @property
+    def single_network(self) -> Network:
+        """Itself: what takes crops."""
+        return self
+
     def check(self, crops: Crops) -> None:
         """Raise BadParameter where these are not uint8 [N, height, width, channels], N >= 1."""
         size = self.manifest.input
@@ -108,6 +120,65 @@ class Network:
         model = self.model
         self._model = None
         return model
+
+
+class Part(NamedTuple):
+    """One network's share of an answer."""
+
+    network: Network
+    protocol: Protocol
+    weight: float
+
+
+class Plan(NamedTuple):
+    """How one picture is answered."""
+
+    parts: list[Part]
+    protocol: str
+    """What the answer names."""
+    crops: int
+    """Over all parts."""
+
+    @classmethod
+    def of(cls, parts: list[Part], protocol: str) -> Plan:
+        """The plan of these parts."""
+        return cls(parts, protocol, sum(p.protocol.count(p.network.manifest) for p in parts))
+
+    def seconds_per_crop(self) -> float:
+        """What a crop takes the whole engine on average; 0 where that was not measured: a network
+        is not loaded, or slides over whole pictures.
+        """
+        seconds = 0.0
+        for part in self.parts:
+            each = part.network.seconds_per_crop() if part.protocol.graph == "model" else 0.0
+            if not each:
+                return 0.0
+            seconds += each * part.protocol.count(part.network.manifest)
+        return seconds / self.crops
+
+
+def protocol_of(network: Network, name: str | None) -> Protocol:
+    """The protocol of this name, or the model's own. Raises BadParameter, naming its protocols."""
+    supported = network.manifest.protocols
+    chosen = name or supported.default
+    if chosen not in supported.names:
+        raise BadParameter(
+            f"protocol {chosen!r} is none of model {network.name!r}'s: {', '.join(supported.names)}"
+        )
+    return PROTOCOLS[chosen]
+
+
+def opened(
+    found: Version, manifest: Manifest, settings: Settings, termination: Termination | None = None
+) -> Model:
+    """Load a version of a network whose files are as its manifest says; blocking, some 100 ms.
+
+    ``termination`` can end it. Raises RefusedModelError or BrokenModelError.
+    """
+    folder = found.path.resolve()  # once: a link that is turned meanwhile leads elsewhere
+    versions_on_disk.check_files(folder, manifest)
+    labels = versions_on_disk.labels(folder, manifest)
+    return Model(folder, manifest, labels, settings, termination)
 
 
 def estimated_bytes(manifest: Manifest, batch: int, precision: PrecisionName | None = None) -> int:

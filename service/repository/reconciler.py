@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Coroutine
 from typing import Any
 
 from service.config.settings import Settings
-from service.repository.catalog import Catalogue
+from service.repository.catalog import Catalog
 from service.repository.desired_state import DesiredState, Reached, Wish
 from service.repository.watcher import Watch
 
@@ -18,12 +18,12 @@ FOLLOW_SECONDS = 0.1
 """Between two looks at whether the desired state has changed, which cost 10 µs."""
 
 
-class Follower:
+class Reconciler:
     """One worker's. Lives in one event loop; what blocks is done in threads of their own."""
 
-    def __init__(self, settings: Settings, catalogue: Catalogue) -> None:
+    def __init__(self, settings: Settings, catalog: Catalog) -> None:
         self._settings = settings
-        self._catalogue = catalogue
+        self._catalog = catalog
         self.state: DesiredState | None = None
         """None where nothing may be asked for, or its folder cannot be written."""
         self._generation = 0
@@ -43,10 +43,10 @@ class Follower:
         self._watch = Watch(self._settings.models, only)
         if self._settings.management:
             await self._take_part()
-        self._catalogue.follow(self._watch.look(patient=False))
+        self._catalog.follow(self._watch.look(patient=False))
         first = [self._settings.default_model, *self._settings.loaded_names]
-        for name in dict.fromkeys([*first, *self._catalogue.names()]):
-            await self._catalogue.roll_out(name)
+        for name in dict.fromkeys([*first, *self._catalog.names()]):
+            await self._catalog.roll_out(name)
         if self.state is not None:
             await self.catch_up()
             self._loops.append(asyncio.ensure_future(self._every(FOLLOW_SECONDS, self.catch_up)))
@@ -70,14 +70,14 @@ class Follower:
         ``again``: what of this model was refused comes once more, though its files are the same.
         """
         async with self._looking:
-            refused = self._catalogue.refused(name) if again and name else ()
+            refused = self._catalog.refused(name) if again and name else ()
             changes = await asyncio.to_thread(
                 self._watch.look, name, patient=patient, again=refused
             )
-            touched = self._catalogue.follow(changes)
-        for each in {*touched, *self._catalogue.unfinished()}:
+            touched = self._catalog.follow(changes)
+        for each in {*touched, *self._catalog.unfinished()}:
             if each not in self._loading:
-                self._begin(self._loading, each, self._catalogue.roll_out(each))
+                self._begin(self._loading, each, self._catalog.roll_out(each))
 
     async def catch_up(self) -> bool:
         """Begin to do what operators asked for since the last time; whether anything was new."""
@@ -97,7 +97,7 @@ class Follower:
             for name, wish in news.items():
                 if not wish.unloaded:
                     await self.look(name, patient=False, again=True)
-                self._catalogue.wish(name, closed=wish.unloaded, policy=wish.policy)
+                self._catalog.wish(name, closed=wish.unloaded, policy=wish.policy)
                 if name in self._following:
                     self._following[name].cancel()
                 self._begin(self._following, name, self._carry_out(state, name, wish))
@@ -117,16 +117,16 @@ class Follower:
             return
         desired = await asyncio.to_thread(self.state.current)
         for name, wish in desired.models.items():
-            self._catalogue.wish(name, closed=wish.unloaded, policy=wish.policy)
+            self._catalog.wish(name, closed=wish.unloaded, policy=wish.policy)
 
     async def _carry_out(self, state: DesiredState, name: str, wish: Wish) -> None:
         """Load or unload, and write down what came of it."""
         failure = None
         if wish.unloaded:
-            await self._catalogue.emptied(name)
+            await self._catalog.emptied(name)
         else:
-            await self._catalogue.roll_out(name, asked=True)
-            failure = self._catalogue.failure(name)
+            await self._catalog.roll_out(name, asked=True)
+            failure = self._catalog.failure(name)
         await asyncio.to_thread(state.reach, name, Reached(wish.generation, failure))
 
     def _begin(

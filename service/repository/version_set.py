@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 from service.config.version_policy import Policy
 from service.errors import NotReady, UnknownModel
-from service.manifest import EnsembleManifest, Manifest
+from service.manifest import EnsembleManifest, Manifest, RefusedModelError
 from service.repository.ensemble import Ensemble
 from service.repository.network import Network
-from service.repository.versions_on_disk import RefusedModelError, Version
+from service.repository.versions_on_disk import Version
 from service.telemetry import metrics
 
 logger = logging.getLogger("zoo.versions")
@@ -40,7 +40,7 @@ class Entry(NamedTuple):
     manifest: Manifest | EnsembleManifest
 
 
-class Shelf:
+class VersionSet:
     """One model. Lives in one event loop."""
 
     def __init__(

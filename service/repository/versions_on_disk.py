@@ -6,7 +6,6 @@ import csv
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,25 +15,15 @@ from service.manifest import (
     AnyManifest,
     EnsembleManifest,
     IrregularFileError,
+    Label,
     Manifest,
     ModelFile,
+    RefusedModelError,
     open_regular,
     sha256_of,
 )
 
 MAX_MANIFEST_BYTES = 4 * 1024 * 1024
-
-
-class RefusedModelError(Exception):
-    """A version on disk that must not be served; the message says why, for the operator."""
-
-
-class Label(NamedTuple):
-    """What an index of the network's output means."""
-
-    synset: str | None
-    """WordNet 3.0 synset id such as n02130308; None where the classes are not WordNet's."""
-    name: str
 
 
 @dataclass(frozen=True, slots=True)

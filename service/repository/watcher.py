@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.config.version_policy import VERSION
-from service.manifest import FILE_NAME, EnsembleManifest, Manifest
+from service.manifest import FILE_NAME, EnsembleManifest, Manifest, RefusedModelError
 from service.repository import versions_on_disk
-from service.repository.versions_on_disk import RefusedModelError, Version
+from service.repository.versions_on_disk import Version
 
 logger = logging.getLogger("zoo.versions")
 

@@ -1,1 +1,1 @@
-"""Who starts, replaces and stops the workers, in place of BentoML's circus; docs/operations.md."""
+"""The processes: who starts, replaces and stops the workers."""

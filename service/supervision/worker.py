@@ -25,6 +25,8 @@ BACKLOG = 2048
 WAITING, SERVING = "zoo-spare", "zoo-worker"
 """The names of such processes in `ps` and `top`."""
 
+_APP = "service.app"
+"""What BentoML starts; its `warm_up` imports the rest of the service."""
 _AHEAD = (
     "uvloop",
     "uvicorn",
@@ -32,11 +34,7 @@ _AHEAD = (
     "_bentoml_impl.loader",
     "_bentoml_impl.server.app",
     "_bentoml_impl.worker.service",
-    "service.app",
-    "service.dataplane.dataplane",
-    "service.transports.http.app",
-    "service.transports.http.protocol",
-    "service.transports.grpc.server",
+    _APP,
 )
 
 orders: socket.socket | None = None
@@ -59,15 +57,13 @@ def main() -> None:
     for each in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
     _be(WAITING)
-    gc.disable()  # it would walk what imports make again and again; `DataPlane.start` enables it
+    gc.disable()  # it would walk what imports make again and again
     threading.Thread(target=_end_with_supervisor, args=(orders,), daemon=True).start()
     internals.demand(internals.PARTS_OF_WORKERS, internals.EXIT_CODE)
     for name in _AHEAD:
         importlib.import_module(name)
-    from service.imaging import kernels
-
-    if kernels.available():
-        kernels.kernels()
+    importlib.import_module(_APP).warm_up()
+    gc.enable()
     word, _, number = channel.line(orders).partition(b" ")
     if word != channel.GO:
         os._exit(0)

@@ -1,13 +1,14 @@
 """Writes all metrics of all workers in Prometheus' text format.
 
 BentoML gives its workers a common PROMETHEUS_MULTIPROC_DIR and empties it at start. Each worker
-writes there (`mapped`) and any of them answers a scrape for all. What a worker wrote down stays
-when it dies, its gauges do not.
+writes there (`value_files`), and any of them answers a scrape for all. What a worker wrote down
+stays when it dies, its gauges do not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isfinite
 from pathlib import Path
 
 from prometheus_client import (
@@ -81,6 +82,7 @@ class _OfToday:
                     for sample in metric.samples
                     if (sample.labels["model"], sample.labels["version"]) in model_metrics.known
                     and (sample.value or metric.name != "zoo_model_info")
+                    and isfinite(sample.value)  # no worker says it any more
                 ]
             if metric.name == _COUNTED_BY_VERSION:
                 metric.samples = [

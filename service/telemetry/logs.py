@@ -44,7 +44,7 @@ def _shown(value: Any) -> str:
 
 
 class Gathered(logging.Handler):
-    """Writes lines when what is counted is written, one after the other: see `gathering`.
+    """Writes lines when what is counted is written, one after the other: see `deferred`.
 
     A warning is written at once, and all that waits with it.
     """

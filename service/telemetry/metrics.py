@@ -1,12 +1,13 @@
 """Every Prometheus metric that the service keeps: what it counts, in which unit, when to worry.
 
 Label values are bounded: models and protocols that exist, codes of our error family, `unknown` for
-what a client made up. `metering` sets what follows the models, `exposition` writes all of them.
+what a client made up. `model_metrics` sets what follows the models, `exporter` writes all of them.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Set
 from functools import lru_cache
 
 from prometheus_client import Counter, Gauge, Histogram, values
@@ -15,7 +16,7 @@ from service.telemetry import value_files
 
 if value_files.shared_folder() is not None:
     values.ValueClass = value_files.Value
-    # it takes a series out of its own tables all the same; `mapped.forget` does the rest
+    # it takes a series out of its own tables all the same; `value_files.forget` does the rest
     warnings.filterwarnings("ignore", "Removal of labels has not been implemented", UserWarning)
 
 UNKNOWN = "unknown"
@@ -279,6 +280,8 @@ def stage_seconds(model: str, stage: str) -> Histogram:
 @lru_cache(maxsize=1024)
 def requests(model: str, version: str, protocol: str, transport: str, code: str) -> Counter:
     """The same for the count of requests."""
+    if version != UNKNOWN:
+        labelled.add((model, version))
     return REQUESTS.labels(model, version, protocol, transport, code)
 
 
@@ -301,16 +304,21 @@ OF_VERSIONS = (
 """Those with labels `model` and `version`."""
 
 
-def forget(model: str, version: str) -> None:
-    """Drop every series of a version that is gone, or each new version would take memory for ever.
+labelled: set[tuple[str, str]] = set()
+"""Models and versions that these may have series of."""
 
-    What was counted stays in the files that the workers share; `exposition` leaves it out.
+
+def forget(gone: Set[tuple[str, str]]) -> None:
+    """Drop every series of versions that are gone, or each new version would take memory for ever.
+
+    What was counted stays in the files that the workers share; `exporter` leaves it out.
     """
     for family in OF_VERSIONS:
         for metric in family.collect():
             for sample in metric.samples:
                 labels = sample.labels
-                if (labels["model"], labels["version"]) == (model, version):
+                if (labels["model"], labels["version"]) in gone:
                     family.remove(*labels.values())
     requests.cache_clear()
-    value_files.forget(model, version)
+    value_files.forget(gone)
+    labelled.difference_update(gone)

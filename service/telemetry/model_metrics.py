@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import logging
 import platform
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping, Sequence
+from typing import Literal, Protocol
 
 import onnxruntime
 
-import service
+from service import __version__
 from service.config.settings import MEGABYTE, Settings
 from service.errors import Forbidden, Unauthorized
 from service.telemetry import metrics, multiprocess, value_files, version_stats
 from service.telemetry.deferred import gathering
-from service.transports import certificate
-
-if TYPE_CHECKING:
-    from service.engine.model import Model
 
 logger = logging.getLogger("zoo.metrics")
 
@@ -24,9 +21,31 @@ known: set[tuple[str, str]] = set()
 """Models and versions that there are; those that have been shall not be labels for ever."""
 workers_wanted = 1
 """Processes that are to serve: what holds in every worker holds in so many."""
-_gone: set[tuple[str, str]] = set()
-"""Those that went the last time that one did."""
 _info: dict[tuple[str, str], tuple[str, str]] = {}
+
+
+class Running(Protocol):
+    """What is said of a network that is loaded; `service.engine.model.Model` is one."""
+
+    @property
+    def providers(self) -> Sequence[str]:
+        """By which it computes, the first for most nodes."""
+
+    @property
+    def precision(self) -> str | None:
+        """That of its weights, where the manifest says it."""
+
+    @property
+    def fallback(self) -> bool:
+        """Whether another provider computes than was wanted."""
+
+    @property
+    def max_batch(self) -> int:
+        """Most crops in one batch."""
+
+    @property
+    def nodes(self) -> Mapping[str, int]:
+        """How many nodes each provider computes."""
 
 
 def begin(settings: Settings) -> None:
@@ -39,7 +58,7 @@ def begin(settings: Settings) -> None:
     metrics.MEMORY_LIMIT_BYTES.set(multiprocess.memory_limit())
     metrics.WORKER_THREADS.set(settings.pool_threads)
     metrics.DEADLINE_SECONDS.set(settings.deadline_ms / 1e3)
-    versions = (service.__version__, onnxruntime.__version__, platform.python_version())
+    versions = (__version__, onnxruntime.__version__, platform.python_version())
     metrics.BUILD_INFO.labels(*versions).set(1)
     # a rate needs the zero before the first one
     for reason in ("queue_full", "too_late", "bodies_full"):
@@ -49,12 +68,6 @@ def begin(settings: Settings) -> None:
     for transport in ("http", "grpc"):
         for code in (Unauthorized.code, Forbidden.code):
             metrics.ACCESS_REFUSALS.labels(transport, code)
-    if settings.tls_cert is not None:
-        try:
-            expiry = certificate.expiry(settings.tls_cert, settings.tls_key)
-            metrics.CERTIFICATE_EXPIRY.labels(settings.tls_cert.name).set(expiry)
-        except OSError as error:
-            logger.warning("when the certificate expires cannot be said: %s", error)
     _write_down()
 
 
@@ -76,7 +89,7 @@ def version(
     *,
     state: Literal["ready", "unloaded", "refused"] = "unloaded",
     size: int = 0,
-    running: Model | None = None,
+    running: Running | None = None,
 ) -> None:
     """What there is to say of a version now; ``running`` where it is a network and loaded.
 
@@ -86,6 +99,7 @@ def version(
     if key not in known:
         _count_from_zero(name)
         known.add(key)
+    metrics.labelled.add(key)
     metrics.MODEL_READY.labels(*key).set(int(state == "ready"))
     metrics.MODEL_REFUSED.labels(*key).set(int(state == "refused"))
     metrics.MODEL_BYTES.labels(*key).set(size)
@@ -108,7 +122,7 @@ def _count_from_zero(name: str) -> None:
 
 
 def _inform(key: tuple[str, str], now: tuple[str, str] | None) -> None:
-    """0 takes the series of before out, see `exposition`."""
+    """0 takes the series of before out, see `exporter`."""
     before = _info.pop(key, None)
     if before not in (None, now):
         metrics.MODEL_INFO.labels(*key, *before).set(0)
@@ -119,15 +133,12 @@ def _inform(key: tuple[str, str], now: tuple[str, str] | None) -> None:
 
 def only(versions: set[tuple[str, str]]) -> None:
     """There are no other models and versions than these."""
-    gone = known - versions
-    for key in gone:
+    for key in known - versions:
         version(*key)
     known.intersection_update(versions)
-    # those of the last time again: requests that they had begun were counted since
-    for key in gone | (_gone - known):
-        metrics.forget(*key)
-    _gone.clear()
-    _gone.update(gone)
+    # all that have labels, not those that just went: what a request had begun was counted since
+    if gone := metrics.labelled - versions:
+        metrics.forget(gone)
     version_stats.only(versions)
 
 

@@ -1,4 +1,8 @@
-"""The span of a request or call, and how spans reach a collector. What lies below: `stages`.
+"""The spans of a request or call, and how they reach a collector.
+
+Below a request's span is one for what the data plane does, and below that one for each stage. A
+batch has a span with links to all requests that it computes for, and the `inference` of each of
+these has one to the batch.
 
 Names and attributes follow OpenTelemetry's semantic conventions where there are any; ours begin
 with `zoo.`. Nothing of a picture is in them.
@@ -9,6 +13,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from importlib import import_module
 from time import perf_counter, perf_counter_ns, time_ns
 from typing import Any, TypeVar
@@ -24,17 +29,15 @@ from opentelemetry.sdk.trace.export import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-import service
-from service.errors import ALL
+from service import __version__
+from service.errors import ALL, ServerError, ZooError
 from service.telemetry import trace_context
-from service.telemetry.stages import UseCase, fail
-from service.telemetry.tracing import MODULES, current
 
 SERVICE_NAME = "imagenet-zoo"
 RESPONSE = "traceresponse"
 """The header, or metadata, that tells a caller which span answered (W3C Trace Context, level 3)."""
 MOST_TEXT = 256
-"""Characters of what a client chose."""
+"""Characters of what a client chose, or is told."""
 _PROPAGATOR = TraceContextTextMapPropagator()
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"})
 _GRPC_STATUS = {error.code: error.grpc_status for error in ALL} | {
@@ -52,20 +55,22 @@ Self = TypeVar("Self", bound="Trace")
 class Tracer:
     """Makes traces, and sends those that are sampled to a collector, in a thread of its own."""
 
-    def __init__(self, *, console: bool, protocol: str) -> None:
-        """What else there is to choose, OpenTelemetry reads from its variables itself."""
-        resource = Resource.create(
-            {"service.version": service.__version__, "process.pid": os.getpid()}
-        )
+    def __init__(self, exporter: str | None, current: ContextVar[Trace | None]) -> None:
+        """``exporter`` is the module of one for OTLP; None: spans go to the console. ``current`` is
+        set while a request is worked for. OpenTelemetry reads what else there is to choose from its
+        own variables.
+        """
+        self.current = current
+        resource = Resource.create({"service.version": __version__, "process.pid": os.getpid()})
         if str(resource.attributes.get("service.name", "")).startswith("unknown_service"):
             resource = resource.merge(Resource({"service.name": SERVICE_NAME}))
         self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        if console:
+        if exporter is None:
             self._provider.add_span_processor(SimpleSpanProcessor(ConsoleSpanExporter()))
         else:
-            exporter = import_module(MODULES[protocol]).OTLPSpanExporter()
-            self._provider.add_span_processor(BatchSpanProcessor(exporter))
-        self.spans = self._provider.get_tracer("service", service.__version__)
+            sender = import_module(exporter).OTLPSpanExporter()
+            self._provider.add_span_processor(BatchSpanProcessor(sender))
+        self.spans = self._provider.get_tracer("service", __version__)
 
     def close(self) -> None:
         """Export what is left."""
@@ -109,6 +114,7 @@ class Trace:
         self._begun = perf_counter()
         self._offset = time_ns() - perf_counter_ns()
         self._tracer = tracer.spans
+        self._current = tracer.current
         carrier = {}
         if trace_context.trace_id_of(parents) is not None:
             carrier = {trace_context.HEADER: parents[0], trace_context.STATE: ",".join(states)}
@@ -121,12 +127,12 @@ class Trace:
         )
 
     def __enter__(self: Self) -> Self:
-        self._token = current.set(self if self.span.is_recording() else None)
+        self._token = self._current.set(self if self.span.is_recording() else None)
         return self
 
     def __exit__(self, *failure: object) -> None:
         with suppress(ValueError):  # a stream that was closed from elsewhere: its task is over
-            current.reset(self._token)
+            self._current.reset(self._token)
 
     @property
     def ids(self) -> dict[str, str]:
@@ -246,6 +252,106 @@ class Call(Trace):
                 self.span.update_name("_OTHER")
                 self.span.set_attribute("rpc.method", "_OTHER")
             _close(self.span, code, fault=status in _GRPC_FAULTS)
+
+
+class UseCase:
+    """What the data plane does for one request: `classify` or `infer`, and its stages."""
+
+    def __init__(self, trace: Trace, name: str, started: float) -> None:
+        self._trace = trace
+        self._span = trace.begin(name, started)
+
+    def end(self, error: BaseException | None, code: str, attributes: Mapping[str, Any]) -> None:
+        """It is done; ``code`` is that of the metrics."""
+        span = self._span
+        span.set_attributes({"zoo.code": code, **attributes})
+        if error is not None:
+            fail(span, error, None)
+        span.end()
+
+    def stage(
+        self,
+        name: str,
+        start: float,
+        end: float,
+        *,
+        error: BaseException | None = None,
+        **more: Any,
+    ) -> None:
+        """A stage that has been; ``more`` becomes attributes, `zoo.` before each."""
+        attributes = {f"zoo.{key}": value for key, value in more.items()}
+        self._trace.child(name, start, end, parent=self._span, attributes=attributes, error=error)
+
+    def crops(self, model: str) -> Crops:
+        """Crops of this request are about to be given to a model's batcher."""
+        return Crops(self._trace, self._span, model)
+
+
+class Crops:
+    """What a batcher tells of one request's crops: its `Watch`."""
+
+    def __init__(self, trace: Trace, span: api.Span, model: str) -> None:
+        self._trace = trace
+        self._span = span
+        self._model = model
+        self._enqueued = perf_counter()
+        self._started = 0.0
+        self._batches: list[api.SpanContext] = []
+
+    def batch(
+        self, all_of_it: Sequence[object], crops: int, start: float, end: float, failed: bool
+    ) -> None:
+        """One batch was run, with crops of ``all_of_it``: the span lies in the first's trace."""
+        own = [watch for watch in all_of_it if isinstance(watch, Crops)]
+        made = self._trace.child(
+            "batch",
+            start,
+            end,
+            parent=self._span,
+            attributes={
+                "zoo.model.name": self._model,
+                "zoo.batch.crops": crops,
+                "zoo.batch.requests": len(own),
+                **({"error.type": "internal"} if failed else {}),
+            },
+            links=[watch._span.get_span_context() for watch in own],
+        )
+        for watch in own:
+            watch._started = watch._started or start
+            watch._batches.append(made)
+
+    def done(self, error: BaseException | None = None) -> None:
+        """They are computed, or given up: the spans `queue` and `inference`."""
+        now = perf_counter()
+        started = self._started or now
+        tell = self._trace.child
+        attributes = {"zoo.model.name": self._model, "zoo.queue": "device"}
+        lost = error if not self._started else None
+        tell("queue", self._enqueued, started, parent=self._span, attributes=attributes, error=lost)
+        if self._started:
+            attributes = {"zoo.model.name": self._model}
+            links = self._batches
+            tell(
+                "inference",
+                started,
+                now,
+                parent=self._span,
+                attributes=attributes,
+                links=links,
+                error=error,
+            )
+
+
+def fail(span: api.Span, error: BaseException, at: int | None) -> None:
+    """Note an error as an event, and that the span failed. A ZooError's text is for clients."""
+    code = error.code if isinstance(error, ZooError) else type(error).__name__
+    text = error.detail[:MOST_TEXT] if isinstance(error, ZooError) else ""
+    span.add_event(
+        "exception", {"exception.type": type(error).__name__, "exception.message": text}, at
+    )
+    span.set_attribute("error.type", code)
+    if isinstance(error, ServerError) or not isinstance(error, ZooError):
+        span.set_status(api.Status(api.StatusCode.ERROR, text or code))
 
 
 def _close(span: api.Span, code: str | None, *, fault: bool) -> None:

@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 from service.config.settings import InvalidSettingsError
 
 if TYPE_CHECKING:
-    from service.telemetry.spans import Trace, Tracer
-    from service.telemetry.stages import UseCase
+    from service.telemetry.spans import Trace, Tracer, UseCase
 
 EXPORTER = "OTEL_TRACES_EXPORTER"
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
@@ -80,7 +79,8 @@ def start() -> None:
         logger = logging.getLogger("opentelemetry")  # of an export that failed: in our format
         logger.handlers[:] = logging.getLogger("zoo").handlers
         logger.propagate = False
-        tracer = spans.Tracer(console=os.environ.get(EXPORTER) == "console", protocol=protocol())
+        on_console = os.environ.get(EXPORTER) == "console"
+        tracer = spans.Tracer(None if on_console else MODULES[protocol()], current)
 
 
 def stop() -> None:

@@ -11,9 +11,10 @@ them.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import struct
-from collections.abc import Iterable, Mapping, MutableSequence, Sequence
+from collections.abc import Iterable, Mapping, MutableSequence, Sequence, Set
 from mmap import mmap
 from pathlib import Path
 from threading import Lock
@@ -87,6 +88,7 @@ class _File:
         self._map()
         self._used: int = struct.unpack_from("i", self._bytes)[0]
         self._child: object = None
+        self._forgot = False
         self._places: dict[str, int] = {}
         try:
             # prometheus-client has no type hints here
@@ -118,6 +120,9 @@ class _File:
             name = key.encode()
             padded = name + b" " * (8 - (len(name) + 4) % 8)
             entry = struct.pack(f"i{len(padded)}sdd", len(name), padded, 0.0, 0.0)
+            if self._forgot and (found := self._bytes.find(entry[:-16], _HEAD, self._used)) >= 0:
+                place = self._places[key] = found + len(entry) - 16
+        if place is None:
             self._have(len(entry) if child == self._child else max(len(entry), ROOM_BYTES))
             self._child = child
             self._bytes[self._used : self._used + len(entry)] = entry
@@ -137,8 +142,9 @@ class _File:
                 raise
 
     def forget(self, key: str) -> None:
-        """Do not remember a series; where it comes back, another entry is added to this one."""
-        self._places.pop(key, None)
+        """Do not remember where a series is; it is looked for when it comes back."""
+        if self._places.pop(key, None) is not None:
+            self._forgot = True
 
     def clear(self) -> None:
         """Forget all series; what holds a cell must not write there any more."""
@@ -180,14 +186,16 @@ class _Store:
             self._values.append(value)
             value.locate()
 
-    def forget(self, model: str, version: str) -> None:
-        """Keep no value of this version any more; what it counted stays in the files."""
+    def forget(self, gone: Set[tuple[str, str]]) -> None:
+        """Keep no value of these versions any more; what they counted stays in the files."""
         with self.lock:
-            gone = [value for value in self._values if value.version == (model, version)]
-            if gone:
-                self._values = [value for value in self._values if value not in gone]
-            for value in gone:
-                value.drop(self._files)
+            kept = []
+            for value in self._values:
+                if value.version in gone:
+                    value.drop(self._files)
+                else:
+                    kept.append(value)
+            self._values = kept
 
     def cell(self, kind: str, key: str, child: object) -> tuple[MutableSequence[float], int] | None:
         """Where a series' value is; None where it is in no file, now or for good."""
@@ -258,7 +266,8 @@ class Value:
         if cell is not None:
             self._located = True
             self._cells, self._index = cell
-            self._value += self._cells[self._index]
+            if not self._kind.startswith("gauge"):  # a count goes on where it was
+                self._value += self._cells[self._index]
             self._cells[self._index] = self._value
 
     def leave(self) -> None:
@@ -267,9 +276,11 @@ class Value:
             self._cells, self._index = [0.0], 0
 
     def drop(self, files: Mapping[str, _File | None]) -> None:
-        """Be forgotten; the lock is held. A gauge's part of the sum over all workers is 0 then."""
+        """Be forgotten; the lock is held. What a gauge says from then on changes no sum, least or
+        most over all workers.
+        """
         if self._kind.startswith("gauge"):
-            self._cells[self._index] = 0.0
+            self._cells[self._index] = math.inf if self._kind.endswith("min") else 0.0
         file = files.get(self._kind)
         if file is not None:
             file.forget(self._key)

@@ -19,7 +19,8 @@ from sklearn.datasets import load_digits
 from export import dataset, evaluation_report
 from export.dataset import Classes, DatasetRefused
 from export.evaluation_report import Rate
-from service.repository.versions_on_disk import Label, Version, labels, read
+from service.manifest import Label
+from service.repository.versions_on_disk import Version, labels, read
 from tests.export.conftest import Command
 from tests.photographs import CHINA, COFFEE, FLOWER, ROCKET
 from tests.server import ROOT, Server, serving

@@ -13,7 +13,7 @@ import pytest
 import uvloop
 
 from service.engine import deadlines as module
-from service.engine.deadlines import Alarm
+from service.engine.deadlines import Deadlines
 
 
 async def _until(condition, seconds: float = 5.0) -> None:
@@ -24,12 +24,12 @@ async def _until(condition, seconds: float = 5.0) -> None:
 
 
 async def test_each_rings_once_and_never_early_in_whatever_order_they_were_set() -> None:
-    alarm, rung = Alarm(), []
+    deadlines, rung = Deadlines(), []
     start = perf_counter()
     moments = [start + 0.002 * number for number in range(100)]
     shuffled = random.Random(0).sample(moments, len(moments))
     for moment in shuffled:
-        alarm.at(moment, lambda moment=moment: rung.append((moment, perf_counter())))
+        deadlines.at(moment, lambda moment=moment: rung.append((moment, perf_counter())))
     await _until(lambda: len(rung) == len(moments))
     await asyncio.sleep(0.05)
     assert [moment for moment, _ in sorted(rung)] == moments
@@ -37,56 +37,58 @@ async def test_each_rings_once_and_never_early_in_whatever_order_they_were_set()
 
 
 async def test_a_moment_that_has_passed_rings_at_once_but_not_within_the_call() -> None:
-    alarm, rung = Alarm(), asyncio.Event()
-    alarm.at(perf_counter() - 1, rung.set)
+    deadlines, rung = Deadlines(), asyncio.Event()
+    deadlines.at(perf_counter() - 1, rung.set)
     assert not rung.is_set()
     await asyncio.wait_for(rung.wait(), 5)
 
 
 async def test_what_was_given_up_does_not_ring() -> None:
-    alarm, rung = Alarm(), []
+    deadlines, rung = Deadlines(), []
     now = perf_counter()
-    numbers = [alarm.at(now + 0.03, partial(rung.append, number)) for number in range(4)]
-    alarm.give_up(numbers[0])
-    alarm.at(now + 0.02, partial(rung.append, "first"))
-    alarm.at(now + 0.01, partial(alarm.give_up, numbers[1]))  # it comes before, however late
+    numbers = [deadlines.at(now + 0.03, partial(rung.append, number)) for number in range(4)]
+    deadlines.give_up(numbers[0])
+    deadlines.at(now + 0.02, partial(rung.append, "first"))
+    deadlines.at(
+        now + 0.01, partial(deadlines.give_up, numbers[1])
+    )  # it comes before, however late
     await _until(lambda: len(rung) == 3)
     await asyncio.sleep(0.05)
     assert rung == ["first", 2, 3]
-    alarm.give_up(numbers[2])
+    deadlines.give_up(numbers[2])
 
 
 async def test_one_of_those_due_gives_up_the_next() -> None:
-    alarm, rung, numbers = Alarm(), [], {}
+    deadlines, rung, numbers = Deadlines(), [], {}
     moment = perf_counter() + 0.02
-    alarm.at(moment, lambda: alarm.give_up(numbers["second"]))
-    numbers["second"] = alarm.at(moment, partial(rung.append, "second"))
-    alarm.at(moment, partial(rung.append, "third"))
+    deadlines.at(moment, lambda: deadlines.give_up(numbers["second"]))
+    numbers["second"] = deadlines.at(moment, partial(rung.append, "second"))
+    deadlines.at(moment, partial(rung.append, "third"))
     await _until(lambda: bool(rung))
     assert rung == ["third"]
 
 
 async def test_one_that_sets_another_while_it_rings() -> None:
-    alarm, rung = Alarm(), []
+    deadlines, rung = Deadlines(), []
 
     def again() -> None:
         rung.append(perf_counter())
         if len(rung) < 5:
-            alarm.at(perf_counter() + 0.01, again)
+            deadlines.at(perf_counter() + 0.01, again)
 
-    alarm.at(perf_counter(), again)
-    alarm.at(perf_counter() + 60, again)
+    deadlines.at(perf_counter(), again)
+    deadlines.at(perf_counter() + 60, again)
     await _until(lambda: len(rung) == 5)
 
 
 async def test_one_that_fails_is_logged_and_the_others_ring(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    alarm, rung = Alarm(), []
+    deadlines, rung = Deadlines(), []
     now = perf_counter()
-    alarm.at(now + 0.01, lambda: 1 / 0)
-    alarm.at(now + 0.01, partial(rung.append, "second"))
-    alarm.at(now + 0.02, partial(rung.append, "third"))
+    deadlines.at(now + 0.01, lambda: 1 / 0)
+    deadlines.at(now + 0.01, partial(rung.append, "second"))
+    deadlines.at(now + 0.02, partial(rung.append, "third"))
     with caplog.at_level(logging.ERROR):
         await _until(lambda: rung == ["second", "third"])
     assert "ZeroDivisionError" in caplog.text
@@ -95,39 +97,39 @@ async def test_one_that_fails_is_logged_and_the_others_ring(
 async def test_infinity_takes_no_timer_and_many_take_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    alarm, loop = Alarm(), asyncio.get_running_loop()
+    deadlines, loop = Deadlines(), asyncio.get_running_loop()
     timers, call_later = [], loop.call_later
     monkeypatch.setattr(
         loop, "call_later", lambda *given: timers.append(given) or call_later(*given)
     )
-    alarm.at(math.inf, lambda: None)
+    deadlines.at(math.inf, lambda: None)
     assert not timers
     for _ in range(1000):
-        alarm.give_up(alarm.at(perf_counter() + 30, lambda: None))
+        deadlines.give_up(deadlines.at(perf_counter() + 30, lambda: None))
     assert len(timers) == 1
 
 
 async def test_what_was_given_up_is_not_kept() -> None:
-    alarm = Alarm()
-    kept = alarm.at(perf_counter() + 60, lambda: None)
+    deadlines = Deadlines()
+    kept = deadlines.at(perf_counter() + 60, lambda: None)
     for _ in range(10_000):
-        alarm.give_up(alarm.at(perf_counter() + 30, lambda: None))
-    assert len(alarm._moments) <= module._FEW + 3
-    assert list(alarm._calls) == [kept]
-    alarm.give_up(kept)
+        deadlines.give_up(deadlines.at(perf_counter() + 30, lambda: None))
+    assert len(deadlines._moments) <= module._FEW + 3
+    assert list(deadlines._calls) == [kept]
+    deadlines.give_up(kept)
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
 def test_the_timer_does_not_ring_in_vain(run, monkeypatch: pytest.MonkeyPatch) -> None:
     """uvloop rounds to milliseconds: a timer that is early would ring until the moment comes."""
-    rings, ring = [], Alarm._ring
-    monkeypatch.setattr(Alarm, "_ring", lambda self: rings.append(1) or ring(self))
+    rings, ring = [], Deadlines._ring
+    monkeypatch.setattr(Deadlines, "_ring", lambda self: rings.append(1) or ring(self))
 
     async def deadlines() -> None:
-        alarm, rung = Alarm(), []
+        deadlines, rung = Deadlines(), []
         for number in range(50):
             moment = perf_counter() + 0.0034
-            alarm.at(moment, partial(rung.append, moment))
+            deadlines.at(moment, partial(rung.append, moment))
             await _until(lambda number=number: len(rung) == number + 1)
             assert perf_counter() >= moment
 

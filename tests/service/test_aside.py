@@ -16,7 +16,7 @@ import pytest
 
 from service.config.settings import Settings
 from service.dataplane.dataplane import DataPlane
-from service.dataplane.offload import Aside
+from service.dataplane.offload import Offload
 from service.errors import BadParameter, DeadlineExceeded
 from service.transports.grpc.inference import Inference
 from service.transports.grpc.stream import Streams
@@ -43,15 +43,15 @@ async def plane(tmp_path: Path) -> AsyncIterator[DataPlane]:
 
 
 @pytest.fixture
-def aside() -> Iterator[Aside]:
-    aside = Aside()
-    yield aside
-    aside.close()
+def offload() -> Iterator[Offload]:
+    offload = Offload()
+    yield offload
+    offload.close()
 
 
 def used(plane: DataPlane) -> bool:
     """Whether anything was done beside the loop."""
-    return bool(plane.aside._thread._threads)
+    return bool(plane.offload._thread._threads)
 
 
 def crops(count: int) -> np.ndarray:
@@ -67,26 +67,26 @@ async def post(plane: DataPlane, body: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
-async def test_the_loop_goes_on_meanwhile(aside: Aside) -> None:
+async def test_the_loop_goes_on_meanwhile(offload: Offload) -> None:
     begun, may_end = threading.Event(), threading.Event()
 
     def work() -> bool:
         begun.set()
         return may_end.wait(60)
 
-    running = asyncio.ensure_future(aside.run(work, perf_counter() + 60))
+    running = asyncio.ensure_future(offload.run(work, perf_counter() + 60))
     await asyncio.to_thread(begun.wait, 60)
     assert not running.done()
-    next_one = asyncio.ensure_future(aside.run(lambda: parse(b"{"), perf_counter() + 60))
+    next_one = asyncio.ensure_future(offload.run(lambda: parse(b"{"), perf_counter() + 60))
     may_end.set()
     assert await running
     with pytest.raises(BadParameter):
         await next_one
 
 
-async def test_what_is_late_does_not_begin(aside: Aside) -> None:
+async def test_what_is_late_does_not_begin(offload: Offload) -> None:
     with pytest.raises(DeadlineExceeded):
-        await aside.run(lambda: pytest.fail("it began"), perf_counter())
+        await offload.run(lambda: pytest.fail("it began"), perf_counter())
 
 
 async def test_a_large_request_is_read_beside_the_loop(plane: DataPlane) -> None:
@@ -128,11 +128,11 @@ async def test_a_large_answer_in_json(plane: DataPlane) -> None:
     transport = httpx.ASGITransport(create_app(plane))
     async with httpx.AsyncClient(transport=transport, base_url="http://zoo") as client:
         head = {"Inference-Header-Content-Length": "0"}
-        for part, aside in ((pixels[:20], False), (pixels, True)):
+        for part, offload in ((pixels[:20], False), (pixels, True)):
             reply = await client.post(
                 "/v2/models/digits.tensor/infer", content=part.tobytes(), headers=head
             )
-            assert used(plane) is aside
+            assert used(plane) is offload
             outputs = {one["name"]: one for one in json.loads(reply.content)["outputs"]}
             assert outputs["probabilities"]["shape"] == [len(part), 10]
             sums = np.array(outputs["probabilities"]["data"]).reshape(-1, 10).sum(axis=1)
@@ -143,11 +143,11 @@ async def test_a_large_answer_over_grpc(plane: DataPlane) -> None:
     elements = [b"a label"] * (LONG_VALUES + 1)
     texts = Tensor("labels", "BYTES", (len(elements),), elements)
     skin = Inference(plane, Streams(plane.bodies, lambda code: None))
-    for tensor, aside in ((Tensor("labels", "BYTES", (1,), elements[:1]), False), (texts, True)):
+    for tensor, offload in ((Tensor("labels", "BYTES", (1,), elements[:1]), False), (texts, True)):
         response = Response("digits", "1", "", [tensor], [True], False)
         message = await skin._message(response, perf_counter() + 60)
         assert elements_of(message.raw_output_contents[0]) == tensor.data
-        assert used(plane) is aside
+        assert used(plane) is offload
 
 
 NEST = b"[" * 50 + b"]" * 50

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from service.engine.admission import Admission
 from service.engine.batcher import Answer, Batcher
-from service.engine.deadlines import Alarm
+from service.engine.deadlines import Deadlines
 from service.engine.pool import Pool
 from service.engine.session import Outputs
 from service.errors import DeadlineExceeded, Internal, NotReady, Overloaded, ZooError
@@ -77,7 +77,7 @@ class Bench:
         self.admitted = 0
         self.admission = Admission(capacity, self._admitted)
         self.pool = Pool(concurrency, "test")
-        self.alarm = Alarm()
+        self.deadlines = Deadlines()
         self.batcher = Batcher(
             self.device,
             pool=self.pool,
@@ -91,7 +91,7 @@ class Bench:
 
     async def infer(self, what: np.ndarray, seconds: float = 10) -> Answer:
         with self.admission.acquire(len(what)) as permit:
-            return await self.batcher.infer(what, permit, perf_counter() + seconds, self.alarm)
+            return await self.batcher.infer(what, permit, perf_counter() + seconds, self.deadlines)
 
 
 def values(answer: Answer) -> list[int]:
@@ -254,7 +254,7 @@ async def test_a_request_larger_than_the_queue_is_served_alone() -> None:
 async def test_a_permit_carries_no_more_than_it_says() -> None:
     bench = Bench()
     with bench.admission.acquire(1) as permit, pytest.raises(ValueError, match="permit"):
-        await bench.batcher.infer(crops(1, 2), permit, perf_counter() + 1, bench.alarm)
+        await bench.batcher.infer(crops(1, 2), permit, perf_counter() + 1, bench.deadlines)
 
 
 async def test_a_device_that_fails_fails_only_the_guilty() -> None:

@@ -17,10 +17,10 @@ import pytest
 from service.dataplane import completions as handover
 from service.dataplane import picture_task
 from service.dataplane.completions import Handover
-from service.dataplane.picture_task import Job, Rules
+from service.dataplane.picture_task import PictureTask, Rules
 from service.engine.admission import Admission
 from service.engine.batcher import Batcher
-from service.engine.deadlines import Alarm
+from service.engine.deadlines import Deadlines
 from service.engine.pool import Pool
 from service.engine.session import Outputs
 from service.errors import DeadlineExceeded, Internal, NotReady, UndecodablePicture
@@ -112,7 +112,9 @@ def run(
 ) -> Any:
     permit = Admission(1000, lambda _: None).acquire(100)
     rules = Rules(parts, permit, perf_counter() + seconds, 1, "exact", "apply", LABELS, 3)
-    return Job(picture, rules, pool, handover or Handover(pool.threads), Alarm()).result()
+    return PictureTask(
+        picture, rules, pool, handover or Handover(pool.threads), Deadlines()
+    ).result()
 
 
 async def begun(event: threading.Event) -> None:

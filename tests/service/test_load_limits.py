@@ -15,10 +15,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from service.dataplane.dataplane import DataPlane
 from service.errors import NotReady
-from service.manifest import FILE_NAME, EnsembleManifest, Manifest, sha256_of
+from service.manifest import FILE_NAME, EnsembleManifest, Manifest, RefusedModelError, sha256_of
 from service.repository import loader, versions_on_disk
 from service.repository.catalog import Refusal
-from service.repository.versions_on_disk import RefusedModelError, Version
+from service.repository.versions_on_disk import Version
 from tests.service.copies import copy_of
 from tests.service.test_loading import ask, started
 from tests.service.test_repository import resign
@@ -84,7 +84,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def reason(plane: DataPlane, name: str) -> str:
-    (model,) = plane.catalogue.versions(name)
+    (model,) = plane.catalog.versions(name)
     assert isinstance(model, Refusal)
     return model.reason
 
@@ -103,7 +103,7 @@ async def test_a_graph_without_end_is_refused_and_the_next_one_loads(folder: Pat
 async def test_a_stop_ends_a_load_that_is_under_way(folder: Path) -> None:
     async with started(folder) as plane:
         slow = asyncio.ensure_future(ask(plane, "endless"))
-        while not plane.catalogue.versions("endless")[0].loading:  # noqa: ASYNC110
+        while not plane.catalog.versions("endless")[0].loading:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         before = time.monotonic()
     assert time.monotonic() - before < 0.5 * loader.LOAD_SECONDS

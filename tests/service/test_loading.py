@@ -68,7 +68,7 @@ async def ask(plane: DataPlane, model: str | None = None, **query: object) -> Cl
 
 def states(plane: DataPlane) -> dict[str, str]:
     """The state of each model's newest version."""
-    return {m.name: getattr(m, "state", "refused") for m in plane.catalogue.models()}
+    return {m.name: getattr(m, "state", "refused") for m in plane.catalog.models()}
 
 
 def ready(plane: DataPlane) -> set[str]:
@@ -196,7 +196,7 @@ async def test_the_least_recently_used_goes_first(folder: Path) -> None:
 
 async def test_what_is_in_use_stays(folder: Path) -> None:
     async with started(folder, model_memory_mb=ROOM_FOR_TWO) as plane:
-        async with plane.catalogue.use(plane.catalogue.model("a"), math.inf):
+        async with plane.catalog.use(plane.catalog.model("a"), math.inf):
             with pytest.raises(NotReady, match="try again when those are idle") as refused:
                 await ask(plane, "b")
             assert refused.value.retry_after == 1
@@ -303,7 +303,7 @@ async def test_an_ensemble_is_ready_by_its_members_alone(folder: Path) -> None:
 async def test_members_in_use_by_their_ensemble_stay(folder: Path) -> None:
     pair(folder, "pair", "a", "b")
     async with started(folder, model_memory_mb=ROOM_FOR_THREE) as plane:
-        async with plane.catalogue.use(plane.catalogue.model("pair"), math.inf):
+        async with plane.catalog.use(plane.catalog.model("pair"), math.inf):
             with pytest.raises(NotReady, match="in use"):
                 await ask(plane, "c")
         await ask(plane, "c")
@@ -339,7 +339,7 @@ async def test_an_ensemble_follows_what_becomes_of_its_members(folder: Path) -> 
     pair(folder, "unlike", "b", "other")
     async with started(folder) as plane:
         await ask(plane, "older")
-        (older,) = (m for m in plane.catalogue.models() if m.name == "older")
+        (older,) = (m for m in plane.catalog.models() if m.name == "older")
         assert [network.version for network in older.networks] == ["1", "1"]
         for name, words in (("unable", "broken cannot be used"), ("unlike", "labels of other")):
             with pytest.raises(NotReady, match=words):

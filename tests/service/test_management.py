@@ -170,7 +170,7 @@ async def test_a_worker_that_is_started_anew_follows(folder: Path) -> None:
         await one.unload("net")
         async with workers(folder, 1) as (other,):
             assert states(other) == {"1": "unloaded"}
-            reached = other._follower.state.reached
+            reached = other._reconciler.state.reached
             await until(lambda: [r.generation for r in reached("net")] == [1, 1])
             await other.load("net", "1")
             marked.add(folder, "net", 2)
@@ -201,7 +201,7 @@ async def test_a_request_learns_of_a_load_before_it_is_refused(
     monkeypatch.setattr("service.repository.reconciler.FOLLOW_SECONDS", 3600)
     async with workers(folder) as (one, other):
         await asyncio.gather(*(unload_alone(one, name) for name in ("net",)))
-        await other._follower.catch_up()
+        await other._reconciler.catch_up()
         with pytest.raises(NotReady):
             await ask(other)
         marked.add(folder, "late", 3)

@@ -21,8 +21,9 @@ from service.engine.outputs import BrokenModelError
 from service.engine.providers import available, openvino, options
 from service.engine.providers.options import Wish
 from service.engine.session_factory import Way, open_session, ways
+from service.manifest import RefusedModelError
 from service.repository import versions_on_disk
-from service.repository.versions_on_disk import RefusedModelError
+from service.repository.network import opened
 from tests import capabilities
 from tests.photographs import CHINA, COFFEE, FLOWER, PHOTOGRAPHS, ROCKET
 from tests.server import ROOT, Server, command, environment, free_port, serving
@@ -230,7 +231,7 @@ def load(monkeypatch: pytest.MonkeyPatch, models: Path, chosen: str) -> Model:
     monkeypatch.setenv("ZOO_PRECISION", "bf16")
     loaded = settings.load()
     found = next(f for f in versions_on_disk.find(loaded.models) if f.name == "lenet5")
-    return Model(found, versions_on_disk.read(found), loaded)
+    return opened(found, versions_on_disk.read(found), loaded)
 
 
 @needs_bf16

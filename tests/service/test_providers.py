@@ -19,7 +19,7 @@ import pytest
 from service.config import settings
 from service.engine import strict_check
 from service.engine.admission import Admission
-from service.engine.deadlines import Alarm
+from service.engine.deadlines import Deadlines
 from service.engine.model import Model
 from service.engine.outputs import BrokenModelError
 from service.engine.pool import Pool
@@ -29,6 +29,7 @@ from service.engine.session import Session
 from service.engine.session_factory import Way, open_session, provider_options, ways
 from service.manifest import Manifest
 from service.repository import versions_on_disk
+from service.repository.network import opened
 from service.telemetry.model_metrics import ModelObserver
 from tests.photographs import COFFEE
 from tests.server import ROOT, Server, command, environment, free_port, serving
@@ -209,7 +210,7 @@ def test_a_model_knows_where_its_nodes_run(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("ZOO_MODEL_SETTINGS", own)
     loaded = settings.load()
     found = next(f for f in versions_on_disk.find(loaded.models) if f.name == "lenet5")
-    model = Model(found, versions_on_disk.read(found), loaded)
+    model = opened(found, versions_on_disk.read(found), loaded)
     assert model.providers == ["cpu"]
     assert model.max_batch <= 6
     assert set(model.nodes) == {"cpu"}
@@ -234,7 +235,7 @@ async def test_a_device_short_of_memory_lowers_the_batches(
     monkeypatch.setenv("ZOO_MAX_BATCH", "8")
     loaded = settings.load()
     found = next(f for f in versions_on_disk.find(loaded.models) if f.name == "lenet5")
-    model = Model(found, versions_on_disk.read(found), loaded)
+    model = opened(found, versions_on_disk.read(found), loaded)
     inner = model._sessions["model"]
     crops = np.random.default_rng(0).integers(0, 256, (8, *inner_shape(model)), dtype=np.uint8)
     wanted = inner.run(crops)
@@ -245,7 +246,7 @@ async def test_a_device_short_of_memory_lowers_the_batches(
     admission = Admission(8, lambda _: None)
     with admission.acquire(8) as permit:
         end = perf_counter() + 60
-        answer = await model.batchers["model"].infer(crops, permit, end, Alarm())
+        answer = await model.batchers["model"].infer(crops, permit, end, Deadlines())
     np.testing.assert_allclose(answer.outputs.logits, wanted.logits, atol=1e-5)
     assert model.max_batch == model.batchers["model"].max_batch == 2
     await model.close()

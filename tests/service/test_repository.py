@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from service.manifest import Manifest, sha256_of
+from service.manifest import Manifest, RefusedModelError, sha256_of
 from service.repository import versions_on_disk
-from service.repository.versions_on_disk import RefusedModelError, Version
+from service.repository.versions_on_disk import Version
 from tests.photographs import COFFEE
 from tests.server import ROOT, Server, serving
 

@@ -19,8 +19,11 @@ value_files.prepare(folder, 1)
 multiprocess.prepare(folder, 1)
 value_files.begin(folder, multiprocess.place())
 
+class Running:
+    providers, precision, fallback, max_batch, nodes = ["cpu"], "fp32", False, 4, {"cpu": 9}
+
 def answered(number):
-    model_metrics.version("net", number, state="ready", size=7)
+    model_metrics.version("net", number, state="ready", size=7, running=Running)
     for code in ("ok", "cancelled"):
         metrics.requests("net", number, "center", "http", code).inc(2)
 
@@ -40,6 +43,17 @@ model_metrics.only({("net", "39"), ("net", "7")})
 answered("7")
 metrics.requests("net", "7", "center", "http", "ok").inc(1)
 model_metrics.only({("net", "7")})
+model_metrics.only({("net", "7")})
+metrics.requests("net", "39", "center", "http", "ok").inc()  # a request that it had begun
+before = held()
+model_metrics.only({("net", "7")})
+assert held() == before - 1
+used = sum(path.stat().st_size for path in folder.glob("*.db"))
+for _ in range(2000):  # one version after the other comes back
+    model_metrics.only(set())
+    model_metrics.only({("net", "7")})
+    model_metrics.version("net", "7", state="ready", size=7, running=Running)
+assert sum(path.stat().st_size for path in folder.glob("*.db")) == used
 print(exporter.exposition().decode())
 """
 
@@ -66,6 +80,8 @@ def test_versions_that_are_gone_take_no_memory_and_go_on_where_they_come_back(
     assert found["zoo_requests_total", "cancelled"] == 4
     assert found["zoo_model_ready", None] == 1
     assert found["zoo_model_bytes", None] == 7
+    assert found["zoo_model_max_batch", None] == 4
+    assert found["zoo_model_nodes", None] == 9
     assert {version_of(line) for line in done.stdout.splitlines()} <= {"7", None}
 
 

@@ -86,15 +86,15 @@ async def until_answers(plane: DataPlane, number: int, model: str = "net") -> No
 
 async def looks(plane: DataPlane, count: int = 3) -> None:
     for _ in range(count):
-        await plane._follower.look()
+        await plane._reconciler.look()
 
 
 def states(plane: DataPlane, name: str = "net") -> dict[str, str]:
-    return {m.version: getattr(m, "state", "refused") for m in plane.catalogue.versions(name)}
+    return {m.version: getattr(m, "state", "refused") for m in plane.catalog.versions(name)}
 
 
 def index(plane: DataPlane, name: str = "net") -> dict[str, tuple[str, str]]:
-    return {e.version: e[2:] for e in plane.catalogue.index() if e.name == name}
+    return {e.version: e[2:] for e in plane.catalog.index() if e.name == name}
 
 
 @pytest.mark.parametrize("load", ["all", "used", "net"])
@@ -133,17 +133,17 @@ async def test_where_nothing_is_loaded_nothing_is_loaded_for_it(folder: Path) ->
 async def test_a_new_model_appears_and_an_old_one_goes(folder: Path) -> None:
     async with started(folder) as plane:
         marked.add(folder, "other", 7)
-        await until(lambda: "other" in plane.catalogue)
+        await until(lambda: "other" in plane.catalog)
         assert await version(plane, "other") == 7
         exposed = 'zoo_model_ready{model="other",version="7"} 1.0'
         await until(lambda: exposed in exporter.exposition().decode())
         shutil.rmtree(folder / "other")
-        await until(lambda: "other" not in plane.catalogue)
+        await until(lambda: "other" not in plane.catalog)
         with pytest.raises(UnknownModel, match="there is no model 'other'"):
             await ask(plane, "other")
         assert 'model="other",version' not in exporter.exposition().decode()
         marked.add(folder, "other", 7)
-        await until(lambda: "other" in plane.catalogue)
+        await until(lambda: "other" in plane.catalog)
         assert await version(plane, "other") == 7
 
 
@@ -221,8 +221,8 @@ async def test_a_change_of_the_same_version_is_loaded_beside_it(folder: Path) ->
 
 async def test_a_request_that_chose_a_version_is_answered_by_it(folder: Path) -> None:
     async with started(folder, versions="latest") as plane:
-        chosen = plane.catalogue.model("net")
-        async with plane.catalogue.use(chosen, math.inf):
+        chosen = plane.catalog.model("net")
+        async with plane.catalog.use(chosen, math.inf):
             marked.add(folder, "net", 2)
             await until_answers(plane, 2)
             await looks(plane)
@@ -262,15 +262,15 @@ async def test_the_default_model_that_comes_back_is_not_loaded_again(
 ) -> None:
     """There is memory for one: it would be loaded beside itself."""
     async with started(folder, model_memory_mb=2, load="used") as plane:
-        answers = plane.catalogue.model("default")
+        answers = plane.catalog.model("default")
         loads = MODEL_LOADS.labels("default", "ok")._value
         before = loads.get()
         away = (folder / "default").rename(folder.parent / "away")
         await until(lambda: "goes on from memory" in caplog.text)
         away.rename(folder / "default")
         await looks(plane)
-        assert not plane.catalogue.unfinished()
-        assert plane.catalogue.model("default") is answers
+        assert not plane.catalog.unfinished()
+        assert plane.catalog.model("default") is answers
         assert await version(plane, "default") == 1
         assert loads.get() == before
         assert index(plane, "default") == {"1": ("READY", "")}
@@ -318,7 +318,7 @@ async def test_a_default_ensemble_goes_on_with_the_members_it_has(folder: Path) 
         assert plane.ready
         assert (await ask(plane, "pair")).predictions[0].label.name == marked.label(1, 1)
         marked.add(folder, "other", 2)
-        await until(lambda: {n.version for n in plane.catalogue.model("pair").networks} == {"2"})
+        await until(lambda: {n.version for n in plane.catalog.model("pair").networks} == {"2"})
         assert (await ask(plane, "pair")).predictions[0].label.name == marked.label(2, 2)
 
 

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from service.dataplane.results import Classification, Prediction, Timing
-from service.repository.versions_on_disk import Label
+from service.manifest import Label
 from service.transports.grpc import wire
 from service.transports.grpc.protos import classifier_pb2 as messages
 

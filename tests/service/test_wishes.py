@@ -152,7 +152,7 @@ async def test_every_request_learns_of_a_load_before_it_is_refused(
             with pytest.raises(UnknownModel):
                 await faces.find(other, name, None)
             marked.add(folder, name, 1)
-            state = one._follower.state
+            state = one._reconciler.state
             loading = asyncio.ensure_future(one.load(name))
             await until(lambda s=state, n=name: n in s.current().models)
             await ask(name)
@@ -170,10 +170,10 @@ async def test_a_call_ends_at_the_deadline_that_it_names(
                 path = f"/v2/repository/models/net/{action}"
                 reply = await client.post(path, headers={"X-Request-Timeout-Ms": "300"})
                 assert (reply.status_code, reply.json()["code"]) == (504, "deadline_exceeded")
-        before = one._follower.state.current().generation
+        before = one._reconciler.state.current().generation
         with pytest.raises(DeadlineExceeded, match="before anything was asked"):
             await one.load("net", deadline=perf_counter() - 1)
-        assert one._follower.state.current().generation == before
+        assert one._reconciler.state.current().generation == before
 
 
 async def test_what_was_refused_is_tried_again_when_it_is_asked_for(folder: Path) -> None:
@@ -187,7 +187,7 @@ async def test_what_was_refused_is_tried_again_when_it_is_asked_for(folder: Path
         with broken.open("r+b") as file:
             shutil.copyfileobj(whole.open("rb"), file)
         os.utime(broken, ns=(about.st_atime_ns, about.st_mtime_ns))
-        await one._follower.look()
+        await one._reconciler.look()
         assert index(one)["2"][0] == "UNAVAILABLE"
         await one.load("net")
         for plane in (one, other):

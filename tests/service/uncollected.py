@@ -7,4 +7,3 @@ import gc
 from service.app import ZooService as ZooService
 
 gc.disable()
-gc.enable = lambda: None  # a worker that has started would

@@ -14,7 +14,7 @@ from typing import TypeVar, cast
 
 import grpc.aio
 
-from service.engine.deadlines import Alarm
+from service.engine.deadlines import Deadlines
 from service.errors import (
     BadParameter,
     BodyTooLarge,
@@ -37,14 +37,14 @@ Result = TypeVar("Result")
 class Arrivals:
     """Reads the messages of unary calls. Lives in one event loop."""
 
-    def __init__(self, seconds: float, most_slow: int, alarm: Alarm) -> None:
+    def __init__(self, seconds: float, most_slow: int, deadlines: Deadlines) -> None:
         """A message has ``seconds`` to arrive.
 
         At most ``most_slow`` of them may be slow at a time.
         """
         self._seconds = seconds
         self._most_slow = most_slow
-        self._alarm = alarm
+        self._deadlines = deadlines
         self._slow: set[_Wait] = set()
 
     async def read(self, context: Context, limit: int) -> bytes:
@@ -62,7 +62,7 @@ class Arrivals:
                 raise
             raise wait.refusal from None
         finally:
-            self._alarm.give_up(wait.alarm)
+            self._deadlines.give_up(wait.deadlines)
             self._slow.discard(wait)
         if message is grpc.aio.EOF:
             await asyncio.sleep(END_SECONDS)
@@ -70,7 +70,7 @@ class Arrivals:
         return checked(cast(bytes, message), limit)
 
     def _until(self, seconds: float, wait: _Wait, then: Callable[[_Wait], None]) -> None:
-        wait.alarm = self._alarm.at(perf_counter() + seconds, partial(then, wait))
+        wait.deadlines = self._deadlines.at(perf_counter() + seconds, partial(then, wait))
 
     def _late(self, wait: _Wait) -> None:
         if len(self._slow) < self._most_slow:
@@ -87,12 +87,12 @@ class Arrivals:
 class _Wait:
     """The task that reads a message, until it has one or is told why not."""
 
-    __slots__ = ("alarm", "refusal", "task")
+    __slots__ = ("deadlines", "refusal", "task")
 
     def __init__(self) -> None:
         self.task = cast("asyncio.Task[object]", asyncio.current_task())
         self.refusal: ZooError | None = None
-        self.alarm: int
+        self.deadlines: int
 
     def end(self, refusal: ZooError) -> None:
         self.refusal = refusal

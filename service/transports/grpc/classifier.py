@@ -73,7 +73,7 @@ class Classifier(classifier_pb2_grpc.ClassifierServicer):
         """Every version of every model, and its state."""
         return messages.ListModelsResponse(
             default_model=self._plane.settings.default_model,
-            models=map(_model, self._plane.catalogue.models()),
+            models=map(_model, self._plane.catalog.models()),
         )
 
     async def _answers(

@@ -177,7 +177,7 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
     async def _message(self, response: Response, last: float) -> messages.ModelInferResponse:
         texts = (tensor.shape for tensor in response.outputs if tensor.datatype == "BYTES")
         if sum(map(math.prod, texts)) > LONG_VALUES:
-            return await self._plane.aside.run(partial(_answer, response), last)
+            return await self._plane.offload.run(partial(_answer, response), last)
         return _answer(response)
 
 

@@ -54,7 +54,7 @@ class Methods(grpc.GenericRpcHandler):
         self.arrivals = Arrivals(
             settings.deadline_ms / 1e3,
             settings.max_bodies_bytes // settings.max_body_bytes,
-            plane.alarm,
+            plane.deadlines,
         )
         self.calls = Places(settings.grpc_max_calls)
         self.probes = Places(MOST_PROBES)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 from google.protobuf.descriptor import FieldDescriptor
 
 from service.dataplane.results import Classification, Timing
-from service.repository.versions_on_disk import Label
+from service.manifest import Label
 from service.transports.grpc.protos import classifier_pb2 as messages
 
 _MOST_CLASSES = 20_000

@@ -133,7 +133,7 @@ class Routes:
             limit, budget = settings.max_body_bytes, self._plane.bodies
             codings = codings_of(request.headers)
             received = ReceivedBody(
-                request.receive, request.headers, limit, budget, deadline, self._plane.alarm
+                request.receive, request.headers, limit, budget, deadline, self._plane.deadlines
             )
             async with received as sent:
                 request.scope[UNREAD] = False
@@ -164,7 +164,7 @@ class Routes:
         return json_reply(
             {
                 "default": self._plane.settings.default_model,
-                "models": [_summary(model) for model in self._plane.catalogue.models()],
+                "models": [_summary(model) for model in self._plane.catalog.models()],
             }
         )
 
@@ -183,7 +183,7 @@ class Routes:
 
     async def readyz(self, request: Request) -> Response:
         """GET /readyz: 200 once the default model answers; names what is loaded and refused."""
-        models = self._plane.catalogue.models()
+        models = self._plane.catalog.models()
         refused = [_summary(model) for model in models if isinstance(model, Refusal)]
         ready = self._plane.ready
         status = ("degraded" if refused else "ready") if ready else "not_ready"

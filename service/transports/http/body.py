@@ -11,7 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive
 
 from service.dataplane.body_budget import BodyBudget
-from service.engine.deadlines import Alarm
+from service.engine.deadlines import Deadlines
 from service.errors import BodyTooLarge, DeadlineExceeded
 from service.telemetry.facts import note
 from service.transports.http.interrupt import Interrupt, InterruptedByError
@@ -38,14 +38,14 @@ class ReceivedBody:
         limit: int,
         budget: BodyBudget,
         deadline: float,
-        alarm: Alarm,
+        deadlines: Deadlines,
     ) -> None:
         self._receive = receive
         self._announced = headers.get("content-length", "")
         self._limit = limit
         self._budget = budget
         self._deadline = deadline
-        self._alarm = alarm
+        self._deadlines = deadlines
         self._size = 0
 
     async def __aenter__(self) -> bytes:
@@ -54,11 +54,11 @@ class ReceivedBody:
             raise BodyTooLarge(f"the body has {announced} bytes, the limit is {limit}")
         try:
             with Interrupt() as interrupt:
-                expiry = self._alarm.at(self._deadline, interrupt.trip)
+                expiry = self._deadlines.at(self._deadline, interrupt.trip)
                 try:
                     return await self._collect()
                 finally:
-                    self._alarm.give_up(expiry)
+                    self._deadlines.give_up(expiry)
                     if not announced:
                         note(bytes_in=self._size)
         except BaseException as error:

@@ -123,7 +123,7 @@ class OipRoutes:
                 length = request.headers.get(HEADER_LENGTH)
                 reading = partial(read, name, version, body, length)
                 if is_long_to_read(body, length):
-                    asked = await self._plane.aside.run(reading, deadline)
+                    asked = await self._plane.offload.run(reading, deadline)
                 else:
                     asked = reading()
                 handed_on = True
@@ -136,7 +136,7 @@ class OipRoutes:
             raise
         facts.update(code="ok", inferences=answer.outputs[0].shape[0])
         if is_long_to_write(answer):
-            content, size = await self._plane.aside.run(partial(write, answer), deadline)
+            content, size = await self._plane.offload.run(partial(write, answer), deadline)
         else:
             content, size = write(answer)
         if size is None:
@@ -199,7 +199,7 @@ class OipRoutes:
     async def _body(self, request: Request, limit: int, deadline: float) -> AsyncIterator[bytes]:
         budget, codings = self._plane.bodies, codings_of(request.headers)
         async with ReceivedBody(
-            request.receive, request.headers, limit, budget, deadline, self._plane.alarm
+            request.receive, request.headers, limit, budget, deadline, self._plane.deadlines
         ) as received:
             request.scope[UNREAD] = False
             async with unpacked(received, codings, limit, budget) as body:

@@ -98,7 +98,7 @@ async def find(plane: DataPlane, name: str, version: str | None) -> Face:
 
 def names(plane: DataPlane, name: str, version: str) -> list[str]:
     """The faces of one version in the repository; of a refused one only the first is known."""
-    for model in plane.catalogue.versions(name):
+    for model in plane.catalog.versions(name):
         if model.version == version and not isinstance(model, Refusal):
             kinds = [k for k in SUFFIXES if k != "tensor" or isinstance(model, Network)]
             return [name + SUFFIXES[kind] for kind in kinds]
@@ -107,7 +107,7 @@ def names(plane: DataPlane, name: str, version: str) -> list[str]:
 
 def metadata(plane: DataPlane, face: Face) -> dict[str, Any]:
     """What GET /v2/models/{name} and ModelMetadata say."""
-    versions = plane.catalogue.versions(face.model.name)
+    versions = plane.catalog.versions(face.model.name)
     return {
         "name": face.name,
         "versions": [model.version for model in versions if not isinstance(model, Refusal)],

@@ -17,8 +17,7 @@ from service.dataplane.query import Query, default_top_k
 from service.dataplane.results import Classification, Inference, Prediction, top_predictions
 from service.dataplane.retry import Patience
 from service.errors import BadParameter, Internal, ZooError
-from service.repository.ensemble import plan_of
-from service.repository.versions_on_disk import Label
+from service.manifest import Label
 from service.transports.oip import faces
 from service.transports.oip.codecs import is_long_to_decode, needs_decoding, pictures_or_pixels
 from service.transports.oip.faces import Face
@@ -101,7 +100,7 @@ async def infer(
         making = _of_the_best if face.kind == "topk" else _of_pictures
         version, writing = answers[0].version, partial(making, answers, work)
     if _values(work) > LONG_VALUES:
-        outputs = await plane.aside.run(writing, work.deadline)
+        outputs = await plane.offload.run(writing, work.deadline)
     else:
         outputs = writing()
     binary = [work.options.binary if each.binary is None else each.binary for each in work.outputs]
@@ -155,7 +154,7 @@ async def _understood(plane: DataPlane, request: Request, deadline: float) -> _W
     if needs_decoding(tensor):
         decoding = partial(pictures_or_pixels, tensor)
         is_long = is_long_to_decode(tensor)
-        tensor = await plane.aside.run(decoding, deadline) if is_long else decoding()
+        tensor = await plane.offload.run(decoding, deadline) if is_long else decoding()
     top_k = 0
     if face.kind == "topk":
         top_k = asked.top_k or default_top_k(face.model.classes)
@@ -222,7 +221,7 @@ def _checked(face: Face, wanted: Wanted) -> Wanted:
 
 def _check_logits(face: Face, protocol: str | None) -> None:
     """Raise BadParameter where several crops answer for a picture: their logits are not one."""
-    plan = plan_of(face.model, protocol)
+    plan = face.model.plan(protocol)
     if plan.crops > 1:
         raise _no_logits(plan.protocol)
 
