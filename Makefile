@@ -4,7 +4,7 @@
 #              All are installed from requirements/*.lock. LOCKED=0: the newest releases that
 #              pyproject.toml allows, in environments of their own (docs/dependencies.md)
 # make lock    renews requirements/*.lock (UPGRADE=--no-upgrade: only what no longer fits)
-# make unit    the tests without a server, a socket or PyTorch: two minutes on two cores
+# make unit    the tests without a server, a socket or PyTorch: a minute on two cores
 # make lint    only the first two
 # make clients only tests/clients: tritonclient, the KServe SDK, grpcurl, docs/clients.md
 # make audit   asks PyPI for known flaws of what `make serve` installs; needs the network
@@ -42,6 +42,8 @@ MINUTES ?= 60
 PIP := -m pip --disable-pip-version-check --no-input
 # each server has a BentoML home of its own: BentoML empties its metrics folder at start
 export BENTOML_DO_NOT_TRACK ?= True
+# where it is set, each of the many processes that tests start compiles everything anew
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: serve test most aside unit clients image-test audit loadtest soak zoo lint format export protos lock clean
 
