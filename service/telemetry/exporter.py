@@ -20,6 +20,7 @@ from prometheus_client import (
 )
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from service.telemetry import metrics, model_metrics, value_files
 from service.telemetry import multiprocess as workers
@@ -28,10 +29,8 @@ from service.telemetry.value_files import shared_folder
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
 _OF_VERSIONS = frozenset(
-    f"zoo_model_{name}"
-    for name in ("ready", "refused", "info", "fallback", "nodes", "max_batch", "bytes")
+    metric.name for family in metrics.OF_VERSIONS for metric in family.describe()
 )
-_COUNTED_BY_VERSION = "zoo_requests"
 _IN_EVERY_WORKER = frozenset({"zoo_ready", "zoo_model_ready"})
 
 
@@ -77,18 +76,15 @@ class _OfToday:
                     for sample in metric.samples
                 ]
             if metric.name in _OF_VERSIONS:
-                metric.samples = [
-                    sample
-                    for sample in metric.samples
-                    if (sample.labels["model"], sample.labels["version"]) in model_metrics.known
-                    and (sample.value or metric.name != "zoo_model_info")
-                    and isfinite(sample.value)  # no worker says it any more
-                ]
-            if metric.name == _COUNTED_BY_VERSION:
-                metric.samples = [
-                    sample
-                    for sample in metric.samples
-                    if sample.labels["version"] == metrics.UNKNOWN
-                    or (sample.labels["model"], sample.labels["version"]) in model_metrics.known
-                ]
+                metric.samples = [each for each in metric.samples if _is_of_today(metric, each)]
             yield metric
+
+
+def _is_of_today(metric: Metric, sample: Sample) -> bool:
+    """Whether what a sample says of a version still holds."""
+    version = sample.labels["version"]
+    if version != metrics.UNKNOWN and (sample.labels["model"], version) not in model_metrics.known:
+        return False
+    if metric.name == "zoo_model_info" and not sample.value:  # another series took its place
+        return False
+    return isfinite(sample.value)  # else no worker says it any more

@@ -122,7 +122,9 @@ def _count_from_zero(name: str) -> None:
 
 
 def _inform(key: tuple[str, str], now: tuple[str, str] | None) -> None:
-    """0 takes the series of before out, see `exporter`."""
+    """Say by which provider and precision a version answers; `exporter` leaves out what was said
+    before, which is 0.
+    """
     before = _info.pop(key, None)
     if before not in (None, now):
         metrics.MODEL_INFO.labels(*key, *before).set(0)

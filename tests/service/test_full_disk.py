@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +16,8 @@ from service.supervision import scratch
 from service.telemetry import value_files
 from tests.capabilities import demand
 from tests.photographs import COFFEE
-from tests.server import ROOT, Server, serving
+from tests.server import Server, serving
+from tests.service.test_value_files import printed
 
 SETTINGS: dict[str, object] = {"zoo_default_model": "lenet5", "zoo_threads": 1}
 
@@ -112,16 +112,7 @@ print(exporter.exposition().decode())
 
 
 def test_what_finds_no_room_is_dropped_with_one_line_and_the_rest_is_right(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", NO_ROOM],
-        cwd=ROOT,
-        env={"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PATH": ""},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    line, _, text = done.stdout.partition("\n")
+    line, _, text = printed(NO_ROOM, tmp_path).partition("\n")
     assert line.startswith(f"no room for more metrics in {tmp_path}: ")
     assert "no room" not in text
     families = {family.name: family for family in text_string_to_metric_families(text)}

@@ -58,21 +58,27 @@ print(exporter.exposition().decode())
 """
 
 
-def test_versions_that_are_gone_take_no_memory_and_go_on_where_they_come_back(
-    tmp_path: Path,
-) -> None:
+def printed(program: str, folder: Path) -> str:
+    """What a program prints whose metrics lie in this folder."""
     done = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", VERSIONS],
+        [sys.executable, "-W", "error::UserWarning", "-c", program],
         cwd=ROOT,
-        env={"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PATH": ""},
+        env={"PROMETHEUS_MULTIPROC_DIR": str(folder), "PATH": ""},
         capture_output=True,
         text=True,
         timeout=120,
     )
     assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
+
+
+def test_versions_that_are_gone_take_no_memory_and_go_on_where_they_come_back(
+    tmp_path: Path,
+) -> None:
+    page = printed(VERSIONS, tmp_path)
     found = {
         (sample.name, sample.labels.get("code")): sample.value
-        for family in text_string_to_metric_families(done.stdout)
+        for family in text_string_to_metric_families(page)
         for sample in family.samples
         if sample.labels.get("model") == "net" and sample.labels.get("version") == "7"
     }
@@ -82,7 +88,7 @@ def test_versions_that_are_gone_take_no_memory_and_go_on_where_they_come_back(
     assert found["zoo_model_bytes", None] == 7
     assert found["zoo_model_max_batch", None] == 4
     assert found["zoo_model_nodes", None] == 9
-    assert {version_of(line) for line in done.stdout.splitlines()} <= {"7", None}
+    assert {version_of(line) for line in page.splitlines()} <= {"7", None}
 
 
 def version_of(line: str) -> str | None:
