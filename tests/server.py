@@ -43,12 +43,29 @@ class Server:
         log: Path,
         grpc_port: int = 0,
         tls: ssl.SSLContext | None = None,
+        idle_ms: float = 75_000,
     ) -> None:
         self.url = url
         self.grpc_address = f"127.0.0.1:{grpc_port}"
         self.process = process
         self._log = log
-        self.client = httpx.Client(base_url=url, timeout=60, verify=True if tls is None else tls)
+        self._tls = tls
+        self._idle_ms = idle_ms
+        self.client = self._client()
+
+    def _client(self) -> httpx.Client:
+        # never a request on a connection that the server is closing for having been idle
+        limits = httpx.Limits(keepalive_expiry=min(5, self._idle_ms / 2000))
+        verify = True if self._tls is None else self._tls
+        return httpx.Client(base_url=self.url, timeout=60, verify=verify, limits=limits)
+
+    def reconnect(self) -> None:
+        """Close the client's connections, and go on with a new client that has none."""
+        self.close()
+        self.client = self._client()
+
+    def close(self) -> None:
+        self.client.close()
 
     @property
     def log(self) -> str:
@@ -144,8 +161,9 @@ def serving(
         )
     try:
         scheme = "http" if tls is None else "https"
-        server = Server(f"{scheme}://127.0.0.1:{port}", process, log, grpc_port, tls)
-        with server.client:
+        idle = float(str(settings.get("zoo_idle_ms", 75_000)))
+        server = Server(f"{scheme}://127.0.0.1:{port}", process, log, grpc_port, tls, idle)
+        with contextlib.closing(server):
             wait_until_ready(server, ready)
             yield server
     finally:

@@ -164,8 +164,7 @@ def test_hundreds_who_send_a_byte_at_a_time_keep_nobody_out(server: Server) -> N
 def test_who_is_one_too_many_is_told_and_room_is_made_at_the_cost_of_the_idle(
     server: Server,
 ) -> None:
-    server.client.close()
-    server.client = httpx.Client(base_url=server.url, timeout=60)
+    server.reconnect()
     time.sleep(0.2)
     with ExitStack() as stack:
         held = [stack.enter_context(closing(connect(server))) for _ in range(MOST)]
