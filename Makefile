@@ -37,7 +37,6 @@ TOOLS := .tools
 # many tests wait for a server's start, so two processes of them are faster than one
 TEST_PROCESSES ?= 2
 CLIENTS_LOG := .clients.log
-UNIT := not served and not long and not zoo and not gpu
 MINUTES ?= 60
 PIP := -m pip --disable-pip-version-check --no-input
 # each server has a BentoML home of its own: BentoML empties its metrics folder at start
@@ -66,10 +65,10 @@ most:
 aside:
 	@$(MAKE) --no-print-directory clients > $(CLIENTS_LOG) 2>&1
 
-# what starts no process, listens on no socket and needs no PyTorch: tests/unit.py
+# what starts no process, listens on no socket and needs no PyTorch
 unit: $(TEST_ENV)/.installed
-	$(TEST_ENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
-		-m "$(UNIT)" --durations=25
+	$(TEST_ENV)/bin/python -m pytest tests/unit -n $(TEST_PROCESSES) --dist loadfile \
+		--no-loadscope-reorder -m "not long" --durations=25
 
 # tritonclient and the KServe SDK have the same protocol package: no process can hold both
 clients: $(TEST_ENV)/.installed $(CLIENTS_ENV)/.installed

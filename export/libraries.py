@@ -1,7 +1,7 @@
 """ImageNet networks of torchvision, timm and pytorchcv: what the entries of a library share.
 
 Each function registers one network with the preprocessing, the weights and the errors that its
-library states. tests/export/test_zoo.py holds every entry against the installed library.
+library states. tests/pytorch/zoo/test_zoo.py holds every entry against the installed library.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The order of the house: which room may import which, and what breaks it.
 
-`tests.drawing` draws the table for docs/design.md, `tests.test_architecture` holds it, by the
-imports of every file, those in functions and under TYPE_CHECKING too. No file is exempt.
+`tests.drawing` draws the table for docs/design.md. `tests/unit/house/test_architecture.py` holds
+it, by the imports of every file, those in functions and under TYPE_CHECKING too. No file is exempt.
 """
 
 from __future__ import annotations

@@ -23,7 +23,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.paths import ROOT
+
 TOOLS = ROOT / ".tools"
 """Where tests/tools.sh puts programs, or links to them."""
 HIDING = "ZOO_TEST_WITHOUT"

@@ -12,47 +12,47 @@ from pathlib import Path
 import pytest
 
 from service.imaging import kernels
-from tests import capabilities, refused_cpu, unit
+from tests import capabilities, guard, refused_cpu
+from tests.paths import ROOT
 from tests.server import Server, serving
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # PyTorch's threads wait by spinning: two processes of them take the cores from each other
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-HERE = Path(__file__).resolve().parent
 # they run in an environment of their own: make clients
 collect_ignore = [] if "ZOO_TEST_PYTHON" in os.environ else ["clients"]
+UNIT = ROOT / "tests" / "unit"
+GUARD = pytest.StashKey[guard.Guard]()
 LONGEST = (
-    "test_bento.py",
-    "service/test_lifecycle.py",
-    "export/test_build.py",
-    "export/test_dense.py",
-    "service/test_dense.py",
-    "export/test_adopt.py",
-    "service/test_ensembles.py",
-    "loadtests/test_peers.py",
-    "loadtests/test_gpu.py",
-    "service/test_grpc_life.py",
-    "service/test_grpc_streams.py",
-    "loadtests/test_lifecycle.py",
-    "service/test_repository_served.py",
-    "loadtests/test_gate.py",
-    "service/test_tracing.py",
-    "loadtests/test_soak.py",
-    "service/test_versions_served.py",
-    "service/test_openvino.py",
-    "loadtests/test_scaleout.py",
+    "served/house/test_bento.py",
+    "served/supervision/test_lifecycle.py",
+    "pytorch/export/test_build.py",
+    "pytorch/proof/test_dense.py",
+    "pytorch/imaging/test_dense.py",
+    "pytorch/adoption/test_adopt.py",
+    "pytorch/repository/test_ensembles.py",
+    "served/loadtests/test_peers.py",
+    "pytorch/loadtests/test_gpu.py",
+    "served/grpc/test_life.py",
+    "served/grpc/test_streams.py",
+    "served/loadtests/test_lifecycle.py",
+    "served/repository/test_operators.py",
+    "served/loadtests/test_gate.py",
+    "served/telemetry/test_tracing.py",
+    "served/loadtests/test_soak.py",
+    "served/repository/test_versions.py",
+    "pytorch/engine/test_openvino.py",
+    "served/loadtests/test_scaleout.py",
 )
 """Files that take longest (`--durations`). They come first: two processes then end together."""
 _refused = pytest.StashKey[Path]()
-_guard = pytest.StashKey[unit.Guard]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Set up the guard of unit tests, and hide OpenVINO where ZOO_TEST_WITHOUT names it."""
-    if "not served" in config.option.markexpr:
-        # one for all tests: every hook is called for every event, and none can be removed
-        config.stash[_guard] = unit.Guard()
+    # one for all tests: every hook is called for every event, and none can be removed
+    config.stash[GUARD] = guard.Guard()
     try:
         names = capabilities.hidden()
     except ValueError as error:
@@ -68,29 +68,17 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["PYTHONPATH"] = refused_cpu.first(folder)
 
 
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave files and folders alone that import PyTorch, where only unit tests run."""
-    if "not long" not in config.option.markexpr:
-        return None
-    file = collection_path / "conftest.py" if collection_path.is_dir() else collection_path
-    return True if unit.needs_pytorch(file) else None
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first."""
+    ranks = {ROOT / "tests" / name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Unit tests do without PyTorch."""
-    if "not long" in session.config.option.markexpr and "torch" in sys.modules:
+    alone = all(item.path.is_relative_to(UNIT) for item in session.items)
+    if session.items and alone and "torch" in sys.modules:
         raise pytest.UsageError("something that unit tests import imports PyTorch")
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as `served` what starts a process or listens, and what takes long: not `make unit`."""
-    for item in items:
-        if unit.is_long(item):
-            item.add_marker(pytest.mark.long)
-        if unit.is_served(item):
-            item.add_marker(pytest.mark.served)
-    ranks = {HERE / name: rank for rank, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: ranks.get(item.path, len(ranks)))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -107,11 +95,9 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Among unit tests alone, one that starts a process or listens fails: it is marked wrongly."""
-    guard = item.config.stash.get(_guard, None)
-    if guard is None:
-        return (yield)
-    guard.armed = True
+    """A unit test that starts a process or opens a port fails: it lies in the wrong folder."""
+    guard = item.config.stash[GUARD]
+    guard.armed = item.path.is_relative_to(UNIT)
     try:
         return (yield)
     finally:

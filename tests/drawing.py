@@ -9,7 +9,7 @@ import ast
 from html import escape
 
 from tests.architecture import MAY_IMPORT
-from tests.server import ROOT
+from tests.paths import ROOT
 
 FILE = ROOT / "docs" / "house.svg"
 _WIDE, _HIGH, _GAP = 540, 46, 24

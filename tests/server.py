@@ -17,8 +17,8 @@ import psutil
 
 from loadtests.server import free_port as free_port
 from tests.capabilities import demand
+from tests.paths import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 240
 """Patience with a loaded machine; a healthy start takes two seconds."""
 PATIENCE_SECONDS = 60

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from tests.server import ROOT, Server, serving
+from tests.paths import ROOT
+from tests.server import Server, serving
 
 PYTHON = os.environ.get("ZOO_TEST_PYTHON", "")
 

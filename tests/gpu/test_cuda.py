@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from service.engine.failures import EXIT_CODE
+from tests.paths import ROOT
 from tests.photographs import CHELSEA, CHINA, COFFEE, FLOWER, ROCKET
-from tests.server import ROOT, Server, command, environment, free_port, serving
+from tests.server import Server, command, environment, free_port, serving
 
 pytestmark = [pytest.mark.gpu, pytest.mark.needs("gpu")]
 PICTURES = (CHELSEA, COFFEE, ROCKET, FLOWER, CHINA)

@@ -13,7 +13,8 @@ import subprocess
 from pathlib import Path
 from typing import Any, NamedTuple
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.paths import ROOT
+
 FOLDER = ROOT / ".image-test"
 BASE = "docker.io/library/python:3.11-slim-bookworm"
 PROGRAMS = ("buildah", "debootstrap", "runc")

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from tests.server import ROOT, Server
+from tests.paths import ROOT
+from tests.server import Server
 
 # the generator formats what it wrote by the ruff beside it
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"

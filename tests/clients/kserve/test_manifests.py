@@ -11,7 +11,7 @@ import kubernetes.client
 import pytest
 import yaml
 
-from tests.server import ROOT
+from tests.paths import ROOT
 
 FOLDER = ROOT / "deploy" / "kserve"
 KINDS = {

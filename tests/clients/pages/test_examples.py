@@ -13,7 +13,8 @@ import pytest
 
 from tests import capabilities
 from tests.clients.conftest import PYTHON
-from tests.server import ROOT, Server
+from tests.paths import ROOT
+from tests.server import Server
 
 PAGE = ROOT / "docs" / "clients.md"
 OF_THE_PROTOCOL = ROOT / "docs" / "oip.md"

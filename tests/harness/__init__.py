@@ -1,0 +1,1 @@
+"""What several tests use: clients, copies of models, and services that misbehave."""

@@ -1,0 +1,1 @@
+"""Tests that need PyTorch: those of `export`, and comparisons with its transforms."""

@@ -1,0 +1,126 @@
+"""The order of the house holds, and its drawing is that of the table."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests import drawing
+from tests.architecture import MAY_IMPORT, PACKAGES, circles, imported, sources, violations
+from tests.paths import ROOT
+
+
+def test_every_file_keeps_the_order() -> None:
+    assert list(violations(ROOT)) == []
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_no_files_import_each_other(package: str) -> None:
+    modules = sources(ROOT, package)
+    assert (
+        circles(
+            {
+                name: imported(file, modules, texts=False) & modules.keys()
+                for name, file in modules.items()
+            }
+        )
+        == []
+    )
+
+
+def test_there_are_no_other_rooms() -> None:
+    """Folders that git left, with nothing but what Python compiled, are none."""
+    files = (ROOT / "service").rglob("*.py")
+    there = {path.relative_to(ROOT / "service").parts[0].removesuffix(".py") for path in files}
+    assert there == (MAY_IMPORT.keys() - {""}) | {"__init__"}
+
+
+def test_every_folder_of_code_is_a_package() -> None:
+    for package in PACKAGES:
+        for file in (ROOT / package).rglob("*.py"):
+            assert (file.parent / "__init__.py").is_file(), file
+
+
+@pytest.fixture
+def planted(tmp_path: Path) -> Path:
+    """A house in order."""
+    for package in PACKAGES:
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").touch()
+    for name in ("errors", "app", "transports/http/app", "engine/pool", "engine/cores"):
+        file = tmp_path / "service" / f"{name}.py"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("import os\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("file", "code"),
+    [
+        ("service/engine/pool.py", "import service.transports.http.app"),
+        ("service/engine/pool.py", "def late():\n    from service.transports.http import app"),
+        ("service/engine/pool.py", "if TYPE_CHECKING:\n    from service import app"),
+        ("service/engine/pool.py", "import torch.nn"),
+        ("service/engine/pool.py", "from grpc import aio"),
+        ("service/errors.py", "from service.engine.pool import Pool"),
+        ("service/transports/http/app.py", "import export"),
+        ("export/__init__.py", "from loadtests import bench"),
+        ("export/__init__.py", "from tests import server"),
+        ("service/engine/pool.py", "import tests.server"),
+        ("models/__init__.py", "import torch"),
+        ("service/engine/pool.py", "import service\nservice.transports.http.app"),
+        ("service/engine/pool.py", "from ..transports.http import app"),
+        ("service/engine/pool.py", "import_module('service.transports.http.app')"),
+        ("service/engine/pool.py", "start('service.transports.http.app:create')"),
+        ("service/transports/grpc_other.py", "import grpc"),
+        ("service/cellar/box.py", "import service.errors"),
+    ],
+)
+def test_what_breaks_it_is_seen(file: str, code: str, planted: Path) -> None:
+    assert list(violations(planted)) == []
+    (planted / file).parent.mkdir(exist_ok=True)
+    (planted / file).write_text(code)
+    assert len(list(violations(planted))) == 1
+
+
+def test_circles_are_seen() -> None:
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": {"d"}}) == [{"b", "c"}, {"d"}]
+
+
+def test_the_drawing_is_that_of_the_table() -> None:
+    """`python -m tests.drawing` makes it anew."""
+    assert drawing.FILE.read_text(encoding="utf-8") == drawing.svg()
+
+
+def test_every_room_says_in_one_sentence_what_it_is_for() -> None:
+    for name in MAY_IMPORT.keys() - {""}:
+        assert re.fullmatch(r"[^.]+\.", drawing.sentence(name)), name
+
+
+def test_the_table_of_decisions_names_files_that_are_there() -> None:
+    text = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    table = text.partition("## Where is it decided")[2].partition("\n## ")[0]
+    named = re.findall(r"`(\w+/[\w/]+\.py)`", table)
+    assert len(named) > 10
+    for name in named:
+        assert (ROOT / "service" / name).is_file(), name
+
+
+def test_the_pages_name_files_that_are_there() -> None:
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for name in re.findall(r"`(\w+/[\w/]+\.py)`", page.read_text("utf-8")):
+            there = (ROOT / folder / name for folder in (".", "service", "tests"))
+            assert any(path.is_file() for path in there), (page.name, name)
+
+
+def test_arrows_say_what_the_table_says() -> None:
+    below: dict[str, set[str]] = {room: set() for room in MAY_IMPORT}
+    for room, lower in drawing.arrows():
+        below[room].add(lower)
+    for room in sorted(MAY_IMPORT, key=drawing.level, reverse=True):
+        direct = below[room] == set(MAY_IMPORT[room])
+        for lower in list(below[room]):
+            below[room] |= below[lower]
+        assert direct or below[room] == set(MAY_IMPORT[room]), room

@@ -1,0 +1,120 @@
+"""The OpenAPI document is true: what it describes is accepted, what comes back is as it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import jsonschema
+import pytest
+from openapi_spec_validator import OpenAPIV30SpecValidator
+
+from service import __version__
+from service.config.settings import Settings
+from service.transports.http.openapi import document as described
+from tests.server import Server
+
+
+@pytest.fixture(scope="module")
+def document(server: Server) -> dict:
+    reply = server.client.get("/openapi.json")
+    assert reply.status_code == 200
+    return reply.json()
+
+
+def nullable(schema: object) -> object:
+    """OpenAPI 3.0 writes `nullable`, JSON Schema a list of types."""
+    if isinstance(schema, dict):
+        changed = {key: nullable(value) for key, value in schema.items() if key != "nullable"}
+        if schema.get("nullable"):
+            changed["type"] = [changed["type"], "null"]
+        return changed
+    return [nullable(item) for item in schema] if isinstance(schema, list) else schema
+
+
+def follow(document: dict, found: dict) -> dict:
+    """What a reference leads to; anything else as it is."""
+    while "$ref" in found:
+        root, *steps = found["$ref"].split("/")
+        assert root == "#"
+        found = document
+        for step in steps:
+            found = found[step]
+    return found
+
+
+def parts(found: object, at: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict]]:
+    """Every object within, with the keys that lead to it."""
+    if isinstance(found, dict):
+        yield at, found
+        for key, value in found.items():
+            if key not in ("example", "enum"):
+                yield from parts(value, (*at, key))
+    elif isinstance(found, list):
+        for place, value in enumerate(found):
+            yield from parts(value, (*at, str(place)))
+
+
+def operations(document: dict) -> Iterator[dict]:
+    for item in document["paths"].values():
+        yield from item.values()
+
+
+def validate(document: dict, value: object, schema: dict) -> None:
+    whole = nullable({**schema, "components": document["components"]})
+    jsonschema.validate(value, whole, jsonschema.Draft202012Validator)
+
+
+KEY = "a-key-of-sixteen-characters"
+KEYS = pytest.mark.parametrize("keys", [{}, {"api_keys": KEY}, {"admin_keys": KEY}], ids=str)
+
+
+@KEYS
+def test_linting(keys: dict[str, str]) -> None:
+    """The specification's own schema, and what the linters of docs/api.md ask for beyond it."""
+    document = described(Settings(**keys))
+    OpenAPIV30SpecValidator(document).validate()
+    for at, part in parts(document):
+        if "$ref" in part:
+            assert set(part) == {"$ref"}, at
+            assert follow(document, part), at
+        if isinstance(required := part.get("required"), list):
+            assert required, at
+            assert set(required) <= set(part["properties"]), at
+        for kind in ("oneOf", "anyOf", "allOf"):
+            assert all("$ref" in each for each in part.get(kind, ())), at
+        if "example" in part:
+            validate(document, part["example"], part.get("schema", part))
+    for kind, components in document["components"].items():
+        for name in components:
+            reference = {"$ref": f"#/components/{kind}/{name}"}
+            used = any(part == reference for _, part in parts(document))
+            assert used or kind == "securitySchemes", name
+    info = document["info"]
+    assert info["version"] == __version__
+    assert info["contact"]["name"]
+    assert info["license"]["name"] == "Apache-2.0"
+    assert [server["url"] for server in document["servers"]] == ["."]
+
+
+@KEYS
+def test_linting_of_operations(keys: dict[str, str]) -> None:
+    document = described(Settings(**keys))
+    tags = {tag["name"]: tag["description"] for tag in document["tags"]}
+    every = list(operations(document))
+    assert len({operation["operationId"] for operation in every}) == len(every)
+    assert {tag for operation in every for tag in operation["tags"]} == set(tags)
+    for operation in every:
+        assert operation["operationId"].isidentifier()
+        assert len(operation["tags"]) == 1
+        assert operation["summary"]
+        assert operation["description"]
+        assert any(status.startswith("4") for status in operation["responses"])
+        names = [(part["in"], part["name"]) for part in operation.get("parameters", ())]
+        assert len(set(names)) == len(names)
+        for schemes in operation.get("security", document["security"]):
+            assert set(schemes) <= set(document["components"]["securitySchemes"])
+    required, optional = [{"bearer": []}], [{}, {"bearer": []}]
+    assert document["security"] == (required if "api_keys" in keys else optional)
+    load = document["paths"]["/v2/repository/models/{name}/load"]["post"]
+    assert load.get("security", document["security"]) == (required if keys else optional)
+    assert ("401" in load["responses"]) == bool(keys)

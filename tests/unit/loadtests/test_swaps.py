@@ -1,0 +1,18 @@
+"""The swaps under load, for some seconds; and that a mixture would not pass."""
+
+from __future__ import annotations
+
+import copy
+
+from loadtests import marked
+
+
+def test_a_mixture_is_seen() -> None:
+    names = [{"index": i, "label": marked.label(i, 13)} for i in (3, 0, 1)]
+    answer = {"version": "13", "predictions": names}
+    assert marked.is_whole(answer)
+    assert not marked.is_whole({**answer, "version": "12"})
+    assert not marked.is_whole({**answer, "predictions": names[1:]})
+    other = copy.deepcopy(answer)
+    other["predictions"][2]["label"] = marked.label(1, 12)
+    assert not marked.is_whole(other)
