@@ -21,12 +21,18 @@ from PIL import Image
 from export.dataset import Sample
 from export.errors import ExportError
 from service.config.settings import ModelSettings, Settings
-from service.config.version_policy import VERSION
 from service.dataplane.dataplane import DataPlane
 from service.dataplane.query import Query
 from service.errors import Overloaded, ZooError
 from service.imaging.decode import Exif
-from service.manifest import EnsembleManifest, Label, Manifest, Precision, RefusedModelError
+from service.manifest import (
+    VERSION,
+    EnsembleManifest,
+    Label,
+    Manifest,
+    Precision,
+    RefusedModelError,
+)
 from service.repository import versions_on_disk
 from service.repository.catalog import Answerer
 from service.repository.ensemble import PROTOCOL_NAME

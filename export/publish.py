@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from export.errors import ExportError, OutputRefused
-
-_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+from service.manifest import VERSION
 
 
 def destination(output: Path, name: str, version: str, *, force: bool) -> Path:
     """The folder of a version. Raises ExportError for a bad version, OutputRefused when taken."""
-    if not _VERSION.fullmatch(version):
+    if not VERSION.fullmatch(version):
         raise ExportError(f"version {version!r} is no whole number from 1 to 999999999")
     target = output / name / version
     if target.exists() and not target.is_dir():

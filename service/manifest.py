@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import stat
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal, NamedTuple
@@ -40,10 +41,14 @@ def _not_taken(name: str) -> str:
     return name
 
 
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+"""A model's name, as its folder is called."""
+VERSION = re.compile(r"[1-9][0-9]{0,8}")
+"""A version's number, as its folder is called."""
 ModelName = Annotated[
-    str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$"), AfterValidator(_not_taken)
+    str, StringConstraints(pattern=f"^{NAME.pattern}$"), AfterValidator(_not_taken)
 ]
-Version = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,8}$")]
+Version = Annotated[str, StringConstraints(pattern=f"^{VERSION.pattern}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 ProtocolName = Literal["center", "ten_crop", "crops_144", "dense"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +21,8 @@ from export.labels import Label
 from export.parity import Exported, Parity
 from export.presets import Preprocessing
 from export.publish import destination, publish, workshop
-from service.manifest import FILE_NAME, TAKEN_NAME, Input, Manifest, ProtocolName, Resize
+from service.manifest import FILE_NAME, NAME, TAKEN_NAME, Input, Manifest, ProtocolName, Resize
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _IMAGENET = 1000
 _PROBES = 5
 
@@ -71,7 +69,7 @@ def adopt(
     """
     if wanted.name == TAKEN_NAME:
         raise ExportError(f"name {wanted.name!r} is no model's: a route of the service has it")
-    if not _NAME.fullmatch(wanted.name):
+    if not NAME.fullmatch(wanted.name):
         raise ExportError(
             f"name {wanted.name!r} is no model's: up to 64 of a-z, 0-9, _ and -, "
             "the first of a-z and 0-9"

@@ -28,8 +28,8 @@ import models
 from service.config import paths
 from service.config.cpus import available_cores
 from service.config.security import Exposure
-from service.config.version_policy import VERSION, parse
-from service.manifest import Precision
+from service.config.version_policy import parse
+from service.manifest import VERSION, Precision
 
 PREFIX = "ZOO_"
 MEGABYTE = 1_000_000

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-VERSION = re.compile(r"[1-9][0-9]{0,8}")
-"""A version's number, as its folder is called."""
+from service.manifest import VERSION
+
 MAX_NAMED = 64
 
-_LATEST = re.compile(r"latest(?::([1-9][0-9]{0,8}))?")
+_LATEST = re.compile(rf"latest(?::({VERSION.pattern}))?")
 
 
 class Policy(NamedTuple):

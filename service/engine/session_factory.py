@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import warnings
 from collections import deque
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 
 import onnxruntime
 
+from service.config.processes import alone
 from service.config.settings import ProviderName, Settings
 from service.engine.outputs import BrokenModelError
 from service.engine.providers import openvino, options
@@ -133,7 +133,7 @@ def _create(path: Path, way: Way, wish: Wish, cache: Path, termination: Terminat
     termination.covers(session)
     folder = _engine_folder(cache, wish) if "tensorrt" in way.providers else None
     named = [(ORT_NAMES[name], provider_options(name, way, wish, folder)) for name in way.providers]
-    with warnings.catch_warnings(), _alone(folder):
+    with warnings.catch_warnings(), _one_builds(folder):
         warnings.simplefilter("ignore")
         return onnxruntime.InferenceSession(path, session, providers=named, enable_fallback=0)
 
@@ -190,11 +190,10 @@ def _engine_folder(cache: Path, wish: Wish) -> Path | None:
 
 
 @contextmanager
-def _alone(folder: Path | None) -> Iterator[None]:
+def _one_builds(folder: Path | None) -> Iterator[None]:
     """One worker builds the engine, the others wait and read it."""
     if folder is None:
         yield
         return
-    with (folder / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with alone(folder / ".lock"):
         yield

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from time import perf_counter
 
 from service.config import version_policy
 from service.config.settings import Settings
 from service.errors import BadParameter, DeadlineExceeded, ManagementClosed, NotReady, UnknownModel
+from service.manifest import NAME
 from service.repository.catalog import Catalog
 from service.repository.desired_state import DesiredState, Reached
 from service.repository.index import IndexEntry
@@ -16,8 +16,6 @@ from service.repository.reconciler import Reconciler
 
 PATIENCE_SECONDS = 0.05
 """Between two looks at how far the workers are."""
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
 class Control:
@@ -115,5 +113,5 @@ async def _reached(state: DesiredState, name: str) -> list[Reached]:
 
 def _check_name(name: str) -> None:
     """Before it becomes part of a path. Raises UnknownModel."""
-    if not _NAME.fullmatch(name):
+    if not NAME.fullmatch(name):
         raise UnknownModel(f"there is no model {name[:64]!r}")

@@ -8,7 +8,6 @@ process that started the workers, so a worker that is started anew finds it, a s
 from __future__ import annotations
 
 import errno
-import fcntl
 import json
 import logging
 import os
@@ -19,13 +18,14 @@ import stat
 import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
 
 from service.config import version_policy as policy
+from service.config.processes import alone, identity, lives
 from service.manifest import ModelName
 
 logger = logging.getLogger("zoo.desired")
@@ -37,7 +37,8 @@ MOST_BYTES = 1 << 20
 """Of a file that is read: thousands of models are a tenth of it."""
 MOST_GENERATION = 1 << 53
 """What is more was written by nobody here."""
-_WORKER = re.compile(r"([0-9]+-[0-9]+)-[0-9a-f]{8}")
+_OWNER = re.compile(r"[0-9]+-[0-9]+")
+_WORKER = re.compile(rf"({_OWNER.pattern})-[0-9a-f]{{8}}")
 """How a worker's file is called: which process, and a random part."""
 
 Generation = Annotated[int, Field(ge=0, lt=MOST_GENERATION)]
@@ -93,12 +94,12 @@ class DesiredState:
 
     def __init__(self, folder: Path) -> None:
         """Make the folder and take part as a worker. Raises OSError."""
-        owner = _process(os.getppid())
+        owner = identity(os.getppid())
         self._folder = folder / _run_name(owner)
         self._workers = self._folder / "workers"
         self._workers.mkdir(parents=True, exist_ok=True)
         self._file = self._folder / FILE_NAME
-        self._own = self._workers / f"{_process(os.getpid())}-{uuid.uuid4().hex[:8]}.json"
+        self._own = self._workers / f"{identity(os.getpid())}-{uuid.uuid4().hex[:8]}.json"
         self._turn = threading.Lock()
         self._reached: dict[str, Reached] = {}
         self._stamp: tuple[int, ...] | None = None
@@ -106,7 +107,8 @@ class DesiredState:
         """Which files the log has called unusable, and what they were then."""
         self._write(self._own, "{}")
         for other in folder.glob(f"{_machine()}-*"):
-            if not _lives(other.name.removeprefix(f"{_machine()}-")):
+            match = _OWNER.fullmatch(other.name.removeprefix(f"{_machine()}-"))
+            if match and not lives(match[0]):
                 shutil.rmtree(other, ignore_errors=True)
 
     def close(self) -> None:
@@ -143,7 +145,7 @@ class DesiredState:
 
     def ask(self, name: str, *, unloaded: bool, versions: str | None = None) -> int:
         """Write down what an operator asks for; the generation that says it. Raises OSError."""
-        with self._locked():
+        with alone(self._folder / "lock"):
             before = self._stored()
             # the file may have been lost: what workers have reached is older all the same
             number = 1 + max([before.generation, *self._generations()])
@@ -178,7 +180,7 @@ class DesiredState:
         if match is None:
             self._ignore(path, "no worker's file is called so")
             return None
-        if not _lives(match[1]):
+        if not lives(match[1]):
             with suppress(OSError):
                 path.unlink()
             return None
@@ -212,13 +214,6 @@ class DesiredState:
         except OSError:
             draft.unlink(missing_ok=True)
             raise
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One worker at a time changes the file; the system unlocks for one that dies."""
-        with (self._folder / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:
@@ -254,30 +249,3 @@ def _name(text: str) -> str:
 
 def _run_name(owner: str) -> str:
     return f"{_machine()}-{owner}"
-
-
-def _process(pid: int) -> str:
-    """A process, and with it when it began: ids are used again."""
-    return f"{pid}-{_began(pid)}"
-
-
-def _lives(process: str) -> bool:
-    """Whether a process of this machine, as `_process` calls it, has not ended."""
-    pid, _, began = process.partition("-")
-    if not pid.isdigit() or not began.isdigit():
-        return True  # not ours to judge
-    with suppress(PermissionError):
-        try:
-            os.kill(int(pid), 0)
-        except (ProcessLookupError, OverflowError):
-            return False
-    return _began(int(pid)) == int(began)
-
-
-def _began(pid: int) -> int:
-    """When a process began, in ticks since the system did; 0 where that cannot be known."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
-        return 0
-    return 0 if fields[0] == b"Z" else int(fields[19])

@@ -12,8 +12,7 @@ from collections.abc import Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from service.config.version_policy import VERSION
-from service.manifest import FILE_NAME, EnsembleManifest, Manifest, RefusedModelError
+from service.manifest import FILE_NAME, VERSION, EnsembleManifest, Manifest, RefusedModelError
 from service.repository import versions_on_disk
 from service.repository.versions_on_disk import Version
 

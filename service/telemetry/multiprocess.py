@@ -7,10 +7,8 @@ empties at start. Files are made before there is anything to serve: later the di
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -18,6 +16,7 @@ from prometheus_client import ProcessCollector
 from prometheus_client.metrics_core import Metric
 
 from service.config import cgroup
+from service.config.processes import alone, identity, lives
 from service.telemetry import value_files
 from service.telemetry.value_files import shared_folder
 
@@ -46,17 +45,17 @@ def place() -> int:
     folder = shared_folder()
     if folder is None:
         return 0
-    with _alone(folder):
+    with alone(folder / f"{_PREFIX}lock"):
         taken = dict(living(folder))
         number = next(number for number in range(len(taken) + 1) if number not in taken)
         value_files.clear_gauges(folder, number)
-        _write(folder / f"{_PREFIX}{number}", f"{os.getpid()} {_began(os.getpid())}")
+        _write(folder / f"{_PREFIX}{number}", identity(os.getpid()))
     return number
 
 
 def prepare(folder: Path, count: int) -> None:
     """Make the files of so many places, before anything is served. Raises OSError."""
-    with _alone(folder):
+    with alone(folder / f"{_PREFIX}lock"):
         for number in range(count):
             _write(folder / f"{_PREFIX}{number}", "")
 
@@ -64,9 +63,9 @@ def prepare(folder: Path, count: int) -> None:
 def living(folder: Path) -> Iterator[tuple[int, int]]:
     """The number and process id of every worker that lives."""
     for path in folder.glob(f"{_PREFIX}[0-9]*"):
-        pid, _, began = path.read_text().strip().partition(" ")
-        if pid.isdigit() and began and _began(int(pid)) == began:
-            yield int(path.name.removeprefix(_PREFIX)), int(pid)
+        process = path.read_text().strip()
+        if lives(process):
+            yield int(path.name.removeprefix(_PREFIX)), int(process.partition("-")[0])
 
 
 def memory_limit() -> int:
@@ -91,36 +90,9 @@ class ProcessMetrics:
         yield from found.values()
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    with (folder / f"{_PREFIX}lock").open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
 def _write(path: Path, text: str) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         os.pwrite(descriptor, text.ljust(_BYTES).encode(), 0)
     finally:
         os.close(descriptor)
-
-
-def _began(pid: int) -> str:
-    """When a process began, in ticks since the system did; with its id, who it is.
-
-    Empty where there is no such process; where the system has no /proc, only whether there is one.
-    """
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return "" if Path("/proc/self").exists() or not _exists(pid) else "once"
-
-
-def _exists(pid: int) -> bool:
-    with suppress(PermissionError):
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-    return True
