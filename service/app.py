@@ -26,7 +26,9 @@ if TYPE_CHECKING:
 
     from service.dataplane.dataplane import DataPlane
     from service.supervision.life import Life
-    from service.transports.grpc.server import GrpcServer
+    from service.telemetry.spans import Tracer
+    from service.transports.base import Transport
+    from service.transports.http.server import HttpServer
 
 try:
     _settings = settings.load()
@@ -42,11 +44,6 @@ if sys.argv[1:2] == ["serve"]:  # the parent
     internals.demand()
     supervisor.install(_settings)
 
-# what uvicorn takes where nothing else is asked for, as by BentoML; a later one may not look here
-cast(Any, uvicorn.config).HTTP_PROTOCOLS["auto"] = (
-    "service.transports.http.protocol:BoundedProtocol"
-)
-
 BENTOML_TIMEOUT_MARGIN_S = 10
 """BentoML's own time-out answers without a problem document, so ours must come first."""
 
@@ -58,10 +55,13 @@ class _Worker:
     when a worker starts.
     """
 
-    app: ASGIApp
     plane: DataPlane
     life: Life
-    grpc: GrpcServer | None = None
+    http: HttpServer
+
+    def __init__(self) -> None:
+        self.tracer: Tracer | None = None
+        self.transports: list[Transport] = []
 
     async def start(self) -> None:
         from service.dataplane.dataplane import DataPlane
@@ -69,51 +69,44 @@ class _Worker:
         from service.repository import memory_budget
         from service.supervision.life import Life
         from service.transports import certificate
-        from service.transports.http.app import create_app
-        from service.transports.http.protocol import BoundedProtocol
-        from service.transports.http.slowness import Limits
+        from service.transports.http.server import HttpServer
 
         logs.configure(_settings)
-        tracing.start()
+        self.tracer = tracing.start()
         return_large_blocks()
         for name in settings.unknown_variables():
             logging.getLogger("zoo").warning("%s is not a setting of this service", name)
         self.plane = DataPlane(_settings)
-        self.life = Life(_settings, BoundedProtocol, self.plane.leave, self._close)
-        self.life.begin()
-        BoundedProtocol.limits = Limits(
-            _settings.max_connections,
-            _settings.idle_ms / 1e3,
-            _settings.slow_ms / 1e3,
-            _settings.min_rate,
-        )
-        certificate.record_expiry(_settings)
-        await self.plane.start()
-        self.app = create_app(self.plane)
+        self.life = Life(_settings, worker.orders, self.plane.leave, self.transports)
         if _settings.grpc_port:
             from service.transports.grpc.server import GrpcServer
 
-            self.grpc = GrpcServer(self.plane)
-            await self.grpc.start()
+            self.transports.append(GrpcServer(self.plane, self.tracer))
+        self.http = HttpServer(self.plane, self.tracer, worker.listen, self.life.end)
+        self.transports.append(self.http)
+        self.life.begin()
+        certificate.record_expiry(_settings)
+        await self.plane.start()
         memory_budget.announce(_settings, self.plane.catalog.networks())
-        worker.listen()
+        for each in self.transports:
+            await each.start()
+        worker.serves.set()
         self.life.ready()
-
-    async def _close(self) -> None:
-        if self.grpc is not None:
-            await self.grpc.stop()
 
     async def stop(self) -> None:
         await self.life.closed()
         await self.plane.stop()
-        await asyncio.to_thread(tracing.stop)
+        if self.tracer is not None:
+            await asyncio.to_thread(tracing.stop, self.tracer)
         self.life.over()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self.app(scope, receive, send)
+        await self.http.app(scope, receive, send)
 
 
 _worker = _Worker()
+# what uvicorn takes where nothing else is asked for, as by BentoML; a later one may not look here
+cast(Any, uvicorn.config).HTTP_PROTOCOLS["auto"] = lambda **given: _worker.http.connection(**given)
 
 
 def warm_up() -> None:

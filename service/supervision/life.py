@@ -1,4 +1,4 @@
-"""A worker's end: draining, the last answers, the close of its ports."""
+"""A worker's end: its transports are drained, then stopped, then the process ends."""
 
 from __future__ import annotations
 
@@ -6,38 +6,30 @@ import asyncio
 import logging
 import signal
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from service.config.settings import Settings
-from service.supervision import channel, worker
+from service.supervision import channel
 
 if TYPE_CHECKING:
     from uvicorn import Server
 
 logger = logging.getLogger("zoo.life")
 
-LINGER_SECONDS = 0.3
-"""At the stop, for idle connections: what a client has just sent on one is still answered."""
-LEAST_SECONDS = 0.05
-"""Until the connections that have begun are accepted; none begins any more."""
 MARGIN_SECONDS = 1.0
 """A worker that is told to end by a signal leaves the word to its supervisor for so long."""
 
 
-class Connection(Protocol):
-    """One of HTTP."""
+class Transport(Protocol):
+    """What ends: `service.transports.base.Transport`, which this room may not import."""
 
-    leaving: ClassVar[bool]
-    """Whether every connection of this worker is to end with the next answer."""
+    def drain(self) -> None:
+        """Answer what comes, and send clients elsewhere with what they ask next."""
 
-    @property
-    def idle(self) -> bool:
-        """Whether no request is being received or answered."""
-
-    def leave(self) -> None:
-        """End with the answer that is made now."""
+    async def stop(self) -> None:
+        """Take no new requests, and return when all that were taken are answered."""
 
 
 class Life:
@@ -46,15 +38,17 @@ class Life:
     def __init__(
         self,
         settings: Settings,
-        connection: type[Connection],
+        orders: socket.socket | None,
         leave: Callable[[], None],
-        close: Callable[[], Awaitable[None]],
+        transports: Iterable[Transport],
     ) -> None:
-        """``leave`` says that this is no place for new work, ``close`` ends the gRPC server."""
+        """``orders`` come from the supervisor, where there is one; ``leave`` says that this is no
+        place for new work; ``transports`` are asked for when they are to end.
+        """
         self._settings = settings
-        self._connection = connection
+        self._orders = orders
         self._leave = leave
-        self._close = close
+        self._transports = transports
         self._draining = self._stopping = False
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -68,30 +62,30 @@ class Life:
             return  # the app is used without a server
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGTERM, self._signalled)
-        if worker.orders is None:
+        if self._orders is None:
             loop.add_signal_handler(signal.SIGINT, self._signalled)
         else:
             loop.add_signal_handler(signal.SIGINT, lambda: None)  # the supervisor has it as well
-            loop.add_reader(worker.orders, self._ordered, worker.orders)
+            loop.add_reader(self._orders, self._ordered, self._orders)
 
     def ready(self) -> None:
-        """Tell the supervisor that this worker serves."""
-        worker.serves.set()
-        if worker.orders is not None:
+        """Tell the supervisor that this worker serves, and say from now on that it lives."""
+        if self._orders is not None:
             with suppress(OSError):
-                worker.orders.sendall(channel.READY + b"\n")
+                self._orders.sendall(channel.READY + b"\n")
             if self._settings.hang_ms:
-                self._beat_later(worker.orders)
+                self._beat_later(self._orders)
 
     async def closed(self) -> None:
-        """Wait until the gRPC server has ended."""
+        """Wait until the transports have ended."""
         self._stopping = True
         await asyncio.gather(*self._tasks)
-        await self._close()  # a second time perhaps: it may have begun since
+        # a second time perhaps: one may have begun since
+        await asyncio.gather(*(each.stop() for each in self._transports))
 
     def over(self) -> None:
         """All is answered: a signal that comes now, an echo perhaps, changes nothing any more."""
-        if self._server is None or worker.orders is None:
+        if self._server is None or self._orders is None:
             return
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().remove_signal_handler(number)
@@ -104,39 +98,29 @@ class Life:
         self._draining = True
         logger.info("draining: not ready any more, what comes is still answered")
         self._leave()
-        self._connection.leaving = True
-        for connection in self._connections():
-            connection.leave()
+        for each in self._transports:
+            each.drain()
 
     def stop(self) -> None:
         """Finish what was accepted, accept nothing more, and end."""
         self.drain()
         if not self._stopping:
             self._stopping = True
-            self._tasks = [
-                asyncio.ensure_future(cast(Any, self._close())),
-                asyncio.ensure_future(self._last_answers()),
-            ]
+            self._tasks = [asyncio.ensure_future(each.stop()) for each in self._transports]
 
-    async def _last_answers(self) -> None:
-        loop = asyncio.get_running_loop()
-        end = loop.time() + LINGER_SECONDS
-        await asyncio.sleep(LEAST_SECONDS)
-        while loop.time() < end and any(each.idle for each in self._connections()):  # noqa: ASYNC110
-            await asyncio.sleep(LEAST_SECONDS)
-        server = cast(Any, self._server)
-        server.config.timeout_graceful_shutdown = self._settings.grace_ms / 1e3
-        server.handle_exit(signal.SIGINT, None)  # not ignored by uvicorn, but by this process
-
-    def _connections(self) -> list[Connection]:
-        return list(cast(Any, self._server).server_state.connections) if self._server else []
+    def end(self) -> None:
+        """Have uvicorn close its port, finish what it accepted, and end this process."""
+        if self._server is not None and not self._server.should_exit:
+            server = cast(Any, self._server)
+            server.config.timeout_graceful_shutdown = self._settings.grace_ms / 1e3
+            server.handle_exit(signal.SIGINT, None)  # not ignored by uvicorn, but by this process
 
     def _signalled(self) -> None:
         """To end this worker alone, or because all processes are told to."""
         if self._draining:
             return  # an echo
         self.drain()
-        margin = 0.0 if worker.orders is None else MARGIN_SECONDS
+        margin = 0.0 if self._orders is None else MARGIN_SECONDS
         self._stop_after(self._settings.drain_ms / 1e3 + margin)
 
     def _ordered(self, orders: socket.socket) -> None:

@@ -31,8 +31,6 @@ MODULES = {
 FLUSH_SECONDS = 3.0
 """How long a stop waits for the last spans to be taken; before the supervisor kills who is late."""
 
-tracer: Tracer | None = None
-"""None: no traces."""
 current: ContextVar[Trace | None] = ContextVar("trace", default=None)
 """The trace of the request, or call, that this task works for."""
 
@@ -70,27 +68,24 @@ def protocol() -> str:
     return next(filter(None, given), next(iter(MODULES)))
 
 
-def start() -> None:
-    """Begin to trace, where that is wanted; in a worker, which has its own exporter."""
-    global tracer
-    if wanted():
-        from service.telemetry import spans
+def start() -> Tracer | None:
+    """Begin to trace, in a worker, which has its own exporter; None where no traces are wanted."""
+    if not wanted():
+        return None
+    from service.telemetry import spans
 
-        logger = logging.getLogger("opentelemetry")  # of an export that failed: in our format
-        logger.handlers[:] = logging.getLogger("zoo").handlers
-        logger.propagate = False
-        on_console = os.environ.get(EXPORTER) == "console"
-        tracer = spans.Tracer(None if on_console else MODULES[protocol()], current)
+    logger = logging.getLogger("opentelemetry")  # of an export that failed: in our format
+    logger.handlers[:] = logging.getLogger("zoo").handlers
+    logger.propagate = False
+    on_console = os.environ.get(EXPORTER) == "console"
+    return spans.Tracer(None if on_console else MODULES[protocol()], current)
 
 
-def stop() -> None:
+def stop(tracer: Tracer) -> None:
     """Export what is left; blocking, for some seconds at most."""
-    global tracer
-    if tracer is not None:
-        closing = threading.Thread(target=tracer.close, daemon=True)
-        tracer = None
-        closing.start()
-        closing.join(FLUSH_SECONDS)
+    closing = threading.Thread(target=tracer.close, daemon=True)
+    closing.start()
+    closing.join(FLUSH_SECONDS)
 
 
 def use_case(name: str, started: float) -> UseCase | None:

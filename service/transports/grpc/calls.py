@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 
 from service.errors import Internal, ZooError, let_go
-from service.telemetry import trace_context, tracing
+from service.telemetry import trace_context
 from service.telemetry.logs import ACCESS
 from service.telemetry.request_id import request_id_of
 from service.transports.grpc.status import DETAILS_KEY, code_of, message_of, status_of
@@ -49,7 +49,9 @@ class Call:
         "unheard",
     )
 
-    def __init__(self, method: str, level: int, context: Context) -> None:
+    def __init__(
+        self, method: str, level: int, context: Context, tracer: spans.Tracer | None
+    ) -> None:
         """``method`` is what the log says, ``level`` how loud."""
         self._started = perf_counter()
         self._method = method
@@ -57,7 +59,7 @@ class Call:
         self._context = context
         self._logged = access.isEnabledFor(level)
         self._client = ""
-        if self._logged or tracing.tracer is not None:
+        if self._logged or tracer is not None:
             self._client = context.peer()  # not later: to ask a cancelled call kills the process
         self._code = "ok"
         self.facts: dict[str, Any] = {}
@@ -70,9 +72,9 @@ class Call:
         self.unheard = False
         """Whether it asks for a classification that the data plane does not count yet."""
         self.trace: spans.Call | None = None
-        if tracing.tracer is not None and level > logging.DEBUG:  # no probe
+        if tracer is not None and level > logging.DEBUG:  # no probe
             metadata = context.invocation_metadata() or ()
-            self.trace = tracing.tracer.call(method, self._client, metadata).__enter__()
+            self.trace = tracer.call(method, self._client, metadata).__enter__()
             self.ids |= self.trace.ids
             self._trailing += tuple(self.trace.response)
         context.set_trailing_metadata(self._trailing)

@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import aclosing, nullcontext
-from typing import Any, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import grpc
 import grpc.aio
@@ -24,6 +24,9 @@ from service.transports.auth import Access, Need
 from service.transports.grpc.access import need_of
 from service.transports.grpc.arrivals import Arrivals, Requests, checked, in_time
 from service.transports.grpc.calls import Call, Context
+
+if TYPE_CHECKING:
+    from service.telemetry.spans import Tracer
 
 TRANSPORT = "grpc"
 MOST_PROBES = 256
@@ -46,10 +49,11 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 class Methods(grpc.GenericRpcHandler):
     """Has a handler for every method, be it that of a name that is unknown."""
 
-    def __init__(self, plane: DataPlane) -> None:
+    def __init__(self, plane: DataPlane, tracer: Tracer | None) -> None:
         """Made in the event loop that serves."""
         settings = plane.settings
         self.plane = plane
+        self.tracer = tracer
         self.access = Access.of(settings)
         self.arrivals = Arrivals(
             settings.deadline_ms / 1e3,
@@ -93,6 +97,7 @@ class _Method:
         self._path = path[:MAX_LOGGED_METHOD]
         self._handler = handler
         self._plane = methods.plane
+        self._tracer = methods.tracer
         self._bodies = methods.plane.bodies
         self._access = methods.access
         self._arrivals = methods.arrivals
@@ -120,7 +125,7 @@ class _Method:
         return grpc.stream_stream_rpc_method_handler(cast(Any, self._stream))
 
     async def _unary(self, _: object, context: Context) -> bytes | None:
-        call = Call(self._path, self._level, context)
+        call = Call(self._path, self._level, context, self._tracer)
         begin(call.facts)
         try:
             return await self._answered(call, context)
@@ -150,7 +155,7 @@ class _Method:
                 self._bodies.give(size)
 
     async def _stream(self, _: object, context: Context) -> None:
-        call = Call(self._path, self._level, context)
+        call = Call(self._path, self._level, context, self._tracer)
         try:
             await self._answer(call, context)
         except BaseException as error:
@@ -170,7 +175,7 @@ class _Method:
                     await in_time(writing, self._idle_s, "the answer was not taken")
 
     async def _unknown(self, _: object, context: Context) -> None:
-        call = Call(self._path, self._level, context)
+        call = Call(self._path, self._level, context, self._tracer)
         try:
             self._check(call)
             raise NotFound("there is no such method")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from functools import partial
+from typing import TYPE_CHECKING
 
 import grpc
 import grpc.aio
@@ -12,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from service.config.settings import Settings
 from service.dataplane.dataplane import DataPlane
+from service.transports.base import Transport
 from service.transports.grpc import lasting, reflection
 from service.transports.grpc.classifier import Classifier
 from service.transports.grpc.health import Health
@@ -24,6 +26,9 @@ from service.transports.grpc.protos import (
     oip_pb2_grpc,
 )
 from service.transports.grpc.stream import Streams
+
+if TYPE_CHECKING:
+    from service.telemetry.spans import Tracer
 
 logger = logging.getLogger("zoo.grpc")
 
@@ -53,12 +58,13 @@ class PortTakenError(RuntimeError):
     """The port cannot be bound; the message is one line."""
 
 
-class GrpcServer:
+class GrpcServer(Transport):
     """Every worker has one; the kernel spreads connections among them (SO_REUSEPORT)."""
 
-    def __init__(self, plane: DataPlane) -> None:
+    def __init__(self, plane: DataPlane, tracer: Tracer | None) -> None:
         """Made in the event loop that serves."""
         self._plane = plane
+        self._tracer = tracer
         self._health = Health((CLASSIFIER, INFERENCE))
         self._streams = Streams(
             plane.bodies,
@@ -74,7 +80,7 @@ class GrpcServer:
 
     def _all(self) -> Methods:
         """The methods of all services."""
-        methods = Methods(self._plane)
+        methods = Methods(self._plane, self._tracer)
         classifier = Classifier(self._plane, self._streams)
         inference = Inference(self._plane, self._streams)
         classifier_pb2_grpc.add_ClassifierServicer_to_server(classifier, methods)
@@ -140,14 +146,18 @@ class GrpcServer:
             return self._server.add_insecure_port(address)
         return self._server.add_secure_port(address, credentials)
 
+    def drain(self) -> None:
+        """Nothing: clients watch the health of the server, which follows the data plane."""
+
     async def stop(self) -> None:
         """Say that nothing is served any more, finish what was accepted, close the port.
 
         What is open but asks for nothing (a message half sent, an idle stream of reflection) is
         not waited for.
         """
-        if self._guard is not None:
-            self._guard.cancel()
+        if self._guard is None:  # it never began
+            return
+        self._guard.cancel()
         self._health.stop()
         self._streams.end()
         settings = self._plane.settings

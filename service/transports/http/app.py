@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -21,7 +21,7 @@ from service.dataplane.results import Classification
 from service.errors import ZooError, let_go
 from service.repository.catalog import Answerer, Refusal
 from service.repository.ensemble import PROTOCOL_NAME, Ensemble
-from service.telemetry import exporter, model_metrics, tracing
+from service.telemetry import exporter, model_metrics
 from service.transports.auth import Access
 from service.transports.http.body import ReceivedBody, pictures
 from service.transports.http.cors import Cors
@@ -36,8 +36,11 @@ from service.transports.http.problems import UNREAD, answer_error, problem
 from service.transports.http.replies import json_reply, unless_gone
 from service.transports.http.requests import RequestMiddleware
 
+if TYPE_CHECKING:
+    from service.telemetry.spans import Tracer
 
-def create_app(plane: DataPlane) -> ASGIApp:
+
+def create_app(plane: DataPlane, tracer: Tracer | None = None) -> ASGIApp:
     """The app over one data plane, which is started and stopped by its owner.
 
     What comes out is not a Starlette object but a plain ASGI app around one: BentoML hands every
@@ -56,10 +59,10 @@ def create_app(plane: DataPlane) -> ASGIApp:
         guarded = Cors(guarded, plane.settings.cors_origins)
     if plane.settings.allowed_hosts:
         guarded = HostMiddleware(guarded, Hosts(plane.settings.allowed_hosts))
-    if tracing.tracer is not None:
+    if tracer is not None:
         from service.transports.http.traces import TraceMiddleware
 
-        guarded = TraceMiddleware(guarded, tracing.tracer)
+        guarded = TraceMiddleware(guarded, tracer)
     return RequestMiddleware(guarded)
 
 

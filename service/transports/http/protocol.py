@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import (
@@ -51,6 +51,30 @@ class _RefusedError(Exception):
     """Raised while parsing: what is in the message is refused."""
 
 
+class Connections:
+    """What the connections of one worker have in common."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.open: set[BoundedProtocol] = set()
+        """Those of now: uvicorn's own set."""
+        self.watch = Watch()
+        self.turned_away = 0
+        """How many are open only to be told that there is no room."""
+        self.leaving = False
+        """Whether each is to end with its next answer."""
+
+    def leave(self) -> None:
+        """End each with the answer that is made now, or with its next one."""
+        self.leaving = True
+        for each in list(self.open):
+            each.leave()
+
+    def any_idle(self) -> bool:
+        """Return whether there is one without a request."""
+        return any(each.idle for each in self.open)
+
+
 class BoundedProtocol(HttpToolsProtocol):
     """One connection. Answers 400 and hangs up when a head, or a body's frame, is too large.
 
@@ -58,14 +82,11 @@ class BoundedProtocol(HttpToolsProtocol):
     waited longest for a request makes room for a new one, else the new one is turned away.
     """
 
-    limits: ClassVar[Limits] = Limits()
-    _watch: ClassVar[Watch] = Watch()
-    _turned_away_now: ClassVar[int] = 0
-    leaving: ClassVar[bool] = False
-    """Whether every connection of this worker is to end with the next answer."""
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(self, others: Connections, **options: Any) -> None:
+        super().__init__(**options)
+        self._others = others
+        self._limits = others.limits
+        others.open = cast("set[BoundedProtocol]", self.connections)
         self.access_log = False  # ours has a line for each request
         self._in_head = True
         self._began = False
@@ -92,26 +113,24 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(asyncio.Transport, transport))
         self.flow = Flow(self.transport, self.pipeline, self._go_on)
-        self._watch.over(self.connections)
+        self._others.watch.over(self.connections)
         metrics.HTTP_CONNECTIONS.set(len(self.connections))
-        if len(self.connections) > self.limits.connections:
+        if len(self.connections) > self._limits.connections:
             self._make_room()
 
     def _make_room(self) -> None:
         """Close the connection that has waited longest for a request, or turn this one away."""
-        kind = type(self)
-        others = cast("set[BoundedProtocol]", self.connections)
-        waiting = [each for each in others if each is not self and each.waits]
+        waiting = [each for each in self._others.open if each is not self and each.waits]
         oldest = min(waiting, key=lambda each: each.since, default=None)
         if oldest is not None and self.loop.time() - oldest.since > YOUNG_SECONDS:
             oldest.end("room")
             return
         metrics.HTTP_ENDED.labels("too_many").inc()
-        if kind._turned_away_now >= MAX_TURNED_AWAY:
+        if self._others.turned_away >= MAX_TURNED_AWAY:
             self.transport.abort()
             return
         self._turned_away = True
-        kind._turned_away_now += 1
+        self._others.turned_away += 1
 
     @property
     def since(self) -> float:
@@ -135,7 +154,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.flow.write_paused or (left and self.transport.is_closing()):
             if self._unsent is None:
                 self._unsent, self._since = left, now
-            elif self.limits.too_slow(self._unsent - left, seconds):
+            elif self._limits.too_slow(self._unsent - left, seconds):
                 metrics.HTTP_ENDED.labels("slow_reader").inc()
                 self.transport.abort()
             return
@@ -143,18 +162,18 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         if self._turned_away:
-            if seconds > self.limits.slow_s:
+            if seconds > self._limits.slow_s:
                 self.transport.abort()
         elif self.waits:
-            if not self._message and seconds > self.limits.idle_s:
+            if not self._message and seconds > self._limits.idle_s:
                 self.end("idle")
-            elif self._message and seconds > self.limits.slow_s:
+            elif self._message and seconds > self._limits.slow_s:
                 if self._in_head:
                     self._too_slow("slow_head", "the head of the request did not arrive in time")
                 else:  # a body that nobody waits for: its request is answered
                     self.end("slow_body")
-        elif self._receives_body and self.limits.too_slow(self._content, seconds):
-            slow = f"the body arrived at less than {self.limits.rate} bytes per second"
+        elif self._receives_body and self._limits.too_slow(self._content, seconds):
+            slow = f"the body arrived at less than {self._limits.rate} bytes per second"
             self._too_slow("slow_body", slow)
 
     @property
@@ -170,7 +189,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The request that is being answered hears of it, not only the newest."""
         if self._turned_away:
-            type(self)._turned_away_now -= 1
+            self._others.turned_away -= 1
         self.pipeline.clear()
         self._unparsed = b""
         if self._answering is not None and not self._answering.response_complete:
@@ -184,7 +203,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._answering = cycle
         self._since = self.loop.time()
         super()._start_asgi_task(cycle, app)
-        if self.leaving or self._ending:
+        if self._others.leaving or self._ending:
             self.leave()
 
     @property
@@ -211,7 +230,7 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         self._unset_keepalive_if_required()
         if self._turned_away:
-            most = f"this worker has {self.limits.connections} connections, which is its limit"
+            most = f"this worker has {self._limits.connections} connections, which is its limit"
             self._refuse(NotReady(most, retry_after=1))
             return
         self._take(self._unparsed + data if self._unparsed else data)
@@ -300,7 +319,7 @@ class BoundedProtocol(HttpToolsProtocol):
         before = self.cycle
         super().on_headers_complete()
         if self.cycle is not before:
-            if version == "1.0" and not self.leaving:  # uvicorn keeps none of these
+            if version == "1.0" and not self._others.leaving:  # uvicorn keeps none of these
                 self.cycle.keep_alive = self.parser.should_keep_alive()
             joined = Joined(self.transport, version == "1.0")
             cast(Any, self.cycle).transport = joined

@@ -5,22 +5,33 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
 import uvloop
 
 from service.config.settings import Settings
-from service.supervision import channel, worker
+from service.supervision import channel
 from service.supervision.life import Life
 
 SECONDS = 30
 
 
-class Connections:
-    """Those of HTTP: there are none."""
+class Transport:
+    """One that has nothing to finish."""
 
-    leaving = False
+    def __init__(self, end: Callable[[], None]) -> None:
+        self.drained = self.stopped = False
+        self._end = end
+
+    def drain(self) -> None:
+        self.drained = True
+
+    async def stop(self) -> None:
+        assert self.drained
+        self.stopped = True
+        self._end()
 
 
 class Uvicorn:
@@ -28,19 +39,17 @@ class Uvicorn:
 
     def __init__(self) -> None:
         self.config = SimpleNamespace(timeout_graceful_shutdown=None)
-        self.server_state = SimpleNamespace(connections=set())
         self.told = asyncio.Event()
+        self.should_exit = False
 
     def handle_exit(self, _number: int, _frame: object) -> None:
         self.told.set()
 
 
 @pytest.fixture
-def pair(monkeypatch: pytest.MonkeyPatch) -> tuple[socket.socket, socket.socket]:
+def pair() -> tuple[socket.socket, socket.socket]:
     """The supervisor's end and the worker's."""
-    ours, its = socket.socketpair()
-    monkeypatch.setattr(worker, "orders", its)
-    return ours, its
+    return socket.socketpair()
 
 
 @pytest.mark.parametrize("unread", [False, True])
@@ -55,13 +64,11 @@ def test_a_supervisor_that_is_gone_is_noticed(
 async def _orphaned(
     ours: socket.socket, its: socket.socket, monkeypatch: pytest.MonkeyPatch, unread: bool
 ) -> None:
-    uvicorn, closed = Uvicorn(), asyncio.Event()
-
-    async def close() -> None:
-        closed.set()
-
+    uvicorn = Uvicorn()
+    transports: list[Transport] = []
     monkeypatch.setattr(signal, "getsignal", lambda _number: uvicorn.handle_exit)
-    life = Life(Settings(), Connections, lambda: None, close)  # type: ignore[arg-type]
+    life = Life(Settings(), its, lambda: None, transports)
+    transports.append(Transport(life.end))
     life.begin()
     life.ready()
     if not unread:
@@ -69,8 +76,7 @@ async def _orphaned(
     ours.close()
     await asyncio.wait_for(uvicorn.told.wait(), SECONDS)
     await life.closed()
-    assert closed.is_set()
-    assert Connections.leaving
+    assert transports[0].stopped
     its.close()
 
 

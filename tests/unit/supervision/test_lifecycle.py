@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from service.supervision.life import LINGER_SECONDS
 from service.supervision.supervisor import KILL_SECONDS
 from service.telemetry.tracing import FLUSH_SECONDS
+from service.transports.http.server import LINGER_SECONDS
 
 QUICK: dict[str, object] = {"zoo_default_model": "lenet5", "zoo_load": "used", "zoo_threads": 1}
 QUICK["zoo_max_batch"] = 1  # none is learnt
