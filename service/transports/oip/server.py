@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from service import __version__
 from service.dataplane.dataplane import DataPlane
 from service.errors import BadParameter, NotReady
 from service.telemetry import model_metrics, version_stats
-from service.telemetry.version_stats import Duration, Statistics
+from service.telemetry.version_stats import Batches, Duration, Statistics
 from service.transports.oip import faces
 
 NAME = "imagenet-zoo-server"
@@ -110,34 +111,18 @@ async def unload(
 
 
 def _statistics(name: str, version: str, of: Statistics) -> dict[str, Any]:
-    none = Duration()
+    never = asdict(Duration())
     return {
         "name": name,
         "version": version,
         "last_inference": of.last_ms,
         "inference_count": of.inferences,
         "execution_count": of.executions,
-        "inference_stats": {
-            "success": _duration(of.success),
-            "fail": _duration(of.fail),
-            "queue": _duration(of.queue),
-            "compute_input": _duration(of.compute_input),
-            "compute_infer": _duration(of.compute_infer),
-            "compute_output": _duration(of.compute_output),
-            "cache_hit": _duration(none),
-            "cache_miss": _duration(none),
-        },
-        "batch_stats": [
-            {
-                "batch_size": batch.crops,
-                "compute_input": _duration(batch.compute_input),
-                "compute_infer": _duration(batch.compute_infer),
-                "compute_output": _duration(batch.compute_output),
-            }
-            for batch in of.batches
-        ],
+        "inference_stats": {**_durations(of), "cache_hit": never, "cache_miss": never},
+        "batch_stats": [{"batch_size": each.crops, **_durations(each)} for each in of.batches],
     }
 
 
-def _duration(of: Duration) -> dict[str, int]:
-    return {"count": of.count, "ns": of.ns}
+def _durations(of: Statistics | Batches) -> dict[str, Any]:
+    """Those of its fields that are durations, in their order."""
+    return {name: asdict(each) for name, each in of._asdict().items() if isinstance(each, Duration)}
