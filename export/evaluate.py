@@ -34,8 +34,7 @@ from service.manifest import (
     RefusedModelError,
 )
 from service.repository import versions_on_disk
-from service.repository.catalog import Answerer
-from service.repository.ensemble import PROTOCOL_NAME
+from service.repository.ensemble import PROTOCOL_NAME, Answerer
 from service.repository.network import Network
 
 TOP_K = 5

@@ -31,11 +31,13 @@ from service.engine.pool import Pool
 from service.errors import BodyTooLarge, Internal, NotReady, UnknownModel, ZooError, let_go
 from service.imaging import kernels
 from service.imaging.crops import Crops
-from service.repository.catalog import Answerer, Catalog, Refusal
+from service.repository.catalog import Catalog
 from service.repository.control import Control
+from service.repository.ensemble import Answerer
 from service.repository.index import IndexEntry
 from service.repository.loader import Superseded
 from service.repository.reconciler import Reconciler
+from service.repository.servable import Servable
 from service.telemetry import metrics, model_metrics, value_files
 from service.telemetry.deferred import gathering
 from service.telemetry.request_metrics import Tally
@@ -168,7 +170,7 @@ class DataPlane:
         """What answers, loaded or not: `Catalog.model`, once this worker knows what others do."""
         return await self._up_to_date(self.catalog.model, name, version)
 
-    async def versions(self, name: str) -> list[Answerer | Refusal]:
+    async def versions(self, name: str) -> list[Servable]:
         """Every version of a model: `Catalog.versions`, once this worker knows what others do."""
         return await self._up_to_date(self.catalog.versions, name)
 

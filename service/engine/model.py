@@ -60,7 +60,7 @@ class Model:
         file = _file(manifest, None if own.precision == "auto" else own.precision)
         self.precision = file.precision
         files = {graph: manifest.file(graph) for graph in _graphs(manifest)} | {"model": file}
-        self.precisions = {graph: file.precision for graph, file in files.items()}
+        self.precisions: dict[str, str | None] = {g: file.precision for g, file in files.items()}
         """By graph; the dense graph is in single precision, whatever the other is."""
         providers = providers_for(settings, self.name)
         if self.precision == "bf16":
@@ -125,11 +125,6 @@ class Model:
             seconds=0.5,
         )
         return costs, batch_tuning.best(costs, _CPU_GAIN)
-
-    @property
-    def random(self) -> bool:
-        """Whether the weights were never trained: its answers are for trying out."""
-        return self.manifest.weights.source == "random"
 
     def run(self, graph: Graph, crops: Crops) -> Outputs:
         """Compute crops at once, in the caller's thread: what the batchers do, without a queue."""

@@ -10,15 +10,14 @@ from service.config.version_policy import Policy, parse
 from service.engine.admission import Permit
 from service.engine.pool import Pool
 from service.errors import NotReady, UnknownModel
-from service.manifest import EnsembleManifest, RefusedModelError
-from service.repository.ensemble import Ensemble
+from service.manifest import EnsembleManifest, Manifest, RefusedModelError
+from service.repository.ensemble import Answerer, Ensemble
 from service.repository.index import IndexEntry, entries, failure
 from service.repository.loader import Loader, Used
 from service.repository.network import Network
 from service.repository.rollout import Ahead, roll_out
-from service.repository.version_set import Answerer as Answerer
+from service.repository.servable import Servable
 from service.repository.version_set import Entry, VersionSet
-from service.repository.version_set import Refusal as Refusal
 from service.repository.watcher import Changes
 from service.telemetry import model_metrics
 
@@ -41,7 +40,7 @@ class Catalog:
 
     def open(self, pool: Pool) -> None:
         """Begin: ``pool`` computes what the networks accept."""
-        self._loader = Loader(self._settings, pool, self._changed)
+        self._loader = Loader(self._settings, pool, self._changed, self._found)
 
     async def close(self) -> None:
         """Finish what every network has accepted."""
@@ -50,11 +49,7 @@ class Catalog:
     def use(self, answerer: Answerer, deadline: float, permit: Permit | None = None) -> Used:
         """``async with`` this: load what answers unless it is, and keep it loaded meanwhile.
 
-        ``permit`` is parked during the load, so that nobody is told of an engine that is busy.
-
-        Entering raises DeadlineExceeded when that takes until ``deadline``
-        (``time.perf_counter``), NotReady when there is no room, Superseded when this version
-        turned out to be broken or was replaced meanwhile.
+        Entering raises what `Loader.load` does.
         """
         return Used(self._loader, answerer, deadline, permit)
 
@@ -62,15 +57,16 @@ class Catalog:
         """The models, in order."""
         return sorted(self._version_sets)
 
-    def models(self) -> list[Answerer | Refusal]:
+    def models(self) -> list[Servable]:
         """Every version that is served or refused, by name and version."""
         return [model for name in self.names() for model in self._version_sets[name].listed()]
 
-    def networks(self) -> list[Network]:
+    def networks(self) -> set[Network]:
         """Every network that is served."""
-        return [one for one in self.models() if isinstance(one, Network)]
+        served = [one for each in self._version_sets.values() for one in each.served.values()]
+        return {network for one in served for network in one.networks}
 
-    def versions(self, name: str) -> list[Answerer | Refusal]:
+    def versions(self, name: str) -> list[Servable]:
         """Every version of one model, the newest last. Raises UnknownModel."""
         return self._version_set(name).listed()
 
@@ -98,11 +94,8 @@ class Catalog:
 
     def needed_by_default(self, name: str) -> bool:
         """Whether the default model is this one, or has it as a member."""
-        version_set = self._version_sets.get(self._settings.default_model)
-        members = (
-            [] if version_set is None or version_set.front is None else version_set.front.networks
-        )
-        return name in {self._settings.default_model, *(network.name for network in members)}
+        members = (network.name for network in self._default_networks())
+        return name in (self._settings.default_model, *members)
 
     def follow(self, changes: Changes) -> set[str]:
         """Take over what a look at the repository found; the models that it touches.
@@ -145,9 +138,7 @@ class Catalog:
 
     def unfinished(self) -> list[str]:
         """Models where something is to take another's place and is not ready."""
-        return [
-            name for name, version_set in self._version_sets.items() if any(version_set.beside())
-        ]
+        return [name for name, each in self._version_sets.items() if any(each.beside())]
 
     async def emptied(self, name: str) -> None:
         """Wait until what is not served of a model any more has finished and is unloaded."""
@@ -184,46 +175,43 @@ class Catalog:
     def _heed(self, version_set: VersionSet) -> None:
         closed, policy = self._wishes.get(version_set.name, (False, None))
         version_set.closed = closed
-        version_set.policy = policy or parse(
-            str(self._settings.of_model(version_set.name).versions)
-        )
+        own = self._settings.of_model(version_set.name).versions
+        version_set.policy = policy or parse(str(own))
 
     def _make(self, entry: Entry) -> Answerer:
         """What answers for a version. Raises RefusedModelError."""
-        if isinstance(entry.manifest, EnsembleManifest):
-            return self._ensemble(entry)
-        return Network(entry.found, entry.manifest, self._settings.of_model(entry.found.name))
-
-    def _ensemble(self, entry: Entry) -> Ensemble:
-        assert isinstance(entry.manifest, EnsembleManifest)  # noqa: S101
+        if entry.manifest.kind == "network":
+            return Network(entry.found, entry.manifest, self._settings.of_model(entry.found.name))
         ensemble = Ensemble(entry.found, entry.manifest, self._network)
         ensemble.compare_labels()
         return ensemble
 
     def _network(self, name: str, version: str | None) -> Network:
         version_set = self._version_set(name)
-        if version_set.has_ensembles and not version_set.closed:
-            raise NotReady(f"model {name!r} is itself an ensemble")
-        model = version_set.model(version)
-        if not isinstance(model, Network):
-            raise NotReady(f"model {name!r} is itself an ensemble")
-        return model
+        if version_set.closed or not version_set.has_ensembles:
+            model = version_set.model(version)
+            if model.manifest.kind == "network":
+                return model.single_network
+        raise NotReady(f"model {name!r} is itself an ensemble")
+
+    def _found(self, answerer: Answerer) -> bool:
+        """Whether requests still find it: it was not refused, and none has taken its place."""
+        version_set = self._version_sets.get(answerer.name)
+        return version_set is not None and answerer in version_set.answerers()
 
     def _changed(self, network: Network, error: Exception | None) -> None:
         """A network was loaded or unloaded, or is broken: so are the ensembles that need it."""
         touched = {network.name}
-        if error is not None:
-            network.superseded = True
-            if network.name in self._version_sets:
-                self._version_sets[network.name].refuse_answerer(network, str(error))
+        if error is not None and network.name in self._version_sets:
+            self._version_sets[network.name].refuse_answerer(network, str(error))
         for version_set in self._version_sets.values():
-            for ensemble in version_set.ensembles():
-                if network in ensemble.networks:
+            for answerer in version_set.answerers():
+                if network in answerer.networks:
                     touched.add(version_set.name)
                     try:
-                        ensemble.compare_labels()
+                        answerer.compare_labels()
                     except RefusedModelError as unlike:
-                        version_set.refuse_answerer(ensemble, str(unlike))
+                        version_set.refuse_answerer(answerer, str(unlike))
         self._arrange(touched)
 
     def _arrange(self, names: Iterable[str]) -> None:
@@ -235,15 +223,9 @@ class Catalog:
                 changed.add(version_set.name)
         for version_set in self._version_sets.values():
             self._follow_members(version_set, changed)
-        for name in [
-            version_set.name for version_set in version_sets if not version_set.versions()
-        ]:
-            del self._version_sets[name]
-        front = (
-            self._version_sets[self._settings.default_model].front if self._has_default() else None
-        )
-        kept = set() if front is None else set(front.networks)
-        self._loader.keep(kept)
+        for gone in [version_set for version_set in version_sets if not version_set.versions()]:
+            del self._version_sets[gone.name]
+        self._loader.loaded.keep(set(self._default_networks()))
         self._loader.sweep(self._needed)
         self._report()
         self._tell()
@@ -253,31 +235,24 @@ class Catalog:
         there = self.models()
         model_metrics.only({(one.name, one.version) for one in there})
         for one in there:
-            if isinstance(one, Refusal):
-                model_metrics.version(one.name, one.version, state="refused")
-                continue
-            model = one.model if isinstance(one, Network) and one.ready else None
-            model_metrics.version(
-                one.name,
-                one.version,
-                state="ready" if one.ready else "unloaded",
-                size=one.estimated_bytes if isinstance(one, Network) and model else 0,
-                running=model,
-            )
+            about = one.describe()
+            model_metrics.version(one.name, one.version, about.state, about.running)
 
-    def _has_default(self) -> bool:
-        return self._settings.default_model in self._version_sets
+    def _default_networks(self) -> list[Network]:
+        """Those by which the default model answers."""
+        default = self._version_sets.get(self._settings.default_model)
+        return default.front.networks if default and default.front else []
 
     def _follow_members(self, version_set: VersionSet, changed: set[str]) -> None:
         """Put ensembles together anew of which a member ``changed``."""
         if any(_members(entry.manifest) & changed for entry in version_set.waiting.values()):
             version_set.reconsider()
             version_set.arrange()
-        for old in version_set.ensembles():
+        for old in version_set.answerers():
             if not _members(old.manifest) & changed:
                 continue
             try:
-                new = self._ensemble(Entry(old.found, old.manifest))
+                new = self._make(Entry(old.found, old.manifest))
             except RefusedModelError as error:
                 if old.ready and version_set.name == self._settings.default_model:
                     logger.error("%s goes on as it was: %s", version_set.name, error)
@@ -299,7 +274,5 @@ class Catalog:
         }
 
 
-def _members(manifest: object) -> set[str]:
-    if isinstance(manifest, EnsembleManifest):
-        return {member.model for member in manifest.members}
-    return set()
+def _members(manifest: Manifest | EnsembleManifest) -> set[str]:
+    return {one.model for one in manifest.members} if manifest.kind == "ensemble" else set()

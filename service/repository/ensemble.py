@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from service.errors import BadParameter, NotReady, ZooError
+from service.errors import BadParameter, ZooError
 from service.manifest import EnsembleManifest, Label, Member, RefusedModelError
-from service.repository.network import Network, Part, Plan, State, protocol_of
+from service.repository.network import Network, Part, Plan, protocol_of
+from service.repository.servable import Description, MemberDescription, Servable
 from service.repository.versions_on_disk import Version
 
 PROTOCOL_NAME = "ensemble"
 """What an answer names as its protocol: each member has its own."""
 
 
-class Ensemble:
+class Ensemble(Servable):
     """A version of an ensemble whose members are all served; it is ready when they are loaded."""
 
     def __init__(
@@ -37,9 +37,6 @@ class Ensemble:
         self.parts = [_part(member, find) for member in manifest.members]
         self.networks = list(dict.fromkeys(part.network for part in self.parts))
         self.classes = manifest.classes
-        self.loading: asyncio.Task[NotReady | None] | None = None
-        self.superseded = False
-        """Whether nobody finds it any more: it was refused, or another has taken its place."""
         self._labels_agree = False
         self._plan = Plan.of(self.parts, PROTOCOL_NAME)
         first = self.networks[0]
@@ -53,13 +50,7 @@ class Ensemble:
 
     @property
     def ready(self) -> bool:
-        """Whether it answers without a member being loaded first."""
         return self._labels_agree and all(network.ready for network in self.networks)
-
-    @property
-    def state(self) -> State:
-        """What `GET /models` says."""
-        return "ready" if self.ready else "loading" if self.loading else "unloaded"
 
     @property
     def labels(self) -> list[Label]:
@@ -70,6 +61,23 @@ class Ensemble:
     def random(self) -> bool:
         """Whether any member was never trained."""
         return any(network.random for network in self.networks)
+
+    def describe(self) -> Description:
+        """What is said of it."""
+        return Description(
+            self.name,
+            self.version,
+            self.state,
+            kind="ensemble",
+            classes=self.classes,
+            random=self.random,
+            protocol=PROTOCOL_NAME,
+            protocols=[PROTOCOL_NAME],
+            members=[
+                MemberDescription(network.name, network.version, protocol.name, weight)
+                for network, protocol, weight in self.parts
+            ],
+        )
 
     def plan(self, protocol: str | None) -> Plan:
         """How it answers a picture. Raises BadParameter for a protocol that cannot be had."""
@@ -87,7 +95,7 @@ class Ensemble:
         raise BadParameter(f"the ensemble {self.name!r} takes pictures, not crops")
 
     def compare_labels(self) -> None:
-        """Raise RefusedModelError when members have other labels; once all have been loaded."""
+        """Raise RefusedModelError when members have other labels, once all have been loaded."""
         if self._labels_agree or not all(network.ready for network in self.networks):
             return
         first = self.networks[0]
@@ -95,6 +103,10 @@ class Ensemble:
             if network.labels != first.labels:
                 raise _other_labels(network, first)
         self._labels_agree = True
+
+
+Answerer = Network | Ensemble
+"""What can answer a request."""
 
 
 def _other_labels(network: Network, first: Network) -> RefusedModelError:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container
 from functools import partial
 from time import perf_counter
 from typing import Any
 
 import onnxruntime
 
-from service.config.settings import MEGABYTE, Settings
+from service.config.settings import Settings
 from service.engine.admission import Permit
 from service.engine.allocator import give_back
 from service.engine.model import Model
@@ -21,7 +21,8 @@ from service.engine.session import BrokenModelError
 from service.engine.termination import Termination
 from service.errors import DeadlineExceeded, NotReady
 from service.manifest import RefusedModelError
-from service.repository.ensemble import Ensemble
+from service.repository.ensemble import Answerer
+from service.repository.loaded_networks import LoadedNetworks
 from service.repository.network import Network, opened
 from service.telemetry import metrics
 from service.telemetry.model_metrics import ModelObserver
@@ -33,27 +34,9 @@ TERMINATION_SECONDS = 2.0
 LOAD_SECONDS, ENGINE_SECONDS = 300.0, 3600.0
 """For a load where no setting says otherwise, and where TensorRT builds engines."""
 
-Changed = Callable[[Network, Exception | None], None]
-
 
 class Superseded(Exception):
     """Loading showed that this version must not be served; another one may answer instead."""
-
-
-def hold(networks: Iterable[Network]) -> None:
-    """Keep these from being unloaded, until `let_go`."""
-    for network in networks:
-        network.uses += 1
-
-
-def let_go(networks: Iterable[Network]) -> None:
-    """End what `hold` began."""
-    now = perf_counter()
-    for network in networks:
-        network.uses -= 1
-        network.last_used = now
-        if not network.uses and network.unused is not None:
-            network.unused.set()
 
 
 class Loader:
@@ -64,18 +47,25 @@ class Loader:
     that nobody waits for at the stop, is ended; a thread that cannot be ended is left to itself.
     """
 
-    def __init__(self, settings: Settings, pool: Pool, changed: Changed) -> None:
-        """``pool`` computes what the networks accept.
+    def __init__(
+        self,
+        settings: Settings,
+        pool: Pool,
+        changed: Callable[[Network, Exception | None], None],
+        found: Callable[[Answerer], bool],
+    ) -> None:
+        """``pool`` computes what the networks accept. Made in the event loop.
 
         ``changed`` is told of each network that was loaded or unloaded, or with an error that it
-        must be refused; it then marks what nobody finds any more as superseded.
+        must be refused. ``found`` says whether requests still find a version, or it was refused
+        or another has taken its place.
         """
         self._settings = settings
-        self._limit = settings.model_memory_mb * MEGABYTE
         self._pool = pool
         self._changed = changed
-        self._loaded: set[Network] = set()
-        self._tasks: set[asyncio.Task[NotReady | None]] = set()
+        self._found = found
+        self.loaded = LoadedNetworks(settings.model_memory_mb)
+        self._loading: dict[Answerer, asyncio.Task[NotReady | None]] = {}
         self._turn = asyncio.Lock()
         self.rollout = asyncio.Lock()
         """Held by a load beside what answers, which must stay meanwhile: two would block each other
@@ -83,49 +73,45 @@ class Loader:
         self._thread = Pool(1, "zoo-load")
         self._unloading = Pool(1, "zoo-unload")
         """Memory is given back beside a load, which may take its time."""
-        self._closing = asyncio.Event()
+        self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._leaving: dict[Network, asyncio.Task[None]] = {}
-        self._kept: set[Network] = set()
 
-    def fits(self, wanted: Network | Ensemble) -> bool:
-        """Whether it can be loaded without unloading another."""
-        needed = sum(network.estimated_bytes for network in _missing(wanted))
-        return not self._limit or needed + self._bytes(self._loaded) <= self._limit
-
-    async def load(self, wanted: Network | Ensemble, deadline: float = math.inf) -> None:
+    async def load(
+        self, wanted: Answerer, deadline: float = math.inf, permit: Permit | None = None
+    ) -> None:
         """Wait until it is ready; whoever comes meanwhile waits for the same load.
 
-        The load goes on when the caller is cancelled or its ``deadline`` (``time.perf_counter``)
-        passes. Raises DeadlineExceeded then, NotReady when there is no room, and Superseded.
+        ``permit`` is parked meanwhile, so that nobody is told of an engine that is busy. The load
+        goes on when the caller is cancelled or its ``deadline`` (``time.perf_counter``) passes.
+        Raises DeadlineExceeded then, NotReady when there is no room, and Superseded.
         """
         if wanted.ready:
             return
-        if wanted.loading is None:
-            wanted.loading = asyncio.ensure_future(self._load(wanted))
-            self._tasks.add(wanted.loading)
-            wanted.loading.add_done_callback(self._tasks.discard)
-        task = wanted.loading
+        if permit is not None:
+            permit.park()
+        if wanted not in self._loading:
+            wanted.loading = True
+            self._loading[wanted] = asyncio.ensure_future(self._load(wanted))
+        task = self._loading[wanted]
         patience = None if deadline == math.inf else max(0.0, deadline - perf_counter())
         await asyncio.wait({task}, timeout=patience)
         if not task.done():
             raise DeadlineExceeded(
                 f"the deadline passed while model {wanted.name!r} was being loaded; that goes on"
             )
-        if wanted.superseded:
+        if not self._found(wanted):
             raise Superseded
         if (failure := task.result()) is not None:
             raise NotReady(failure.detail, retry_after=failure.retry_after)
+        if permit is not None:
+            permit.resume()
 
     async def close(self) -> None:
         """End the load that runs, begin no other, and finish what was accepted."""
-        self._closing.set()
-        for network in self._leaving:
-            if network.unused is not None:
-                network.unused.set()
-        tasks = [*self._tasks, *self._leaving.values()]
-        if tasks:
+        self._closing.set_result(None)
+        if tasks := [*self._loading.values(), *self._leaving.values()]:
             await asyncio.wait(tasks)
-        for network in list(self._loaded):
+        for network in self.loaded:
             await network.model.close()
         self._thread.close()
         self._unloading.close()
@@ -133,19 +119,9 @@ class Loader:
     def sweep(self, needed: Callable[[], Container[Network]]) -> None:
         """Unload what is not ``needed``, each network once its requests are answered."""
         now = needed()
-        for network in self._loaded:
+        for network in self.loaded:
             if network not in now and network not in self._leaving:
-                task = asyncio.ensure_future(self._leave(network, needed))
-                self._leaving[network] = task
-                task.add_done_callback(partial(self._left, network))
-
-    def keep(self, networks: set[Network]) -> None:
-        """These alone are never unloaded while they are needed."""
-        for network in self._kept - networks:
-            network.kept = False
-        for network in networks:
-            network.kept = True
-        self._kept = networks
+                self._leaving[network] = asyncio.ensure_future(self._leave(network, needed))
 
     async def swept(self, name: str) -> None:
         """Wait until what `sweep` found of this model is unloaded."""
@@ -153,45 +129,39 @@ class Loader:
         if leaving:
             await asyncio.wait(leaving)
 
-    def _left(self, network: Network, task: asyncio.Task[None]) -> None:
-        del self._leaving[network]
-
     async def _leave(self, network: Network, needed: Callable[[], Container[Network]]) -> None:
-        while network.uses and not self._closing.is_set():
-            network.unused = asyncio.Event()
-            await network.unused.wait()
-        if not self._closing.is_set() and network in self._loaded and network not in needed():
-            await self._unload(network, "it is not served any more")
+        try:
+            while (unused := self.loaded.unused(network)) and not self._closing.done():
+                await asyncio.wait({unused, self._closing}, return_when=asyncio.FIRST_COMPLETED)
+            if not self._closing.done() and network.ready and network not in needed():
+                await self._unload(network, "it is not served any more")
+        finally:
+            del self._leaving[network]
 
-    async def _load(self, wanted: Network | Ensemble) -> NotReady | None:
+    async def _load(self, wanted: Answerer) -> NotReady | None:
         """Load it. What a waiting request is told is returned: there may be many, or none."""
         try:
-            if isinstance(wanted, Network):
-                await self._load_network(wanted)
+            if wanted.networks[0] is wanted:
+                await self._load_network(wanted.networks[0])
             else:
-                await self._load_members(wanted)
+                with self.loaded.held(wanted.networks):
+                    self.loaded.check_room([one for one in wanted.networks if not one.ready])
+                    for member in wanted.networks:
+                        await self.load(member)
         except NotReady as failure:
             return failure
         except Superseded:
             pass
         finally:
-            wanted.loading = None
+            wanted.loading = False
+            del self._loading[wanted]
         return None
-
-    async def _load_members(self, ensemble: Ensemble) -> None:
-        hold(ensemble.networks)
-        try:
-            self._check_room(_missing(ensemble))
-            for network in ensemble.networks:
-                await self.load(network)
-        finally:
-            let_go(ensemble.networks)
 
     async def _load_network(self, network: Network) -> None:
         async with self._turn:
-            if self._closing.is_set():
+            if self._closing.done():
                 raise NotReady("the service is stopping")
-            if network.superseded:
+            if not self._found(network):
                 return
             await self._make_room(network)
             try:
@@ -210,9 +180,7 @@ class Loader:
                 self._changed(network, error)
                 return
             model.open(self._pool, ModelObserver(network.name, network.version))
-            network.take(model)
-            network.last_used = perf_counter()
-            self._loaded.add(network)
+            self.loaded.add(network, model)
             metrics.MODEL_LOADS.labels(network.name, "ok").inc()
             self._changed(network, None)
 
@@ -224,21 +192,17 @@ class Loader:
         termination = Termination()
         work = partial(opened, network.found, network.manifest, self._settings, termination)
         building = self._thread.submit("run", work)
-        stop = asyncio.ensure_future(self._closing.wait())
-        either: set[asyncio.Future[Any]] = {building, stop}
-        try:
-            await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
-            if building.done():
-                return building.result()
-            termination.ask()
-            await asyncio.wait({building}, timeout=TERMINATION_SECONDS)
-        finally:
-            stop.cancel()
+        ends: set[asyncio.Future[Any]] = {building, self._closing}
+        await asyncio.wait(ends, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if building.done():
+            return building.result()
+        termination.ask()
+        await asyncio.wait({building}, timeout=TERMINATION_SECONDS)
         if not building.done():
             self._leave_thread(network, building)
         elif not building.exception():
             return building.result()
-        if self._closing.is_set():
+        if self._closing.done():
             raise NotReady("the service is stopping")
         raise BrokenModelError(
             f"it was not loaded within {seconds:g} s (ZOO_LOAD_TIMEOUT_MS): "
@@ -257,36 +221,14 @@ class Loader:
 
     async def _make_room(self, network: Network) -> None:
         """Unload what is idle, the least recently used first. Raises NotReady."""
-        while not network.kept and not self.fits(network):
-            self._check_room([network])
-            idle = [loaded for loaded in self._loaded if _idle(loaded)]
-            least = min(idle, key=lambda loaded: loaded.last_used)
+        while not self.loaded.fits(network):
+            self.loaded.check_room([network])
+            least = self.loaded.least_recently_used()
             metrics.MODEL_EVICTIONS.labels(least.name).inc()
             await self._unload(least, "memory")
 
-    def _check_room(self, wanted: list[Network]) -> None:
-        """Raise NotReady when these do not fit even without all that is idle."""
-        needed = self._bytes(wanted)
-        busy = [network for network in self._loaded if not _idle(network)]
-        left = self._limit - self._bytes(busy)
-        if not self._limit or needed <= left or all(network.kept for network in wanted):
-            return
-        kept = self._bytes(network for network in busy if network.kept)
-        passing = needed <= self._limit - kept
-        names = ", ".join(network.name for network in wanted)
-        for network in wanted:
-            metrics.MODEL_LOADS.labels(network.name, "no_room").inc()
-        raise NotReady(
-            f"loading {names} takes about {needed / MEGABYTE:.0f} MB, and beside the default "
-            f"model and those in use {max(0, left) / MEGABYTE:.0f} MB are left of "
-            f"ZOO_MODEL_MEMORY_MB={self._limit // MEGABYTE}; "
-            + ("try again when those are idle, or raise it" if passing else "raise it"),
-            retry_after=1 if passing else None,
-        )
-
     async def _unload(self, network: Network, why: str) -> None:
-        model = network.unload()
-        self._loaded.discard(network)
+        model = self.loaded.remove(network)
         self._changed(network, None)
         logger.info("unloading %s version %s: %s", network.name, network.version, why)
         await model.close()
@@ -297,9 +239,6 @@ class Loader:
 
         await self._unloading.submit("run", release)
 
-    def _bytes(self, networks: Iterable[Network]) -> int:
-        return sum(network.estimated_bytes for network in networks)
-
 
 class Used:
     """What `Catalog.use` gives; costs next to nothing where the networks are loaded."""
@@ -307,35 +246,23 @@ class Used:
     __slots__ = ("_answerer", "_deadline", "_loader", "_permit")
 
     def __init__(
-        self, loader: Loader, answerer: Network | Ensemble, deadline: float, permit: Permit | None
+        self, loader: Loader, answerer: Answerer, deadline: float, permit: Permit | None
     ) -> None:
         self._loader = loader
-        self._permit = permit
         self._answerer = answerer
         self._deadline = deadline
+        self._permit = permit
 
     async def __aenter__(self) -> None:
-        hold(self._answerer.networks)
-        if not self._answerer.ready:
-            try:
-                await self._load()
-            except BaseException:
-                let_go(self._answerer.networks)
-                raise
+        self._loader.loaded.hold(self._answerer.networks)
+        try:
+            await self._loader.load(self._answerer, self._deadline, self._permit)
+        except BaseException:
+            self._loader.loaded.let_go(self._answerer.networks)
+            raise
 
     async def __aexit__(self, *failure: object) -> None:
-        let_go(self._answerer.networks)
-
-    async def _load(self) -> None:
-        if self._permit is not None:
-            self._permit.park()
-        await self._loader.load(self._answerer, self._deadline)
-        if self._permit is not None:
-            self._permit.resume()
-
-
-def _missing(wanted: Network | Ensemble) -> list[Network]:
-    return [network for network in wanted.networks if not network.ready]
+        self._loader.loaded.let_go(self._answerer.networks)
 
 
 def _words(error: OSError | MemoryError) -> str:
@@ -350,7 +277,3 @@ def _patience(settings: Settings, model: str) -> float:
     there = "TensorrtExecutionProvider" in onnxruntime.get_available_providers()
     builds = "tensorrt" in named if named else there
     return ENGINE_SECONDS if builds else LOAD_SECONDS
-
-
-def _idle(network: Network) -> bool:
-    return not network.kept and network.uses == 0

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,9 +14,9 @@ from service.imaging.crops import Crops
 from service.imaging.protocols import PROTOCOLS, Protocol
 from service.manifest import Label, Manifest
 from service.repository import versions_on_disk
+from service.repository.servable import Description, Servable
 from service.repository.versions_on_disk import Version
-
-State = Literal["ready", "loading", "unloaded"]
+from service.telemetry.model_metrics import Running
 
 WEIGHTS_FACTOR = 1.05
 BYTES_PER_INPUT = 40
@@ -25,7 +24,7 @@ FIXED_BYTES = 1_000_000
 """See `estimated_bytes`."""
 
 
-class Network:
+class Network(Servable):
     """What the manifest says, and, while it is loaded, the model that computes."""
 
     def __init__(self, found: Version, manifest: Manifest, settings: ModelSettings) -> None:
@@ -38,29 +37,13 @@ class Network:
         self.estimated_bytes = estimated_bytes(
             manifest, settings.max_batch or CPU_BATCH, settings.precision
         )
-        self.kept = False
-        """Whether it is never unloaded."""
-        self.uses = 0
-        """Requests that need it now; while there are any it is not unloaded."""
-        self.unused: asyncio.Event | None = None
-        """Whoever waits until nobody uses it sets this up."""
-        self.last_used = 0.0
-        self.loading: asyncio.Task[NotReady | None] | None = None
-        self.superseded = False
-        """Whether nobody finds it any more: it was refused, or another has taken its place."""
         self._plans: dict[str | None, Plan] = {}
         """By the protocol that is asked for, as far as it was."""
         self._model: Model | None = None
 
     @property
     def ready(self) -> bool:
-        """Whether it answers without being loaded first."""
         return self._model is not None
-
-    @property
-    def state(self) -> State:
-        """What `GET /models` says."""
-        return "ready" if self.ready else "loading" if self.loading else "unloaded"
 
     @property
     def model(self) -> Model:
@@ -83,6 +66,35 @@ class Network:
         """Whether the weights were never trained: its answers are for trying out."""
         return self.manifest.weights.source == "random"
 
+    def describe(self) -> Description:
+        """What is said of it; how it computes only while it is loaded."""
+        size, protocols = self.manifest.input, self.manifest.protocols
+        running = None
+        if (model := self._model) is not None:
+            running = Running(
+                precision=model.precision,
+                graphs=model.precisions,
+                providers=model.providers,
+                fallback=model.fallback,
+                nodes=model.nodes,
+                max_batch=model.max_batch,
+                batch_costs=model.batch_costs,
+                estimated_bytes=self.estimated_bytes,
+            )
+        return Description(
+            self.name,
+            self.version,
+            self.state,
+            classes=self.classes,
+            random=self.random,
+            protocol=protocols.default,
+            protocols=protocols.names,
+            network=self.manifest.network,
+            input=(size.height, size.width, size.channels),
+            labels_file=self.manifest.labels,
+            running=running,
+        )
+
     def plan(self, protocol: str | None) -> Plan:
         """How it answers a picture. Raises BadParameter for a protocol that it does not have."""
         plan = self._plans.get(protocol)
@@ -95,6 +107,9 @@ class Network:
     def single_network(self) -> Network:
         """Itself: what takes crops."""
         return self
+
+    def compare_labels(self) -> None:
+        """Nothing: no member could have other labels. See `Ensemble.compare_labels`."""
 
     def check(self, crops: Crops) -> None:
         """Raise BadParameter where these are not uint8 [N, height, width, channels], N >= 1."""

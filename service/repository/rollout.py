@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from typing import Literal
 
 from service.errors import NotReady
-from service.repository.loader import Loader, Superseded, hold, let_go
-from service.repository.version_set import Answerer, VersionSet
+from service.repository.ensemble import Answerer
+from service.repository.loader import Loader, Superseded
+from service.repository.version_set import VersionSet
 
 logger = logging.getLogger("zoo.versions")
 
@@ -32,7 +33,7 @@ async def roll_out(
         answerer, may_unload = wanted
         tried.add(answerer)
         version_set.fresh.discard(answerer)
-        if may_unload or all(n.kept for n in answerer.networks) or loader.fits(answerer):
+        if may_unload or loader.loaded.fits(answerer):
             await _load(version_set, loader, answerer)
         else:
             reason = "it waits for its first use: ZOO_MODEL_MEMORY_MB is full"
@@ -42,17 +43,15 @@ async def roll_out(
 async def _load(version_set: VersionSet, loader: Loader, answerer: Answerer) -> None:
     async with loader.rollout:
         answering = [] if version_set.front is None else version_set.front.networks
-        hold(answering)
         try:
-            await loader.load(answerer)
+            with loader.loaded.held(answering):
+                await loader.load(answerer)
         except NotReady as error:
             note(version_set, answerer, error.detail)
         except Superseded:
             pass
         else:
             version_set.notes.pop(answerer.version, None)
-        finally:
-            let_go(answering)
 
 
 def _wanted(version_set: VersionSet, ahead: Ahead, asked: bool) -> Iterator[tuple[Answerer, bool]]:

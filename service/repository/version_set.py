@@ -7,30 +7,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from service.config.version_policy import Policy
 from service.errors import NotReady, UnknownModel
 from service.manifest import EnsembleManifest, Manifest, RefusedModelError
-from service.repository.ensemble import Ensemble
-from service.repository.network import Network
+from service.repository.ensemble import Answerer
+from service.repository.servable import Refusal, Servable
 from service.repository.versions_on_disk import Version
 from service.telemetry import metrics
 
 logger = logging.getLogger("zoo.versions")
-
-Answerer = Network | Ensemble
-"""What can answer a request."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A version on disk that is not served, and why."""
-
-    name: str
-    version: str
-    reason: str
 
 
 class Entry(NamedTuple):
@@ -82,7 +69,7 @@ class VersionSet:
             self._forget(version)
             self.known[version] = Entry(old.found, old.manifest)
             if version in self.coming and self.coming[version].manifest != entry.manifest:
-                self._supersede(self.coming.pop(version))
+                del self.coming[version]
             return
         if known is None or known.manifest != entry.manifest or version in self.refused:
             self._forget(version)
@@ -91,33 +78,23 @@ class VersionSet:
     def remove(self, version: str) -> None:
         """A version is not there any more."""
         self._forget(version)
-        if version in self.coming:
-            self._supersede(self.coming.pop(version))
+        self.coming.pop(version, None)
 
-    def refuse(
-        self,
-        version: str,
-        reason: str,
-        *,
-        entry: Entry | None = None,
-        broken: Answerer | None = None,
-    ) -> None:
+    def refuse(self, version: str, reason: str, *, entry: Entry | None = None) -> None:
         """What is there must not be served; what was there before and is loaded goes on.
 
-        ``entry`` is what is refused, where its manifest could be read; ``broken`` what answered
-        for it.
+        ``entry`` is what is refused, where its manifest could be read.
         """
         logger.error("refused %s version %s: %s", self.name, version, reason)
         self.known.pop(version, None)
-        if entry is not None and isinstance(entry.manifest, EnsembleManifest):
+        if entry is not None and entry.manifest.kind == "ensemble":
             self.waiting[version] = entry
         self.refused[version] = Refusal(self.name, version, reason)
-        if version in self.coming:
-            self._supersede(self.coming.pop(version))
+        self.coming.pop(version, None)
         old = self.served.get(version)
         if old is None:
             return
-        if old.ready and old is not broken:
+        if old.ready:
             self.known[version] = Entry(old.found, old.manifest)
         else:
             self._drop(version)
@@ -125,10 +102,10 @@ class VersionSet:
     def refuse_answerer(self, answerer: Answerer, reason: str) -> None:
         """This one turned out to be broken, unless another has taken its place anyway."""
         version = answerer.version
-        answerer.superseded = True
         if answerer in (self.served.get(version), self.coming.get(version)):
-            entry = Entry(answerer.found, answerer.manifest)
-            self.refuse(version, reason, entry=entry, broken=answerer)
+            if self.served.get(version) is answerer:
+                self._drop(version)
+            self.refuse(version, reason, entry=Entry(answerer.found, answerer.manifest))
 
     def reconsider(self) -> None:
         """Members of ensembles have changed: those that were refused may be served now."""
@@ -147,13 +124,14 @@ class VersionSet:
         chosen = self.chosen()
         for version in list(self.coming):
             if version not in chosen:
-                self._supersede(self.coming.pop(version))
+                del self.coming[version]
             elif self.coming[version].ready or not self.served[version].ready:
                 self._take_place(version)
         self._turn_to(self.target)
         for version in list(self.served):
             if version not in chosen and self.served[version] is not self.front:
                 self._drop(version)
+        self.fresh &= self.answerers()
         before, self._found = self._found, (self.closed, self.front, dict(self.served))
         return before != self._found
 
@@ -185,7 +163,7 @@ class VersionSet:
         """What is served: first the version that answers where none is named, if it is newest."""
         return [self.served[version] for version in sorted(self.served, key=int, reverse=True)]
 
-    def listed(self) -> list[Answerer | Refusal]:
+    def listed(self) -> list[Servable]:
         """Every version that is served or refused, the newest last."""
         versions = sorted({*self.served, *self.refused}, key=int)
         return [self.served.get(version) or self.refused[version] for version in versions]
@@ -194,15 +172,11 @@ class VersionSet:
         """Every version on disk or in memory, the newest last."""
         return sorted({*self.known, *self.refused, *self.served}, key=int)
 
-    def ensembles(self) -> list[Ensemble]:
-        """The ensembles among what is served or comes."""
-        return [one for one in self.answerers() if isinstance(one, Ensemble)]
-
     @property
     def has_ensembles(self) -> bool:
         """Whether some version is an ensemble."""
         entries = [*self.known.values(), *self.waiting.values()]
-        return any(isinstance(entry.manifest, EnsembleManifest) for entry in entries)
+        return any(entry.manifest.kind == "ensemble" for entry in entries)
 
     def model(self, version: str | None = None) -> Answerer:
         """What answers, loaded or not. Raises UnknownModel or NotReady."""
@@ -211,14 +185,11 @@ class VersionSet:
         found = self.front if version is None else self.served.get(version)
         if found is not None:
             return found
-        refused = [one for one in self.listed() if isinstance(one, Refusal)]
-        if version is not None:
-            refused = [one for one in refused if one.version == version]
-        if refused:
-            newest = refused[-1]
-            raise NotReady(
-                f"model {self.name!r} version {newest.version} was refused: {newest.reason}"
-            )
+        refused = self.refused.keys() - self.served
+        newest = max(refused, key=int, default=None) if version is None else version
+        if newest in refused:
+            reason = self.refused[newest].reason
+            raise NotReady(f"model {self.name!r} version {newest} was refused: {reason}")
         if version is None:
             raise NotReady(f"no version of model {self.name!r} is served: {self.policy}")
         there = ", ".join(one.version for one in self.listed())
@@ -239,19 +210,15 @@ class VersionSet:
             self.refuse(version, str(error), entry=entry)
             return False
         self.fresh.add(new)
-        if coming is not None:
-            self._supersede(self.coming.pop(version))
-        if old is None:
-            self.served[version] = new
-        else:
-            self.coming[version] = new
+        self.coming.pop(version, None)
+        places = self.served if old is None else self.coming
+        places[version] = new
         return True
 
-    def replace(self, old: Ensemble, new: Ensemble) -> None:
+    def replace(self, old: Answerer, new: Answerer) -> None:
         """The same version of an ensemble, of other networks."""
         places = self.served if self.served.get(old.version) is old else self.coming
         places[old.version] = new
-        self._supersede(old)
         if self.front is old:
             self.front = new
 
@@ -260,7 +227,6 @@ class VersionSet:
         self.served[version] = new
         if self.front is old:
             self._turn_to(new)
-        self._supersede(old)
 
     def _turn_to(self, target: Answerer | None) -> None:
         """Let it answer, unless what answers is ready and it is not."""
@@ -268,7 +234,12 @@ class VersionSet:
         if target is front:
             return
         if front is not None and front.ready:
-            if target is None and front.version in self.known:
+            if target is not None:
+                if not target.ready:
+                    return
+                metrics.MODEL_SWAPS.labels(self.name).inc()
+                logger.info("%s: version %s answers now", self.name, target.version)
+            elif front.version in self.known:
                 logger.error(
                     "%s: nothing of what the policy %s chooses can be served; version %s goes on",
                     self.name,
@@ -276,7 +247,7 @@ class VersionSet:
                     front.version,
                 )
                 return
-            if target is None and self._kept:
+            elif self._kept:
                 logger.error(
                     "%s, the default model, has no version on disk any more that can be served; "
                     "version %s goes on from memory",
@@ -284,22 +255,11 @@ class VersionSet:
                     front.version,
                 )
                 return
-            if target is not None and not target.ready:
-                return
-            if target is not None:
-                metrics.MODEL_SWAPS.labels(self.name).inc()
-                logger.info("%s: version %s answers now", self.name, target.version)
         self.front = target
 
     def _drop(self, version: str) -> None:
-        gone = self.served.pop(version)
-        self._supersede(gone)
-        if self.front is gone:
+        if self.front is self.served.pop(version):
             self.front = None
-
-    def _supersede(self, answerer: Answerer) -> None:
-        answerer.superseded = True
-        self.fresh.discard(answerer)
 
     def _forget(self, version: str) -> None:
         for places in (self.known, self.refused, self.waiting, self.notes):

@@ -168,7 +168,7 @@ def _files(folder: str) -> Files:
 
 def _unlike(manifest: Manifest | EnsembleManifest, files: Files) -> str | None:
     """What is missing or has another size than the manifest says, or None."""
-    if isinstance(manifest, EnsembleManifest):
+    if manifest.kind == "ensemble":
         return None
     sizes = {name: size for name, size, _, _ in files}
     for file in manifest.files:

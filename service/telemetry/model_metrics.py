@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol
+from typing import NamedTuple
 
 import onnxruntime
 
@@ -24,28 +24,24 @@ workers_wanted = 1
 _info: dict[tuple[str, str], tuple[str, str]] = {}
 
 
-class Running(Protocol):
-    """What is said of a network that is loaded; `service.engine.model.Model` is one."""
+class Running(NamedTuple):
+    """How a loaded network computes."""
 
-    @property
-    def providers(self) -> Sequence[str]:
-        """By which it computes, the first for most nodes."""
-
-    @property
-    def precision(self) -> str | None:
-        """That of its weights, where the manifest says it."""
-
-    @property
-    def fallback(self) -> bool:
-        """Whether another provider computes than was wanted."""
-
-    @property
-    def max_batch(self) -> int:
-        """Most crops in one batch."""
-
-    @property
-    def nodes(self) -> Mapping[str, int]:
-        """How many nodes each provider computes."""
+    precision: str | None
+    """That of its weights, where the manifest says it."""
+    graphs: Mapping[str, str | None]
+    """The precision of each graph."""
+    providers: Sequence[str]
+    """By which it computes, the first for most nodes."""
+    fallback: bool
+    """Whether another provider computes than was wanted."""
+    nodes: Mapping[str, int]
+    """How many nodes each provider computes."""
+    max_batch: int
+    """Most crops in one batch."""
+    batch_costs: Mapping[int, float]
+    """Seconds per crop by batch size, as measured at load."""
+    estimated_bytes: int
 
 
 def begin(settings: Settings) -> None:
@@ -84,17 +80,9 @@ def _write_down() -> None:
 
 
 def version(
-    name: str,
-    number: str,
-    *,
-    state: Literal["ready", "unloaded", "refused"] = "unloaded",
-    size: int = 0,
-    running: Running | None = None,
+    name: str, number: str, state: str = "unloaded", running: Running | None = None
 ) -> None:
-    """What there is to say of a version now; ``running`` where it is a network and loaded.
-
-    ``size`` is an estimate of the bytes that it takes.
-    """
+    """What there is to say of a version now; ``running`` where it is a network and loaded."""
     key = name, number
     if key not in known:
         _count_from_zero(name)
@@ -102,7 +90,7 @@ def version(
     metrics.labelled.add(key)
     metrics.MODEL_READY.labels(*key).set(int(state == "ready"))
     metrics.MODEL_REFUSED.labels(*key).set(int(state == "refused"))
-    metrics.MODEL_BYTES.labels(*key).set(size)
+    metrics.MODEL_BYTES.labels(*key).set(0 if running is None else running.estimated_bytes)
     precision = metrics.UNKNOWN if running is None else running.precision or metrics.UNKNOWN
     _inform(key, None if running is None else (running.providers[0], precision))
     metrics.MODEL_FALLBACK.labels(*key).set(int(running is not None and running.fallback))

@@ -14,8 +14,7 @@ from service.dataplane.results import Classification
 from service.dataplane.retry import Patience
 from service.errors import BadParameter, ZooError
 from service.imaging.decode import Exif
-from service.repository.catalog import Answerer, Refusal
-from service.repository.ensemble import PROTOCOL_NAME, Ensemble
+from service.repository.servable import Servable
 from service.transports.grpc import wire
 from service.transports.grpc.arrivals import Requests
 from service.transports.grpc.calls import Context, end_of
@@ -130,21 +129,14 @@ def _response(request: Request, answers: list[Classification | ZooError]) -> byt
     return wire.response(request.id, results)
 
 
-def _model(model: Answerer | Refusal) -> messages.Model:
-    if isinstance(model, Refusal):
-        return messages.Model(
-            name=model.name, version=model.version, state="refused", reason=model.reason
-        )
-    if isinstance(model, Ensemble):
-        protocols = [PROTOCOL_NAME]
-    else:
-        known = model.manifest.protocols
-        protocols = [known.default, *(name for name in known.names if name != known.default)]
+def _model(servable: Servable) -> messages.Model:
+    model = servable.describe()
     return messages.Model(
         name=model.name,
         version=model.version,
         state=model.state,
+        reason=model.reason,
         classes=model.classes,
-        protocols=protocols,
+        protocols=sorted(model.protocols, key=model.protocol.__ne__),  # its own first
         random_weights=model.random,
     )

@@ -19,8 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from service.dataplane.dataplane import DataPlane
 from service.dataplane.results import Classification
 from service.errors import ZooError, let_go
-from service.repository.catalog import Answerer, Refusal
-from service.repository.ensemble import PROTOCOL_NAME, Ensemble
+from service.repository.servable import Servable
 from service.telemetry import exporter, model_metrics
 from service.transports.auth import Access
 from service.transports.http.body import ReceivedBody, pictures
@@ -187,15 +186,11 @@ class Routes:
     async def readyz(self, request: Request) -> Response:
         """GET /readyz: 200 once the default model answers; names what is loaded and refused."""
         models = self._plane.catalog.models()
-        refused = [_summary(model) for model in models if isinstance(model, Refusal)]
+        refused = [_summary(model) for model in models if model.state == "refused"]
         ready = self._plane.ready
         status = ("degraded" if refused else "ready") if ready else "not_ready"
-        loaded = [model for model in models if not isinstance(model, Refusal) and model.ready]
-        content = {
-            "status": status,
-            "models": [f"{model.name}/{model.version}" for model in loaded],
-            "refused": refused,
-        }
+        loaded = [f"{model.name}/{model.version}" for model in models if model.ready]
+        content = {"status": status, "models": loaded, "refused": refused}
         return json_reply(content, 200 if ready else 503)
 
     async def metrics(self, request: Request) -> Response:
@@ -268,43 +263,25 @@ def _result(answer: Classification | ZooError) -> dict[str, object]:
     }
 
 
-def _summary(model: Answerer | Refusal) -> dict[str, object]:
-    common: dict[str, object] = {"name": model.name, "version": model.version}
-    if isinstance(model, Refusal):
-        return {**common, "state": "refused", "reason": model.reason}
-    common.update(state=model.state, classes=model.classes, random_weights=model.random)
-    if isinstance(model, Ensemble):
-        members = [
-            {
-                "model": part.network.name,
-                "version": part.network.version,
-                "protocol": part.protocol.name,
-                "weight": part.weight,
-            }
-            for part in model.parts
-        ]
-        return {**common, "kind": "ensemble", "protocol": PROTOCOL_NAME, "members": members}
-    manifest = model.manifest
-    size = manifest.input
-    known: dict[str, object] = {
-        **common,
-        "kind": "network",
-        "network": manifest.network,
-        "input": [size.height, size.width, size.channels],
-        "protocol": manifest.protocols.default,
-        "protocols": list(manifest.protocols.names),
-    }
-    if not model.ready:
-        return known
-    loaded = model.model
-    return {
-        **known,
-        "precision": loaded.precision,
-        "graphs": loaded.precisions,
-        "providers": loaded.providers,
-        "nodes": loaded.nodes,
-        "max_batch": loaded.max_batch,
-        "batch_ms_per_crop": {
-            str(size): round(1e3 * cost, 3) for size, cost in loaded.batch_costs.items()
-        },
-    }
+def _summary(servable: Servable) -> dict[str, object]:
+    model = servable.describe()
+    known: dict[str, object] = {"name": model.name, "version": model.version, "state": model.state}
+    if model.state == "refused":
+        return {**known, "reason": model.reason}
+    known.update(classes=model.classes, random_weights=model.random, kind=model.kind)
+    if model.kind == "ensemble":
+        members = [member._asdict() for member in model.members]
+        return {**known, "protocol": model.protocol, "members": members}
+    known.update(network=model.network, input=model.input)
+    known.update(protocol=model.protocol, protocols=model.protocols)
+    if (running := model.running) is not None:
+        costs = {str(size): round(1e3 * s, 3) for size, s in running.batch_costs.items()}
+        known.update(
+            precision=running.precision,
+            graphs=running.graphs,
+            providers=running.providers,
+            nodes=running.nodes,
+            max_batch=running.max_batch,
+            batch_ms_per_crop=costs,
+        )
+    return known

@@ -13,16 +13,15 @@ from typing import Any, Literal, TypeAlias
 
 from service.dataplane.dataplane import DataPlane
 from service.errors import UnknownModel
-from service.repository.catalog import Answerer, Refusal
-from service.repository.ensemble import PROTOCOL_NAME, Ensemble
-from service.repository.network import Network
+from service.repository.ensemble import Answerer
+from service.repository.servable import Description
 
 Kind: TypeAlias = Literal["image", "topk", "tensor"]
 SUFFIXES: dict[Kind, str] = {"image": "", "topk": ".topk", "tensor": ".tensor"}
 """What follows the model's name in a face's."""
-PLATFORM = "onnxruntime_onnx"
-ENSEMBLE_PLATFORM = "ensemble"
-BACKEND = "onnxruntime"
+PLATFORMS = {"network": "onnxruntime_onnx", "ensemble": "ensemble"}
+BACKENDS = {"network": "onnxruntime", "ensemble": ""}
+"""Of each kind of model."""
 MOST_NAME = 128
 """Characters of a name that is looked up at all."""
 ANY = -1
@@ -86,22 +85,23 @@ async def find(plane: DataPlane, name: str, version: str | None) -> Face:
     of, kind = _parts(name)
     model = await plane.model(of, version)
     if kind == "image":
-        return _of_pictures(name, model)
+        return _of_vectors(name, model, kind, IMAGE)
     if kind == "topk":
         return _of_the_best(name, model)
-    if isinstance(model, Ensemble):
+    crop = model.describe().input
+    if crop is None:
         raise UnknownModel(
             f"there is no model {name!r}: the networks of an ensemble take crops of their own"
         )
-    return _of_crops(name, model)
+    return _of_vectors(name, model, kind, Spec("pixels", "UINT8", (ANY, *crop)))
 
 
 def names(plane: DataPlane, name: str, version: str) -> list[str]:
     """The faces of one version in the repository; of a refused one only the first is known."""
     for model in plane.catalog.versions(name):
-        if model.version == version and not isinstance(model, Refusal):
-            kinds = [k for k in SUFFIXES if k != "tensor" or isinstance(model, Network)]
-            return [name + SUFFIXES[kind] for kind in kinds]
+        if model.version == version and model.state != "refused":
+            takes_crops = model.describe().input is not None
+            return [name + SUFFIXES[kind] for kind in SUFFIXES if kind != "tensor" or takes_crops]
     return [name]
 
 
@@ -110,8 +110,8 @@ def metadata(plane: DataPlane, face: Face) -> dict[str, Any]:
     versions = plane.catalog.versions(face.model.name)
     return {
         "name": face.name,
-        "versions": [model.version for model in versions if not isinstance(model, Refusal)],
-        "platform": _platform(face.model),
+        "versions": [model.version for model in versions if model.state != "refused"],
+        "platform": PLATFORMS[face.model.describe().kind],
         "inputs": [face.input.metadata()],
         "outputs": [spec.metadata() for spec in face.outputs],
     }
@@ -124,16 +124,18 @@ def config(plane: DataPlane, face: Face) -> dict[str, Any]:
     many requests, of a size that is learnt at load.
     """
     format_ = "FORMAT_NHWC" if face.kind == "tensor" else "FORMAT_NONE"
+    model = face.model.describe()
+    labels = "" if face.kind == "topk" else model.labels_file  # where columns are classes
     return {
         "name": face.name,
-        "platform": _platform(face.model),
-        "backend": "" if isinstance(face.model, Ensemble) else BACKEND,
+        "platform": PLATFORMS[model.kind],
+        "backend": BACKENDS[model.kind],
         "version_policy": {"all": {}},
         "max_batch_size": _most(plane, face),
         "input": [{**_tensor(face.input), "format": format_}],
-        "output": [{**_tensor(spec), "label_filename": _labels(face)} for spec in face.outputs],
-        **({} if isinstance(face.model, Ensemble) else {"dynamic_batching": {}}),
-        "parameters": {key: {"string_value": value} for key, value in _facts(face.model).items()},
+        "output": [{**_tensor(spec), "label_filename": labels} for spec in face.outputs],
+        **({"dynamic_batching": {}} if model.kind == "network" else {}),
+        "parameters": {key: {"string_value": value} for key, value in _facts(model).items()},
     }
 
 
@@ -141,13 +143,13 @@ IMAGE = Spec("image", "BYTES", (ANY, 1))
 """A file a picture; its second dimension may be left out of a request."""
 
 
-def _of_pictures(name: str, model: Answerer) -> Face:
+def _of_vectors(name: str, model: Answerer, kind: Kind, input_: Spec) -> Face:
     vector = (ANY, model.classes)
     return Face(
         name,
         model,
-        "image",
-        IMAGE,
+        kind,
+        input_,
         outputs=(Spec("probabilities", "FP32", vector),),
         further=(Spec("logits", "FP32", vector),),
         classifiable=("probabilities", "logits"),
@@ -164,35 +166,10 @@ def _of_the_best(name: str, model: Answerer) -> Face:
     return Face(name, model, "topk", IMAGE, outputs, classifiable=("scores",))
 
 
-def _of_crops(name: str, network: Network) -> Face:
-    size = network.manifest.input
-    vector = (ANY, network.classes)
-    return Face(
-        name,
-        network,
-        "tensor",
-        Spec("pixels", "UINT8", (ANY, size.height, size.width, size.channels)),
-        outputs=(Spec("probabilities", "FP32", vector),),
-        further=(Spec("logits", "FP32", vector),),
-        classifiable=("probabilities", "logits"),
-    )
-
-
-def _platform(model: Answerer) -> str:
-    return ENSEMBLE_PLATFORM if isinstance(model, Ensemble) else PLATFORM
-
-
 def _tensor(spec: Spec) -> dict[str, Any]:
     """Without the first dimension, which is the batch's."""
     dims = list(spec.shape[1:])
     return {"name": spec.name, "data_type": _TYPES[spec.datatype], "dims": dims}
-
-
-def _labels(face: Face) -> str:
-    """The labels' file, where the outputs' columns are classes."""
-    if face.kind == "topk" or isinstance(face.model, Ensemble):
-        return ""
-    return face.model.manifest.labels
 
 
 def _most(plane: DataPlane, face: Face) -> int:
@@ -205,14 +182,10 @@ def _most(plane: DataPlane, face: Face) -> int:
     return max(1, min(settings.queue_crops, room // crop))
 
 
-def _facts(model: Answerer) -> dict[str, str]:
-    facts = {"classes": str(model.classes)}
-    if isinstance(model, Ensemble):
-        return {**facts, "protocols": PROTOCOL_NAME, "default_protocol": PROTOCOL_NAME}
-    protocols = model.manifest.protocols
+def _facts(model: Description) -> dict[str, str]:
     return {
-        **facts,
-        "network": model.manifest.network,
-        "protocols": ",".join(protocols.names),
-        "default_protocol": protocols.default,
+        "classes": str(model.classes),
+        **({"network": model.network} if model.network else {}),
+        "protocols": ",".join(model.protocols),
+        "default_protocol": model.protocol,
     }

@@ -21,9 +21,10 @@ value_files.begin(folder, multiprocess.place())
 
 class Running:
     providers, precision, fallback, max_batch, nodes = ["cpu"], "fp32", False, 4, {"cpu": 9}
+    estimated_bytes = 7
 
 def answered(number):
-    model_metrics.version("net", number, state="ready", size=7, running=Running)
+    model_metrics.version("net", number, state="ready", running=Running)
     for code in ("ok", "cancelled"):
         metrics.requests("net", number, "center", "http", code).inc(2)
 
@@ -52,7 +53,7 @@ used = sum(path.stat().st_size for path in folder.glob("*.db"))
 for _ in range(2000):  # one version after the other comes back
     model_metrics.only(set())
     model_metrics.only({("net", "7")})
-    model_metrics.version("net", "7", state="ready", size=7, running=Running)
+    model_metrics.version("net", "7", state="ready", running=Running)
 assert sum(path.stat().st_size for path in folder.glob("*.db")) == used
 print(exporter.exposition().decode())
 """

@@ -17,7 +17,7 @@ from service.dataplane.dataplane import DataPlane
 from service.errors import NotReady
 from service.manifest import FILE_NAME, EnsembleManifest, Manifest, RefusedModelError, sha256_of
 from service.repository import loader, versions_on_disk
-from service.repository.catalog import Refusal
+from service.repository.servable import Refusal
 from service.repository.versions_on_disk import Version
 from tests.harness.copies import copy_of
 from tests.unit.repository.test_loader import ask, started
