@@ -10,10 +10,9 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable, Container, Sequence
-from contextlib import suppress
 from functools import partial
 from time import perf_counter
-from typing import NamedTuple, TypeVar
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
@@ -24,7 +23,7 @@ from service.dataplane.offload import Offload
 from service.dataplane.picture_task import PictureTask, Rules
 from service.dataplane.query import Query
 from service.dataplane.results import Classification, Inference, Timing
-from service.dataplane.retry import Patience, all_of, patiently, raise_first
+from service.dataplane.retry import Patience, all_of, all_or_raise, patiently
 from service.engine.admission import Admission
 from service.engine.deadlines import Deadlines
 from service.engine.pool import Pool
@@ -35,7 +34,6 @@ from service.repository.catalog import Catalog
 from service.repository.control import Control
 from service.repository.ensemble import Answerer
 from service.repository.index import IndexEntry
-from service.repository.loader import Superseded
 from service.repository.reconciler import Reconciler
 from service.repository.servable import Servable
 from service.telemetry import metrics, model_metrics, value_files
@@ -51,16 +49,10 @@ GC_THRESHOLD = 20_000
 READY_MADE = "ready_made"
 """What the metrics name as the protocol of crops that the client cut itself."""
 
+Picture: TypeAlias = bytes | memoryview
+"""Encoded, as in a file."""
+Pictures: TypeAlias = Sequence[Picture]
 T = TypeVar("T")
-
-
-class _Request(NamedTuple):
-    """What the pictures of one request have in common."""
-
-    model: Answerer
-    protocol: str
-    rules: Rules
-    tally: Tally
 
 
 class DataPlane:
@@ -189,30 +181,38 @@ class DataPlane:
 
     async def classify(
         self,
-        pictures: Sequence[bytes | memoryview],
+        pictures: Pictures,
         query: Query,
         *,
         transport: str,
         deadline: float,
         patience: Patience | None = None,
-        whole: bool = False,
     ) -> list[Classification | ZooError]:
         """Classify one or more encoded pictures before ``deadline`` (``time.perf_counter``).
 
         The answers come in the order of the pictures; one that fails is an error in its place
-        and does not touch the others; with ``whole`` the first one is raised, with its place.
-        Raises BadParameter, UnknownModel, NotReady, BodyTooLarge (too many pictures), Overloaded
-        or DeadlineExceeded (it had passed, or did while the model was being loaded) for the request
-        as a whole. With ``patience`` an Overloaded is waited out, as long as it says; what is
-        counted is the end.
+        and does not touch the others. Raises BadParameter, UnknownModel, NotReady, BodyTooLarge
+        (too many pictures), Overloaded or DeadlineExceeded (it had passed, or did while the model
+        was being loaded) for the request as a whole. With ``patience`` an Overloaded is waited
+        out, as long as it says; what is counted is the end.
         """
         with self._tally(query, transport) as tally:
             work = partial(self._answers, pictures, query, tally, deadline)
-            answers = await patiently(work, patience)
-            tally.pictures(a.code if isinstance(a, ZooError) else "ok" for a in answers)
-            if whole:
-                raise_first(answers)
-            return answers
+            return await patiently(work, patience)
+
+    async def classify_all(
+        self,
+        pictures: Pictures,
+        query: Query,
+        *,
+        transport: str,
+        deadline: float,
+        patience: Patience | None = None,
+    ) -> list[Classification]:
+        """As `classify`, but the first picture that fails fails the request, by its error."""
+        with self._tally(query, transport) as tally:
+            work = partial(self._answers, pictures, query, tally, deadline)
+            return all_or_raise(await patiently(work, patience))
 
     async def infer(
         self,
@@ -238,13 +238,9 @@ class DataPlane:
         return Tally(name if name in self.catalog else metrics.UNKNOWN, transport, use_case)
 
     async def _answers(
-        self,
-        pictures: Sequence[bytes | memoryview],
-        query: Query,
-        tally: Tally,
-        deadline: float,
+        self, pictures: Pictures, query: Query, tally: Tally, deadline: float
     ) -> list[Classification | ZooError]:
-        """The answers of the version that serves ``query``.
+        """The answers of the version that serves ``query``, each counted by how it ended.
 
         What can be refused is refused, and the permit taken, before anything is loaded.
         """
@@ -258,40 +254,36 @@ class DataPlane:
                 "which is the limit"
             )
         left, crops = deadline - perf_counter(), plan.crops * len(pictures)
-        try:
-            with self.admission.acquire(
-                crops, left, size=plan.crops, expected=plan.seconds_per_crop
-            ) as permit:
-                async with self.catalog.use(model, deadline, permit):
-                    settings = self.settings
-                    rules = Rules(
-                        parts=plan.parts,
-                        permit=permit,
-                        deadline=deadline,
-                        max_pixels=settings.max_pixels,
-                        preprocessing=settings.preprocessing,
-                        exif=query.exif,
-                        labels=model.labels,
-                        top_k=top_k,
-                        trace=tally.trace,
-                        vectors=query.vectors,
-                    )
-                    request = _Request(model, plan.protocol, rules, tally)
-                    if len(pictures) == 1:
-                        return [await self._classify(pictures[0], request)]
-                    return await all_of([self._classify(picture, request) for picture in pictures])
-        except Superseded:
-            pass  # loading it showed that it is broken, or another took its place
-        return await self._answers(pictures, query, tally, deadline)
+        with self.admission.acquire(
+            crops, left, size=plan.crops, expected=plan.seconds_per_crop
+        ) as permit:
+            async with self.catalog.use(model, deadline, permit):
+                rules = Rules(
+                    parts=plan.parts,
+                    permit=permit,
+                    deadline=deadline,
+                    max_pixels=self.settings.max_pixels,
+                    preprocessing=self.settings.preprocessing,
+                    exif=query.exif,
+                    labels=model.labels,
+                    top_k=top_k,
+                    trace=tally.trace,
+                    vectors=query.vectors,
+                )
+                classify = partial(self._classify, model, plan.protocol, rules, tally)
+                if len(pictures) == 1:  # which needs no task of its own
+                    answers = [await classify(pictures[0])]
+                else:
+                    answers = await all_of(map(classify, pictures))
+                tally.pictures(a.code if isinstance(a, ZooError) else "ok" for a in answers)
+                return answers
 
     async def _classify(
-        self, picture: bytes | memoryview, request: _Request
+        self, model: Answerer, protocol: str, rules: Rules, tally: Tally, picture: Picture
     ) -> Classification | ZooError:
-        model = request.model
+        task = PictureTask(picture, rules, self._pool, self._handover, self.deadlines)
         try:
-            done = await PictureTask(
-                picture, request.rules, self._pool, self._handover, self.deadlines
-            ).result()
+            done = await task.result()
         except ZooError as error:
             let_go(error)
             return error
@@ -299,12 +291,12 @@ class DataPlane:
             logger.exception("a picture of %d bytes could not be classified", len(picture))
             let_go(error)
             return Internal("the picture could not be classified")
-        stages = {**done.stages, "total": perf_counter() - request.tally.started}
-        request.tally.picture(stages, done.combine_s)
+        stages = {**done.stages, "total": perf_counter() - tally.started}
+        tally.picture(stages, done.combine_s)
         return Classification(
             model.name,
             model.version,
-            request.protocol,
+            protocol,
             done.predictions,
             Timing._make([1e3 * stages[stage] for stage in Timing._fields]),
             model.random,
@@ -318,12 +310,8 @@ class DataPlane:
         tally.chosen(model.name, model.version, READY_MADE)
         network = model.single_network
         network.check(crops)
-        left = deadline - perf_counter()
-        expected = network.seconds_per_crop
-        with (
-            suppress(Superseded),
-            self.admission.acquire(len(crops), left, expected=expected) as permit,
-        ):
+        left, expected = deadline - perf_counter(), network.seconds_per_crop
+        with self.admission.acquire(len(crops), left, expected=expected) as permit:
             async with self.catalog.use(network, deadline, permit):
                 watch = None if tally.trace is None else tally.trace.crops(network.name)
                 batcher = network.model.batchers["model"]
@@ -332,5 +320,3 @@ class DataPlane:
                     raise Internal("the network gave no finite probabilities for these crops")
                 tally.computed(len(crops), Spent(1, 0.0, answer.queue_s, answer.inference_s))
                 return Inference(model.name, model.version, answer.outputs, network.labels)
-        # as above
-        return await self._inference(crops, query, tally, deadline)

@@ -1,4 +1,4 @@
-"""How what a request is made of is awaited: all together, and again where there was no room."""
+"""Awaits the parts of a request together, and tries a request again where that may help."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeAlias, TypeVar
 
 from service.errors import Overloaded, ZooError
+from service.repository.loader import Superseded
 
 T = TypeVar("T")
 Patience: TypeAlias = Callable[[], Awaitable[bool]]
@@ -14,21 +15,29 @@ Patience: TypeAlias = Callable[[], Awaitable[bool]]
 
 
 async def patiently(work: Callable[[], Awaitable[T]], patience: Patience | None) -> T:
-    """The result of ``work``. Raises Overloaded where ``patience`` ends, or there is none."""
+    """The result of ``work``, begun again for the version that has taken another's place.
+
+    Raises Overloaded where ``patience`` ends, or there is none.
+    """
     while True:
         try:
             return await work()
+        except Superseded:
+            continue
         except Overloaded:
             if patience is None or not await patience():
                 raise
 
 
-def raise_first(answers: Sequence[object | ZooError]) -> None:
-    """Raise the first error among the answers for pictures, with its place."""
+def all_or_raise(answers: Sequence[T | ZooError]) -> list[T]:
+    """The answers for all pictures. Raises the first error among them, with its place."""
+    whole = []
     for index, answer in enumerate(answers):
         if isinstance(answer, ZooError):
             detail = f"picture {index}: {answer.detail}"
             raise type(answer)(detail, retry_after=answer.retry_after)
+        whole.append(answer)
+    return whole
 
 
 async def all_of(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:

@@ -120,15 +120,13 @@ async def _classified(
         exif=asked.exif,
         vectors=work.face.kind == "image",
     )
-    answers = await plane.classify(
+    return await plane.classify_all(
         cast(Elements, work.tensor.data),
         query,
         transport=transport,
         deadline=work.deadline,
         patience=patience,
-        whole=True,
     )
-    return cast("list[Classification]", answers)
 
 
 def _values(work: _Work) -> int:
