@@ -12,7 +12,7 @@ from export.dense import Slide
 from export.mean_image import MeanImage
 from export.parity import Parity
 from export.publish import destination, publish, workshop
-from export.registry import Spec
+from export.spec import Spec
 from export.weights import LoadedWeights
 from service.manifest import FILE_NAME, Manifest, ModelFile, Weights, sha256_of
 

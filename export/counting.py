@@ -7,7 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from export.architectures.local_response import LocalResponse
-from export.registry import Spec
+from export.spec import Spec
 
 
 def multiply_adds(spec: Spec) -> int:

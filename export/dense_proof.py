@@ -17,7 +17,7 @@ from torch import nn
 from export.dense import Slide
 from export.graph import Classifier
 from export.parity import Answers, Exported, Parity, compare
-from export.registry import Spec
+from export.spec import Spec
 from service.imaging.crops import Box, Crops, cut
 from service.imaging.decode import decode
 from service.manifest import Input

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from export.errors import WeightsUnavailable
-from export.sources import Licence, WeightsSource
+from export.spec import Licence, WeightsSource
 from service.manifest import Weights, sha256_of
 
 _TIMEOUT = 10

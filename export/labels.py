@@ -8,7 +8,7 @@ from dataclasses import astuple, dataclass
 from importlib import resources
 from pathlib import Path
 
-from export.registry import LabelSet
+from export.spec import LabelSet
 
 FILE_NAME = "labels.csv"
 HEADER = ("index", "synset", "label")

@@ -10,7 +10,8 @@ import math
 from typing import TYPE_CHECKING, Any, Literal
 
 from export.downloads import HubDownload, HuggingFaceDownload, LibraryDownload, PytorchcvDownload
-from export.registry import Conversion, register
+from export.registry import register
+from export.spec import Conversion
 from service.manifest import Input, Paper, Protocols, ProtocolSpec, PublishedError, Resize
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.errors import ExportError, OutputRefused, UnreadableMeanImage
-from export.registry import Spec
+from export.spec import Spec
 from service.manifest import Input
 
 FILE_NAME = "mean_image.npy"

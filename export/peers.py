@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from export.errors import WeightsMismatch
-from export.registry import Spec
+from export.spec import Spec
 
 _COUNTER = "num_batches_tracked"
 _TOLERANCE = 1e-3

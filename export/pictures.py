@@ -12,7 +12,7 @@ from PIL import Image
 
 from export.dataset import SUFFIXES
 from export.errors import ExportError
-from export.registry import LabelSet
+from export.spec import LabelSet
 from service.errors import ZooError
 from service.imaging.decode import decode
 

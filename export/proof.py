@@ -14,7 +14,7 @@ from export import dense_proof, mean_image, pictures
 from export.errors import NotBuilt, ProofFailed
 from export.parity import Exported, Parity, prove
 from export.reference import PROTOCOLS, Reference
-from export.registry import Spec
+from export.spec import Spec
 from service.manifest import Manifest, ProtocolName, Verification
 
 WORK = 600_000_000_000

@@ -23,8 +23,7 @@ from torch.utils.hooks import RemovableHandle
 
 from export import pictures
 from export.reference import Reference
-from export.registry import Spec
-from export.sources import Licence
+from export.spec import Licence, Spec
 from service.manifest import Weights
 
 _MAX_CROPS, _MIN_CROPS = 16, 8

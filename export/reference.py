@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision.transforms import v2
 
 from export.mean_image import MeanImage
-from export.registry import Spec
+from export.spec import Spec
 from service.manifest import Input, ProtocolName, Resize
 
 Array = npt.NDArray[np.float32]

@@ -11,55 +11,14 @@ import difflib
 import importlib
 import pkgutil
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from export.errors import UnknownNetwork
-from export.sources import WeightsSource
+from export.spec import Builder, Conversion, LabelSet, Library, Spec, WeightsSource
 from service.manifest import Input, Paper, Protocols, PublishedError, Resize
 
 if TYPE_CHECKING:
     from torch import nn
-
-Library = Literal["torchvision", "timm", "pytorchcv", "own"]
-LabelSet = Literal["imagenet", "digits", "fashion_mnist"]
-Builder = Callable[[], "nn.Module"]
-Conversion = Callable[["nn.Module"], "nn.Module"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spec:
-    """What is known about one network of the zoo, and how to build it."""
-
-    name: str
-    """Name in our zoo: the folder in ``models`` and the name in requests."""
-    network: str
-    """Name of the architecture in its library; several names may share one."""
-    family: str
-    year: int
-    paper: Paper
-    source: Library
-    parameters: int
-    """Trainable parameters, as the built network has them (buffers do not count)."""
-    multiply_adds: int
-    """Multiplications followed by an addition for one crop, as ``python -m export count`` says."""
-    input: Input
-    resize: Resize
-    protocols: Protocols
-    classes: int
-    labels: LabelSet
-    weights: WeightsSource
-    published: tuple[PublishedError, ...]
-    build: Builder
-    """Builds the network, untrained: float32 [N, channels, height, width] -> [N, classes]."""
-    training_only: tuple[str, ...] = ()
-    """Prefixes of tensors in checkpoints that only training needs: auxiliary heads."""
-    peers: tuple[str, ...] = ()
-    """The same network in other libraries, as ``library:network``: their keys are understood."""
-    mean_image: bool = False
-    """Whether a mean image may be subtracted instead of one mean per channel."""
-    dense: Conversion | None = None
-    """Makes the network fully convolutional, for the protocol ``dense``; see export/dense.py."""
 
 
 def dense_form(name: str) -> Conversion:

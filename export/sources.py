@@ -8,58 +8,19 @@ Light on purpose: the registry imports this, and nothing here imports torch.
 from __future__ import annotations
 
 import importlib.metadata
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 
 from export.errors import WeightsUnavailable
+from export.spec import Licence, WeightsSource
 from service.manifest import Weights, sha256_of
 
 _LICENCES = Path(__file__).parent / "licences"
 
 
-@dataclass(frozen=True)
-class Licence:
-    """The licence of some weights: an SPDX identifier or words, and the texts to hand on."""
-
-    spdx: str
-    texts: tuple[tuple[str, str], ...]
-    """(file name, text): what the model's folder carries."""
-
-
 def licence_text(spdx: str) -> str:
     """The full text of a licence that this package carries, by SPDX identifier."""
     return (_LICENCES / f"{spdx}.txt").read_text(encoding="utf-8")
-
-
-class WeightsSource(ABC):
-    """How one network gets its trained weights when the user names no file."""
-
-    same_order: bool = False
-    """The state dict has other names, but the same tensors in the same order."""
-    strangers: tuple[str, str] | None = None
-    """What keys begin with in checkpoints that fit but were trained as another network; and why."""
-
-    @property
-    @abstractmethod
-    def words(self) -> str:
-        """Where the weights come from, for a person."""
-
-    @abstractmethod
-    def locate(self, name: str) -> Path:
-        """The file with the weights of network ``name``. Raises WeightsUnavailable."""
-
-    @abstractmethod
-    def record(self, file: Path) -> Weights:
-        """The manifest's record of a file that ``locate`` found."""
-
-    @abstractmethod
-    def licence(self) -> Licence:
-        """The licence of those weights."""
-
-    def recognise(self, file: Path) -> Weights | None:
-        """The record of a file that the user named, when it is known to be this source's."""
-        return None
 
 
 @dataclass(frozen=True)

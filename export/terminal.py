@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from export.registry import Spec
+from export.spec import Spec
 from service.manifest import Manifest, Precision
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from pathlib import Path
 from export import built, proof, random_weights, weights
 from export.errors import ExportError, NotBuilt, ProofFailed, WeightsMismatch
 from export.parity import Parity
-from export.registry import Spec
+from export.spec import Spec
 from service.manifest import Manifest, sha256_of
 
 

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from export import registry
 from export.errors import ExportError
-from export.registry import Spec
+from export.spec import Spec
 
 
 @dataclass(frozen=True)

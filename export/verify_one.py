@@ -12,7 +12,7 @@ from export.build import make
 from export.downloads import LibraryDownload
 from export.errors import ExportError, WeightsUnavailable
 from export.parity import Parity
-from export.registry import Spec
+from export.spec import Spec
 from export.verify import verify
 from export.verify_all import Row
 

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from export import peers, random_weights
 from export.errors import UnreadableWeights, WeightsMismatch, WeightsUnavailable
-from export.registry import Spec
-from export.sources import Licence
+from export.spec import Licence, Spec
 from service.manifest import Weights, sha256_of
 
 State = Mapping[str, Tensor]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from export import registry
 from export.errors import ExportError
-from export.registry import Spec
+from export.spec import Spec
 
 VERIFICATION = "zoo_verification.csv"
 PLOT = "zoo.png"

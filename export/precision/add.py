@@ -22,7 +22,7 @@ from export.precision.choose import TARGET, Mixture, choose
 from export.precision.crops import Crops
 from export.precision.narrow import WEIGHTED
 from export.publish import publish, workshop
-from export.registry import LabelSet
+from export.spec import LabelSet
 from service.manifest import FILE_NAME, Manifest, ModelFile, PrecisionRecord, sha256_of
 
 Reduced = Literal["fp16", "bf16", "int8"]

@@ -13,7 +13,7 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 from export import dataset
 from export.errors import ExportError
-from export.registry import LabelSet
+from export.spec import LabelSet
 from service.errors import ZooError
 from service.imaging.decode import decode
 from service.manifest import Input

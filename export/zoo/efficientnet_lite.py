@@ -12,8 +12,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from export.libraries import HALF, protocols, rgb, shortest_side
-from export.registry import Builder, register
+from export.registry import register
 from export.sources import PackageWeights
+from export.spec import Builder
 from service.manifest import Paper, PublishedError
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from export import build, dense, registry, weights
-from export.registry import Spec
+from export.spec import Spec
 from service.manifest import Protocols, ProtocolSpec
 from tests import references
 from tests.paths import ROOT

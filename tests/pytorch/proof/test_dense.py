@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from export import build, dense, graph, registry
 from export.architectures.classic import Classic
 from export.errors import ProofFailed
-from export.registry import Spec
+from export.spec import Spec
 from service.manifest import Protocols, ProtocolSpec
 from tests.pytorch.conftest import Command, open_model, read_manifest, snapshot
 from tests.pytorch.networks import initialise, uninitialised

@@ -23,7 +23,7 @@ from export.parity import (
     top,
 )
 from export.reference import Reference
-from export.registry import Spec
+from export.spec import Spec
 from service.manifest import Input
 
 COLOURFUL = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "china.jpg")

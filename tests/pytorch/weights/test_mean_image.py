@@ -18,7 +18,7 @@ from export.caffe import read_blob
 from export.errors import ExportError
 from export.parity import Exported
 from export.reference import transform
-from export.registry import Spec
+from export.spec import Spec
 from service.manifest import sha256_of
 from tests.pytorch.conftest import Command, read_manifest, snapshot
 from tests.pytorch.networks import initialise

@@ -9,7 +9,7 @@ import pytest
 
 from export import registry
 from export.errors import UnknownNetwork
-from export.registry import Spec
+from export.spec import Spec
 from models import REPOSITORY
 from service.manifest import Manifest
 from tests.pytorch.conftest import Command

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from export import peers, random_weights, registry
 from export.counting import multiply_adds
-from export.registry import Spec
+from export.spec import Spec
 from tests.pytorch.networks import uninitialised
 
 SPECS = registry.specs()
