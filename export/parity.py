@@ -1,6 +1,6 @@
 """The proof that an ONNX file computes what its network computes, from the picture on.
 
-One side is PyTorch behind torchvision's transforms (export/reference.py), the other is ONNX
+One side is PyTorch behind torchvision's transforms (export/transforms.py), the other is ONNX
 Runtime behind the service's own decoding and cropping. A proof that constant answers would pass
 proves nothing; so the answers must also differ clearly between the pictures.
 """

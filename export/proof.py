@@ -13,8 +13,9 @@ from torch import nn
 from export import dense_proof, mean_image, pictures
 from export.errors import NotBuilt, ProofFailed
 from export.parity import Exported, Parity, prove
-from export.reference import PROTOCOLS, Reference
+from export.reference import Reference
 from export.spec import Spec
+from export.transforms import PROTOCOLS
 from service.manifest import Manifest, ProtocolName, Verification
 
 WORK = 600_000_000_000

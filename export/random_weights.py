@@ -21,8 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.overrides import TorchFunctionMode
 from torch.utils.hooks import RemovableHandle
 
-from export import pictures
-from export.reference import Reference
+from export import pictures, transforms
 from export.spec import Licence, Spec
 from service.manifest import Weights
 
@@ -172,7 +171,7 @@ def _crops(spec: Spec) -> Tensor:
     count = max(_MIN_CROPS, min(_MAX_CROPS, int(budget / _SHRUNK**2)))
     shrink = max(_SHRUNK, min(1.0, (budget / count) ** 0.5))
     size = (int(height * shrink), int(width * shrink))
-    crops = (Reference.crops(spec, data, "center") for data in _spread(samples, count))
+    crops = (transforms.crops(spec, data, "center") for data in _spread(samples, count))
     if shrink == 1:
         return torch.cat(list(crops))
     return torch.cat(

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from export import pictures, registry
-from export.reference import PROTOCOLS as KNOWN
-from export.reference import transform
+from export.transforms import PROTOCOLS as KNOWN
+from export.transforms import transform
 from service.imaging.decode import decode
 from service.imaging.protocols import PROTOCOLS
 from service.manifest import ProtocolName

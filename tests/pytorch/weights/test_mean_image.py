@@ -17,8 +17,8 @@ from export import build, graph, registry
 from export.caffe import read_blob
 from export.errors import ExportError
 from export.parity import Exported
-from export.reference import transform
 from export.spec import Spec
+from export.transforms import transform
 from service.manifest import sha256_of
 from tests.pytorch.conftest import Command, read_manifest, snapshot
 from tests.pytorch.networks import initialise
