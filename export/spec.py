@@ -93,4 +93,4 @@ class Spec:
     mean_image: bool = False
     """Whether a mean image may be subtracted instead of one mean per channel."""
     dense: Conversion | None = None
-    """Makes the network fully convolutional, for the protocol ``dense``; see export/dense.py."""
+    """Makes the network fully convolutional, for the protocol ``dense``: export/graph/dense.py."""

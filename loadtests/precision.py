@@ -27,10 +27,10 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 import onnx
 
-from export import built
 from export.errors import ExportError
 from export.precision import add, agreement, bf16, calibrate, crops, int8
 from export.precision.choose import TARGET, Mixture
+from export.versions import built
 from loadtests import bench, plots
 from service.config.cpus import available_cores
 from service.engine.providers.available import missing

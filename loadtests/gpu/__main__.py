@@ -191,7 +191,7 @@ def with_torch(run: Run, blank: Row) -> Iterator[Row]:
     if not torch.cuda.is_available():
         yield replace(blank, note="skipped: this PyTorch has no CUDA")
         return
-    from export import registry
+    from export.zoo import registry
 
     size = registry.get(blank.model).input
     forward = device.yardstick(blank.model)

@@ -104,11 +104,12 @@ def yardstick(name: str, device: str = "cuda", *, compiled: bool = True) -> Call
     """
     import torch
 
-    from export import registry, weights
-    from export.graph import Normalise
+    from export.graph.graph import Normalise
+    from export.weights import files
+    from export.zoo import registry
 
     spec = registry.get(name)
-    network = weights.load(spec, Path("random"), 0).network.eval()
+    network = files.load(spec, Path("random"), 0).network.eval()
     normalise = Normalise(spec.input)
     channels_last: Any = torch.channels_last
     network = network.half().to(device).to(memory_format=channels_last)
