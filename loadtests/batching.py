@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 from pydantic import ValidationError
 
-from loadtests import bench, inprocess, plots, server
+from loadtests import bench, inprocess, server
+from loadtests.harness import plots
 from service.config.cpus import available_cores
 from service.config.settings import GPU
 from service.engine.model import GPU_BATCH, Model

@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import models
-from loadtests import bench, plots, server
+from loadtests import bench, server
+from loadtests.harness import plots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

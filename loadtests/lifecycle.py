@@ -28,7 +28,8 @@ from time import perf_counter, sleep
 import numpy as np
 
 from loadtests import bench, client, server
-from loadtests.limit import http, pictures
+from loadtests.limit import http
+from loadtests.photographs import usual_pictures
 from loadtests.traffic import Outcome, Traffic
 
 LOAD = 0.7
@@ -47,7 +48,7 @@ _ENOUGH = 0.9
 
 async def stop(running: server.Running, rate: float, seconds: float) -> dict[str, object]:
     """Load, SIGTERM in the middle of it, and load until everything is refused."""
-    traffic = Traffic(running.port, running.grpc_port, pictures())
+    traffic = Traffic(running.port, running.grpc_port, usual_pictures())
     asking = asyncio.ensure_future(traffic.run(rate))
     await asyncio.sleep(seconds)
     before = len(traffic.outcome.answered_at)
@@ -77,7 +78,7 @@ async def stop(running: server.Running, rate: float, seconds: float) -> dict[str
 
 async def kill(running: server.Running, rate: float, seconds: float) -> dict[str, object]:
     """Load, SIGKILL to one worker in the middle of it."""
-    traffic = Traffic(running.port, running.grpc_port, pictures())
+    traffic = Traffic(running.port, running.grpc_port, usual_pictures())
     asking = asyncio.ensure_future(traffic.run(rate))
     await asyncio.sleep(seconds)
     spare = [pid for pid in server.descendants(running.process.pid) if _name(pid) == "zoo-spare"]
@@ -169,7 +170,7 @@ def measure(
         with server.serving(**own) as running:  # type: ignore[arg-type]
             _all_serve(running)
             if not found:
-                requests = [client.raw(picture) for picture in pictures()]
+                requests = [client.raw(picture) for picture in usual_pictures()]
                 client.run(http(running.port, 16, requests, peak_s / 2))  # warm
                 peak = client.run(http(running.port, 16, requests, peak_s)).rate
                 found["peak in pictures per s"] = peak

@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loadtests import bare, bench, client, grpc_client, plots, server
+from loadtests import bare, bench, client, grpc_client, server
 from loadtests.bench import Rounds
-from loadtests.photographs import jpeg, photographs
+from loadtests.harness import plots
+from loadtests.photographs import usual_pictures
 from service.config.cpus import available_cores
 
 if TYPE_CHECKING:
@@ -35,12 +36,6 @@ CONNECTIONS = (1, 4, 16, 64)
 THREADS = "in process, threads"
 PROCESSES = "in process, processes"
 GRPC = {"gRPC calls": grpc_client.calls, "gRPC stream": grpc_client.stream}
-SIZE = (500, 375)
-
-
-def pictures() -> list[bytes]:
-    """JPEGs of 500x375, the usual size of ImageNet's pictures."""
-    return [jpeg(picture.resize(SIZE)) for picture in photographs().values()]
 
 
 class Loop:
@@ -134,7 +129,7 @@ def measure(
     ``only``: those with this in their names. Raises LookupError when there is none.
     """
     cores = available_cores()
-    encoded = pictures()
+    encoded = usual_pictures()
     raw = [client.raw(picture) for picture in encoded]
     form = [client.multipart(picture) for picture in encoded]
     settings: dict[str, Any] = {"zoo_models": models, "zoo_default_model": name}

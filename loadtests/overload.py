@@ -18,8 +18,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtests import bench, client, plots, server
-from loadtests.limit import http, pictures
+from loadtests import bench, client, server
+from loadtests.harness import plots
+from loadtests.limit import http
+from loadtests.photographs import usual_pictures
 from service.config.cpus import available_cores
 
 if TYPE_CHECKING:
@@ -80,7 +82,7 @@ def ideal_times(
 
 def measure(port: int, rounds: int, seconds: float) -> list[Round]:
     """Rounds against a running service."""
-    encoded = pictures()
+    encoded = usual_pictures()
     plain = [client.raw(picture) for picture in encoded]
     hurried = [
         client.raw(picture, headers=f"X-Request-Timeout-Ms: {DEADLINE_MS}\r\n")

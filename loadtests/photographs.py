@@ -24,11 +24,18 @@ WITH_A_CLASS = (
     *("china.jpg", "flower.jpg"),
 )
 """Those that show something of ImageNet; what is first for a galaxy or a retina is chance."""
+USUAL_SIZE = (500, 375)
+"""Width and height of most of ImageNet's pictures."""
 
 
 def photographs() -> dict[str, Image.Image]:
     """Name -> RGB image."""
     return {name: photograph(name) for names in NAMES.values() for name in names}
+
+
+def usual_pictures() -> list[bytes]:
+    """All of them as JPEGs of 500x375."""
+    return [jpeg(picture.resize(USUAL_SIZE)) for picture in photographs().values()]
 
 
 def photograph(name: str) -> Image.Image:

@@ -31,7 +31,8 @@ from export.errors import ExportError
 from export.precision import add, agreement, bf16, calibrate, crops, int8
 from export.precision.choose import TARGET, Mixture
 from export.versions import built
-from loadtests import bench, plots
+from loadtests import bench
+from loadtests.harness import plots
 from service.config.cpus import available_cores
 from service.engine.providers.available import missing
 from service.engine.session_factory import openvino_session

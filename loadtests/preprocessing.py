@@ -21,7 +21,6 @@ import numpy.typing as npt
 from PIL import Image
 
 import models
-from loadtests import plots
 from loadtests.bench import (
     RESULTS,
     alternate,
@@ -31,6 +30,7 @@ from loadtests.bench import (
     table,
     write_csv,
 )
+from loadtests.harness import plots
 from loadtests.photographs import jpeg, photographs, png, varied
 from service.engine.session import Session
 from service.imaging import simd

@@ -15,7 +15,9 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from loadtests import bench, client, grpc_client, limit, plots, server
+from loadtests import bench, client, grpc_client, limit, server
+from loadtests.harness import plots
+from loadtests.photographs import usual_pictures
 from service.config.cpus import available_cores
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ def measure(
 ) -> dict[str, bench.Rounds]:
     """For each transport milliseconds of one core per picture, by who spent them, every round."""
     cores = available_cores()
-    encoded = limit.pictures()
+    encoded = usual_pictures()
     requests = [client.raw(picture) for picture in encoded]
     messages = [grpc_client.message(picture) for picture in encoded]
     found: dict[str, bench.Rounds] = {each: {who: [] for who in PARTS} for each in TRANSPORTS}

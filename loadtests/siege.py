@@ -31,7 +31,7 @@ import grpc
 import numpy as np
 
 from loadtests import bench, server
-from loadtests.limit import pictures
+from loadtests.photographs import usual_pictures
 from loadtests.sustained import Memory, ceiling
 from service.transports.grpc.protos import classifier_pb2, oip_pb2
 
@@ -170,7 +170,7 @@ def ports_open(running: server.Running) -> bool:
 
 def measure(seconds: float) -> dict[str, float]:
     """One run."""
-    encoded = pictures()
+    encoded = usual_pictures()
     bomb = exif_bomb(encoded[0])
     with server.serving() as running:
         siege = Siege(running)

@@ -18,8 +18,9 @@ from pathlib import Path
 import numpy as np
 
 from loadtests import bench, client, server
-from loadtests.limit import http, pictures
+from loadtests.limit import http
 from loadtests.overload import DEADLINE_MS, LOAD, OVERLOAD, evenly
+from loadtests.photographs import usual_pictures
 
 REFUSAL_MS = 50.0
 _PAGE = 4096
@@ -59,7 +60,7 @@ def ceiling(port: int) -> float:
 
 def measure(seconds: float) -> dict[str, float]:
     """One run."""
-    encoded = pictures()
+    encoded = usual_pictures()
     plain = [client.raw(picture) for picture in encoded]
     deadline = f"X-Request-Timeout-Ms: {DEADLINE_MS}\r\n"
     hurried = [client.raw(picture, headers=deadline) for picture in encoded]

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtests import bench, client, limit, server
+from loadtests.photographs import usual_pictures
 from loadtests.profile import computed
 
 OFF, AGAIN, NONE, FEW, ALL, WITHOUT = (
@@ -55,7 +56,7 @@ def sink() -> Iterator[str]:
 def slice_of(running: server.Running, connections: int, seconds: float) -> float:
     """Milliseconds of CPU that the worker needs per request."""
     (worker,) = running.workers()
-    requests = [client.raw(picture) for picture in limit.pictures()]
+    requests = [client.raw(picture) for picture in usual_pictures()]
     before = sum(computed(worker))
     load = client.run(limit.http(running.port, connections, requests, seconds))
     if set(load.statuses) != {200}:

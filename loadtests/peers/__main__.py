@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from loadtests import bench, limit, plots, server
+from loadtests import bench, server
+from loadtests.harness import plots
 from loadtests.peers import environments
 from loadtests.peers.catalogue import PEERS, PIPELINE
 from loadtests.peers.contenders import (
@@ -26,6 +27,7 @@ from loadtests.peers.contenders import (
     ours,
 )
 from loadtests.peers.measure import Tried, alone, alternate, disagreements, rows
+from loadtests.photographs import usual_pictures
 from service.config.cpus import available_cores
 from service.engine.providers.available import missing
 from service.engine.providers.openvino import no_bf16
@@ -47,7 +49,7 @@ def main() -> int:
     asked = _arguments()
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # stops the servers
     model = model_file(asked.models, asked.model, asked.precision)
-    pictures = limit.pictures()
+    pictures = usual_pictures()
     contenders, reasons = _contenders(asked, model, pictures)
     contenders, tried, more = _check(contenders, asked.connections, asked.seconds)
     reasons |= more

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import client, limit, server
+from loadtests import client, server
 from loadtests.peers import environments, measure
 from loadtests.peers.catalogue import PEERS, first_class
 from loadtests.peers.contenders import OURS_EXACT, Contender, first_classes, serving
+from loadtests.photographs import usual_pictures
 
 LITE0 = server.ROOT / "models" / "efficientnet_lite0" / "1" / "model.onnx"
 VERSIONS = {"server": "x 1", "onnxruntime": "2", "pillow": "3"}
@@ -24,7 +25,7 @@ VERSIONS = {"server": "x 1", "onnxruntime": "2", "pillow": "3"}
 
 @pytest.fixture(scope="module")
 def pictures() -> list[bytes]:
-    return limit.pictures()
+    return usual_pictures()
 
 
 @pytest.fixture(scope="module")
