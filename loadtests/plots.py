@@ -8,19 +8,19 @@ from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
 
-from loadtests import bench
+from loadtests.harness import bench
 from loadtests.harness.plots import Draw, redraw
 
 DRAWN_BY = {
-    "batching.csv": "loadtests.batching",
-    "coldstart_*.csv": "loadtests.coldstart",
-    "limit*.csv": "loadtests.limit",
+    "batching.csv": "loadtests.benchmarks.batching",
+    "coldstart_*.csv": "loadtests.benchmarks.coldstart",
+    "limit*.csv": "loadtests.benchmarks.limit",
     "loadtest.csv": "loadtests.gate.timeline",
-    "overload.csv": "loadtests.overload",
+    "overload.csv": "loadtests.benchmarks.overload",
     "peers*.csv": "loadtests.peers.__main__",
-    "precision_*.csv": "loadtests.precision",
-    "profile.csv": "loadtests.profile",
-    "preprocessing.csv": "loadtests.preprocessing",
+    "precision_*.csv": "loadtests.benchmarks.precision",
+    "profile.csv": "loadtests.benchmarks.profile",
+    "preprocessing.csv": "loadtests.benchmarks.preprocessing",
     "soak.csv": "loadtests.soak.report",
 }
 """Names of result files -> the benchmark that writes them, and draws them by its ``draw``."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from loadtests.gpu.report import Figures, figures
-from loadtests.photographs import varied
+from loadtests.harness.photographs import varied
 from service.config.settings import ProviderName, Settings
 from service.engine.session import Session
 from service.imaging.crops import Crops

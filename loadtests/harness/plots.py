@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image
 
-from loadtests import bench
-from loadtests.bench import Spread
+from loadtests.harness import bench
+from loadtests.harness.bench import Spread
 
 if TYPE_CHECKING:  # the extra `load`: without it a benchmark still measures and writes its CSV
     from matplotlib.axes import Axes

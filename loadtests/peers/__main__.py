@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from loadtests import bench, server
-from loadtests.harness import plots
+from loadtests.harness import bench, plots, server
+from loadtests.harness.photographs import usual_pictures
 from loadtests.peers import environments
 from loadtests.peers.catalogue import PEERS, PIPELINE
 from loadtests.peers.contenders import (
@@ -27,7 +27,6 @@ from loadtests.peers.contenders import (
     ours,
 )
 from loadtests.peers.measure import Tried, alone, alternate, disagreements, rows
-from loadtests.photographs import usual_pictures
 from service.config.cpus import available_cores
 from service.engine.providers.available import missing
 from service.engine.providers.openvino import no_bf16

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import client, server
+from loadtests.clients import client
+from loadtests.harness import server
+from loadtests.harness.photographs import usual_pictures
 from loadtests.peers import environments, measure
 from loadtests.peers.catalogue import PEERS, first_class
 from loadtests.peers.contenders import OURS_EXACT, Contender, first_classes, serving
-from loadtests.photographs import usual_pictures
 
 LITE0 = server.ROOT / "models" / "efficientnet_lite0" / "1" / "model.onnx"
 VERSIONS = {"server": "x 1", "onnxruntime": "2", "pillow": "3"}

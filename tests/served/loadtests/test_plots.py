@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from loadtests import coldstart, overload, profile
+from loadtests.benchmarks import coldstart, overload, profile
 from loadtests.harness import plots
 from tests.paths import ROOT
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from loadtests import bench, coldstart, profile
-from loadtests.bench import Spread
-from loadtests.harness import plots
+from loadtests.benchmarks import coldstart, profile
+from loadtests.harness import bench, plots
+from loadtests.harness.bench import Spread
 from loadtests.plots import DRAWN_BY, drawing
 
 ABOUT = {"processor": "Abacus", "cores": "2 of 4", "python": "3.14"}

@@ -1,7 +1,7 @@
 """What int8 and bf16 cost and gain: agreement and speed by the number of layers left in floats.
 
-    python -m loadtests.precision [NETWORK…] [--precisions int8 bf16] [--providers cpu openvino]
-                                  [--models FOLDER] [--crops 1000] [--points 9]
+    python -m loadtests.benchmarks.precision [NETWORK…] [--precisions int8 bf16]
+        [--providers cpu openvino] [--models FOLDER] [--crops 1000] [--points 9]
 
 A network is calibrated and rounded once per precision; then as many graphs are measured as there
 are points, from none to all layers left in single precision (of int8 the most sensitive ones, of
@@ -31,8 +31,7 @@ from export.errors import ExportError
 from export.precision import add, agreement, bf16, calibrate, crops, int8
 from export.precision.choose import TARGET, Mixture
 from export.versions import built
-from loadtests import bench
-from loadtests.harness import plots
+from loadtests.harness import bench, plots
 from service.config.cpus import available_cores
 from service.engine.providers.available import missing
 from service.engine.session_factory import openvino_session

@@ -1,6 +1,6 @@
 """Decoding and cropping against the reference, and the proof that fast preprocessing keeps bounds.
 
-    python -m loadtests.preprocessing
+    python -m loadtests.benchmarks.preprocessing
 
 The reference is what evaluation scripts do: Pillow decodes, the whole picture is resized, the
 crop is cut. One thread, whose own CPU time is counted; contenders take turns in short slices.
@@ -21,7 +21,8 @@ import numpy.typing as npt
 from PIL import Image
 
 import models
-from loadtests.bench import (
+from loadtests.harness import plots
+from loadtests.harness.bench import (
     RESULTS,
     alternate,
     machine,
@@ -30,8 +31,7 @@ from loadtests.bench import (
     table,
     write_csv,
 )
-from loadtests.harness import plots
-from loadtests.photographs import jpeg, photographs, png, varied
+from loadtests.harness.photographs import jpeg, photographs, png, varied
 from service.engine.session import Session
 from service.imaging import simd
 from service.imaging.crops import Mode, decoded_side

@@ -1,4 +1,4 @@
-"""Requests at a rate over HTTP and gRPC, and what became of each, for `loadtests.lifecycle`."""
+"""Requests at a rate over HTTP and gRPC while a service stops, and what became of each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from loadtests import client
+from loadtests.clients import client
 from service.transports.grpc.protos import classifier_pb2 as pb
 from service.transports.grpc.protos import classifier_pb2_grpc
 

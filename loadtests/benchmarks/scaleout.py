@@ -1,4 +1,6 @@
-"""Replicas behind nginx lose and change each other under load: ``python -m loadtests.scaleout``.
+"""Replicas behind nginx lose and change each other under load.
+
+    python -m loadtests.benchmarks.scaleout
 
 Three services with one worker each stand behind nginx as deploy/nginx/nginx.conf has it. HTTP and
 gRPC go through nginx; other gRPC calls go to the replicas themselves, balanced by the client as in
@@ -24,9 +26,10 @@ from time import perf_counter
 
 import numpy as np
 
-from loadtests import bench, client, fleet, server
-from loadtests.photographs import jpeg, photograph
-from loadtests.steady import Answers, Failed, Traffic, channel, grpc_ask, http_ask
+from loadtests.clients import client
+from loadtests.clients.steady import Answers, Failed, Traffic, channel, grpc_ask, http_ask
+from loadtests.harness import bench, fleet, server
+from loadtests.harness.photographs import jpeg, photograph
 
 REPLICAS = 3
 HTTP, GRPC, DIRECT = "HTTP, nginx", "gRPC, nginx", "gRPC, balanced by the client"
@@ -168,7 +171,9 @@ def _ms(answers: Answers, percentile: float) -> float:
 
 def main() -> int:
     """Run, print the table, write the CSV; 1 on any failure."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.scaleout", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.benchmarks.scaleout", description=__doc__
+    )
     parser.add_argument("--rate", type=float, default=100.0, help="requests/s of each kind")
     parser.add_argument("--pause", type=float, default=5.0, help="seconds after each step")
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "scaleout.csv")

@@ -1,4 +1,6 @@
-"""Hostile clients together, and how the others fare: ``python -m loadtests.siege``.
+"""Hostile clients together, and how the others fare.
+
+    python -m loadtests.benchmarks.siege
 
 Four clients send JPEGs as large as a body may be, of thousands of Exif segments; four send gRPC
 calls of 31 MB, compressed to some kilobytes, that all fail (no picture, no such model, a bad
@@ -30,9 +32,9 @@ from typing import Any
 import grpc
 import numpy as np
 
-from loadtests import bench, server
-from loadtests.photographs import usual_pictures
-from loadtests.sustained import Memory, ceiling
+from loadtests.benchmarks.sustained import Memory, ceiling
+from loadtests.harness import bench, server
+from loadtests.harness.photographs import usual_pictures
 from service.transports.grpc.protos import classifier_pb2, oip_pb2
 
 MOST_SECONDS = 2.0
@@ -246,7 +248,9 @@ def failures(found: dict[str, float]) -> list[str]:
 
 def main() -> int:
     """Run, print the table, write the CSV; 1 when something does not hold."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.siege", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.benchmarks.siege", description=__doc__
+    )
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "siege.csv")
     asked = parser.parse_args()

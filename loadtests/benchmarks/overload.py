@@ -1,4 +1,6 @@
-"""The tail below saturation, and what is left beyond it: ``python -m loadtests.overload``.
+"""The tail below saturation, and what is left beyond it.
+
+    python -m loadtests.benchmarks.overload
 
 In every round, in turn: one connection (the unloaded median), 16 connections as fast as they are
 answered (the peak), requests at 70 % of that peak, evenly spaced and at random (Poisson), and
@@ -18,10 +20,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from loadtests import bench, client, server
-from loadtests.harness import plots
-from loadtests.limit import http
-from loadtests.photographs import usual_pictures
+from loadtests.benchmarks.limit import http
+from loadtests.clients import client
+from loadtests.harness import bench, plots, server
+from loadtests.harness.photographs import usual_pictures
 from service.config.cpus import available_cores
 
 if TYPE_CHECKING:
@@ -169,7 +171,9 @@ def draw(found: plots.Rows) -> Figure:
 
 def main() -> None:
     """Run, print the table, write the CSV and its plot."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.overload", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.benchmarks.overload", description=__doc__
+    )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=3.0, help="of a slice")
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "overload.csv")

@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Sequence
 from time import perf_counter
 
-from loadtests.client import Load
-from loadtests.http2 import Http2
+from loadtests.clients.client import Load
+from loadtests.clients.http2 import Http2
 from service.transports.grpc.protos.classifier_pb2 import ClassifyRequest, ClassifyResponse
 
 CLASSIFY, STREAM = b"/zoo.v1.Classifier/Classify", b"/zoo.v1.Classifier/ClassifyStream"

@@ -1,4 +1,6 @@
-"""Three times the peak for a minute, and what follows: ``python -m loadtests.sustained``.
+"""Three times the peak for a minute, and what follows.
+
+    python -m loadtests.benchmarks.sustained
 
 Every request has a deadline of a second. Those that are accepted must be answered within it, the
 others refused within 50 ms (99th percentiles; what ends with a 504 was accepted, and is late); the
@@ -17,10 +19,11 @@ from pathlib import Path
 
 import numpy as np
 
-from loadtests import bench, client, server
-from loadtests.limit import http
-from loadtests.overload import DEADLINE_MS, LOAD, OVERLOAD, evenly
-from loadtests.photographs import usual_pictures
+from loadtests.benchmarks.limit import http
+from loadtests.benchmarks.overload import DEADLINE_MS, LOAD, OVERLOAD, evenly
+from loadtests.clients import client
+from loadtests.harness import bench, server
+from loadtests.harness.photographs import usual_pictures
 
 REFUSAL_MS = 50.0
 _PAGE = 4096
@@ -124,7 +127,9 @@ def _ms(seconds: Sequence[float], percentile: float) -> float:
 
 def main() -> int:
     """Run, print the table, write the CSV; 1 when something does not hold."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.sustained", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.benchmarks.sustained", description=__doc__
+    )
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "sustained.csv")
     asked = parser.parse_args()

@@ -1,4 +1,6 @@
-"""Versions are swapped under full load, and nobody may notice: ``python -m loadtests.swaps``.
+"""Versions are swapped under full load, and nobody may notice.
+
+    python -m loadtests.benchmarks.swaps
 
 Two workers are asked without a pause while, at 20 moments of a minute, a new version of the model
 is put into the repository or the newest is taken away, another model is unloaded and loaded again,
@@ -25,8 +27,9 @@ from time import perf_counter
 
 import numpy as np
 
-from loadtests import bench, client, marked, server
-from loadtests.photographs import jpeg, photograph
+from loadtests.clients import client
+from loadtests.harness import bench, marked, server
+from loadtests.harness.photographs import jpeg, photograph
 
 DEFAULT, SWAPPED, OTHER = "default", "swapped", "other"
 WORKERS = 2
@@ -238,7 +241,9 @@ def _ms(seconds: Sequence[float], percentile: float) -> float:
 
 def main() -> int:
     """Run, print the table and the answers per version, write the CSV; 1 on any failure."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.swaps", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.benchmarks.swaps", description=__doc__
+    )
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--swaps", type=int, default=20)
     parser.add_argument("--connections", type=int, default=16)

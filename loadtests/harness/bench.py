@@ -22,7 +22,7 @@ import numpy as np
 
 from service.config.cpus import available_cores
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 
 Rounds = dict[str, list[float]]
 """For each contender one figure per round, in the order of the rounds."""

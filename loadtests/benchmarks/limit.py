@@ -1,11 +1,13 @@
-"""How much of the machine's limit is left behind HTTP and gRPC: ``python -m loadtests.limit``.
+"""How much of the machine's limit is left behind HTTP and gRPC.
+
+    python -m loadtests.benchmarks.limit
 
 The limit is the same pipeline called in a loop, with as many threads as cores in one process, or
-with as many processes of one thread, whichever is faster by its median. It is measured anew
-before and after each slice of the service, and each slice is compared with the mean of the two:
-a machine whose speed drifts is as far on one side as on the other. The service writes no
-access log here, but for the rows that say so. `loadtests.bare` is a server of nothing but grpcio's
-unary calls and the pipeline.
+with as many processes of one thread, whichever is faster by its median. It is measured anew before
+and after each slice of the service, and each slice is compared with the mean of the two: a machine
+whose speed drifts is as far on one side as on the other. The service writes no access log here, but
+for the rows that say so. `loadtests.benchmarks.bare` is a server of nothing but grpcio's unary
+calls and the pipeline.
 """
 
 from __future__ import annotations
@@ -23,10 +25,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from loadtests import bare, bench, client, grpc_client, server
-from loadtests.bench import Rounds
-from loadtests.harness import plots
-from loadtests.photographs import usual_pictures
+from loadtests.benchmarks import bare
+from loadtests.clients import client, grpc_client
+from loadtests.harness import bench, plots, server
+from loadtests.harness.bench import Rounds
+from loadtests.harness.photographs import usual_pictures
 from service.config.cpus import available_cores
 
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ class Loop:
 
     def __init__(self, models: Path, name: str, files: Sequence[Path]) -> None:
         self._process = subprocess.Popen(  # noqa: S603
-            [sys.executable, "-m", "loadtests.inprocess", models, name, *files],
+            [sys.executable, "-m", "loadtests.harness.inprocess", models, name, *files],
             cwd=server.ROOT,
             env=server.clean_environment(),
             stdin=subprocess.PIPE,
@@ -243,7 +246,9 @@ def draw(rows: plots.Rows) -> Figure:
 
 def main() -> None:
     """Run, print the table, write the CSV and its plot."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.limit", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.benchmarks.limit", description=__doc__
+    )
     parser.add_argument("--models", type=Path, default=server.ROOT / "models")
     parser.add_argument("--model", default="efficientnet_lite0")
     parser.add_argument("--rounds", type=int, default=9)

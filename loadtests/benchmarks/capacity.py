@@ -1,11 +1,14 @@
-"""How many replicas a rate needs: ``python -m loadtests.capacity --rate 500 --p99 150``.
+"""How many replicas a rate needs.
 
-Computed from what was measured on one replica, and from nothing else: the peak, the unloaded
-median and the tail at 70 % of overload.csv, memory and start of coldstart_*.csv. Requests come at
-random, so the tail is that of a queue: M/D/c, made longer by as much as the measured one was at
-70 %. The busiest a replica may be is where that tail reaches ``--p99``; the share of its peak that
-it may then get is what a replica takes. The figures are of the pictures, the model and the machine
-of those files: measure yours by `loadtests.overload` and `loadtests.coldstart`, and name the files.
+    python -m loadtests.benchmarks.capacity --rate 500 --p99 150
+
+Computed from what was measured on one replica, and from nothing else: the peak, the unloaded median
+and the tail at 70 % of overload.csv, memory and start of coldstart_*.csv. Requests come at random,
+so the tail is that of a queue: M/D/c, made longer by as much as the measured one was at 70 %. The
+busiest a replica may be is where that tail reaches ``--p99``; the share of its peak that it may
+then get is what a replica takes. The figures are of the pictures, the model and the machine of
+those files: measure yours by `loadtests.benchmarks.overload` and `loadtests.benchmarks.coldstart`,
+and name the files.
 """
 
 from __future__ import annotations
@@ -19,8 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from loadtests import bench
-from loadtests.overload import ideal_p99, ideal_times
+from loadtests.benchmarks.overload import ideal_p99, ideal_times
+from loadtests.harness import bench
 
 MOST_LOAD = 0.9
 """No replica is planned to be busier: what is measured is never that even."""
@@ -77,7 +80,7 @@ def _ideal_p99(cores: int, load: float) -> float:
 
 
 def read(overload: Path, coldstart: Path) -> Replica:
-    """A replica from the CSVs of `loadtests.overload` and `loadtests.coldstart`.
+    """A replica from the CSVs that the benchmarks overload and coldstart write.
 
     Raises Unreachable where a figure is missing.
     """
@@ -133,7 +136,9 @@ def plan(replica: Replica, rate: float, p99_ms: float, spare: int) -> dict[str, 
 
 def main() -> int:
     """Print the plan; 1 where no number of replicas would do."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.capacity", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.benchmarks.capacity", description=__doc__
+    )
     parser.add_argument("--rate", type=float, required=True, help="pictures/s, at the busiest time")
     parser.add_argument("--p99", type=float, required=True, help="ms that 99 %% must be within")
     parser.add_argument("--spare", type=int, default=1, help="replicas that may be lost")

@@ -1,4 +1,6 @@
-"""A stop and the death of a worker, under load: ``python -m loadtests.lifecycle``.
+"""A stop and the death of a worker, under load.
+
+    python -m loadtests.benchmarks.lifecycle
 
 Requests come evenly at 70 % of the peak that was measured before, four of five over HTTP and the
 rest over gRPC. First the service is told to stop: every request that it accepted must be answered.
@@ -27,10 +29,11 @@ from time import perf_counter, sleep
 
 import numpy as np
 
-from loadtests import bench, client, server
-from loadtests.limit import http
-from loadtests.photographs import usual_pictures
-from loadtests.traffic import Outcome, Traffic
+from loadtests.benchmarks.limit import http
+from loadtests.clients import client
+from loadtests.clients.traffic import Outcome, Traffic
+from loadtests.harness import bench, server
+from loadtests.harness.photographs import usual_pictures
 
 LOAD = 0.7
 WORKERS = 2
@@ -222,7 +225,9 @@ def _name(pid: int) -> str:
 
 def main() -> int:
     """Run, print the table, write the CSV; 1 when something does not hold."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.lifecycle", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.benchmarks.lifecycle", description=__doc__
+    )
     parser.add_argument("--seconds", type=float, default=10.0, help="of load on each side")
     parser.add_argument("--share", type=float, default=LOAD, help="of the peak")
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "lifecycle.csv")

@@ -1,4 +1,6 @@
-"""How much memory a picture takes while it is decoded: ``python -m loadtests.decoding``.
+"""How much memory a picture takes while it is decoded.
+
+    python -m loadtests.benchmarks.decoding
 
 Each kind is decoded in a process of its own, whose highest resident memory beyond what it had
 before is divided by the pixels. The command fails when a kind takes more than the memory ceiling
@@ -17,8 +19,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from loadtests import bench
-from loadtests.photographs import photograph
+from loadtests.harness import bench
+from loadtests.harness.photographs import photograph
 from service.engine.allocator import give_back, return_large_blocks
 from service.imaging.decode import decode
 from service.repository.memory_budget import PICTURE_BYTES_PER_PIXEL
@@ -68,7 +70,7 @@ def encoded(kind: str, sides: tuple[int, int] = SIDES) -> bytes:
 def bytes_per_pixel(kind: str, sides: tuple[int, int] = SIDES) -> float:
     """What decoding took at its highest, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "loadtests.decoding", "--child"],
+        [sys.executable, "-m", "loadtests.benchmarks.decoding", "--child"],
         input=encoded(kind, sides),
         capture_output=True,
         check=True,
@@ -97,7 +99,9 @@ def _resident(field: str) -> int:
 
 def main() -> int:
     """Run, print the table, write the CSV; 1 when a kind takes more than is counted."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.decoding", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.benchmarks.decoding", description=__doc__
+    )
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "decoding.csv")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args()

@@ -1,6 +1,6 @@
 """The limit: the pipeline of the service called in a loop, without HTTP, queue or batcher.
 
-``python -m loadtests.inprocess MODELS NAME PICTURE...`` reads lines ``THREADS SECONDS`` and
+``python -m loadtests.harness.inprocess MODELS NAME PICTURE...`` reads lines ``THREADS SECONDS`` and
 answers each with the pictures per second that many threads made, every one decoding, cropping,
 running the network and ranking one picture after the other.
 """

@@ -1,4 +1,6 @@
-"""From a cold start to ready, and the memory of models: ``python -m loadtests.coldstart``.
+"""From a cold start to ready, and the memory of models.
+
+    python -m loadtests.benchmarks.coldstart
 
 In turn, round after round, the service is started on a repository with one model and with 100,
 so that it loads each on its first use (ZOO_LOAD=used) or all of them at start. Taken are the
@@ -22,8 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import models
-from loadtests import bench, server
-from loadtests.harness import plots
+from loadtests.harness import bench, plots, server
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -191,7 +192,9 @@ def draw(rows: plots.Rows) -> Figure:
 
 def main() -> None:
     """Print the table, write it as CSV and plot it."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.coldstart", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.benchmarks.coldstart", description=__doc__
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=0, help="ZOO_THREADS; 0: one per core")
     parser.add_argument(

@@ -1,4 +1,6 @@
-"""What traces cost a worker, in CPU per request: ``python -m loadtests.tracing``.
+"""What traces cost a worker, in CPU per request.
+
+    python -m loadtests.benchmarks.tracing
 
 Services take turns in short slices: without traces, twice, so that the difference between the two
 says how fine the measure is; with traces of which none is sampled, one in a hundred, and all, which
@@ -17,9 +19,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from loadtests import bench, client, limit, server
-from loadtests.photographs import usual_pictures
-from loadtests.profile import computed
+from loadtests.benchmarks import limit
+from loadtests.benchmarks.profile import computed
+from loadtests.clients import client
+from loadtests.harness import bench, server
+from loadtests.harness.photographs import usual_pictures
 
 OFF, AGAIN, NONE, FEW, ALL, WITHOUT = (
     *("off", "off, again", "none sampled", "1 % sampled", "all sampled"),
@@ -108,7 +112,9 @@ def rows(found: bench.Rounds) -> list[dict[str, object]]:
 
 def main() -> None:
     """Run, print the table, write the CSV."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.tracing", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.benchmarks.tracing", description=__doc__
+    )
     parser.add_argument("--model", default="lenet5", help="the smaller, the more it shows")
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=15)

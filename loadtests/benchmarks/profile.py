@@ -1,4 +1,6 @@
-"""Where the cores' time goes behind HTTP and gRPC: ``python -m loadtests.profile``.
+"""Where the cores' time goes behind HTTP and gRPC.
+
+    python -m loadtests.benchmarks.profile
 
 The in-process limit and the service take turns in slices of some seconds. Of each slice it is read
 from Linux' accounting how long the threads computed: those of the pool, which do what the limit
@@ -15,9 +17,10 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from loadtests import bench, client, grpc_client, limit, server
-from loadtests.harness import plots
-from loadtests.photographs import usual_pictures
+from loadtests.benchmarks import limit
+from loadtests.clients import client, grpc_client
+from loadtests.harness import bench, plots, server
+from loadtests.harness.photographs import usual_pictures
 from service.config.cpus import available_cores
 
 if TYPE_CHECKING:
@@ -142,7 +145,9 @@ def draw(found: plots.Rows) -> Figure:
 
 def main() -> None:
     """Run, print the table, write the CSV and its plot."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.profile", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.benchmarks.profile", description=__doc__
+    )
     parser.add_argument("--models", type=Path, default=server.ROOT / "models")
     parser.add_argument("--model", default="efficientnet_lite0")
     parser.add_argument("--connections", type=int, default=16)

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 """Asks past the proxy that the environment may name: the service is on this machine."""

@@ -15,7 +15,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from loadtests import marked, server
+from loadtests.harness import marked, server
 
 CONFIGURATION = server.ROOT / "deploy" / "nginx" / "nginx.conf"
 SERVICE_CONFIG = server.ROOT / "deploy" / "grpc" / "service_config.json"

@@ -1,4 +1,6 @@
-"""The cost of a crop against the batch it comes in: ``python -m loadtests.batching``.
+"""The cost of a crop against the batch it comes in.
+
+    python -m loadtests.benchmarks.batching
 
 The network alone, by the service's own session: what a batcher runs, without a queue. One caller
 thread says what a batch costs (on a CPU by the time of that thread, so that what others do is left
@@ -22,8 +24,7 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 from pydantic import ValidationError
 
-from loadtests import bench, inprocess, server
-from loadtests.harness import plots
+from loadtests.harness import bench, inprocess, plots, server
 from service.config.cpus import available_cores
 from service.config.settings import GPU
 from service.engine.model import GPU_BATCH, Model
@@ -153,7 +154,9 @@ def draw(rows: plots.Rows) -> Figure:
 
 def main() -> None:
     """Measure, print the table, write the CSV and its plot."""
-    parser = argparse.ArgumentParser(prog="python -m loadtests.batching", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.benchmarks.batching", description=__doc__
+    )
     parser.add_argument("networks", nargs="*", default=DEFAULT, help="default: the embedded ones")
     parser.add_argument("--models", type=Path, default=server.ROOT / "models", metavar="FOLDER")
     parser.add_argument("--providers", default="auto", help="a value of ZOO_PROVIDERS")

@@ -1,9 +1,9 @@
 """What gRPC alone leaves of the limit: a server that classifies, and does nothing else.
 
-``python -m loadtests.bare MODELS NAME PORT`` serves ``zoo.v1.Classifier/Classify`` with the
-pipeline of `loadtests.inprocess` in as many threads as there are cores: one network, one protocol,
-and neither limits nor deadlines, metrics, ids, keys or a queue: unary calls of grpcio, in one
-process, with as little around them as can be.
+``python -m loadtests.benchmarks.bare MODELS NAME PORT`` serves ``zoo.v1.Classifier/Classify`` with
+the pipeline of `loadtests.harness.inprocess` in as many threads as there are cores: one network,
+one protocol, and neither limits nor deadlines, metrics, ids, keys or a queue: unary calls of
+grpcio, in one process, with as little around them as can be.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import grpc
 import grpc.aio
 import uvloop
 
-from loadtests import server
-from loadtests.grpc_client import CLASSIFY
-from loadtests.inprocess import load, pipeline
+from loadtests.clients.grpc_client import CLASSIFY
+from loadtests.harness import server
+from loadtests.harness.inprocess import load, pipeline
 from service.config.cpus import available_cores
 from service.dataplane.results import Classification, Prediction, Timing
 from service.transports.grpc import wire
@@ -67,7 +67,7 @@ async def _serve(models: Path, name: str, port: str) -> None:
 def serving(models: Path, name: str) -> Iterator[int]:
     """Run it; its port. Raises ServerFailed."""
     port = server.free_port()
-    command = [sys.executable, "-m", "loadtests.bare", str(models), name, str(port)]
+    command = [sys.executable, "-m", "loadtests.benchmarks.bare", str(models), name, str(port)]
     with tempfile.TemporaryDirectory() as folder:
         own = server.clean_environment(), port, partial(_is_ready, port), Path(folder, "log")
         with server.running(command, *own, server.ROOT, START_SECONDS):

@@ -13,7 +13,8 @@ from typing import Any, cast
 import grpc
 import grpc.aio
 
-from loadtests import client, fleet, marked
+from loadtests.clients import client
+from loadtests.harness import fleet, marked
 from service.transports.grpc.protos import classifier_pb2, classifier_pb2_grpc
 
 PATIENCE_S = 60.0
