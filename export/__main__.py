@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 
-from export import registry
-from export.adoption import command as adoption
-from export.adoption.hint import or_adopt
+from export.cli import adopt
+from export.cli.hint import or_adopt
 from export.errors import ExportError
+from export.zoo import registry
 
 app = typer.Typer(
     add_completion=False,
@@ -59,7 +59,8 @@ def list_command(
     models: Models = _MODELS,
 ) -> None:
     """Show the networks of the registry, and which of them are built."""
-    from export import built, terminal
+    from export.cli import terminal
+    from export.versions import built
 
     rows = [
         terminal.row(spec, built=bool(built.versions(models, spec.name)))
@@ -99,11 +100,11 @@ def build(
     ] = False,
 ) -> None:
     """Export a network to ONNX with its pixels, labels and licence, and prove it."""
-    from export import terminal
+    from export.cli import terminal
 
     if precision is not Precision.fp32:
+        from export.cli.precision import run as reduce
         from export.precision.add import Options
-        from export.precision.command import run as reduce
 
         with terminal.progress(f"building {name} in {precision.value}") as report:
             manifest = reduce(
@@ -125,7 +126,7 @@ def build(
     spec = registry.get(name)
     with terminal.progress(f"building {name}") as report:
         report("loading PyTorch")
-        from export.build import build as run
+        from export.versions.build import build as run
 
         manifest = run(
             spec,
@@ -162,14 +163,15 @@ def verify(
     if every:
         if name or weights or version:
             raise ExportError("--all goes with --models, --only and --csv alone")
-        from export.verify_all import verify_all
+        from export.versions.verify_all import verify_all
 
         sys.exit(0 if verify_all(models=models, only=only or [], csv=csv) else 1)
     if name is None or only or csv:
         raise ExportError("name one model, or --all with --only and --csv")
-    from export import proof, terminal
-    from export.verify import adopted, refuse_adopted
-    from export.verify import verify as run
+    from export.cli import terminal
+    from export.proof import proof
+    from export.versions.verify import adopted, refuse_adopted
+    from export.versions.verify import verify as run
 
     recorded = adopted(models, name, version)
     if recorded is not None:
@@ -188,7 +190,7 @@ def mean_image_command(
     output: Annotated[Path, typer.Argument(help="Where to write it, .npy.")],
 ) -> None:
     """Convert a mean image of Caffe for `build --mean-image`."""
-    from export import caffe, mean_image
+    from export.data import caffe, mean_image
 
     mean = caffe.read_mean(file)
     mean_image.write(mean, output)
@@ -202,7 +204,7 @@ def count(
 ) -> None:
     """Count the multiply-adds of networks for one crop, as the registry declares them."""
     chosen = [registry.get(name) for name in names]
-    from export.counting import multiply_adds
+    from export.zoo.counting import multiply_adds
 
     for spec in chosen:
         print(f"{spec.name}: {multiply_adds(spec):_} multiply-adds")
@@ -217,13 +219,13 @@ def train(
     ] = None,
 ) -> None:
     """Train the one network that is trained here, lenet5, and report its accuracy."""
-    from export import terminal
+    from export.cli import terminal
 
     spec = registry.get(name)
     if name != "lenet5":
         raise ExportError(f"{name} is not trained here: its weights are {spec.weights.words}")
     with terminal.progress(f"training {name}") as report:
-        from export import train_lenet5
+        from export.zoo import train_lenet5
 
         training = train_lenet5.train(epochs=epochs or train_lenet5.EPOCHS, report=report)
         file = train_lenet5.save(training.network, output)
@@ -245,7 +247,7 @@ def ensemble(
     force: Annotated[bool, typer.Option(help="Replace the version if it is there.")] = False,
 ) -> None:
     """Let several built networks answer as one; without a name, list the recipes."""
-    from export import ensemble as ensembles
+    from export.versions import ensemble as ensembles
 
     if name is None:
         for recipe in ensembles.recipes():
@@ -293,10 +295,10 @@ def evaluate(
     concurrency: Annotated[int, typer.Option(min=1, max=256, help="Pictures at once.")] = 4,
 ) -> None:
     """Measure a model's top-1 and top-5 error on labelled pictures, beside the published one."""
-    from export import evaluate_command
-    from export.evaluate import Rules
+    from export.cli import evaluate
+    from export.evaluation.evaluate import Rules
 
-    evaluate_command.run(
+    evaluate.run(
         name,
         data=data,
         label_list=label_list,
@@ -315,12 +317,12 @@ def page(
     output: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("docs"),
 ) -> None:
     """Write the page of the zoo and its plot, from the registry and the last proof of all."""
-    from export import zoo_page
+    from export.cli import zoo_page
 
     print(f"wrote {zoo_page.write(output)}")
 
 
-app.command("adopt")(adoption.adopt)
+app.command("adopt")(adopt.adopt)
 
 
 def main() -> None:

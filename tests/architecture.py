@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 LOWEST = ("errors", "manifest")
-MAY_IMPORT: dict[str, tuple[str, ...]] = {
+SERVICE: dict[str, tuple[str, ...]] = {
     "": (),
     "healthcheck": (),
     "errors": (),
@@ -25,8 +25,43 @@ MAY_IMPORT: dict[str, tuple[str, ...]] = {
     "transports": (*LOWEST, "config", "imaging", "telemetry", "engine", "repository", "dataplane"),
     "supervision": ("config", "telemetry"),
 }
-"""Room of `service` -> rooms that it may import, besides itself and ``service.__version__``."""
-MAY_IMPORT["app"] = tuple(room for room in MAY_IMPORT if room not in ("", "healthcheck"))
+SERVICE["app"] = tuple(room for room in SERVICE if room not in ("", "healthcheck"))
+
+FACTS = ("errors", "spec")
+EXPORT: dict[str, tuple[str, ...]] = {
+    "": (),
+    "errors": (),
+    "spec": ("errors",),
+    "data": FACTS,
+    "weights": (*FACTS, "data"),
+    "graph": (*FACTS, "data"),
+    "zoo": (*FACTS, "data", "weights", "graph"),
+    "proof": (*FACTS, "data", "graph"),
+    "versions": (*FACTS, "data", "weights", "graph", "zoo", "proof"),
+    "evaluation": (*FACTS, "data"),
+    "precision": (*FACTS, "data", "versions"),
+    "adoption": (*FACTS, "data", "weights", "zoo", "proof", "versions"),
+}
+EXPORT["cli"] = tuple(room for room in EXPORT if room)
+EXPORT["__main__"] = tuple(room for room in EXPORT if room)
+
+LOADTESTS: dict[str, tuple[str, ...]] = {
+    "": (),
+    "harness": (),
+    "clients": ("harness",),
+    "benchmarks": ("harness", "clients"),
+    "fuzz": ("harness", "clients"),
+    "gate": ("harness", "clients"),
+    "gpu": ("harness", "clients"),
+    "peers": ("harness", "clients"),
+    "soak": ("harness", "clients"),
+    "locustfile": ("gate",),
+    "plots": ("harness", "benchmarks", "gate", "peers", "soak"),
+}
+
+MAY_IMPORT = {"service": SERVICE, "export": EXPORT, "loadtests": LOADTESTS}
+"""Package -> room -> rooms of the package that it may import, besides itself and what the package
+itself holds (``service.__version__``)."""
 PACKAGES = {
     "service": ("service", "models"),
     "models": ("models",),
@@ -97,7 +132,7 @@ def _own(file: Path, modules: Mapping[str, object]) -> str:
 
 
 def room(module: str) -> str:
-    """Of `service`; "" is the package itself."""
+    """Of its package; "" is the package itself."""
     return (*module.split("."), "")[1]
 
 
@@ -110,24 +145,24 @@ def violations(root: Path) -> Iterator[str]:
             head = other.partition(".")[0]
             if head == "" or (head in (*PACKAGES, "tests") and head not in PACKAGES[package]):
                 yield f"{module} imports {other}: {package} may not import {head or 'by dots'}"
-            elif other == "service" and _bare(file):
-                yield f"{module} imports service as a whole, with whatever is in it"
+            elif other in MAY_IMPORT and _bare(file, other):
+                yield f"{module} imports {other} as a whole, with whatever is in it"
             elif head in ONLY_IN and package in ("service", "models"):
                 places = ONLY_IN[head]
                 path = file.relative_to(root / package)
                 at_home = any(path.is_relative_to(place) for place in places)
                 if not at_home and (package == "service" or not places):
                     yield f"{module} imports {other}: that is for {', '.join(places) or 'others'}"
-            elif package == head == "service":
+            elif package == head and package in MAY_IMPORT:
                 own, theirs = room(module), room(other)
-                if theirs not in ("", own, *MAY_IMPORT.get(own, ())):
+                if theirs not in ("", own, *MAY_IMPORT[package].get(own, ())):
                     yield f"{module} imports {other}: {own} may not import {theirs}"
 
 
-def _bare(file: Path) -> bool:
+def _bare(file: Path, package: str) -> bool:
     nodes = ast.walk(ast.parse(file.read_text(encoding="utf-8")))
     named = (alias.name for n in nodes if isinstance(n, ast.Import) for alias in n.names)
-    return "service" in named
+    return package in named
 
 
 def circles(imports: Imports) -> list[set[str]]:

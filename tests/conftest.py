@@ -27,7 +27,7 @@ GUARD = pytest.StashKey[guard.Guard]()
 LONGEST = (
     "served/house/test_bento.py",
     "served/supervision/test_lifecycle.py",
-    "pytorch/export/test_build.py",
+    "pytorch/versions/test_build.py",
     "pytorch/proof/test_dense.py",
     "pytorch/imaging/test_dense.py",
     "pytorch/adoption/test_adopt.py",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ast
 from html import escape
 
-from tests.architecture import MAY_IMPORT
+from tests.architecture import SERVICE
 from tests.paths import ROOT
 
 FILE = ROOT / "docs" / "house.svg"
@@ -20,9 +20,9 @@ _STYLE = (
 )
 
 
-def sentence(room: str) -> str:
+def sentence(room: str, package: str = "service") -> str:
     """What a room, or a file beside the rooms, says that it is for."""
-    path = ROOT / "service" / room
+    path = ROOT / package / room
     file = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
     text = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
     return text.partition("\n")[0].replace("`", "")
@@ -30,8 +30,8 @@ def sentence(room: str) -> str:
 
 def level(room: str) -> int:
     """How far below the roof a room stands: right below the lowest of those that import it."""
-    above = [other for other, lower in MAY_IMPORT.items() if room in lower]
-    if not above and not MAY_IMPORT[room]:  # it stands apart: where there is room
+    above = [other for other, lower in SERVICE.items() if room in lower]
+    if not above and not SERVICE[room]:  # it stands apart: where there is room
         return level("imaging")
     return max((1 + level(other) for other in above), default=0)
 
@@ -39,8 +39,8 @@ def level(room: str) -> int:
 def arrows() -> list[tuple[str, str]]:
     """Pairs of a room and one right below it."""
     found = []
-    for room, lower in MAY_IMPORT.items():
-        implied = {each for other in lower for each in MAY_IMPORT[other]}
+    for room, lower in SERVICE.items():
+        implied = {each for other in lower for each in SERVICE[other]}
         if implied <= set(lower):  # or it may not import all that its arrows lead to: all are drawn
             lower = tuple(other for other in lower if other not in implied)
         found += [(room, other) for other in lower]
@@ -49,7 +49,7 @@ def arrows() -> list[tuple[str, str]]:
 
 def svg() -> str:
     """The drawing."""
-    rooms = sorted(filter(None, MAY_IMPORT), key=lambda room: (level(room), room))
+    rooms = sorted(filter(None, SERVICE), key=lambda room: (level(room), room))
     rows: dict[int, list[str]] = {}
     for room in rooms:
         rows.setdefault(level(room), []).append(room)

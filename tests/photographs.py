@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from loadtests.photographs import path
+from loadtests.harness.photographs import path
 
 # file -> labels of which one must be the first answer, or nothing where no ImageNet class is shown
 PHOTOGRAPHS: dict[Path, set[str]] = {

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from loadtests.server import free_port as free_port
+from loadtests.harness.server import free_port
 from tests.capabilities import demand
 from tests.paths import ROOT
 

@@ -1,1 +1,1 @@
-"""Adopting a foreign ONNX classifier: from a file of unknown habits to a model of ours."""
+"""Adopts a foreign ONNX classifier: from a file of unknown habits to a model of ours."""

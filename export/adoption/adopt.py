@@ -9,18 +9,20 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from export import labels, mean_image, pictures, proof
 from export.adoption import description, fitting, foreign, label_file, tail
 from export.adoption.description import LICENCE, MODEL, NOTICE, Facts
 from export.adoption.foreign import Wishes
 from export.adoption.original import Original, Pixels
+from export.adoption.presets import Preprocessing
 from export.adoption.proof import crops_of, prove
 from export.adoption.truth import Truth
+from export.data import mean_image, pictures
 from export.errors import ExportError, ForeignModelRefused, NotBuilt, ProofFailed
-from export.labels import Label
-from export.parity import Exported, Parity
-from export.presets import Preprocessing
-from export.publish import destination, publish, workshop
+from export.proof import proof
+from export.proof.parity import Exported, Parity
+from export.versions.publish import destination, publish, workshop
+from export.zoo import labels
+from export.zoo.labels import Label
 from service.manifest import FILE_NAME, NAME, TAKEN_NAME, Input, Manifest, ProtocolName, Resize
 
 _IMAGENET = 1000

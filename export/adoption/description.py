@@ -6,14 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from export import labels, mean_image
 from export.adoption.fitting import Fitted
 from export.adoption.foreign import Foreign, parameters
 from export.adoption.operators import of_the_runtime
 from export.adoption.proof import PROVEN
 from export.adoption.truth import Truth
+from export.data import mean_image
 from export.errors import ExportError
-from export.sources import licence_text
+from export.weights.sources import licence_text
+from export.zoo import labels
 from service.manifest import (
     Input,
     Manifest,

@@ -14,7 +14,7 @@ from export.adoption.original import Pixels
 from export.adoption.runtime import RuntimeRefusal, first_line, session
 from export.adoption.truth import Truth, tolerance
 from export.errors import ForeignModelRefused
-from export.parity import Tolerance
+from export.proof.parity import Tolerance
 
 _BATCHES = (1, 2, 5)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from export.adoption.label_formats import FORMS, BadLabels
 from export.errors import ExportError
-from export.labels import Label
+from export.zoo.labels import Label
 
 _MAX_BYTES = 16_000_000
 

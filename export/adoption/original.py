@@ -13,8 +13,8 @@ from onnx import TensorProto
 
 from export.adoption.foreign import Foreign
 from export.adoption.runtime import RuntimeRefusal, first_line, session
+from export.data.mean_image import MeanImage
 from export.errors import ForeignModelRefused
-from export.mean_image import MeanImage
 from service.manifest import Input
 
 Pixels = npt.NDArray[np.uint8]

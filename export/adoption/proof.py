@@ -19,7 +19,7 @@ from export.adoption.original import TREMOR, Pixels
 from export.adoption.runtime import session
 from export.adoption.truth import Truth, narrow, stacked, tolerance
 from export.errors import ProofFailed
-from export.parity import Exported, Parity, Tolerance, compare
+from export.proof.parity import Exported, Parity, Tolerance, compare
 from service.imaging.protocols import PROTOCOLS
 from service.manifest import Input, ProtocolName, Resize
 

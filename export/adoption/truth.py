@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from export.adoption.original import Original, Pictures, Pixels, Rows
 from export.adoption.tail import Tail, Tap, softmax
-from export.parity import (
+from export.proof.parity import (
     MAX_LOGIT_DIFFERENCE,
     MAX_PROBABILITY_DIFFERENCE,
     Answers,

@@ -1,1 +1,1 @@
-"""Floats of 16 bits and integers of 8: written from the proved graph, measured against it."""
+"""Graphs in 16-bit floats and 8-bit integers: written from the proved one, measured against it."""

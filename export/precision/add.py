@@ -14,15 +14,15 @@ from typing import Literal
 import numpy as np
 import onnx
 
-from export import built
 from export.errors import ExportError, NotBuilt, OutputRefused, ProofFailed
 from export.precision import agreement, bf16, calibrate, crops, fp16, int8
 from export.precision.agreement import Agreement
 from export.precision.choose import TARGET, Mixture, choose
 from export.precision.crops import Crops
 from export.precision.narrow import WEIGHTED
-from export.publish import publish, workshop
-from export.registry import LabelSet
+from export.spec import LabelSet
+from export.versions import built
+from export.versions.publish import publish, workshop
 from service.manifest import FILE_NAME, Manifest, ModelFile, PrecisionRecord, sha256_of
 
 Reduced = Literal["fp16", "bf16", "int8"]

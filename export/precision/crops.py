@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageEnhance, ImageFilter
 
-from export import dataset
+from export.data import dataset
 from export.errors import ExportError
-from export.registry import LabelSet
+from export.spec import LabelSet
 from service.errors import ZooError
 from service.imaging.decode import decode
 from service.manifest import Input
@@ -83,7 +83,7 @@ def sources(labels: LabelSet, folder: Path | None = None) -> Sources:
             f"{len(measure)} other pictures of the same folder",
         )
     if labels == "digits":
-        from export.digits import split
+        from export.data.digits import split
 
         trained, held_out = split()
         return Sources(

@@ -1,1 +1,1 @@
-"""The zoo: one file per family, each network registered next to its facts."""
+"""The networks: what is known about each, how it is built, and what its classes are called."""

@@ -18,11 +18,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from loadtests import bench
 from loadtests.fuzz import decoding, report, rounds, verdict
 from loadtests.fuzz.seeds import FORMATS
 from loadtests.fuzz.target import PROFILES, State, Target, target
 from loadtests.fuzz.verdict import Tally
+from loadtests.harness import bench
 
 TRANSPORTS = ("decode", "http", "oip", "grpc")
 ROUND = 1000

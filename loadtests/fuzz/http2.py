@@ -6,7 +6,7 @@ import itertools
 import struct
 from collections.abc import Callable
 
-from loadtests import http2
+from loadtests.clients import http2
 from loadtests.fuzz.dice import Dice, bytewise
 from loadtests.fuzz.verdict import Case
 

@@ -6,10 +6,10 @@ import datetime
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from loadtests import bench
 from loadtests.fuzz.rounds import Slope
 from loadtests.fuzz.target import MEGABYTE, State
 from loadtests.fuzz.verdict import Tally
+from loadtests.harness import bench
 
 ALLOWED_BYTES = 48 * MEGABYTE
 """Beyond the baseline at the end: heaps of threads that had never been used before."""

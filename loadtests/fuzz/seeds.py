@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image, ImageCms
 
-from loadtests.photographs import photograph
+from loadtests.harness.photographs import photograph
 
 FORMATS = ("jpeg", "png", "webp", "gif", "bmp")
 SIZE = (64, 48)

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from loadtests import server
 from loadtests.fuzz.seeds import encoded
 from loadtests.fuzz.verdict import Limits
-from loadtests.photographs import photograph
+from loadtests.harness import server
+from loadtests.harness.photographs import photograph
 
 MEGABYTE = 1_000_000
 

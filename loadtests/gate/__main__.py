@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from loadtests import server
+from loadtests.harness import server
 
 LOCUSTFILE = server.ROOT / "loadtests" / "locustfile.py"
 FOLDER = server.ROOT / "loadtest-report"

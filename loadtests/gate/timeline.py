@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loadtests import bench, plots
 from loadtests.gate.tally import Tally
+from loadtests.harness import bench, plots
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -27,11 +27,11 @@ from typing import Any
 import onnxruntime
 from rich.console import Console
 
-from loadtests import server
 from loadtests.gpu import device, http, networks
 from loadtests.gpu.networks import WEIGHTS, Built, Precision
 from loadtests.gpu.report import Figures, Row, table, write_csv
 from loadtests.gpu.utilisation import Utilisation
+from loadtests.harness import server
 from service.config.cpus import available_cores
 from service.config.settings import ProviderName
 from service.engine.providers.available import missing
@@ -191,7 +191,7 @@ def with_torch(run: Run, blank: Row) -> Iterator[Row]:
     if not torch.cuda.is_available():
         yield replace(blank, note="skipped: this PyTorch has no CUDA")
         return
-    from export import registry
+    from export.zoo import registry
 
     size = registry.get(blank.model).input
     forward = device.yardstick(blank.model)

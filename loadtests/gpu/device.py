@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from loadtests.gpu.report import Figures, figures
-from loadtests.photographs import varied
+from loadtests.harness.photographs import varied
 from service.config.settings import ProviderName, Settings
 from service.engine.session import Session
 from service.imaging.crops import Crops
@@ -104,11 +104,12 @@ def yardstick(name: str, device: str = "cuda", *, compiled: bool = True) -> Call
     """
     import torch
 
-    from export import registry, weights
-    from export.graph import Normalise
+    from export.graph.graph import Normalise
+    from export.weights import files
+    from export.zoo import registry
 
     spec = registry.get(name)
-    network = weights.load(spec, Path("random"), 0).network.eval()
+    network = files.load(spec, Path("random"), 0).network.eval()
     normalise = Normalise(spec.input)
     channels_last: Any = torch.channels_last
     network = network.half().to(device).to(memory_format=channels_last)

@@ -6,9 +6,9 @@ import json
 import subprocess
 import sys
 
-from loadtests import client
+from loadtests.clients import client
 from loadtests.gpu.report import Figures, figures
-from loadtests.photographs import jpeg, photograph
+from loadtests.harness.photographs import jpeg, photograph
 
 START_S = 240
 """A start builds TensorRT engines."""

@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from loadtests import bench, limit, plots, server
+from loadtests.harness import bench, plots, server
+from loadtests.harness.photographs import usual_pictures
 from loadtests.peers import environments
 from loadtests.peers.catalogue import PEERS, PIPELINE
 from loadtests.peers.contenders import (
@@ -47,7 +48,7 @@ def main() -> int:
     asked = _arguments()
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # stops the servers
     model = model_file(asked.models, asked.model, asked.precision)
-    pictures = limit.pictures()
+    pictures = usual_pictures()
     contenders, reasons = _contenders(asked, model, pictures)
     contenders, tried, more = _check(contenders, asked.connections, asked.seconds)
     reasons |= more

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from loadtests import client
+from loadtests.clients import client
 
 PIPELINE = ("numpy>=1.26", "onnxruntime>=1.23", "pillow>=12.3")
 """What classifier.py needs in every environment."""

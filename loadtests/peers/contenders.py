@@ -12,10 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from loadtests import client, server
+from loadtests.clients import client
+from loadtests.harness import server
+from loadtests.harness.server import ROOT, Running
 from loadtests.peers import environments
 from loadtests.peers.catalogue import Peer, first_class
-from loadtests.server import ROOT, Running
 
 OURS_EXACT = "ours, exact"
 OURS_FAST = "ours, fast"

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from loadtests.server import clean_environment
+from loadtests.harness.server import clean_environment
 
 FOLDER = Path.home() / ".cache" / "imagenet-zoo-server" / "peers"
 STAMP = "requirements-installed.txt"

@@ -10,14 +10,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from loadtests import bench, client, server
+from loadtests.clients import client
+from loadtests.harness import bench, server
+from loadtests.harness.server import Running
 from loadtests.peers.contenders import (
     ANSWER_SECONDS,
     OURS,
     Contender,
     first_classes,
 )
-from loadtests.server import Running
 
 BEST_PEER = "best peer"
 SETTLE_S = 0.3

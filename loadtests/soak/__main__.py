@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from loadtests import bench, server
+from loadtests.harness import bench, server
 from loadtests.soak import material, record, report
 from loadtests.soak.run import Plan, Soak, run
 

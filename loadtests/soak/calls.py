@@ -12,7 +12,7 @@ import grpc.aio
 import numpy as np
 from google.rpc import error_details_pb2, status_pb2
 
-from loadtests import marked
+from loadtests.harness import marked
 from loadtests.soak.http import NO_PICTURE, check_tensors, prefixed
 from loadtests.soak.ledger import KILLED, Broken, Entry, Refused, WrongAnswer
 from loadtests.soak.material import MAX_BODY_BYTES, MODEL, SWAPPED, Picture

@@ -11,7 +11,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
-from loadtests import client, marked
+from loadtests.clients import client
+from loadtests.harness import marked
 from loadtests.soak.http import judge
 from loadtests.soak.ledger import Broken, Ledger, Outcome, WrongAnswer
 from loadtests.soak.material import COMES_AND_GOES, SWAPPED, Picture, check_classification

@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from loadtests import client, marked
+from loadtests.clients import client
+from loadtests.harness import marked
 from loadtests.soak import material
 from loadtests.soak.ledger import Entry, Ledger, Refused, WrongAnswer
 from loadtests.soak.material import COMES_AND_GOES, MODEL, SWAPPED, Picture

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import models
-from loadtests import inprocess, marked
-from loadtests.photographs import jpeg, varied
+from loadtests.harness import inprocess, marked
+from loadtests.harness.photographs import jpeg, varied
 from loadtests.soak.ledger import WrongAnswer
 from service.imaging.decode import decode
 from service.imaging.protocols import PROTOCOLS

@@ -16,7 +16,8 @@ from time import perf_counter
 import grpc
 import grpc.aio
 
-from loadtests import client, server
+from loadtests.clients import client
+from loadtests.harness import server
 from loadtests.soak.ledger import Broken, Kill
 
 PATIENCE_SECONDS = 180.0

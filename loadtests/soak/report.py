@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from loadtests import bench, plots
+from loadtests.harness import bench, plots
 from loadtests.soak import record
 from loadtests.soak.ledger import Outcome
 from loadtests.soak.record import QUANTITIES, Growth, Rows

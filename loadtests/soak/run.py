@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from loadtests import client, server
+from loadtests.clients import client
+from loadtests.harness import server
 from loadtests.soak import material
 from loadtests.soak.calls import GrpcUser
 from loadtests.soak.chaos import Chaos

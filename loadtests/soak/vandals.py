@@ -8,7 +8,7 @@ import struct
 import zlib
 from collections.abc import Mapping
 
-from loadtests import client
+from loadtests.clients import client
 from loadtests.soak.http import NO_PICTURE, code_of, form, judge
 from loadtests.soak.ledger import Broken, Entry, WrongAnswer
 from loadtests.soak.material import MAX_BODY_BYTES, MODEL, check_classification

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from loadtests import server
+from loadtests.harness import server
 from loadtests.soak.ledger import Ledger, Outcome
 
 TIMED = ("http raw center", "grpc classify center")

@@ -80,7 +80,8 @@ def resized_side(resize: Resize, crop: tuple[int, int]) -> int:
 def decoded_side(side: int) -> int:
     """Pixels that a shorter side keeps when a picture is decoded scaled, to be resized to ``side``.
 
-    ``python -m loadtests.preprocessing`` shows what the margin does to pixels and first answers.
+    ``python -m loadtests.benchmarks.preprocessing`` shows what the margin does to pixels and first
+    answers.
     """
     return round(side * DECODE_MARGIN)
 

@@ -4,7 +4,8 @@ The library is optional (the extra ``fast``). It takes a window's box in double 
 only the pixels of the window are computed, and it releases the GIL while it works.
 
 The passes are asked for one by one, in Pillow's order. Its weights have about 15 bits where
-Pillow's have 22, so some values come out one level off; `loadtests.preprocessing` counts them.
+Pillow's have 22, so some values come out one level off; `loadtests.benchmarks.preprocessing` counts
+them.
 """
 
 from __future__ import annotations

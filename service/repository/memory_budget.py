@@ -20,8 +20,8 @@ from service.telemetry import metrics, multiprocess
 logger = logging.getLogger("zoo.memory")
 
 PICTURE_BYTES_PER_PIXEL = 20
-"""While a picture is decoded: `python -m loadtests.decoding` measures it. Lossless WebP is the
-greediest."""
+"""While a picture is decoded: `python -m loadtests.benchmarks.decoding` measures it. Lossless WebP
+is the greediest."""
 COPIES_PER_THREAD = 3
 """Of a file that is decoded, at most: itself where it is a part of a form, and what Pillow reads of
 it, which for a WebP is all, and its EXIF block once more."""

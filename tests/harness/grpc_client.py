@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
-from loadtests import http2
+from loadtests.clients import http2
 from service.transports.grpc.protos import classifier_pb2 as messages
 from service.transports.grpc.protos import classifier_pb2_grpc
 from service.transports.grpc.status import DETAILS_KEY

@@ -14,9 +14,9 @@ import onnx
 import pytest
 from torch import nn
 
-from export import graph
 from export.__main__ import main
-from export.parity import Exported
+from export.graph import graph
+from export.proof.parity import Exported
 from models import REPOSITORY
 from service.manifest import FILE_NAME, Manifest
 from tests.unit.conftest import learning as learning

@@ -12,7 +12,7 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantiz
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from torch import Tensor
 
-from export import pictures
+from export.data import pictures
 from service.engine.session import Outputs, Session
 from service.imaging.decode import decode
 from service.imaging.protocols import PROTOCOLS

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export import graph
-from export.parity import Exported
+from export.graph import graph
+from export.proof.parity import Exported
 from models import REPOSITORY
 from tests.pytorch.conftest import Command, read_manifest, snapshot
 

@@ -23,7 +23,7 @@ from export.adoption.foreign import Wishes
 from export.adoption.original import Pixels
 from export.adoption.truth import Truth
 from export.errors import ForeignModelRefused
-from export.parity import Tolerance
+from export.proof.parity import Tolerance
 from tests.pytorch.adoption.test_adopt import adopted, same, served
 from tests.pytorch.adoption.test_refusals import plain, refused
 from tests.pytorch.conftest import Command

@@ -9,7 +9,7 @@ import pytest
 
 from export.adoption import label_file
 from export.errors import ExportError
-from export.labels import Label
+from export.zoo.labels import Label
 
 NAMES = [f"thing {i}, also thing'{i}" for i in range(10)]
 SHORT = [f"thing {i}" for i in range(10)]

@@ -9,14 +9,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export import pictures
 from export.adoption import foreign, look, tail
 from export.adoption.foreign import Activation, Wishes
 from export.adoption.original import Original
+from export.adoption.presets import Preprocessing
 from export.adoption.proof import crops_of
 from export.adoption.tail import Tail
+from export.data import pictures
 from export.errors import ForeignModelRefused
-from export.presets import Preprocessing
 from tests.pytorch.adoption.test_adopt import adopted, same
 from tests.pytorch.adoption.test_refusals import plain
 from tests.pytorch.conftest import Command, read_manifest

@@ -11,15 +11,16 @@ import pytest
 from onnx import helper, numpy_helper
 from PIL import Image
 
-from export import pictures, proof
 from export.adoption.foreign import Wishes, read
 from export.adoption.original import Original, Pictures, Pixels
 from export.adoption.proof import prove
 from export.adoption.tail import Tail
 from export.adoption.truth import Truth
+from export.data import pictures
+from export.data.pictures import photographs
 from export.errors import ExportError, ProofFailed
-from export.parity import Exported, Parity, Tolerance
-from export.pictures import photographs
+from export.proof import proof
+from export.proof.parity import Exported, Parity, Tolerance
 from tests.pytorch.adoption.test_adopt import adopted
 from tests.pytorch.adoption.test_refusals import plain, refused
 from tests.pytorch.conftest import Command, read_manifest

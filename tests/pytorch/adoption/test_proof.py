@@ -13,8 +13,8 @@ from export.adoption import foreign, tail
 from export.adoption.original import Original
 from export.adoption.proof import crops_of, prove
 from export.adoption.truth import Truth
-from export.parity import Exported, Parity
-from export.pictures import photographs
+from export.data.pictures import photographs
+from export.proof.parity import Exported, Parity
 from tests.pytorch.adoption.test_adopt import Calibration, adopted
 from tests.pytorch.conftest import Command, read_manifest
 from tests.pytorch.foreign_files import Net, torchscript

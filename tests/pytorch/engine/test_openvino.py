@@ -13,7 +13,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from export.digits import split
+from export.data.digits import split
 from export.precision import add, int8
 from service.config import settings
 from service.engine.model import Model

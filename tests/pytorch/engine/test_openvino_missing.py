@@ -97,7 +97,7 @@ def test_the_commands_say_that_the_cpu_is_not_supported(
     built = run(refused, "-m", "export", *BUILD, str(tmp_path))
     assert (built.returncode, built.stdout) == (2, "")
     assert built.stderr.startswith(f"error: bf16 is measured with OpenVINO, which {NOT_SUPPORTED}")
-    measured = run(refused, "-m", "loadtests.precision", *MEASURE, str(tmp_path))
+    measured = run(refused, "-m", "loadtests.benchmarks.precision", *MEASURE, str(tmp_path))
     assert (measured.returncode, measured.stdout) == (1, "")
     assert measured.stderr == built.stderr.removeprefix("error: ")
     assert built.stderr.count("\n") == 1
@@ -126,8 +126,8 @@ def test_the_commands_say_that_bfloat16_is_missing(
 
 
 def _measuring(monkeypatch: pytest.MonkeyPatch, output: Path) -> str:
-    """What `python -m loadtests.precision` says at its end."""
-    from loadtests import precision
+    """What `python -m loadtests.benchmarks.precision` says at its end."""
+    from loadtests.benchmarks import precision
 
     monkeypatch.setattr(sys, "argv", ["precision", *MEASURE, str(output)])
     with pytest.raises(SystemExit) as ended:

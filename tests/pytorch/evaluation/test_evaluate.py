@@ -16,9 +16,10 @@ import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from export import dataset, evaluation_report
-from export.dataset import Classes, DatasetRefused
-from export.evaluation_report import Rate
+from export.data import dataset
+from export.data.dataset import Classes, DatasetRefused
+from export.evaluation import report
+from export.evaluation.report import Rate
 from service.manifest import Label
 from service.repository.versions_on_disk import Version, labels, read
 from tests.harness.copies import copy_of
@@ -295,4 +296,4 @@ def test_the_interval_is_wilsons() -> None:
     assert Rate(5, 10).interval == pytest.approx((23.659, 76.341), abs=1e-3)
     assert Rate(12450, 50000).interval == pytest.approx((24.523, 25.281), abs=2e-3)
     assert str(Rate(1, 4)).startswith("25.00 % [")
-    assert evaluation_report.Rate(0, 0).percent != 0
+    assert report.Rate(0, 0).percent != 0

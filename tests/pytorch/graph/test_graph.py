@@ -9,9 +9,12 @@ import onnx
 import pytest
 import torch
 
-from export import graph, pictures, registry, weights
-from export.parity import Exported, top
-from export.reference import Reference
+from export.data import pictures
+from export.graph import graph
+from export.proof.parity import Exported, top
+from export.proof.reference import Reference
+from export.weights import files
+from export.zoo import registry
 from models import REPOSITORY
 from service.manifest import Input
 
@@ -58,7 +61,7 @@ def test_tells_nothing_about_where_it_was_made() -> None:
 
 def test_tracing_twice_gives_the_same_bytes() -> None:
     spec = registry.get("lenet5")
-    network = weights.load(spec, None).network
+    network = files.load(spec, None).network
     first, second = (graph.to_onnx(network, spec.input, "lenet5") for _ in range(2))
     assert first.SerializeToString() == second.SerializeToString()
 
@@ -122,7 +125,7 @@ def test_efficientnet_lite0_says_what_is_there(name: str, lite0: Exported) -> No
 @pytest.mark.parametrize("name", ["efficientnet_lite1", "efficientnet_lite2"])
 def test_the_other_packaged_weights_belong_where_they_were_put(name: str) -> None:
     spec = registry.get(name)
-    reference = Reference(spec, weights.load(spec, None).network)
+    reference = Reference(spec, files.load(spec, None).network)
     photographs = pictures.photographs()
     # flower.jpg is a dahlia, which is no class of ImageNet: these two say honeycomb
     for file in ("chelsea.png", "coffee.png", "camera.png", "china.jpg"):

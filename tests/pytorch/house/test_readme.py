@@ -6,7 +6,8 @@ import re
 import shutil
 from pathlib import Path
 
-from export import registry, zoo_page
+from export.cli import zoo_page
+from export.zoo import registry
 from tests.paths import ROOT
 
 

@@ -17,8 +17,11 @@ from PIL import Image
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from export import build, dense, registry, weights
-from export.registry import Spec
+from export.graph import dense
+from export.spec import Spec
+from export.versions import build
+from export.weights import files
+from export.zoo import registry
 from service.manifest import Protocols, ProtocolSpec
 from tests import references
 from tests.paths import ROOT
@@ -63,9 +66,7 @@ def served(name: str, folder: Path, *arguments: str) -> Iterator[tuple[Server, S
     command = [sys.executable, "-m", "export", "build", name, *chosen, "--output", folder / "m"]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=900)
     spec = registry.get(name)
-    loaded = (
-        weights.load(spec, weights.RANDOM, SEED) if chosen is random else weights.load(spec, None)
-    )
+    loaded = files.load(spec, files.RANDOM, SEED) if chosen is random else files.load(spec, None)
     with serving(folder, zoo_models=folder / "m", zoo_default_model=name) as server:
         yield server, spec, loaded.network
 
@@ -168,7 +169,7 @@ def small_resnet() -> Spec:
 @contextmanager
 def made(spec: Spec, folder: Path) -> Iterator[tuple[Server, Spec, nn.Module]]:
     """As `served`, without the command line, which starts PyTorch anew and proves it on more."""
-    loaded = weights.load(spec, weights.RANDOM, SEED)
+    loaded = files.load(spec, files.RANDOM, SEED)
     version = folder / "m" / spec.name / "1"
     version.mkdir(parents=True)
     network = build.make(spec, loaded, version, work=1)

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from export import registry, weights
-from export.reference import Reference
+from export.proof.reference import Reference
+from export.weights import files
+from export.zoo import registry
 from tests.photographs import PHOTOGRAPHS
 from tests.server import Server
 
@@ -19,7 +20,7 @@ TOLERANCE = 1e-3
 @pytest.fixture(scope="module")
 def lite0() -> Reference:
     spec = registry.get("efficientnet_lite0")
-    return Reference(spec, weights.load(spec, None).network)
+    return Reference(spec, files.load(spec, None).network)
 
 
 @pytest.mark.parametrize("protocol", ["center", "ten_crop"])

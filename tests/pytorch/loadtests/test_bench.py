@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from export.precision import agreement, calibrate
-from loadtests import batching, bench, inprocess, overload, precision, profile
-from loadtests.bench import Spread
+from loadtests.benchmarks import batching, overload, precision, profile
+from loadtests.harness import bench, inprocess
+from loadtests.harness.bench import Spread
 from models import REPOSITORY
 
 ABOUT = {"processor": "Abacus", "cores": "2 of 4", "python": "3.14"}

@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from loadtests import server as servers
 from loadtests.gpu import __main__ as gpu
 from loadtests.gpu import device, http, networks, report
 from loadtests.gpu.report import Figures, Row, figures
 from loadtests.gpu.utilisation import Utilisation, mean_of
+from loadtests.harness import server as servers
 from service.manifest import Manifest
 from tests.paths import ROOT
 from tests.pytorch.conftest import Command

@@ -12,10 +12,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export import build, dense, graph, registry
-from export.architectures.classic import Classic
 from export.errors import ProofFailed
-from export.registry import Spec
+from export.graph import dense, graph
+from export.spec import Spec
+from export.versions import build
+from export.zoo import registry
+from export.zoo.architectures.classic import Classic
 from service.manifest import Protocols, ProtocolSpec
 from tests.pytorch.conftest import Command, open_model, read_manifest, snapshot
 from tests.pytorch.networks import initialise, uninitialised

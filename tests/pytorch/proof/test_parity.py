@@ -10,8 +10,9 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from export import graph, pictures, registry, weights
-from export.parity import (
+from export.data import pictures
+from export.graph import graph
+from export.proof.parity import (
     Answers,
     Exported,
     Parity,
@@ -22,8 +23,10 @@ from export.parity import (
     spread,
     top,
 )
-from export.reference import Reference
-from export.registry import Spec
+from export.proof.reference import Reference
+from export.spec import Spec
+from export.weights import files
+from export.zoo import registry
 from service.manifest import Input
 
 COLOURFUL = ("astronaut.png", "chelsea.png", "coffee.png", "rocket.jpg", "china.jpg")
@@ -169,7 +172,7 @@ def _prove(reference: Reference, exported: Exported) -> dict[str, Parity]:
 
 @pytest.fixture(scope="module")
 def lite0_network() -> nn.Module:
-    return weights.load(registry.get("efficientnet_lite0"), None).network
+    return files.load(registry.get("efficientnet_lite0"), None).network
 
 
 def test_the_true_network_passes(lite0: Exported, lite0_network: nn.Module) -> None:
@@ -224,7 +227,7 @@ class Blend(nn.Module):
 def blend() -> tuple[Blend, onnx.ModelProto]:
     """The network and its graph, in which the share is a tensor that can be changed."""
     spec = registry.get("lenet5")
-    network = Blend(weights.load(spec, None).network)
+    network = Blend(files.load(spec, None).network)
     return network, graph.to_onnx(network, spec.input, "blend")
 
 

@@ -13,7 +13,8 @@ import torch
 import torchvision.transforms.v2.functional as F
 from PIL import Image
 
-from export import registry, weights
+from export.weights import files
+from export.zoo import registry
 from service.manifest import EnsembleManifest, Member
 from tests.harness.copies import ensemble
 from tests.paths import ROOT
@@ -131,7 +132,7 @@ def test_parameters_of_an_ensemble(family: Server) -> None:
 @pytest.mark.parametrize("upright", [False, True])
 def test_144_crops_equal_the_reference(family: Server, tmp_path: Path, upright: bool) -> None:
     spec = registry.get("efficientnet_lite0")
-    lite0 = weights.load(spec, None).network
+    lite0 = files.load(spec, None).network
     picture = Image.open(FLOWER).convert("RGB").resize((301, 262))
     if upright:
         picture = picture.transpose(Image.Transpose.ROTATE_90)

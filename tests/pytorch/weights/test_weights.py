@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from export import peers, registry, weights
 from export.errors import WeightsMismatch
+from export.weights import files, key_mapping
+from export.zoo import registry
 from models import REPOSITORY
 from tests.pytorch.conftest import Command, read_manifest, snapshot
 
@@ -133,29 +134,29 @@ def test_old_checkpoints_without_step_counters_fit(tmp_path: Path) -> None:
     state = spec.build().state_dict()
     lean = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
     torch.save(lean, tmp_path / "weights.pth")
-    loaded = weights.load(spec, tmp_path / "weights.pth")
+    loaded = files.load(spec, tmp_path / "weights.pth")
     assert torch.equal(loaded.network.state_dict()["fc.weight"], state["fc.weight"])
     assert (loaded.record.source, loaded.record.origin) == ("checkpoint", "weights.pth")
 
 
 def test_a_wrapped_state_dict_is_unwrapped(state: State, tmp_path: Path) -> None:
     torch.save({"state_dict": state, "epoch": 3}, tmp_path / "weights.pth")
-    assert weights.read(tmp_path / "weights.pth").keys() == state.keys()
+    assert files.read(tmp_path / "weights.pth").keys() == state.keys()
 
 
 def test_packaged_weights_are_known_again_when_named(tmp_path: Path) -> None:
     spec = registry.get("efficientnet_lite0")
     copy = tmp_path / "renamed.pth"
     copy.write_bytes(spec.weights.locate(spec.name).read_bytes())
-    assert weights.load(spec, copy).record.source == "package"
+    assert files.load(spec, copy).record.source == "package"
 
 
 def test_weights_of_a_sibling_do_not_fit_by_order() -> None:
     lite0, lite1, lite2 = (registry.get(f"efficientnet_lite{index}") for index in range(3))
     for spec, other, words in ((lite0, lite1, "tensors instead of"), (lite1, lite2, "misshapen")):
-        state = weights.read(other.weights.locate(other.name))
+        state = files.read(other.weights.locate(other.name))
         with pytest.raises(WeightsMismatch, match=words):
-            weights.fit(spec.build(), state, "sibling.pth", same_order=True)
+            files.fit(spec.build(), state, "sibling.pth", same_order=True)
 
 
 def test_weights_of_a_network_that_only_looks_the_same_are_refused(tmp_path: Path) -> None:
@@ -163,18 +164,18 @@ def test_weights_of_a_network_that_only_looks_the_same_are_refused(tmp_path: Pat
 
     torch.save(get_model("zfnet", pretrained=False).state_dict(), tmp_path / "zfnet.pth")
     with pytest.raises(WeightsMismatch, match="normalises contrast elsewhere"):
-        weights.load(registry.get("zfnet"), tmp_path / "zfnet.pth")
+        files.load(registry.get("zfnet"), tmp_path / "zfnet.pth")
 
 
 def test_tensors_in_another_order_are_refused() -> None:
     spec = registry.get("efficientnet_lite0")
-    state = weights.read(spec.weights.locate(spec.name))
+    state = files.read(spec.weights.locate(spec.name))
     keys = list(state)
     weight, bias = keys.index("_bn0.weight"), keys.index("_bn0.bias")
     keys[weight], keys[bias] = keys[bias], keys[weight]
     shuffled = {key: state[key] for key in keys}
     with pytest.raises(WeightsMismatch, match="stands where"):
-        weights.fit(spec.build(), shuffled, "shuffled.pth", same_order=True)
+        files.fit(spec.build(), shuffled, "shuffled.pth", same_order=True)
 
 
 # --- checkpoints of other shapes ---------------------------------------------------------------
@@ -186,7 +187,7 @@ def test_the_prefix_of_data_parallel_and_a_model_key_are_understood(
     parallel = {f"module.{key}": value for key, value in state.items()}
     for content in ({"model": state}, parallel, {"state_dict": parallel, "epoch": 3}):
         torch.save(content, tmp_path / "weights.pth")
-        assert weights.read(tmp_path / "weights.pth").keys() == state.keys()
+        assert files.read(tmp_path / "weights.pth").keys() == state.keys()
 
 
 def test_auxiliary_heads_are_left_out(tmp_path: Path) -> None:
@@ -194,20 +195,20 @@ def test_auxiliary_heads_are_left_out(tmp_path: Path) -> None:
     state = spec.build().state_dict()
     heads = {"aux1.conv.conv.weight": torch.zeros(3), "aux2.fc2.bias": torch.zeros(1)}
     torch.save({**state, **heads}, tmp_path / "weights.pth")
-    loaded = weights.load(spec, tmp_path / "weights.pth")
+    loaded = files.load(spec, tmp_path / "weights.pth")
     assert torch.equal(loaded.network.state_dict()["fc.weight"], state["fc.weight"])
 
 
 def test_old_names_of_densenet_are_renewed() -> None:
     spec = registry.get("densenet121")
     old = {"features.denseblock1.denselayer1.norm.1.weight": torch.zeros(1)}
-    assert list(weights.needed(spec, old)) == ["features.denseblock1.denselayer1.norm1.weight"]
+    assert list(files.needed(spec, old)) == ["features.denseblock1.denselayer1.norm1.weight"]
 
 
 def _disturbed(name: str) -> nn.Module:
     """A network of another library with uneven batch statistics."""
     torch.manual_seed(0)
-    network = peers.create(name).eval()
+    network = key_mapping.create(name).eval()
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
             assert layer.running_mean is not None
@@ -229,7 +230,7 @@ def test_checkpoints_of_another_library_give_the_same_answers(
 ) -> None:
     other = _disturbed(peer)
     save_file(other.state_dict(), tmp_path / "weights.safetensors")
-    ours = weights.load(registry.get(name), tmp_path / "weights.safetensors").network
+    ours = files.load(registry.get(name), tmp_path / "weights.safetensors").network
     crops = torch.randn(1, 3, 224, 224)
     with torch.inference_mode():
         expected, got = other(crops), ours(crops)
@@ -241,7 +242,7 @@ def test_a_peer_that_computes_something_else_is_refused(tmp_path: Path) -> None:
     spec = replace(registry.get("resnet50"), peers=("pytorchcv:resnet50",))
     state = _disturbed("pytorchcv:resnet50").state_dict()
     with pytest.raises(WeightsMismatch, match=r"names of pytorchcv:resnet50, but.*something else"):
-        peers.understood(spec, spec.build(), state)
+        key_mapping.understood(spec, spec.build(), state)
 
 
 # --- downloads, where there is no network ------------------------------------------------------
@@ -311,7 +312,7 @@ def test_a_file_in_the_cache_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 def test_random_weights_are_seeded() -> None:
     spec = registry.get("lenet5")
     first, again, other = (
-        weights.load(spec, weights.RANDOM, seed).network.state_dict() for seed in (3, 3, 4)
+        files.load(spec, files.RANDOM, seed).network.state_dict() for seed in (3, 3, 4)
     )
     assert all(torch.equal(first[key], again[key]) for key in first)
     assert not any(torch.equal(first[key], other[key]) for key in first)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from export import peers, random_weights, registry, weights
+from export.weights import files, key_mapping, untrained
+from export.zoo import registry
 from service.manifest import sha256_of
 from tests.pytorch.conftest import Command, read_manifest
 
@@ -48,10 +49,10 @@ def test_checkpoints_of_another_library_are_the_same_network(
     name: str, peer: str, tmp_path: Path
 ) -> None:
     spec = registry.get(name)
-    other = peers.create(peer).eval()
-    random_weights.initialise(spec, other, 0)
+    other = key_mapping.create(peer).eval()
+    untrained.initialise(spec, other, 0)
     save_file(other.state_dict(), tmp_path / "weights.safetensors")
-    ours = weights.load(spec, tmp_path / "weights.safetensors").network
+    ours = files.load(spec, tmp_path / "weights.safetensors").network
     assert {tensor.dtype for tensor in ours.parameters()} == {torch.float32}
     # on noise, deep networks magnify the rounding of single precision
     crops = torch.randn(1, 3, spec.input.height, spec.input.width, dtype=torch.float64)

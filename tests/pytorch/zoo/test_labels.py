@@ -4,7 +4,7 @@ from importlib import resources
 
 import pytest
 
-from export.labels import Label, labels, unique
+from export.zoo.labels import Label, labels, unique
 from models import REPOSITORY
 
 

@@ -7,9 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from export import digits, train_lenet5
-from export.architectures.lenet5 import C3_CONNECTIONS, LeNet5, Squash, TableConv
-from export.parity import Exported
+from export.data import digits
+from export.proof.parity import Exported
+from export.zoo import train_lenet5
+from export.zoo.architectures.lenet5 import C3_CONNECTIONS, LeNet5, Squash, TableConv
 from tests.pytorch.conftest import Command
 
 

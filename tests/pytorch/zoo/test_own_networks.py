@@ -8,14 +8,16 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from export import pictures, registry, weights
-from export.architectures.alexnet_2012 import AlexNet2012
-from export.architectures.googlenet_2014 import HEADS, TABLE_1, GoogLeNet2014
-from export.architectures.local_response import caffe_form, paper_form
+from export.data import pictures
 from export.errors import WeightsMismatch, WeightsUnavailable
-from export.labels import labels
-from export.parity import MIN_SPREAD, spread
-from export.reference import Reference
+from export.proof.parity import MIN_SPREAD, spread
+from export.proof.reference import Reference
+from export.weights import files
+from export.zoo import registry
+from export.zoo.architectures.alexnet_2012 import AlexNet2012
+from export.zoo.architectures.googlenet_2014 import HEADS, TABLE_1, GoogLeNet2014
+from export.zoo.architectures.local_response import caffe_form, paper_form
+from export.zoo.labels import labels
 from tests.pytorch.conftest import Command
 from tests.pytorch.networks import initialise, parameters, shapes, uninitialised
 from tests.pytorch.proof.test_parity import COLOURFUL
@@ -191,13 +193,13 @@ def test_heads_may_be_in_the_weights_or_not(tmp_path: Path) -> None:
     for name, state in (("with", trained.state_dict()), ("without", without)):
         file = tmp_path / f"{name}.safetensors"
         save_file(state, file)
-        loaded = weights.load(spec, file).network
+        loaded = files.load(spec, file).network
         assert parameters(loaded) == spec.parameters
         with torch.inference_mode():
             assert torch.equal(loaded(crops), trained(crops))
     save_file({**without, "head9z.weight": torch.zeros(1)}, file)
     with pytest.raises(WeightsMismatch, match=r"unexpected head9z\.weight"):
-        weights.load(spec, file)
+        files.load(spec, file)
 
 
 def test_an_inception_module_yields_the_sum_of_its_branches() -> None:
@@ -228,7 +230,7 @@ def test_the_books_alexnet_is_loaded_by_order(tmp_path: Path) -> None:
     file = tmp_path / "book.pth"  # .safetensors would not keep the order
     torch.save(book.state_dict(), file)
     assert "net.14.weight" in book.state_dict()
-    loaded = weights.load(spec, file).network
+    loaded = files.load(spec, file).network
     assert all(torch.equal(loaded.state_dict()[k], v) for k, v in ours.state_dict().items())
 
 

@@ -15,9 +15,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from export import peers, random_weights, registry
-from export.counting import multiply_adds
-from export.registry import Spec
+from export.spec import Spec
+from export.weights import key_mapping, untrained
+from export.zoo import registry
+from export.zoo.counting import multiply_adds
 from tests.pytorch.networks import uninitialised
 
 SPECS = registry.specs()
@@ -246,24 +247,24 @@ def test_torchvisions_inceptions_rescale_their_pixels(name: str) -> None:
 def test_peers_have_as_many_parameters(spec: Spec) -> None:
     for peer in spec.peers:
         with _on_nothing():
-            network = peers.create(peer)
+            network = key_mapping.create(peer)
         found = sum(parameter.numel() for parameter in network.parameters())
         assert found == spec.parameters, peer
 
 
 def test_random_weights_are_known_by_their_recipe() -> None:
     spec: Any = SimpleNamespace(network="resnet50")
-    record = random_weights.record(spec, 7)
-    assert (record.source, random_weights.seed_of(record)) == ("random", 7)
+    record = untrained.record(spec, 7)
+    assert (record.source, untrained.seed_of(record)) == ("random", 7)
     assert "seed 7" in record.origin
     assert record.sha256 == hashlib.sha256(b"random weights, seed 7: resnet50").hexdigest()
-    assert record.sha256 != random_weights.record(spec, 8).sha256
+    assert record.sha256 != untrained.record(spec, 8).sha256
 
 
 def test_residual_branches_are_found_by_what_is_added() -> None:
     network = registry.get("resnet18").build().eval()
     names = {layer: name for name, layer in network.named_modules()}
-    ends = random_weights.branch_ends(network, torch.zeros(1, 3, 64, 64))
+    ends = untrained.branch_ends(network, torch.zeros(1, 3, 64, 64))
     # where the stride changes, both paths end in a layer, and neither is a branch
     assert sorted(names[layer] for layer in ends) == [
         "layer1.0.bn2",

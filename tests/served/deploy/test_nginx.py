@@ -19,8 +19,8 @@ import httpx
 import pytest
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from loadtests import fleet
-from loadtests.photographs import jpeg, photograph
+from loadtests.harness import fleet
+from loadtests.harness.photographs import jpeg, photograph
 from service.errors import BodyTooLarge, ManagementClosed, NotReady
 from service.transports.grpc.protos import (
     classifier_pb2,

@@ -20,7 +20,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
     ProtoReflectionDescriptorDatabase,
 )
 
-from loadtests import http2
+from loadtests.clients import http2
 from service.transports.grpc import lasting
 from service.transports.grpc.methods import MAX_SMALL_BYTES, Methods
 from service.transports.grpc.protos import classifier_pb2 as messages

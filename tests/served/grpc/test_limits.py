@@ -13,7 +13,7 @@ from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from PIL import Image
 
-from loadtests import http2
+from loadtests.clients import http2
 from service.transports.grpc.health import MAX_WATCHES
 from service.transports.grpc.lasting import UNKNOWN
 from service.transports.grpc.methods import MAX_SMALL_BYTES

@@ -14,8 +14,8 @@ import pytest
 from google.rpc import code_pb2
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from loadtests import http2
-from loadtests.photographs import jpeg, photograph
+from loadtests.clients import http2
+from loadtests.harness.photographs import jpeg, photograph
 from service.transports.grpc.protos import classifier_pb2 as messages
 from service.transports.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
 from tests.harness.grpc_client import (

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from PIL import Image
 
-from loadtests.photographs import jpeg
+from loadtests.harness.photographs import jpeg
 from tests.photographs import CHELSEA, FLOWER
 from tests.server import serving
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadtests.decoding import bytes_per_pixel
+from loadtests.benchmarks.decoding import bytes_per_pixel
 from service.repository.memory_budget import PICTURE_BYTES_PER_PIXEL
 
 SIDES = (1200, 1000)

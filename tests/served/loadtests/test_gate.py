@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from loadtests.gate.__main__ import command
-from loadtests.server import Running
+from loadtests.harness.server import Running
 from tests.paths import ROOT
 from tests.served.transports.test_tls import issue
 from tests.server import Server, free_port, serving

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 
-from loadtests import lifecycle
-from loadtests.traffic import Traffic
+from loadtests.benchmarks import lifecycle
+from loadtests.clients.traffic import Traffic
 
 
 def test_nothing_accepted_is_lost() -> None:

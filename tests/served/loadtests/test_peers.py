@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import client, limit, server
+from loadtests.clients import client
+from loadtests.harness import server
+from loadtests.harness.photographs import usual_pictures
 from loadtests.peers import environments, measure
 from loadtests.peers.catalogue import PEERS, first_class
 from loadtests.peers.contenders import OURS_EXACT, Contender, first_classes, serving
@@ -24,7 +26,7 @@ VERSIONS = {"server": "x 1", "onnxruntime": "2", "pillow": "3"}
 
 @pytest.fixture(scope="module")
 def pictures() -> list[bytes]:
-    return limit.pictures()
+    return usual_pictures()
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from loadtests import coldstart, overload, plots, profile
+from loadtests.benchmarks import coldstart, overload, profile
+from loadtests.harness import plots
 from tests.paths import ROOT
 
 ABOUT = {"processor": "Abacus", "cores": "2 of 4", "python": "3.14"}

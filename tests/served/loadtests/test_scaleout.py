@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from loadtests import fleet, scaleout
+from loadtests.benchmarks import scaleout
+from loadtests.harness import fleet
 
 
 @pytest.mark.needs("nginx")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loadtests import siege
+from loadtests.benchmarks import siege
 
 
 def test_a_short_siege(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import client, server
+from loadtests.clients import client
+from loadtests.harness import server
 from loadtests.soak import __main__ as command
 from loadtests.soak import material, record, report, vandals
 from loadtests.soak.calls import GrpcUser

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadtests import swaps
+from loadtests.benchmarks import swaps
 
 
 def test_swaps_under_load_fail_nothing() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import marked
+from loadtests.harness import marked
 from service.config.settings import Settings
 from service.dataplane.dataplane import DataPlane
 from tests.unit.repository.test_version_set import states

@@ -10,7 +10,7 @@ import grpc
 import httpx
 import pytest
 
-from loadtests import marked
+from loadtests.harness import marked
 from service.transports.grpc.protos import oip_pb2 as messages
 from service.transports.grpc.protos import oip_pb2_grpc
 from tests.photographs import COFFEE

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from loadtests import marked
+from loadtests.harness import marked
 from service.repository.desired_state import DesiredState
 from tests.photographs import COFFEE
 from tests.server import Server, serving

@@ -54,7 +54,7 @@ def test_what_runs_a_program_asks_for_it() -> None:
 
 def test_what_reads_proc_asks_for_it() -> None:
     """Of the load tests all do: tests/served/loadtests/conftest.py."""
-    aside = {*ASIDE, "tests/pytorch/export/test_build.py"}  # a folder that cannot be
+    aside = {*ASIDE, "tests/pytorch/versions/test_build.py"}  # a folder that cannot be
     for name, text in sources().items():
         if re.search(r'"/proc/', text) and not name.startswith(
             ("tests/image", "tests/served/loadtests")

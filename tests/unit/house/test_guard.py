@@ -15,8 +15,8 @@ from tests.paths import ROOT
 # what takes seconds to import, or is there to start servers
 FORBIDDEN = re.compile(
     r"^(?:from|import) (?:torch|torchvision|timm|export|subprocess|multiprocessing|pty"
-    r"|tests\.(?:server|references|pytorch|served)|loadtests\.gpu)\b"
-    r"|^from loadtests import (?:\w+, )*precision\b",
+    r"|tests\.(?:server|references|pytorch|served)|loadtests\.(?:gpu|benchmarks\.precision))\b"
+    r"|^from loadtests\.benchmarks import (?:\w+, )*precision\b",
     re.MULTILINE,
 )
 

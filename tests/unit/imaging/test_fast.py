@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import models
-from loadtests import preprocessing as benchmark
-from loadtests.photographs import WITH_A_CLASS, jpeg, photographs, varied
+from loadtests.benchmarks import preprocessing as benchmark
+from loadtests.harness.photographs import WITH_A_CLASS, jpeg, photographs, varied
 from service.engine.session import Session
 from service.errors import PictureTooLarge, UndecodablePicture
 from service.imaging.crops import center_box, cut, decoded_side, resized_size

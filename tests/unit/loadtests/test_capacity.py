@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from loadtests import capacity
-from loadtests.overload import ideal_p99
+from loadtests.benchmarks import capacity
+from loadtests.benchmarks.overload import ideal_p99
 
 ONE = capacity.Replica(
     cores=2, peak=100.0, median_ms=20.0, above_ideal=1.0, memory_mb=400.0, ready_s=2.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loadtests.decoding import KINDS, encoded
+from loadtests.benchmarks.decoding import KINDS, encoded
 from service.imaging.decode import decode
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from loadtests import lifecycle
-from loadtests.traffic import Outcome
+from loadtests.benchmarks import lifecycle
+from loadtests.clients.traffic import Outcome
 
 GOOD = {
     "stop: accepted and lost": 0,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests import server
+from loadtests.harness import server
 from loadtests.peers import __main__ as peers
 from loadtests.peers import environments
 from loadtests.peers.catalogue import PEERS, first_class, triton_first_class, triton_request

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from loadtests import bench, coldstart, plots, profile
-from loadtests.bench import Spread
+from loadtests.benchmarks import coldstart, profile
+from loadtests.harness import bench, plots
+from loadtests.harness.bench import Spread
+from loadtests.plots import DRAWN_BY, drawing
 
 ABOUT = {"processor": "Abacus", "cores": "2 of 4", "python": "3.14"}
 
@@ -126,7 +128,7 @@ ROWS["soak.csv"] = [
 @pytest.mark.parametrize("name", ROWS)
 def test_a_plot_is_drawn_from_the_csv_alone(name: str, tmp_path: Path) -> None:
     path = tmp_path / name
-    draw = plots.drawing(name)
+    draw = drawing(name)
     assert draw is not None
     plots.write(path, ROWS[name], ABOUT, draw)
     picture = path.with_suffix(".png")
@@ -149,13 +151,13 @@ def test_a_plot_is_drawn_from_the_csv_alone(name: str, tmp_path: Path) -> None:
 
 
 def test_every_pattern_has_a_benchmark_that_draws_and_rows_here() -> None:
-    for pattern, module in plots.DRAWN_BY.items():
+    for pattern, module in DRAWN_BY.items():
         assert callable(import_module(module).draw)
         assert any(Path(name).match(pattern) for name in ROWS)
-    assert plots.drawing("preprocessing_proof.csv") is None
+    assert drawing("preprocessing_proof.csv") is None
 
 
 def test_the_committed_plots_stand_beside_their_csvs() -> None:
     for path in bench.RESULTS.glob("*.csv"):
-        if plots.drawing(path.name):
+        if drawing(path.name):
             assert path.with_suffix(".png").is_file()

@@ -6,7 +6,7 @@ import io
 
 from PIL import Image
 
-from loadtests import siege
+from loadtests.benchmarks import siege
 
 GOOD = {
     "single pictures not answered with 200": 0.0,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from loadtests import client, sustained
+from loadtests.benchmarks import sustained
+from loadtests.clients import client
 
 GOOD = {
     "accepted, p99 in ms": 990.0,

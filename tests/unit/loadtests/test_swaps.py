@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 
-from loadtests import marked
+from loadtests.harness import marked
 
 
 def test_a_mixture_is_seen() -> None:

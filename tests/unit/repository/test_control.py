@@ -12,7 +12,7 @@ from time import perf_counter
 
 import pytest
 
-from loadtests import marked
+from loadtests.harness import marked
 from service.config.settings import Settings
 from service.dataplane.dataplane import DataPlane
 from service.errors import (

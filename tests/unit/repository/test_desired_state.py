@@ -15,7 +15,7 @@ from time import perf_counter
 import httpx
 import pytest
 
-from loadtests import marked
+from loadtests.harness import marked
 from service.dataplane.dataplane import DataPlane
 from service.errors import DeadlineExceeded, NotReady, UnknownModel
 from service.repository.desired_state import MOST_BYTES, MOST_GENERATION, DesiredState

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from loadtests import marked
+from loadtests.harness import marked
 from service.config.settings import Settings
 from service.dataplane.dataplane import DataPlane
 from service.dataplane.query import Query

@@ -1,0 +1,1 @@
+"""Pictures to prove and evaluate with, mean images, and the transforms of torchvision."""

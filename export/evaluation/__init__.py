@@ -1,0 +1,1 @@
+"""Measures the error of a model on labelled pictures, and writes the report."""

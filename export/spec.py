@@ -1,0 +1,96 @@
+"""What is known about a network: its paper, its preprocessing, its weights, and how to build it.
+
+Nothing heavy is imported here, so that whoever only reads a network's facts is quick.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from service.manifest import Input, Paper, Protocols, PublishedError, Resize, Weights
+
+if TYPE_CHECKING:
+    from torch import nn
+
+Library = Literal["torchvision", "timm", "pytorchcv", "own"]
+LabelSet = Literal["imagenet", "digits", "fashion_mnist"]
+Builder = Callable[[], "nn.Module"]
+Conversion = Callable[["nn.Module"], "nn.Module"]
+
+
+@dataclass(frozen=True)
+class Licence:
+    """The licence of some weights: an SPDX identifier or words, and the texts to hand on."""
+
+    spdx: str
+    texts: tuple[tuple[str, str], ...]
+    """(file name, text): what the model's folder carries."""
+
+
+class WeightsSource(ABC):
+    """How one network gets its trained weights when the user names no file."""
+
+    same_order: bool = False
+    """The state dict has other names, but the same tensors in the same order."""
+    strangers: tuple[str, str] | None = None
+    """What keys begin with in checkpoints that fit but were trained as another network; and why."""
+
+    @property
+    @abstractmethod
+    def words(self) -> str:
+        """Where the weights come from, for a person."""
+
+    @abstractmethod
+    def locate(self, name: str) -> Path:
+        """The file with the weights of network ``name``. Raises WeightsUnavailable."""
+
+    @abstractmethod
+    def record(self, file: Path) -> Weights:
+        """The manifest's record of a file that ``locate`` found."""
+
+    @abstractmethod
+    def licence(self) -> Licence:
+        """The licence of those weights."""
+
+    def recognise(self, file: Path) -> Weights | None:
+        """The record of a file that the user named, when it is known to be this source's."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """What is known about one network of the zoo, and how to build it."""
+
+    name: str
+    """Name in our zoo: the folder in ``models`` and the name in requests."""
+    network: str
+    """Name of the architecture in its library; several names may share one."""
+    family: str
+    year: int
+    paper: Paper
+    source: Library
+    parameters: int
+    """Trainable parameters, as the built network has them (buffers do not count)."""
+    multiply_adds: int
+    """Multiplications followed by an addition for one crop, as ``python -m export count`` says."""
+    input: Input
+    resize: Resize
+    protocols: Protocols
+    classes: int
+    labels: LabelSet
+    weights: WeightsSource
+    published: tuple[PublishedError, ...]
+    build: Builder
+    """Builds the network, untrained: float32 [N, channels, height, width] -> [N, classes]."""
+    training_only: tuple[str, ...] = ()
+    """Prefixes of tensors in checkpoints that only training needs: auxiliary heads."""
+    peers: tuple[str, ...] = ()
+    """The same network in other libraries, as ``library:network``: their keys are understood."""
+    mean_image: bool = False
+    """Whether a mean image may be subtracted instead of one mean per channel."""
+    dense: Conversion | None = None
+    """Makes the network fully convolutional, for the protocol ``dense``: export/graph/dense.py."""

@@ -1,0 +1,1 @@
+"""One file per family: each network is registered next to its facts."""

@@ -1,0 +1,42 @@
+"""Wide ResNet: ResNet with bottlenecks twice as wide, as in torchvision."""
+
+from __future__ import annotations
+
+from export.zoo.libraries import torchvision
+from service.manifest import Paper
+
+_PAPER = Paper(
+    title="Wide Residual Networks",
+    url="https://arxiv.org/abs/1605.07146",
+)
+_NETWORKS = (
+    # name, checkpoint, parameters, multiply-adds, accuracy top-1 and top-5 in percent
+    (
+        "wide_resnet50_2",
+        "wide_resnet50_2-95faca4d.pth",
+        68_883_240,
+        11_398_021_120,
+        (78.468, 94.086),
+    ),
+    (
+        "wide_resnet101_2",
+        "wide_resnet101_2-32ee1156.pth",
+        126_886_696,
+        22_753_050_624,
+        (78.848, 94.284),
+    ),
+)
+
+for _name, _file, _parameters, _multiply_adds, _accuracy in _NETWORKS:
+    torchvision(
+        name=_name,
+        family="wide_resnet",
+        year=2016,
+        paper=_PAPER,
+        parameters=_parameters,
+        multiply_adds=_multiply_adds,
+        weights=f"{_name.replace('wide_resnet', 'Wide_ResNet')}_Weights.IMAGENET1K_V1",
+        file=_file,
+        accuracy=_accuracy,
+        peers=(f"timm:{_name}",),
+    )

@@ -1,0 +1,1 @@
+"""Benchmarks, each a command of its own: ``python -m loadtests.benchmarks.limit`` and others."""

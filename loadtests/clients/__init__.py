@@ -1,0 +1,1 @@
+"""Clients that cost little, and traffic at a rate with what became of each request."""

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+from safetensors.torch import load_file, save_file
+
+from export.zoo import registry
+from models import REPOSITORY
+from service.manifest import FILE_NAME, sha256_of
+from tests.pytorch.conftest import Command, read_manifest, snapshot
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    """A models folder with LeNet-5 alone, to be spoilt."""
+    shutil.copytree(REPOSITORY / "lenet5", tmp_path / "lenet5")
+    return tmp_path
+
+
+def test_the_committed_models_verify(export: Command) -> None:
+    before = snapshot(REPOSITORY)
+    outcome = export("verify", "lenet5", "--models", REPOSITORY)
+    assert (outcome.code, outcome.err) == (0, "")
+    assert "lenet5 center: passed, 36 pictures, max |dp| " in outcome.out
+    assert "lenet5 batch: passed" in outcome.out
+    assert snapshot(REPOSITORY) == before
+
+
+def _nudge(folder: Path) -> None:
+    """Change one bias of the graph by a hundredth, and the manifest's checksum with it."""
+    file = folder / "model.onnx"
+    model = onnx.load(file)
+    (bias,) = (t for t in model.graph.initializer if t.name == "network.output.bias")
+    values = numpy_helper.to_array(bias).copy()
+    values[3] += np.float32(0.01)
+    bias.CopyFrom(numpy_helper.from_array(values, bias.name))
+    onnx.save(model, file)
+    manifest = read_manifest(folder)
+    files = [
+        entry.model_copy(update={"sha256": sha256_of(file)}) if entry.role == "model" else entry
+        for entry in manifest.files
+    ]
+    manifest = manifest.model_copy(update={"files": tuple(files)})
+    (folder / FILE_NAME).write_text(manifest.model_dump_json(), encoding="utf-8")
+
+
+def test_a_graph_that_computes_something_else_fails(export: Command, copy: Path) -> None:
+    _nudge(copy / "lenet5" / "1")
+    outcome = export("verify", "lenet5", "--models", copy)
+    assert outcome.code == 1
+    assert "lenet5 center: FAILED" in outcome.out
+    assert "probabilities differ by" in outcome.error
+
+
+def test_a_file_with_another_checksum_fails(export: Command, copy: Path) -> None:
+    (copy / "lenet5" / "1" / "labels.csv").write_text("index,synset,label\n")
+    outcome = export("verify", "lenet5", "--models", copy)
+    assert outcome.code == 1
+    assert "labels.csv is not the file that the manifest describes" in outcome.error
+
+
+def test_other_weights_than_it_was_built_from_are_refused(export: Command, copy: Path) -> None:
+    state = load_file(registry.get("lenet5").weights.locate("lenet5"))
+    save_file({key: value * 2 for key, value in state.items()}, copy / "other.safetensors")
+    outcome = export("verify", "lenet5", "--models", copy, "--weights", copy / "other.safetensors")
+    assert outcome.code == 2
+    assert "was built from python -m export train lenet5" in outcome.error
+
+
+def test_what_is_not_built_cannot_be_verified(export: Command, copy: Path) -> None:
+    for arguments in (["resnet50"], ["lenet5", "--version", "2"]):
+        outcome = export("verify", *arguments, "--models", copy)
+        assert outcome.code == 2
+        assert "run python -m export build" in outcome.error
+
+
+def test_a_broken_manifest_or_a_missing_file(export: Command, copy: Path) -> None:
+    (copy / "lenet5" / "1" / "LICENSE").unlink()
+    missing = export("verify", "lenet5", "--models", copy)
+    assert (missing.code, missing.error.endswith("LICENSE is missing")) == (2, True)
+    (copy / "lenet5" / "1" / FILE_NAME).write_text("{")
+    broken = export("verify", "lenet5", "--models", copy)
+    assert broken.code == 2
+    assert "is not a valid manifest" in broken.error
+
+
+def test_the_latest_version_is_verified_by_number(export: Command, copy: Path) -> None:
+    for version in ("9", "10"):
+        folder = copy / "lenet5" / version
+        shutil.copytree(copy / "lenet5" / "1", folder)
+        manifest = read_manifest(folder).model_copy(update={"version": version})
+        (folder / FILE_NAME).write_text(manifest.model_dump_json(), encoding="utf-8")
+    (copy / "lenet5" / "10" / "labels.csv").unlink()
+    outcome = export("verify", "lenet5", "--models", copy)
+    assert outcome.code == 2
+    assert "10/labels.csv is missing" in outcome.error
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("input", {"rescale": 7.5}),
+        ("input", {"mean": [0.5]}),
+        ("resize", {"interpolation": "bicubic"}),
+        ("parameters", 60_851),
+    ],
+)
+def test_a_manifest_that_documents_other_numbers_fails(
+    field: str, value: object, export: Command, copy: Path
+) -> None:
+    path = copy / "lenet5" / "1" / FILE_NAME
+    manifest = json.loads(path.read_text())
+    manifest[field] = {**manifest[field], **value} if isinstance(value, dict) else value
+    path.write_text(json.dumps(manifest))
+    outcome = export("verify", "lenet5", "--models", copy)
+    assert outcome.code == 1
+    assert f"the manifest's {field}" in outcome.err
+    assert outcome.err.count("\n") == 1
