@@ -36,6 +36,8 @@ TEST_EXTRAS := cpu,openvino,fast,tracing,export,load,dev
 TOOLS := .tools
 # many tests wait for a server's start, so two processes of them are faster than one
 TEST_PROCESSES ?= 2
+PYTEST = $(TEST_ENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
+	--durations=25
 CLIENTS_LOG := .clients.log
 MINUTES ?= 60
 PIP := -m pip --disable-pip-version-check --no-input
@@ -44,7 +46,11 @@ export BENTOML_DO_NOT_TRACK ?= True
 # where it is set, each of the many processes that tests start compiles everything anew
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: serve test most aside unit clients image-test audit loadtest soak zoo lint format export protos lock clean
+.DEFAULT_GOAL := help
+.PHONY: help serve test most aside unit clients image-test audit loadtest soak zoo lint format export protos lock clean
+
+help:
+	@sed -n 's/^# \{0,1\}//p; /^PYTHON/q' $(firstword $(MAKEFILE_LIST))
 
 serve: $(SERVE_ENV)/.installed
 	home="$${BENTOML_HOME:-$(CURDIR)/.bentoml/$(PORT)}"; mkdir -p "$$home" && BENTOML_HOME="$$home" \
@@ -58,17 +64,19 @@ test: lint $(CLIENTS_ENV)/.installed $(TOOLS)/.installed
 	cat $(CLIENTS_LOG); rm -f $(CLIENTS_LOG); \
 	echo "the tests took $$(( $$(date +%s) - begun )) s"; exit $$status
 
+# of the first half it is known, and printed, which lines of the service it runs
 most:
-	$(TEST_ENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
-		--durations=25
+	@status=0; \
+	$(PYTEST) tests/unit --cov=service --cov-report=term:skip-covered || status=$$?; \
+	$(PYTEST) tests --ignore=tests/unit || status=$$?; \
+	exit $$status
 
 aside:
 	@$(MAKE) --no-print-directory clients > $(CLIENTS_LOG) 2>&1
 
 # what starts no process, listens on no socket and needs no PyTorch
 unit: $(TEST_ENV)/.installed
-	$(TEST_ENV)/bin/python -m pytest tests/unit -n $(TEST_PROCESSES) --dist loadfile \
-		--no-loadscope-reorder -m "not long" --durations=25
+	$(PYTEST) tests/unit -m "not long"
 
 # tritonclient and the KServe SDK have the same protocol package: no process can hold both
 clients: $(TEST_ENV)/.installed $(CLIENTS_ENV)/.installed

@@ -11,14 +11,6 @@ from openapi_spec_validator import OpenAPIV30SpecValidator
 from service import __version__
 from service.config.settings import Settings
 from service.transports.http.openapi import document as described
-from tests.server import Server
-
-
-@pytest.fixture(scope="module")
-def document(server: Server) -> dict:
-    reply = server.client.get("/openapi.json")
-    assert reply.status_code == 200
-    return reply.json()
 
 
 def nullable(schema: object) -> object:
