@@ -168,7 +168,9 @@ class UnsupportedTransferCoding(ClientError):
 
 
 class Overloaded(ServerError):
-    """No permit: as many crops are waiting as the queue may hold."""
+    """There is no room now: for more crops that wait, for more bytes of bodies, for more gRPC
+    calls, or for an answer before the deadline.
+    """
 
     code = "overloaded"
     title = "Overloaded"

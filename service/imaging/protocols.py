@@ -1,8 +1,8 @@
 """Evaluation protocols: one picture -> crops -> one answer.
 
 A protocol cuts a picture into groups of crops and combines the probabilities that the network
-gave for them. A new protocol is a class here and nothing anywhere else; see docs/protocols.md
-for where each comes from.
+gave for them. A new one is a class here, its name in `service.manifest.ProtocolName` and a row of
+docs/protocols.md, which says where each comes from; CONTRIBUTING.md shows an example.
 """
 
 from __future__ import annotations
