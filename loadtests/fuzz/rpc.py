@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import struct
 from collections.abc import AsyncIterator, Callable, Iterable
 from time import perf_counter
@@ -304,6 +305,10 @@ async def _call(
     except grpc.aio.AioRpcError as error:
         code, details = error.code(), error.details() or ""
         trailing = error.trailing_metadata() or ()
+    except asyncio.CancelledError:  # so grpcio raises what a server ends as CANCELLED
+        if (task := asyncio.current_task()) is not None and task.cancelling():
+            raise
+        code = grpc.StatusCode.CANCELLED
     seconds = perf_counter() - begun
     if details == _ENDED:
         return Outcome(_CUT, seconds)
