@@ -38,7 +38,7 @@ from service.repository.reconciler import Reconciler
 from service.repository.servable import Servable
 from service.telemetry import metrics, model_metrics, value_files
 from service.telemetry.deferred import gathering
-from service.telemetry.request_metrics import Tally
+from service.telemetry.request_metrics import RequestMetrics
 from service.telemetry.version_stats import Spent
 
 logger = logging.getLogger("zoo.dataplane")
@@ -233,12 +233,14 @@ class DataPlane:
             work = partial(self._inference, crops, query, tally, deadline)
             return await patiently(work, patience)
 
-    def _tally(self, query: Query, transport: str, use_case: str = "classify") -> Tally:
+    def _tally(self, query: Query, transport: str, use_case: str = "classify") -> RequestMetrics:
         name = query.model or self.settings.default_model
-        return Tally(name if name in self.catalog else metrics.UNKNOWN, transport, use_case)
+        return RequestMetrics(
+            name if name in self.catalog else metrics.UNKNOWN, transport, use_case
+        )
 
     async def _answers(
-        self, pictures: Pictures, query: Query, tally: Tally, deadline: float
+        self, pictures: Pictures, query: Query, tally: RequestMetrics, deadline: float
     ) -> list[Classification | ZooError]:
         """The answers of the version that serves ``query``, each counted by how it ended.
 
@@ -279,7 +281,7 @@ class DataPlane:
                 return answers
 
     async def _classify(
-        self, model: Answerer, protocol: str, rules: Rules, tally: Tally, picture: Picture
+        self, model: Answerer, protocol: str, rules: Rules, tally: RequestMetrics, picture: Picture
     ) -> Classification | ZooError:
         task = PictureTask(picture, rules, self._pool, self._handover, self.deadlines)
         try:
@@ -304,7 +306,7 @@ class DataPlane:
         )
 
     async def _inference(
-        self, crops: Crops, query: Query, tally: Tally, deadline: float
+        self, crops: Crops, query: Query, tally: RequestMetrics, deadline: float
     ) -> Inference:
         model = await self.model(query.model or self.settings.default_model, query.version)
         tally.chosen(model.name, model.version, READY_MADE)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from service.dataplane.completions import Handover
 from service.dataplane.results import Prediction, Vectors, top_predictions
 from service.engine.admission import Permit
-from service.engine.batcher import Answer, Batcher, Request, Watch
+from service.engine.batcher import Answer, Batcher, CropsObserver, Request
 from service.engine.deadlines import Deadlines
 from service.engine.pool import Pool, failure, settle
 from service.errors import DeadlineExceeded, Internal, ZooError, let_go
@@ -97,7 +97,7 @@ class PictureTask:
         self._answers: list[Answer | None] = []
         self._missing = 0
         self._begun = self._decoded = self._cut = 0.0
-        self._watches: list[Watch] = []
+        self._watches: list[CropsObserver] = []
 
     async def result(self) -> Result:
         """Do it. When the caller is cancelled, what has not begun never is.

@@ -50,11 +50,11 @@ class BatchObserver(Protocol):
         """A batch failed; its parts, of this many requests, are run one by one."""
 
 
-class Watch(Protocol):
+class CropsObserver(Protocol):
     """Is told what becomes of one request's crops, from any thread."""
 
     def batch(
-        self, all_of_it: Sequence[Watch], crops: int, start: float, end: float, failed: bool
+        self, all_of_it: Sequence[CropsObserver], crops: int, start: float, end: float, failed: bool
     ) -> None:
         """A batch was run that holds crops of this request, and of ``all_of_it``."""
 
@@ -90,7 +90,7 @@ class Request:
         permit: Permit,
         deadline: float,
         done: Done,
-        watch: Watch | None = None,
+        watch: CropsObserver | None = None,
     ) -> None:
         self.crops = crops
         self.permit = permit
@@ -147,7 +147,7 @@ class Batcher:
         permit: Permit,
         deadline: float,
         deadlines: Deadlines,
-        watch: Watch | None = None,
+        watch: CropsObserver | None = None,
     ) -> Answer:
         """Compute uint8 [N, height, width, channels], N >= 1, before ``deadline``.
 
@@ -185,7 +185,7 @@ class Batcher:
         done: Done,
         *,
         own: bool = False,
-        watch: Watch | None = None,
+        watch: CropsObserver | None = None,
     ) -> Request:
         """Enqueue what `infer` computes; ``done`` gets the answer.
 

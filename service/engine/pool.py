@@ -1,9 +1,9 @@
 """The threads of a worker, which decode pictures and run networks in turn.
 
 More threads than cores take the cores, and what is in the caches, from each other. So the same
-threads do both kinds of work, each kind a lane of its own: while both wait, they take turns. Crops
-then neither pile up between the lanes under many requests of one picture, nor do the runs of one
-request of 144 crops keep the pictures of others from being decoded.
+threads do both kinds of work, each kind in a queue of its own: while both wait, they take turns.
+So crops do not pile up before the network under many requests of one picture, and the runs of one
+request of 144 crops do not keep the pictures of others from being decoded.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any, Literal, TypeVar
 logger = logging.getLogger("zoo.pool")
 
 T = TypeVar("T")
-Lane = Literal["prepare", "run"]
+Kind = Literal["prepare", "run"]
 
-_OTHER: dict[Lane, Lane] = {"prepare": "run", "run": "prepare"}
+_OTHER: dict[Kind, Kind] = {"prepare": "run", "run": "prepare"}
 
 
 class _Task:
@@ -48,7 +48,7 @@ class _Task:
         del work, result, error  # an error's frames would hold it, and what was worked on
 
     def _drop(self, _: asyncio.Future[Any]) -> None:
-        """Nobody waits any more: let go of the picture, though the task may stand in its lane."""
+        """Nobody waits any more: let go of the picture, though the task may stand in its queue."""
         self.work = None
 
 
@@ -70,12 +70,12 @@ def failure(future: asyncio.Future[Any]) -> BaseException | None:
 
 
 class Pool:
-    """A fixed number of threads with two lanes of work."""
+    """A fixed number of threads with two kinds of work."""
 
     def __init__(self, threads: int, name: str) -> None:
         self.threads = threads
-        self._lanes: dict[Lane, deque[Callable[[], object]]] = {"prepare": deque(), "run": deque()}
-        self._turn: Lane = "run"
+        self._queues: dict[Kind, deque[Callable[[], object]]] = {"prepare": deque(), "run": deque()}
+        self._turn: Kind = "run"
         self._changed = threading.Condition(threading.Lock())
         self._idle = 0
         self._closed = False
@@ -86,7 +86,7 @@ class Pool:
         for thread in self._threads:
             thread.start()
 
-    def post(self, lane: Lane, work: Callable[[], object], *, own: bool = False) -> None:
+    def post(self, kind: Kind, work: Callable[[], object], *, own: bool = False) -> None:
         """Have ``work`` done; it must not raise. Raises RuntimeError when the pool is closed.
 
         ``own``: the caller is a thread of this pool which looks for work right after this, so
@@ -96,25 +96,25 @@ class Pool:
         with self._changed:
             if self._closed and not own:
                 raise RuntimeError("the pool is closed")
-            lanes = self._lanes
-            lanes[lane].append(work)
-            if self._idle and (not own or len(lanes["run"]) + len(lanes["prepare"]) > 1):
+            queues = self._queues
+            queues[kind].append(work)
+            if self._idle and (not own or len(queues["run"]) + len(queues["prepare"]) > 1):
                 self._changed.notify()
 
-    def submit(self, lane: Lane, work: Callable[[], T]) -> asyncio.Future[T]:
+    def submit(self, kind: Kind, work: Callable[[], T]) -> asyncio.Future[T]:
         """Have ``work`` done; its result or exception is the future's, in the running loop.
 
         What has not begun when the future is cancelled, or settled by its owner, never does.
         """
         task = _Task(work, asyncio.get_running_loop())
-        self.post(lane, task)
+        self.post(kind, task)
         return task.future
 
     def close(self) -> None:
-        """End the threads once nothing waits in the lane ``run``; what waits to prepare is left."""
+        """End the threads once nothing waits of the kind ``run``; what waits to prepare is left."""
         with self._changed:
             self._closed = True
-            self._lanes["prepare"].clear()
+            self._queues["prepare"].clear()
             self._changed.notify_all()
 
     def _loop(self) -> None:
@@ -129,13 +129,13 @@ class Pool:
             try:
                 work()
             except BaseException:
-                logger.exception("work of the lanes raised")
+                logger.exception("work in the pool raised")
             del work  # or its pictures live until the next one
 
     def _next(self) -> Callable[[], object] | None:
-        """The next work: of the lane whose turn it is, else of the other."""
-        for lane in (self._turn, _OTHER[self._turn]):
-            if self._lanes[lane]:
-                self._turn = _OTHER[lane]
-                return self._lanes[lane].popleft()
+        """The next work: of the kind whose turn it is, else of the other."""
+        for kind in (self._turn, _OTHER[self._turn]):
+            if self._queues[kind]:
+                self._turn = _OTHER[kind]
+                return self._queues[kind].popleft()
         return None

@@ -21,7 +21,7 @@ from service.repository.version_set import Entry, VersionSet
 from service.repository.watcher import Changes
 from service.telemetry import model_metrics
 
-logger = logging.getLogger("zoo.catalogue")
+logger = logging.getLogger("zoo.catalog")
 
 
 class Catalog:

@@ -10,7 +10,7 @@ from typing import Any
 from service.config.settings import Settings
 from service.repository.catalog import Catalog
 from service.repository.desired_state import DesiredState, Reached, Wish
-from service.repository.watcher import Watch
+from service.repository.watcher import Watcher
 
 logger = logging.getLogger("zoo.versions")
 
@@ -40,7 +40,7 @@ class Reconciler:
 
         ``only``: of these models.
         """
-        self._watch = Watch(self._settings.models, only)
+        self._watch = Watcher(self._settings.models, only)
         if self._settings.management:
             await self._take_part()
         self._catalog.follow(self._watch.look(patient=False))

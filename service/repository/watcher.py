@@ -38,7 +38,7 @@ class Changes:
     gone: list[Version] = field(default_factory=list)
 
 
-class Watch:
+class Watcher:
     """Remembers what was seen. One look at a time, in any thread: it blocks, some ms."""
 
     def __init__(self, folder: Path, only: Container[str] | None = None) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from service.config.settings import PREFIX, InvalidSettingsError, Settings
 from service.telemetry import multiprocess, value_files
 
-logger = logging.getLogger("zoo.folders")
+logger = logging.getLogger("zoo.scratch")
 
 LOCK = ".zoo.lock"
 _held: list[int] = []

@@ -21,8 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from service.config.settings import Settings
-from service.supervision import child, internals, scratch, worker
-from service.supervision import sockets as ports
+from service.supervision import child, internals, scratch, sockets, worker
 from service.supervision.channel import BEATS
 from service.supervision.child import Child, Command
 from service.supervision.restarts import Backoff, Patience
@@ -92,7 +91,7 @@ class Supervisor:
         logs.configure(self._settings)
         with self.exit_stack:
             _allow_files()
-            ports.bind(self._listening, self._settings)
+            sockets.bind(self._listening, self._settings)
             self._find_room()
             asyncio.run(self._supervise(cb))
         if self._status:
@@ -299,7 +298,7 @@ class Supervisor:
         all_ended = asyncio.ensure_future(self._all_ended())
         await asyncio.wait({all_ended}, timeout=settings.drain_ms / 1e3)
         self._watching.cancel()
-        ports.begin_no_more(self._listening)
+        sockets.begin_no_more(self._listening)
         self._listening.close()
         for each in self._serving.values():
             each.stop()

@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from service.telemetry import metrics, model_metrics, value_files
-from service.telemetry import multiprocess as workers
+from service.telemetry.multiprocess import ProcessMetrics, living
 from service.telemetry.value_files import shared_folder
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -42,7 +42,7 @@ def exposition() -> bytes:
         registry.register(_OfToday(REGISTRY))
         return generate_latest(registry)
     registry.register(_OfToday(_Files(folder)))
-    registry.register(workers.ProcessMetrics())
+    registry.register(ProcessMetrics())
     return generate_latest(registry)
 
 
@@ -53,9 +53,10 @@ class _Files:
         self._folder = folder
 
     def collect(self) -> Iterator[Metric]:
-        living = [number for number, _ in workers.living(self._folder)]
+        numbers = [number for number, _ in living(self._folder)]
+        files = value_files.files(self._folder, numbers)
         # prometheus-client has no type hints here
-        yield from multiprocess.MultiProcessCollector.merge(value_files.files(self._folder, living))  # type: ignore[no-untyped-call]
+        yield from multiprocess.MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
 
 
 class _OfToday:

@@ -13,7 +13,7 @@ from service.telemetry.deferred import gathering
 from service.telemetry.version_stats import Spent
 
 
-class Tally:
+class RequestMetrics:
     """``with`` this around the work on a request, which tells it what it learns."""
 
     __slots__ = (
@@ -56,7 +56,7 @@ class Tally:
         self._codes = codes = list(codes)
         self._code = codes[0] if len(codes) == 1 else "ok"
 
-    def __enter__(self) -> Tally:
+    def __enter__(self) -> RequestMetrics:
         return self
 
     def __exit__(

@@ -288,7 +288,7 @@ class UseCase:
 
 
 class Crops:
-    """What a batcher tells of one request's crops: its `Watch`."""
+    """What a batcher tells of one request's crops: a `CropsObserver`."""
 
     def __init__(self, trace: Trace, span: api.Span, model: str) -> None:
         self._trace = trace

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from service.config.settings import MOST_BATCH
-from service.telemetry import multiprocess as workers
+from service.telemetry import multiprocess
 from service.telemetry.value_files import reserve, shared_folder
 
 logger = logging.getLogger("zoo.statistics")
@@ -162,7 +162,7 @@ def _mapped(name: str) -> bytearray | mmap:
     folder = shared_folder()
     if folder is not None:
         try:
-            path = folder / f"{name}.{workers.place()}{_SUFFIX}"
+            path = folder / f"{name}.{multiprocess.place()}{_SUFFIX}"
             with path.open("a+b") as file:
                 # no holes: on a full disk, to write into one would end the process
                 reserve(file.fileno(), 8 * _SIZE)

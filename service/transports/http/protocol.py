@@ -25,7 +25,7 @@ from service.telemetry import metrics
 from service.telemetry.request_id import request_id_of
 from service.transports.http.heads import check_head
 from service.transports.http.problems import MEDIA_TYPE, problem
-from service.transports.http.slowness import Limits, Watch
+from service.transports.http.slowness import Limits, Reaper
 from service.transports.http.transport import MAX_WAITING, Flow, Joined
 
 logger = logging.getLogger("zoo.http")
@@ -58,7 +58,7 @@ class Connections:
         self.limits = limits
         self.open: set[BoundedProtocol] = set()
         """Those of now: uvicorn's own set."""
-        self.watch = Watch()
+        self.reaper = Reaper()
         self.turned_away = 0
         """How many are open only to be told that there is no room."""
         self.leaving = False
@@ -113,7 +113,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(asyncio.Transport, transport))
         self.flow = Flow(self.transport, self.pipeline, self._go_on)
-        self._others.watch.over(self.connections)
+        self._others.reaper.over(self.connections)
         metrics.HTTP_CONNECTIONS.set(len(self.connections))
         if len(self.connections) > self._limits.connections:
             self._make_room()
@@ -148,7 +148,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.close()
 
     def look(self, now: float) -> None:
-        """End it where the client is overdue; `Watch` calls this once a second."""
+        """End it where the client is overdue; `Reaper` calls this once a second."""
         seconds = now - self._since
         left = self.transport.get_write_buffer_size()
         if self.flow.write_paused or (left and self.transport.is_closing()):

@@ -35,7 +35,7 @@ class Watched(Protocol):
         """End it where it is overdue; ``now`` is the loop's time."""
 
 
-class Watch:
+class Reaper:
     """Looks at connections for as long as there are any."""
 
     def __init__(self) -> None:

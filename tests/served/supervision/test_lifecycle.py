@@ -324,7 +324,7 @@ def test_a_full_disk_is_no_reason_not_to_serve(full_disk: Path, tmp_path: Path) 
         assert line.endswith("prometheus_multiproc_dir: No space left on device")
         elsewhere = Path(line.partition("metrics are kept in ")[2].partition(";")[0])
         assert list(elsewhere.glob("counter_*.db"))
-        line = server.logged("zoo.folders ZOO_STATE: ")
+        line = server.logged("zoo.scratch ZOO_STATE: ")
         assert line.endswith("No space left on device; clients cannot load or unload models")
         answer = server.client.post("/v2/repository/models/lenet5/load", json={})
         assert answer.status_code == 503

@@ -23,7 +23,7 @@ from service.dataplane.results import Classification
 from service.errors import NotReady, UnknownModel
 from service.manifest import Member
 from service.repository import watcher as watching
-from service.repository.watcher import Watch
+from service.repository.watcher import Watcher
 from service.telemetry import exporter
 from service.telemetry.metrics import MODEL_LOADS, MODEL_SWAPS
 from tests.harness.copies import ensemble
@@ -351,7 +351,7 @@ def test_a_look_costs_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """Two folders to list for each model, and no manifest is read that has not changed."""
     for number in range(100):
         marked.add(tmp_path, f"net{number}", 1)
-    watch = Watch(tmp_path)
+    watch = Watcher(tmp_path)
     assert len(watch.look(patient=False).arrived) == 100
     listed = []
 
@@ -360,14 +360,14 @@ def test_a_look_costs_little(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         return os.scandir(folder)
 
     monkeypatch.setattr(watching, "os", SimpleNamespace(scandir=scandir))
-    monkeypatch.setattr(Watch, "_judge", None)
+    monkeypatch.setattr(Watcher, "_judge", None)
     assert watch.look() == watching.Changes()
     assert len(listed) == 1 + 2 * 100
 
 
 def test_a_version_has_gone_when_two_looks_in_a_row_miss_it(folder: Path) -> None:
     """A network volume may show a folder one moment, and not the next."""
-    watch = Watch(folder)
+    watch = Watcher(folder)
     watch.look(patient=False)
     there, away = folder / "net" / "1", folder / "net" / "_1"
     for _ in range(2):

@@ -12,7 +12,7 @@ import pytest
 
 from service.errors import Overloaded
 from service.telemetry import metrics, version_stats
-from service.telemetry.request_metrics import Tally
+from service.telemetry.request_metrics import RequestMetrics
 from tests.capabilities import demand
 
 
@@ -63,7 +63,7 @@ def test_a_request_whose_pictures_failed_is_counted_too(
 ) -> None:
     monkeypatch.delenv("PROMETHEUS_MULTIPROC_DIR", raising=False)
     monkeypatch.setattr(version_stats, "_records", {})
-    with Tally("net", "http") as tally:
+    with RequestMetrics("net", "http") as tally:
         tally.chosen("net", "1", "center")
         for _ in range(answered):
             stages = {"decode": 1.0, "preprocess": 2.0, "queue": 3.0, "inference": 4.0}
@@ -104,7 +104,10 @@ def test_what_a_request_ended_with_is_counted_by_version(
     monkeypatch.setattr(version_stats, "_records", {})
     for version, chosen in (("7", True), ("unknown", False)):
         name = f"net-{code}"
-        with suppress(ValueError, asyncio.CancelledError, Overloaded), Tally(name, "http") as tally:
+        with (
+            suppress(ValueError, asyncio.CancelledError, Overloaded),
+            RequestMetrics(name, "http") as tally,
+        ):
             if chosen:
                 tally.chosen(name, version, "center")
             if error is not None:
