@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 from service.dataplane.dataplane import DataPlane
 from service.errors import BadParameter, NotFound, Overloaded, ZooError
 from service.telemetry.facts import begin
+from service.telemetry.request_metrics import Reading, refused
 from service.transports.auth import Access, Need
 from service.transports.grpc.access import need_of
 from service.transports.grpc.arrivals import Arrivals, Requests, checked, in_time
@@ -199,18 +200,14 @@ class _Method:
 
     def _understood(self, message: bytes) -> Any:
         """A message of a stream. Raises BodyTooLarge and BadParameter, which are counted."""
-        try:
+        with Reading(TRANSPORT) if self._classifies else nullcontext():
             return self._parse(checked(message, self._limit))
-        except ZooError as error:
-            if self._classifies:
-                self._plane.refused(TRANSPORT, error.code)
-            raise
 
     async def _failed(self, call: Call, error: BaseException) -> bool:
         """Count and answer an error; False where it is to be raised again."""
         if call.unheard:
             code = error.code if isinstance(error, ZooError) else "cancelled"
-            self._plane.refused(TRANSPORT, code)
+            refused(TRANSPORT, code)
         return await call.failed(error)
 
 

@@ -154,3 +154,9 @@ def test_arrows_say_what_the_table_says() -> None:
         for lower in list(below[room]):
             below[room] |= below[lower]
         assert direct or below[room] == set(SERVICE[room]), room
+
+
+def test_transports_know_the_data_plane_and_not_what_is_behind_it() -> None:
+    for file in (ROOT / "service" / "transports").rglob("*.py"):
+        behind = re.findall(r"plane\.(?:catalog|admission|_\w+)\b", file.read_text("utf-8"))
+        assert behind == [], file
