@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from service.imaging import kernels
 from tests import capabilities, guard, refused_cpu
 from tests.paths import ROOT
 from tests.server import Server, serving
@@ -115,12 +114,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("what this machine lacks")
         for line in capabilities.summary(skipped):
             terminalreporter.line(line)
-
-
-@pytest.fixture(scope="session")
-def machine_code() -> None:
-    """Made before anything is timed, as a worker makes it before it serves."""
-    kernels.kernels()
 
 
 @pytest.fixture(scope="session")

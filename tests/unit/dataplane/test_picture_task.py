@@ -25,8 +25,6 @@ from service.engine.pool import Pool
 from service.engine.session import Outputs
 from service.errors import DeadlineExceeded, Internal, NotReady, UndecodablePicture
 
-pytestmark = pytest.mark.usefixtures("machine_code")
-
 LABELS: Any = [f"class {index}" for index in range(3)]
 
 
