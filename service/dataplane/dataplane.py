@@ -19,7 +19,6 @@ import numpy as np
 
 from service.config.settings import Settings
 from service.dataplane.body_budget import BodyBudget
-from service.dataplane.completions import Handover
 from service.dataplane.offload import Offload
 from service.dataplane.picture_task import PictureTask, Rules
 from service.dataplane.query import Query
@@ -85,7 +84,6 @@ class DataPlane:
         gathering.begin()
         model_metrics.begin(self.settings)
         self._pool = Pool(self.settings.pool_threads, "zoo")
-        self._handover = Handover(self.settings.pool_threads)
         self.catalog.open(self._pool)
         await self._reconciler.start(only)
         await self._pool.submit("prepare", kernels.prepare)
@@ -294,7 +292,7 @@ class DataPlane:
     async def _classify(
         self, model: Answerer, protocol: str, rules: Rules, tally: RequestMetrics, picture: Picture
     ) -> Classification | ZooError:
-        task = PictureTask(picture, rules, self._pool, self._handover, self.deadlines)
+        task = PictureTask(picture, rules, self._pool, self.deadlines)
         try:
             done = await task.result()
         except ZooError as error:
