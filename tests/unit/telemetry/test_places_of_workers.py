@@ -41,8 +41,10 @@ def test_who_takes_the_place_of_a_dead_worker_says_nothing_for_it(
     (tmp_path / "worker.0").write_text(f"{os.getpid()}-1".ljust(64))
     for kind in ("gauge_livesum", "counter"):
         key = mmap_key(f"zoo_{kind}", f"zoo_{kind}", [], [], "x")
-        cells, index = value_files._File(tmp_path / f"{kind}_0.db").cell(key, None)
+        file = value_files._File(tmp_path / f"{kind}_0.db")
+        cells, index = file.cell(key, None)
         cells[index] = 7.0
+        file._file.close()
     assert multiprocess.place() == 0
     found = MultiProcessCollector.merge(value_files.files(tmp_path, [0]))
     assert {metric.name: [s.value for s in metric.samples] for metric in found} == {
