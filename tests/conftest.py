@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import capabilities, guard, refused_cpu
+from tests import capabilities, guard, refused_cpu, time_limit
 from tests.paths import ROOT
 from tests.server import Server, serving
 
@@ -101,6 +101,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         return (yield)
     finally:
         guard.armed = False
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """A test that hangs fails: what its fixtures wait for has an end of its own."""
+    del item
+    with time_limit.limited(time_limit.seconds()):
+        return (yield)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
