@@ -40,6 +40,8 @@ TOOLS := .tools
 TEST_PROCESSES ?= 2
 PYTEST = $(TEST_ENV)/bin/python -m pytest -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder \
 	--durations=25
+# a plug-in that none of these uses takes seconds to import
+UNIT := tests/unit -p no:schemathesis
 CLIENTS_LOG := .clients.log
 MINUTES ?= 60
 PIP := -m pip --disable-pip-version-check --no-input
@@ -69,7 +71,7 @@ test: lint $(CLIENTS_ENV)/.installed $(TOOLS)/.installed
 # of the first half it is known, and printed, which lines of the service it runs
 most:
 	@status=0; \
-	$(PYTEST) tests/unit --cov=service --cov-report=term:skip-covered || status=$$?; \
+	$(PYTEST) $(UNIT) --cov=service --cov-report=term:skip-covered || status=$$?; \
 	$(PYTEST) tests --ignore=tests/unit || status=$$?; \
 	exit $$status
 
@@ -78,7 +80,7 @@ aside:
 
 # what starts no process, listens on no socket and needs no PyTorch
 unit: $(TEST_ENV)/.installed
-	$(PYTEST) tests/unit -m "not long"
+	$(PYTEST) $(UNIT) -m "not long"
 
 # tests/mutants/*.toml
 mutants: $(TEST_ENV)/.installed $(TOOLS)/.installed
