@@ -24,6 +24,9 @@ from service.config.cpus import available_cores
 
 RESULTS = Path(__file__).parents[1] / "results"
 
+RESAMPLES = 10_000
+"""From which an interval is read."""
+
 Rounds = dict[str, list[float]]
 """For each contender one figure per round, in the order of the rounds."""
 
@@ -43,6 +46,18 @@ def spread(values: Iterable[float]) -> Spread:
     """Median, lower and upper quartile."""
     low, median, high = np.percentile(list(values), [25, 50, 75])
     return Spread(float(median), float(low), float(high))
+
+
+def interval(values: Sequence[float], share: float = 0.95) -> tuple[float, float]:
+    """Between which two figures the median of what ``values`` are samples of lies, by bootstrap.
+
+    ``share`` is how sure that is. The same values give the same figures.
+    """
+    generator = np.random.default_rng(len(values))
+    drawn = generator.choice(np.asarray(values, float), (RESAMPLES, len(values)))
+    beyond = 50 * (1 - share)
+    low, high = np.percentile(np.median(drawn, axis=1), [beyond, 100 - beyond])
+    return float(low), float(high)
 
 
 def paired_ratio(rounds: Mapping[str, Sequence[float]], of: str, to: str) -> Spread:

@@ -1,0 +1,206 @@
+"""Two checkouts of this project against each other: ``python -m loadtests.benchmarks.compare A B``.
+
+Each has a server of its own with the same models, pictures and settings. Both stay alive, and the
+one whose turn it is not is suspended. A round loads them in the order A B B A, so that a machine
+whose speed drifts steadily slows both alike. Rate, p50 and p99 of B in a round are divided by those
+of A; the median of these ratios is printed with its quartiles and a bootstrap interval (Efron and
+Tibshirani 1993, chapter 13). What differs is in code alone, so both run in this environment.
+
+The same checkout twice shows how much the machine itself makes of nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loadtests.benchmarks.limit import http
+from loadtests.clients import client, grpc_client
+from loadtests.harness import bench, server
+from loadtests.harness.photographs import jpeg, photographs
+
+ORDER = "ABBA"
+SETTLE_S = 0.3
+"""Load that is not counted, after a server was suspended."""
+SIZE = (500, 375)
+"""The usual size of ImageNet's pictures."""
+
+Figures = dict[str, float]
+Slice = Callable[[server.Running, float], client.Load]
+"""Loads a server for so many seconds."""
+
+
+def pictures(size: tuple[int, int]) -> list[bytes]:
+    """The photographs as JPEGs of ``size`` (width, height)."""
+    return [jpeg(picture.resize(size)) for picture in photographs().values()]
+
+
+def slices(encoded: Sequence[bytes], connections: int) -> dict[str, Slice]:
+    """By transport how a server is loaded.
+
+    Over HTTP with so many connections, over gRPC with so many calls at a time on one connection.
+    """
+    raw = [client.raw(picture) for picture in encoded]
+    messages = [grpc_client.message(picture) for picture in encoded]
+    return {
+        "http": lambda it, s: client.run(http(it.port, connections, raw, s)),
+        "grpc": lambda it, s: client.run(grpc_client.calls(it.grpc_port, connections, messages, s)),
+    }
+
+
+def figures(loads: Sequence[client.Load]) -> Figures:
+    """Of several slices together: answers per second, median and 99th percentile of milliseconds.
+
+    Raises RuntimeError where any answer is an error, or there is none.
+    """
+    statuses = sum((load.statuses for load in loads), start=type(loads[0].statuses)())
+    if set(statuses) != {200}:
+        raise RuntimeError(f"there were answers other than 200: {dict(statuses)}")
+    p50, p99 = np.percentile([each for load in loads for each in load.latencies_s], [50, 99])
+    seconds = sum(load.seconds for load in loads)
+    return {"rate": statuses[200] / seconds, "p50_ms": 1e3 * p50, "p99_ms": 1e3 * p99}
+
+
+def take_round(load: Callable[[str], client.Load]) -> dict[str, Figures]:
+    """One slice after the other in `ORDER`; the figures of A and of B."""
+    found: dict[str, list[client.Load]] = {"A": [], "B": []}
+    for name in ORDER:
+        found[name].append(load(name))
+    return {name: figures(loads) for name, loads in found.items()}
+
+
+def rows(
+    transport: str, rounds: Sequence[Mapping[str, Figures]], about: Mapping[str, object]
+) -> list[dict[str, object]]:
+    """A row for each figure: medians of A and B, and the ratio of B to A in the same round."""
+    table = []
+    for name in rounds[0]["A"]:
+        a, b = ([each[side][name] for each in rounds] for side in "AB")
+        ratios = [mine / theirs for mine, theirs in zip(b, a, strict=True)]
+        ratio, (low, high) = bench.spread(ratios), bench.interval(ratios)
+        table.append(
+            {
+                "transport": transport,
+                "figure": name,
+                "A": bench.spread(a).median,
+                "B": bench.spread(b).median,
+                "B/A": ratio.median,
+                "q1": ratio.low,
+                "q3": ratio.high,
+                "low_95": low,
+                "high_95": high,
+                "rounds": len(rounds),
+                **about,
+            }
+        )
+    return table
+
+
+def measure(
+    checkouts: Mapping[str, Path],
+    by_transport: Mapping[str, Slice],
+    rounds: int,
+    seconds: float,
+    **settings: Any,
+) -> dict[str, list[dict[str, Figures]]]:
+    """By transport the rounds of the servers of ``checkouts`` A and B.
+
+    Raises server.ServerFailed where one does not start, RuntimeError for a wrong answer.
+    """
+    with contextlib.ExitStack() as stack:
+        running: dict[str, server.Running] = {}
+        for name, checkout in checkouts.items():
+            started = stack.enter_context(server.serving(cwd=checkout, **settings))
+            running[name] = started
+            for load in by_transport.values():
+                load(started, SETTLE_S)
+            server.suspend(started.process.pid)
+
+        def turn(load: Slice, name: str) -> client.Load:
+            pid = running[name].process.pid
+            server.resume(pid)
+            try:
+                load(running[name], SETTLE_S)
+                return load(running[name], seconds)
+            finally:
+                server.suspend(pid)
+
+        found: dict[str, list[dict[str, Figures]]] = {each: [] for each in by_transport}
+        for number in range(rounds):
+            for transport, load in by_transport.items():
+                found[transport].append(take_round(lambda name, load=load: turn(load, name)))  # type: ignore[misc]
+            print(f"round {number + 1} of {rounds}", flush=True)
+    return found
+
+
+def state_of(checkout: Path) -> str:
+    """Its commit, with a mark where files differ from it. Raises LookupError.
+
+    The installed package may be another checkout: what counts is what is imported there.
+    """
+    ask = [sys.executable, "-c", "import service; print(service.__file__)"]
+    imported = subprocess.run(ask, cwd=checkout, capture_output=True, text=True, check=False)  # noqa: S603
+    if Path(imported.stdout.strip()).parent != checkout / "service":
+        raise LookupError(f"{checkout} is no checkout of this project")
+    describe = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    commit = subprocess.run(describe, cwd=checkout, capture_output=True, text=True, check=False)  # noqa: S603
+    return commit.stdout.strip() or "no commit"
+
+
+def main() -> int:
+    """Compare, print the table, write a CSV where one is asked for."""
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtests.benchmarks.compare", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument("a", type=Path, help="a checkout: what there was")
+    parser.add_argument("b", type=Path, help="another: what there is now")
+    parser.add_argument("--rounds", type=int, default=30, help="of four slices: A B B A")
+    parser.add_argument("--seconds", type=float, default=1.5, help="of a slice")
+    parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--transports", nargs="+", choices=("http", "grpc"), default=None)
+    parser.add_argument("--preprocessing", choices=("exact", "fast"), default="exact")
+    parser.add_argument("--size", type=int, nargs=2, default=SIZE, metavar=("WIDTH", "HEIGHT"))
+    parser.add_argument("--model", default="efficientnet_lite0", help="of models/ here")
+    parser.add_argument("--output", type=Path, help="a CSV")
+    asked = parser.parse_args()
+    checkouts = {"A": asked.a.resolve(), "B": asked.b.resolve()}
+    try:
+        commits = {name: state_of(checkout) for name, checkout in checkouts.items()}
+    except (LookupError, OSError) as error:
+        parser.error(str(error))
+    for name, checkout in checkouts.items():
+        print(f"{name}: {checkout} at {commits[name]}")
+    ways = slices(pictures(tuple(asked.size)), asked.connections)
+    found = measure(
+        checkouts,
+        {each: ways[each] for each in asked.transports or ways},
+        asked.rounds,
+        asked.seconds,
+        zoo_models=server.ROOT / "models",
+        zoo_default_model=asked.model,
+        zoo_preprocessing=asked.preprocessing,
+    )
+    about = {
+        "preprocessing": asked.preprocessing,
+        "size": "x".join(map(str, asked.size)),
+        "connections": asked.connections,
+        "seconds": asked.seconds,
+    }
+    table = [row for transport, each in found.items() for row in rows(transport, each, about)]
+    print(bench.table([{k: v for k, v in row.items() if k not in about} for row in table]))
+    if asked.output is not None:
+        machine = bench.machine("onnxruntime", "pillow", "bentoml")
+        named = {"commit_a": commits["A"], "commit_b": commits["B"]}
+        bench.write_csv(asked.output, table, named | machine)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
