@@ -37,7 +37,6 @@ from service.repository.index import IndexEntry
 from service.repository.loader import Superseded
 from service.repository.reconciler import Reconciler
 from service.telemetry import metrics, model_metrics, value_files
-from service.telemetry.deferred import gathering
 from service.telemetry.request_metrics import Tally
 from service.telemetry.version_stats import Spent
 
@@ -69,7 +68,7 @@ class DataPlane:
         self.settings = settings
         self.admission = Admission(
             settings.queue_crops,
-            partial(gathering.set, metrics.ADMITTED_CROPS),
+            metrics.ADMITTED_CROPS.set,
             threads=settings.pool_threads,
             refused=metrics.refused,
         )
@@ -87,7 +86,6 @@ class DataPlane:
 
         What is broken is refused by name.
         """
-        gathering.begin()
         model_metrics.begin(self.settings)
         self._pool = Pool(self.settings.pool_threads, "zoo")
         self._handover = Handover(self.settings.pool_threads)
@@ -114,7 +112,6 @@ class DataPlane:
             self._pool.close()
             self.offload.close()
         finally:
-            gathering.end()
             value_files.end()
 
     @property

@@ -21,7 +21,7 @@ from service.dataplane.results import Classification
 from service.errors import ZooError, let_go
 from service.repository.catalog import Answerer, Refusal
 from service.repository.ensemble import PROTOCOL_NAME, Ensemble
-from service.telemetry import exporter, model_metrics
+from service.telemetry import exporter
 from service.transports.auth import Access
 from service.transports.http.body import ReceivedBody, pictures
 from service.transports.http.cors import Cors
@@ -200,7 +200,6 @@ class Routes:
 
     async def metrics(self, request: Request) -> Response:
         """GET /metrics: Prometheus' text format, of all workers."""
-        await model_metrics.written()
         content = await asyncio.get_running_loop().run_in_executor(None, exporter.exposition)
         return Response(content, headers={"Content-Type": exporter.CONTENT_TYPE})
 

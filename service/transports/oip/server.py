@@ -9,7 +9,7 @@ from typing import Any
 from service import __version__
 from service.dataplane.dataplane import DataPlane
 from service.errors import BadParameter, NotReady
-from service.telemetry import model_metrics, version_stats
+from service.telemetry import version_stats
 from service.telemetry.version_stats import Duration, Statistics
 from service.transports.oip import faces
 
@@ -61,7 +61,6 @@ async def model_statistics(
             for model in chosen
         ]
 
-    await model_metrics.written()
     return await asyncio.to_thread(read)
 
 
