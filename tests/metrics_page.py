@@ -14,12 +14,9 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "metrics.md"
 HEAD = """# Metrics
 
 `GET /metrics` is in Prometheus' text format and speaks for all workers of a service, whichever of
-them answers. What a worker has written down stays counted when it dies; its gauges go with it.
-Requests that were read, their pictures and their batches are written down 50 ms later, in a row: a
-worker that is killed loses that, and where there are several, a scrape (and Triton's statistics)
-waits for the others to write, 150 ms. All label values are bounded: a model that is not there is
-`unknown`. A version that is gone has no series any more; what is labelled by the model alone stays
-as long as the service runs.
+them answers. What a worker has counted stays counted when it dies; its gauges go with it. All label
+values are bounded: a model that is not there is `unknown`. A version that is gone has no series any
+more; what is labelled by the model alone stays as long as the service runs.
 
 How to scrape, what to look at and when to be woken: [observability.md](observability.md). The table
 is made from the code (`python -m tests.metrics_page`).

@@ -27,32 +27,33 @@ from loadtests.clients.grpc_client import CLASSIFY
 from loadtests.harness import server
 from loadtests.harness.inprocess import load, pipeline
 from service.config.cpus import available_cores
-from service.dataplane.results import Classification, Prediction, Timing
-from service.transports.grpc import wire
+from service.dataplane.results import Prediction
+from service.transports.grpc.classifier import add_predictions
+from service.transports.grpc.protos.classifier_pb2 import ClassifyRequest, ClassifyResponse
 
 START_SECONDS = 60
 
 
 class _Handlers(grpc.GenericRpcHandler):
-    def __init__(self, classify: Callable[[memoryview], object]) -> None:
-        self._classify = cast(Callable[[memoryview], list[Prediction]], classify)
+    def __init__(self, classify: Callable[[bytes], object]) -> None:
+        self._classify = cast(Callable[[bytes], list[Prediction]], classify)
         self._pool = ThreadPoolExecutor(available_cores())
         self._handler = grpc.unary_unary_rpc_method_handler(
-            cast(Any, self._answer), wire.request, bytes
+            cast(Any, self._answer), ClassifyRequest.FromString, ClassifyResponse.SerializeToString
         )
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         return self._handler if details.method == CLASSIFY.decode() else None
 
-    async def _answer(self, request: wire.PictureAlone, _: object) -> bytes:
+    async def _answer(self, request: ClassifyRequest, _: object) -> ClassifyResponse:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._pool, self._response, request)
 
-    def _response(self, request: wire.PictureAlone) -> bytes:
+    def _response(self, request: ClassifyRequest) -> ClassifyResponse:
+        response = ClassifyResponse()
         (picture,) = request.images
-        best = self._classify(picture)
-        answer = Classification("", "", "", best, Timing(0.0, 0.0, 0.0, 0.0, 0.0), False)
-        return wire.response("", [wire.result(answer)])
+        add_predictions(response.results.add().classification, self._classify(picture))
+        return response
 
 
 async def _serve(models: Path, name: str, port: str) -> None:

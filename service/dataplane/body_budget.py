@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from service.errors import Overloaded
 from service.telemetry import metrics
-from service.telemetry.deferred import gathering
 
 
 class BodyBudget:
@@ -24,9 +23,9 @@ class BodyBudget:
                 retry_after=1,
             )
         self.in_use += size
-        gathering.set(metrics.BODY_BYTES, self.in_use)
+        metrics.BODY_BYTES.set(self.in_use)
 
     def give(self, size: int) -> None:
         """Count ``size`` bytes less."""
         self.in_use -= size
-        gathering.set(metrics.BODY_BYTES, self.in_use)
+        metrics.BODY_BYTES.set(self.in_use)

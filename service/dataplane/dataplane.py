@@ -37,7 +37,6 @@ from service.repository.index import IndexEntry
 from service.repository.reconciler import Reconciler
 from service.repository.servable import Servable
 from service.telemetry import metrics, model_metrics, value_files
-from service.telemetry.deferred import gathering
 from service.telemetry.request_metrics import RequestMetrics
 from service.telemetry.version_stats import Spent
 
@@ -63,7 +62,7 @@ class DataPlane:
         self.settings = settings
         self.admission = Admission(
             settings.queue_crops,
-            partial(gathering.set, metrics.ADMITTED_CROPS),
+            metrics.ADMITTED_CROPS.set,
             threads=settings.pool_threads,
             refused=metrics.refused,
         )
@@ -81,7 +80,6 @@ class DataPlane:
 
         What is broken is refused by name.
         """
-        gathering.begin()
         model_metrics.begin(self.settings)
         self._pool = Pool(self.settings.pool_threads, "zoo")
         self.catalog.open(self._pool)
@@ -107,7 +105,6 @@ class DataPlane:
             self._pool.close()
             self.offload.close()
         finally:
-            gathering.end()
             value_files.end()
 
     @property

@@ -13,7 +13,6 @@ from service import __version__
 from service.config.settings import MEGABYTE, Settings
 from service.errors import Forbidden, Unauthorized
 from service.telemetry import metrics, multiprocess, value_files, version_stats
-from service.telemetry.deferred import gathering
 
 logger = logging.getLogger("zoo.metrics")
 
@@ -132,11 +131,6 @@ def only(versions: set[tuple[str, str]]) -> None:
     version_stats.only(versions)
 
 
-async def written() -> None:
-    """Wait until what was counted before this call can be read, in every worker."""
-    await gathering.written(alone=workers_wanted == 1)
-
-
 class ModelObserver:
     """Writes down what the batcher of one model does."""
 
@@ -149,11 +143,13 @@ class ModelObserver:
 
     def ran(self, crops: int, input_s: float, infer_s: float) -> None:
         """A batch of this many crops was run: seconds to put it together, and to compute it."""
-        gathering.call(self._ran, crops, input_s, infer_s)
+        self._batch.observe(crops)
+        self._record.ran(crops, input_s, infer_s)
+        self._seconds.observe(infer_s)
 
     def failed(self, crops: int) -> None:
         """The device could not run a batch of this many crops."""
-        gathering.call(self._batch.observe, crops)
+        self._batch.observe(crops)
 
     def dropped(self, reason: str) -> None:
         """A request left the queue unanswered: `cancelled` or `expired`."""
@@ -165,9 +161,4 @@ class ModelObserver:
 
     def waiting(self, crops: int) -> None:
         """This many crops more wait now, or fewer."""
-        gathering.call(self._waiting.inc, crops)
-
-    def _ran(self, crops: int, input_s: float, infer_s: float) -> None:
-        self._batch.observe(crops)
-        self._record.ran(crops, input_s, infer_s)
-        self._seconds.observe(infer_s)
+        self._waiting.inc(crops)

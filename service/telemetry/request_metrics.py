@@ -9,7 +9,6 @@ from types import TracebackType
 
 from service.errors import Internal, ZooError
 from service.telemetry import facts, metrics, tracing, version_stats
-from service.telemetry.deferred import gathering
 from service.telemetry.version_stats import Spent
 
 
@@ -70,7 +69,7 @@ class RequestMetrics:
             self._code = _code(error)
         if self.trace is not None:
             self.trace.end(error, self._code, self._attributes())
-        gathering.call(self._count, ended)
+        self._count(ended)
 
     def _count(self, ended: float) -> None:
         """Write it all down; ``ended`` by ``time.perf_counter``."""
@@ -88,9 +87,8 @@ class RequestMetrics:
         seconds = ended - self.started
         if self._code == "ok":
             metrics.request_seconds(self._name, self._transport).observe(seconds)
-            now = time() - (perf_counter() - ended)
             spent = Spent(*map(sum, zip(*self._spent, strict=True)))
-            self._record.succeeded(self._inferences, seconds, spent, now)
+            self._record.succeeded(self._inferences, seconds, spent, time())
         else:
             self._record.failed(seconds)
 

@@ -2,32 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any, cast
-
-import grpc
+from collections.abc import AsyncIterator, Iterable
 
 from service.dataplane.dataplane import DataPlane
 from service.dataplane.query import Query
-from service.dataplane.results import Classification
+from service.dataplane.results import Classification, Prediction
 from service.dataplane.retry import Patience
 from service.errors import BadParameter, ZooError
 from service.imaging.decode import Exif
 from service.repository.servable import Servable
 from service.telemetry.request_metrics import Reading
-from service.transports.grpc import wire
 from service.transports.grpc.arrivals import Requests
 from service.transports.grpc.calls import Context, end_of
 from service.transports.grpc.protos import classifier_pb2 as messages
 from service.transports.grpc.protos import classifier_pb2_grpc
 from service.transports.grpc.status import status_of
 from service.transports.grpc.stream import Streams
-from service.transports.grpc.wire import PictureAlone, Request
 
 TRANSPORT = "grpc"
 _MAX_NAME = 64
 _MAX_ID_BYTES = 256
-_NOTHING = Query()
 _EXIF: dict[int, Exif] = {messages.EXIF_APPLY: "apply", messages.EXIF_IGNORE: "ignore"}
 
 
@@ -38,15 +32,9 @@ class Classifier(classifier_pb2_grpc.ClassifierServicer):
         self._plane = plane
         self._streams = streams
 
-    def handlers(self) -> dict[str, grpc.RpcMethodHandler[Any, Any]]:
-        """Of the methods whose messages `wire` reads and writes, in place of the generated ones."""
-        one, stream = cast(Any, self.Classify), cast(Any, self.ClassifyStream)
-        return {
-            "Classify": grpc.unary_unary_rpc_method_handler(one, wire.request, bytes),
-            "ClassifyStream": grpc.stream_stream_rpc_method_handler(stream, wire.request, bytes),
-        }
-
-    async def Classify(self, request: Request, context: Context) -> bytes:  # noqa: N802
+    async def Classify(  # noqa: N802
+        self, request: messages.ClassifyRequest, context: Context
+    ) -> messages.ClassifyResponse:
         """One picture or several. Raises ZooError, for a single picture its own."""
         answers = await self._answers(request, end_of(context))
         if len(answers) == 1 and isinstance(answers[0], ZooError):
@@ -54,12 +42,14 @@ class Classifier(classifier_pb2_grpc.ClassifierServicer):
         return _response(request, answers)
 
     async def ClassifyStream(  # noqa: N802
-        self, request_iterator: Requests[Request], context: Context
-    ) -> AsyncIterator[bytes]:
+        self, request_iterator: Requests[messages.ClassifyRequest], context: Context
+    ) -> AsyncIterator[messages.ClassifyResponse]:
         """Requests and answers at the same time, each answer as soon as it is ready."""
         last = end_of(context)
 
-        async def answer(request: Request, patience: Patience) -> bytes:
+        async def answer(
+            request: messages.ClassifyRequest, patience: Patience
+        ) -> messages.ClassifyResponse:
             answers = await self._answers(request, last, patience)
             return _response(request, answers)
 
@@ -76,7 +66,7 @@ class Classifier(classifier_pb2_grpc.ClassifierServicer):
         )
 
     async def _answers(
-        self, request: Request, last: float, patience: Patience | None = None
+        self, request: messages.ClassifyRequest, last: float, patience: Patience | None = None
     ) -> list[Classification | ZooError]:
         """``last`` is the call's own deadline; that of the settings may be sooner."""
         deadline = self._plane.deadline(last=last)
@@ -87,10 +77,8 @@ class Classifier(classifier_pb2_grpc.ClassifierServicer):
         )
 
 
-def asked(request: Request) -> Query:
+def asked(request: messages.ClassifyRequest) -> Query:
     """What a request asks for besides its pictures. Raises BadParameter."""
-    if isinstance(request, PictureAlone):
-        return _NOTHING
     if not request.images:
         raise BadParameter("the request holds no picture: images is empty")
     if len(request.id.encode()) > _MAX_ID_BYTES:
@@ -109,21 +97,49 @@ def asked(request: Request) -> Query:
     )
 
 
-def failure(request: Request, error: ZooError) -> bytes:
+def failure(request: messages.ClassifyRequest, error: ZooError) -> messages.ClassifyResponse:
     """The answer in a stream to a request that failed as a whole."""
-    answer = messages.ClassifyResponse(id=request.id[:_MAX_ID_BYTES], error=status_of(error))
-    written: bytes = answer.SerializeToString()
-    return written
+    return messages.ClassifyResponse(id=request.id[:_MAX_ID_BYTES], error=status_of(error))
 
 
-def _response(request: Request, answers: list[Classification | ZooError]) -> bytes:
-    results = [
-        messages.Result(error=status_of(answer)).SerializeToString()
-        if isinstance(answer, ZooError)
-        else wire.result(answer)
-        for answer in answers
-    ]
-    return wire.response(request.id, results)
+def _response(
+    request: messages.ClassifyRequest, answers: list[Classification | ZooError]
+) -> messages.ClassifyResponse:
+    response = messages.ClassifyResponse(id=request.id)
+    for answer in answers:
+        _fill(response.results.add(), answer)
+    return response
+
+
+def _fill(result: messages.Result, answer: Classification | ZooError) -> None:
+    """Write into the message that is there; to make its parts first and copy them takes twice."""
+    if isinstance(answer, ZooError):
+        result.error.CopyFrom(status_of(answer))
+        return
+    found = result.classification
+    found.model = answer.model
+    found.version = answer.version
+    found.protocol = answer.protocol
+    found.random_weights = answer.random
+    add_predictions(found, answer.predictions)
+    timing, spent = found.timing_ms, answer.timing_ms
+    timing.decode = spent.decode
+    timing.preprocess = spent.preprocess
+    timing.queue = spent.queue
+    timing.inference = spent.inference
+    timing.total = spent.total
+
+
+def add_predictions(to: messages.Classification, predictions: Iterable[Prediction]) -> None:
+    """Write the classes of an answer into its message."""
+    for each in predictions:
+        to.predictions.add(
+            rank=each.rank,
+            index=each.index,
+            synset=each.label.synset or "",
+            label=each.label.name,
+            probability=each.probability,
+        )
 
 
 def _model(servable: Servable) -> messages.Model:

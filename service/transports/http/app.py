@@ -19,7 +19,7 @@ from service.dataplane.dataplane import DataPlane
 from service.dataplane.results import Classification
 from service.errors import ZooError, let_go
 from service.repository.servable import Servable
-from service.telemetry import exporter, model_metrics
+from service.telemetry import exporter
 from service.telemetry.request_metrics import Reading
 from service.transports.auth import Access
 from service.transports.http.body import ReceivedBody, pictures
@@ -189,7 +189,6 @@ class Routes:
 
     async def metrics(self, request: Request) -> Response:
         """GET /metrics: Prometheus' text format, of all workers."""
-        await model_metrics.written()
         content = await asyncio.get_running_loop().run_in_executor(None, exporter.exposition)
         return Response(content, headers={"Content-Type": exporter.CONTENT_TYPE})
 

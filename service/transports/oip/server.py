@@ -10,7 +10,7 @@ from typing import Any
 from service import __version__
 from service.dataplane.dataplane import DataPlane
 from service.errors import BadParameter, NotReady
-from service.telemetry import model_metrics, version_stats
+from service.telemetry import version_stats
 from service.telemetry.version_stats import Batches, Duration, Statistics
 from service.transports.oip import faces
 
@@ -62,7 +62,6 @@ async def model_statistics(
             for model in chosen
         ]
 
-    await model_metrics.written()
     return await asyncio.to_thread(read)
 
 

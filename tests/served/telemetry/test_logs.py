@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from urllib.parse import quote
 
@@ -12,7 +10,6 @@ import grpc
 import pytest
 
 from service.transports.grpc.protos import classifier_pb2, classifier_pb2_grpc
-from tests.paths import ROOT
 from tests.photographs import COFFEE
 from tests.server import Server, serving
 
@@ -127,21 +124,3 @@ def test_nothing_of_a_picture_is_in_the_log(written: Server) -> None:
     written.logged("a-picture")
     log = written.log
     assert not any(text in log for text in (label, SECRET, "but secret", "JFIF"))
-
-
-def test_lines_that_wait_at_the_end_are_written() -> None:
-    program = """
-import asyncio, logging
-from service.config.settings import Settings
-from service.telemetry import logs
-from service.telemetry.deferred import gathering
-logs.configure(Settings())
-async def request():
-    gathering.begin()
-    logging.getLogger(logs.ACCESS).info("last")
-asyncio.run(request())
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", program], check=True, capture_output=True, text=True, cwd=ROOT
-    )
-    assert done.stdout.endswith(" INFO zoo.access last\n")
