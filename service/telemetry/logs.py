@@ -1,4 +1,4 @@
-"""Logging: one line per event, for people (`console`) or for machines (`json`)."""
+"""Sets up the log: one line per event, for people (`console`) or for machines (`json`)."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from service.telemetry.deferred import Gathering, gathering
 
 ROOT = "zoo"
 ACCESS = "zoo.access"
-"""The logger of one line per request."""
+"""The logger that writes one line per request."""
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
 class ConsoleFormatter(logging.Formatter):
-    """``time LEVEL logger message key=value …``; values are quoted, so nobody can forge a line."""
+    """Writes ``time LEVEL logger message key=value …``; quotes values, so none can forge a line."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S%z")
@@ -44,9 +44,9 @@ def _shown(value: Any) -> str:
 
 
 class Gathered(logging.Handler):
-    """Writes lines when what is counted is written, one after the other: see `deferred`.
+    """Holds lines back until the next flush of `deferred`, which writes them in a row.
 
-    A warning is written at once, and all that waits with it.
+    A warning is written at once, after the lines that wait.
     """
 
     def __init__(self, target: logging.Handler, gathering: Gathering) -> None:
@@ -56,7 +56,7 @@ class Gathered(logging.Handler):
         self._ended = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write the record, now or a moment later."""
+        """Write the record: a warning now, others at the next flush."""
         if self._ended or record.levelno >= logging.WARNING:
             self.flush()
             self._target.handle(record)
@@ -64,18 +64,18 @@ class Gathered(logging.Handler):
             self._gathering.call(self._target.handle, record)
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write the lines that wait."""
         self._gathering.flush()
 
     def close(self) -> None:
-        """Logging ends, or somebody sets it up anew: from now on nothing waits."""
+        """Write the lines that wait; from now on each is written at once."""
         self.flush()
         self._ended = True
         super().close()
 
 
 def configure(settings: Settings) -> None:
-    """Send the loggers below `zoo` to standard output; BentoML's and uvicorn's stay theirs."""
+    """Send the loggers below `zoo` to standard output; BentoML's and uvicorn's are left alone."""
     handler = logging.StreamHandler(sys.stdout)
     if settings.log_format == "json":
         handler.setFormatter(
@@ -97,7 +97,7 @@ def configure(settings: Settings) -> None:
         former.close()
     access.handlers[:] = [Gathered(handler, gathering)]
     access.propagate = False
-    # BentoML's configuration silences every logger of what was imported before it
+    # BentoML's configuration disables every logger that existed before it
     for each in logging.root.manager.loggerDict.values():
         if isinstance(each, logging.Logger):
             each.disabled = False
