@@ -44,5 +44,5 @@ def _groups(own: Path, mounted: Path) -> Iterator[tuple[Path, str]]:
                 continue
             for each in (group, *group.parents):
                 yield mounted / controller / each, _FILES[controller]
-                if not controller:  # both versions side by side
+                if not controller:  # where both versions are in use, version 2 is mounted here
                     yield mounted / "unified" / each, _FILES[controller]

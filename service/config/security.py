@@ -192,7 +192,7 @@ def _read(path: Path) -> bytes:
 def _absolute(path: Path) -> Path:
     try:
         return path.expanduser().absolute()
-    except RuntimeError as error:  # nobody's home
+    except RuntimeError as error:  # `~` of a user without a home
         raise ValueError(str(error)) from None
 
 

@@ -27,7 +27,7 @@ logger = logging.getLogger("zoo.model")
 GPU_BATCH = 64
 """Most crops in a batch on a GPU where no setting says otherwise."""
 CPU_BATCH = 8
-"""The same on a CPU, where more than one rarely pays."""
+"""Most crops in a batch on a CPU where no setting says otherwise: there batches rarely pay."""
 _CPU_GAIN = 0.85
 """On a CPU a larger batch must cost less than this share per crop (`batch_tuning`): in service it
 saves less than measured, since other threads cut its crops, which have left the caches."""

@@ -39,7 +39,7 @@ def weights(standing: Sequence[int]) -> list[float]:
 
 
 class Waiting(Protocol):
-    """A request for crops."""
+    """A request that waits for its crops to be computed."""
 
     @property
     def size(self) -> int:

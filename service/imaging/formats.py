@@ -212,7 +212,7 @@ def _jpeg(data: bytes) -> Walk:
         if scans and data.find(_FILL, position, end) >= 0:
             raise _too_many("JPEG", "fill bytes in a row", MAX_FILL_BYTES)
         if metadata and metadata[-1].stop == position and not scans:
-            metadata[-1] = slice(metadata[-1].start, end)  # a marker must follow what is kept
+            metadata[-1] = slice(metadata[-1].start, end)  # so that a marker follows what is kept
         if found is None:
             break  # Pillow will say what is missing
         start, position = end, found.end()
@@ -247,7 +247,7 @@ def _is_heavy(data: bytes, metadata: list[slice]) -> bool:
     size = sum(part.stop - part.start for part in metadata)
     if len(metadata) > MAX_METADATA_SEGMENTS or size > MAX_METADATA_BYTES:
         return True
-    # Pillow joins all EXIF blocks and reads the first directory of what comes out
+    # Pillow joins all EXIF blocks and reads the first directory of the result
     return any(
         data.startswith(mark, part.start + 4)
         and exif.entries(data, part.start + 4 + len(mark)) > exif.MAX_ENTRIES

@@ -76,7 +76,7 @@ def counters(preferred: Path, count: int) -> Path:
     failures = []
     for folder in _candidates(preferred):
         try:
-            _try(folder, size)
+            _check_room(folder, size)
             multiprocess.prepare(folder, count)
             value_files.prepare(folder, count)
         except OSError as error:
@@ -96,7 +96,7 @@ def check_state(settings: Settings) -> None:
         return
     try:
         settings.state.mkdir(parents=True, exist_ok=True)
-        _try(settings.state, 4096)
+        _check_room(settings.state, 4096)
     except OSError as error:
         logger.error(
             "%sSTATE: %s cannot be written: %s; clients cannot load or unload models",
@@ -115,6 +115,6 @@ def _candidates(preferred: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _try(folder: Path, size: int) -> None:
+def _check_room(folder: Path, size: int) -> None:
     with tempfile.TemporaryFile(dir=folder) as file:
         value_files.reserve(file.fileno(), size)

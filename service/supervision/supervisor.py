@@ -77,9 +77,11 @@ class Supervisor:
         self._count = int(watcher.numprocesses)
         self._patience = Patience()
         self._serving: dict[int, Child] = {}
+        """By the worker's number, the process that loads or serves."""
         self._spare: Child | None = None
         self._spare_timer: asyncio.TimerHandle | None = None
         self._begun: set[Child] = set()
+        """All processes that were started and have not ended, the spare one included."""
         self._background: set[asyncio.Future[None]] = set()
         self._stopping: asyncio.Event
         self._signalled_at: float | None = None

@@ -40,7 +40,7 @@ REQUESTS = Counter(
 REQUEST_SECONDS = Histogram(
     "zoo_request_seconds",
     "Seconds from when a request was read until its answer was ready to be written, of requests "
-    "that ended with ok. What the latency objective is about: refusals are fast and not in it.",
+    "that ended with ok. The latency objective is about these; refusals are fast and not in it.",
     ["model", "transport"],
     buckets=_SECONDS,
 )
@@ -96,7 +96,7 @@ QUEUE_CROPS = Gauge(
 ADMITTED_CROPS = Gauge(
     "zoo_admitted_crops",
     "Crops accepted and not yet answered, over all workers. Worry when it stays near "
-    "zoo_admitted_limit_crops: what comes beyond is refused. What to scale replicas by.",
+    "zoo_admitted_limit_crops: what comes beyond is refused. Replicas are best scaled by this.",
     multiprocess_mode="livesum",
 )
 ADMITTED_LIMIT_CROPS = Gauge(
@@ -193,8 +193,8 @@ MODEL_NODES = Gauge(
 )
 MODEL_MAX_BATCH = Gauge(
     "zoo_model_max_batch",
-    "Most crops in one batch of this version, of the worker with the least. Worry when it falls: "
-    "the device ran out of memory.",
+    "Most crops in one batch of this version; where workers differ, the least of theirs. Worry "
+    "when it falls: the device ran out of memory.",
     ["model", "version"],
     multiprocess_mode="livemin",
 )

@@ -128,14 +128,14 @@ class _File:
             if self._forgot and (found := self._bytes.find(entry[:-16], _HEAD, self._used)) >= 0:
                 place = self._places[key] = found + len(entry) - 16
         if place is None:
-            self._have(len(entry) if child == self._child else max(len(entry), ROOM_BYTES))
+            self._make_room(len(entry) if child == self._child else max(len(entry), ROOM_BYTES))
             self._child = child
             self._bytes[self._used : self._used + len(entry)] = entry
             self._set_used(self._used + len(entry))
             place = self._places[key] = self._used - 16
         return cast(MutableSequence[float], self._values), place // 8
 
-    def _have(self, room: int) -> None:
+    def _make_room(self, room: int) -> None:
         before = self._size
         while self._used + room > self._size:
             self._size += STEP_BYTES
@@ -166,7 +166,7 @@ class _Store:
         self._folder: Path | None = None
         self._place = 0
         self._files: dict[str, _File | None] = {}
-        self._ended = self._said = False
+        self._ended = self._reported = False
 
     def begin(self, folder: Path, place: int) -> None:
         """Keep values in the files of this place from now on, those that exist already included."""
@@ -217,8 +217,8 @@ class _Store:
             file = self._files[kind]
             return None if file is None else file.cell(key, child)
         except OSError as error:
-            if not self._said:
-                self._said = True
+            if not self._reported:
+                self._reported = True
                 logger.error(
                     "no room for more metrics in %s: %s; requests are answered, but what is new "
                     "to be counted is not counted until this worker is replaced",
