@@ -1,4 +1,4 @@
-"""Decides how many crops a worker takes on, and refuses all other requests at once.
+"""Decides how many crops a worker takes on, and refuses at once the requests beyond that.
 
 A permit is an argument of the call that enqueues, so work that was not admitted cannot exist.
 "Pace" below is the seconds that the engine takes per crop, measured over the last seconds.

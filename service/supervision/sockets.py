@@ -1,4 +1,4 @@
-"""Binds the ports, or says why they cannot be had, before anything starts; and closes them."""
+"""Binds HTTP's port and checks gRPC's before anything starts, and prepares the first to close."""
 
 from __future__ import annotations
 

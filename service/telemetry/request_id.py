@@ -10,6 +10,6 @@ _numbers = random.Random()  # noqa: S311  an id is a name and no secret; seeded 
 """`secrets` would make a system call, which releases the GIL, at every request."""
 
 
-def request_id_of(own: str) -> str:
-    """Return the client's ``own`` id where it is a harmless name, else 128 random bits in hex."""
-    return own if own and _REQUEST_ID.fullmatch(own) else f"{_numbers.getrandbits(128):032x}"
+def request_id_of(sent: str) -> str:
+    """Return the id that a client ``sent``, or 128 random bits in hex where it is not harmless."""
+    return sent if sent and _REQUEST_ID.fullmatch(sent) else f"{_numbers.getrandbits(128):032x}"
