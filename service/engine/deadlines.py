@@ -17,7 +17,7 @@ from time import perf_counter
 logger = logging.getLogger("zoo")
 
 LATE_S = 0.001
-"""Seconds by which the timer is set too late, since uvloop's may ring half a millisecond early."""
+"""Seconds after the deadline for which the timer is set: uvloop's may ring half a ms early."""
 _FEW = 256
 """So many moments of deadlines that were given up may stay in the heap before it is rebuilt."""
 

@@ -38,7 +38,7 @@ one by one. A 10,000x1 picture would become 2,560,000x256 for a crop of 224x224.
 
 
 DECODE_MARGIN = 2.9
-"""How many times the side that it is resized to a JPEG keeps when it is decoded scaled."""
+"""A JPEG that is decoded scaled keeps sides of at least this many times what it is resized to."""
 
 
 class Box(NamedTuple):

@@ -54,7 +54,7 @@ class Life:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._words = b""
-        """The begin of an order whose end has yet to come."""
+        """The first bytes of an order whose end has yet to come."""
         self._server: Server | None = None
 
     def begin(self) -> None:

@@ -276,7 +276,7 @@ class Supervisor:
         else:
             self._spare = one
         status = await one.ended()
-        if self._spare is one:  # it never became a worker; `_want_spare` starts another later
+        if self._spare is one:  # it was never needed; the next start of a worker brings another
             logger.warning("the spare process (%d) ended %s", one.pid, child.in_words(status))
             self._spare = None
             self._begun.discard(one)

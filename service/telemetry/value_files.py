@@ -64,7 +64,7 @@ def prepare(folder: Path, places: int) -> None:
 
 
 def files(folder: Path, living: Iterable[int]) -> list[str]:
-    """Return the paths of the files to add up: the gauges of ``living`` places only, all others."""
+    """Return the files to add up: all counters and histograms, the gauges of ``living`` places."""
     found = [str(path) for kind in KINDS[:2] for path in folder.glob(f"{kind}_*.db")]
     for place in living:
         found += map(str, folder.glob(f"gauge_*_{place}.db"))
@@ -147,7 +147,7 @@ class _File:
                 raise
 
     def forget(self, key: str) -> None:
-        """Free the memory that knows where a series is; `cell` searches the file if it returns."""
+        """Forget where a series is, to free memory; `cell` searches the file if it comes back."""
         if self._places.pop(key, None) is not None:
             self._forgot = True
 
