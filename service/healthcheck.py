@@ -2,8 +2,9 @@
 
     python -m service.healthcheck
 
-For supervisors that run a command inside (Docker's HEALTHCHECK), in an image without curl. It is
-started every few seconds, so it imports nothing of the service.
+Docker runs it in the container as its HEALTHCHECK, since the image has no curl. It is started every
+few seconds, so it imports nothing of the service. It exits with 1 and a line that says why where
+the service is not ready.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ import ssl
 import sys
 
 TIMEOUT_S = 4
-"""Docker gives up after 5 (deploy/Dockerfile)."""
+"""Docker gives up after 5 s (deploy/Dockerfile)."""
 HERE = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104  not bound to
-"""Where a service that is bound to every address is asked."""
+"""The address to connect to, where the service is bound to every address."""
 
 
 def failure() -> str | None:
-    """What is wrong, or None when /readyz answers 200.
+    """Return what is wrong, in a line, or None when /readyz answers 200.
 
-    Where clients must show a certificate (`ZOO_TLS_CLIENT_CA`) none is at hand: then it is enough
-    that the port takes a connection.
+    Where clients must show a certificate (`ZOO_TLS_CLIENT_CA`) this command has none to show; then
+    it is enough that the port takes a connection.
     """
     host = os.environ.get("BENTOML_HOST") or os.environ.get("ZOO_HOST", "")
     address = (HERE.get(host, host), int(os.environ.get("BENTOML_PORT") or 3000))
@@ -42,7 +43,10 @@ def failure() -> str | None:
 
 
 def _connection(host: str, port: int) -> http.client.HTTPConnection:
-    """With TLS where the service has it, and any certificate: this machine alone is asked."""
+    """Return a connection, by TLS where the service has it.
+
+    Any certificate is accepted, since the connection does not leave this machine.
+    """
     if not os.environ.get("ZOO_TLS_CERT"):
         return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
     trusting = ssl.create_default_context()

@@ -2,7 +2,7 @@
 
 ``models/<name>/<version>/manifest.json`` says everything about one version of one model: where
 its weights come from, how a picture becomes crops, which files belong to it and what was proved
-about them. Numbers that act on pixels (mean, scale) are documentation here: they lie in the graph.
+about them. The mean and scale of pixels stand here as documentation only: the graph applies them.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ SCHEMA_VERSION: Literal[1] = 1
 FILE_NAME = "manifest.json"
 
 TAKEN_NAME = "stats"
-"""Of the Open Inference Protocol's GET v2/models/stats, which is about all models."""
+"""No model may have this name: GET v2/models/stats of the Open Inference Protocol is about all
+models."""
 
 
 def _not_taken(name: str) -> str:
@@ -42,9 +43,9 @@ def _not_taken(name: str) -> str:
 
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-"""A model's name, as its folder is called."""
+"""A model's name, which is also its folder's."""
 VERSION = re.compile(r"[1-9][0-9]{0,8}")
-"""A version's number, as its folder is called."""
+"""A version's number, which is also its folder's name."""
 ModelName = Annotated[
     str, StringConstraints(pattern=f"^{NAME.pattern}$"), AfterValidator(_not_taken)
 ]
@@ -55,9 +56,10 @@ ProtocolName = Literal["center", "ten_crop", "crops_144", "dense"]
 Color = Literal["RGB", "BGR", "L"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Side = Annotated[int, Field(ge=1, le=65_535)]
-"""Pixels; no JPEG has more in a row."""
+"""A side in pixels; no JPEG has a longer one."""
 Classes = Annotated[int, Field(ge=1, le=10_000_000)]
-"""A number that nobody trains to would only make work and memory of itself."""
+"""The number of classes. The limit is beyond any trained network, and bounds what a wrong manifest
+can cost in time and memory."""
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -70,11 +72,11 @@ class Weights(_Part):
 
     source: Literal["package", "library", "checkpoint", "trained", "adopted", "random"]
     origin: str
-    """The package and its version, the library and its tag, the file's name, or the command."""
+    """By ``source``: the package and version, library and tag, file name, or command."""
     url: str | None = None
     sha256: Sha256
     licence: str
-    """SPDX identifier, or the words of the source where it has none."""
+    """An SPDX identifier, or the words of the source where there is none."""
 
 
 class Input(_Part):
@@ -118,7 +120,7 @@ class Resize(_Part):
     size: Side
     interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"]
     antialias: Literal[True] = True
-    """Pillow widens its filter when it shrinks; the service has no other way."""
+    """Pillow always widens its filter where a picture shrinks, so nothing else can be served."""
     centre_square: bool = False
 
     @model_validator(mode="after")
@@ -129,14 +131,15 @@ class Resize(_Part):
 
 
 class ProtocolSpec(_Part):
-    """A protocol this model supports, with the scales it means (see docs/protocols.md)."""
+    """A protocol that a model supports (docs/protocols.md)."""
 
     name: ProtocolName
     scales: tuple[Side, ...] = ()
+    """Shorter sides of the resized picture in pixels; empty: the protocol's own."""
 
 
 class Protocols(_Part):
-    """Which protocols a model supports, and which one answers when none is asked for."""
+    """The protocols that a model supports, and the one for requests that name none."""
 
     default: ProtocolName
     supported: Annotated[tuple[ProtocolSpec, ...], Field(min_length=1)]
@@ -153,7 +156,7 @@ class Protocols(_Part):
 
 
 class ModelFile(_Part):
-    """A file beside the manifest, with what is needed to know it again."""
+    """A file beside the manifest, with the size and hash by which it is checked."""
 
     path: FileName
     role: Literal["model", "dense", "labels", "licence", "external_data", "mean_image"]
@@ -172,28 +175,28 @@ class Verification(_Part):
     pictures: PositiveInt
     max_abs_probability_difference: NonNegativeFloat
     max_logit_difference_in_std: NonNegativeFloat
-    """Largest |difference of logits|, in units of the standard deviation of that picture's."""
+    """Largest |difference of logits|, in standard deviations of the same picture's logits."""
     top5_agreement: Annotated[float, Field(ge=0, le=1)]
-    """Share of pictures with the same top-5 but for ties below the tolerance."""
+    """Share of pictures with the same top-5, where ties below the tolerance do not count."""
     distinct_top5: PositiveInt
-    """How many different top-5 sets the pictures gave; 1 would prove nothing."""
+    """How many different top-5 sets the pictures gave; a single one would prove nothing."""
     remarks: tuple[str, ...] = ()
-    """What a reader of the proof should know, a sentence each: of adopted models."""
+    """Sentences that a reader of the proof of an adopted model should know."""
 
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class PrecisionRecord(_Part):
-    """How far a file of less precision says what the file in single precision says.
+    """How far a file of less precision agrees with the file in single precision.
 
-    Measured on crops of pictures that it was not calibrated on, by ``python -m export build``.
+    ``python -m export build`` measures it, on pictures that were not used for the calibration.
     """
 
     date: str
     versions: dict[str, str]
     calibration: str
-    """What its ranges and rounding were chosen on; "none" for half precision."""
+    """The data by which its ranges and rounding were chosen; "none" for half precision."""
     provider: Literal["cpu", "openvino"] = "cpu"
     """The execution provider that computed it; single precision was always computed by `cpu`."""
     measured_on: str
@@ -201,27 +204,29 @@ class PrecisionRecord(_Part):
     top1_agreement: Share
     """Share of the crops with the same first class."""
     demanded: Share
-    """The least agreement that was demanded; lower than usual where a drop was allowed."""
+    """The least ``top1_agreement`` that was demanded; lower than usual where a drop was allowed."""
     confident_crops: NonNegativeInt
+    """How many crops get a probability of 0.5 or more in single precision."""
     confident_agreement: Share
-    """The same, of the crops that single precision gives a probability of half or more."""
+    """Share of those crops with the same first class."""
     hard_agreement: Share
-    """The same on as many crops that are cut smaller, blurred and mixed."""
+    """Share of as many crops that are cut smaller, blurred and mixed, with the same first class."""
     max_abs_probability_difference: NonNegativeFloat
     mean_abs_probability_difference: NonNegativeFloat
-    """Of the first class."""
+    """Mean over the crops of the difference for the first class."""
     signal_to_noise_db: FiniteFloat
-    """Of the logits."""
+    """Signal-to-noise ratio of the logits, in dB."""
     speedup: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
-    """Over single precision, batch of one, one thread of the CPU at hand; None: not measured."""
+    """How many times faster than single precision a batch of one is, on one thread of the CPU that
+    measured; None: not measured."""
     layers: NonNegativeInt
-    """Layers with weights."""
+    """The number of layers with weights."""
     float_layers: tuple[str, ...] = ()
-    """Those of them that stay in single precision, the most sensitive first."""
+    """The layers that stay in single precision, the most sensitive first."""
 
 
 class PublishedError(_Part):
-    """An error that the authors, or the keepers of the weights, state; in percent."""
+    """An error in percent, as the authors or the publishers of the weights state it."""
 
     dataset: str = "ImageNet-1k val"
     top1: Percent | None = None
@@ -247,7 +252,7 @@ class Manifest(_Part):
     network: str
     family: str
     year: Annotated[int, Field(ge=1980, le=2100)] | None = None
-    """Of the paper. None, as for ``paper``, where nobody stated it: adopted models."""
+    """The year of the paper; None, as ``paper``, where an adopted model states none."""
     paper: Paper | None = None
     parameters: PositiveInt
     multiply_adds: PositiveInt | None = None
@@ -260,9 +265,9 @@ class Manifest(_Part):
     labels: FileName
     files: Annotated[tuple[ModelFile, ...], Field(min_length=1)]
     verification: Verification | None = None
-    """Of the file in single precision."""
+    """The proof of the file in single precision; None: it was not measured."""
     precisions: dict[Precision, PrecisionRecord] = {}
-    """Of files of less precision, each against the one in single precision."""
+    """How far each file of less precision agrees with the one in single precision."""
     published: tuple[PublishedError, ...] = ()
 
     @model_validator(mode="after")
@@ -301,7 +306,7 @@ class Manifest(_Part):
         return tuple(f.precision for f in self.files if f.role == "model" and f.precision)
 
     def file(self, role: str, precision: str | None = None) -> ModelFile:
-        """The first file with this role (and precision). Raises KeyError when there is none."""
+        """Return the first file with this role (and precision). Raises KeyError without one."""
         for file in self.files:
             if file.role == role and precision in (None, file.precision):
                 return file
@@ -313,9 +318,9 @@ class Member(_Part):
 
     model: ModelName
     version: Version | None = None
-    """None: the newest that is served."""
+    """The version to use; None: the newest that is served."""
     protocol: ProtocolName | None = None
-    """None: the model's default."""
+    """The protocol to use; None: the model's default."""
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
 
 
@@ -335,15 +340,15 @@ class EnsembleManifest(_Part):
 
 
 AnyManifest = Annotated[Manifest | EnsembleManifest, Field(discriminator="kind")]
-"""What a manifest.json may hold."""
+"""What a manifest.json may hold: a network or an ensemble."""
 
 
 class RefusedModelError(Exception):
-    """A version on disk that must not be served; the message says why, for the operator."""
+    """A version on disk must not be served; the message says why, for the operator."""
 
 
 class Label(NamedTuple):
-    """What an index of the network's output means."""
+    """The class that an index of the network's output stands for."""
 
     synset: str | None
     """WordNet 3.0 synset id such as n02130308; None where the classes are not WordNet's."""
@@ -351,11 +356,11 @@ class Label(NamedTuple):
 
 
 class IrregularFileError(OSError):
-    """Where a file should be there is a FIFO, a socket, a device or a folder."""
+    """A path leads to a FIFO, a socket, a device or a folder where a file should be."""
 
 
 def open_regular(path: Path) -> BinaryIO:
-    """Open a file to read its bytes. Raises OSError, also for what is no regular file.
+    """Open a file to read its bytes. Raises OSError, IrregularFileError for no regular file.
 
     A FIFO would keep its reader until somebody writes, and a device may have no end.
     """

@@ -1,4 +1,4 @@
-"""How many cores this process may really use."""
+"""Counts the cores that this process may use."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_cores() -> int:
-    """Cores by affinity mask and cgroup quota, at least 1.
+    """Return the whole cores that the affinity mask and the cgroup quota allow, at least 1.
 
-    A container limited to 2 CPUs on a 64-core host sees 64 in ``os.cpu_count()``.
+    ``os.cpu_count()`` knows neither: on a host of 64 cores it says 64 in a container of 2 CPUs.
     """
     try:
         cores = len(os.sched_getaffinity(0))
@@ -22,7 +22,7 @@ def available_cores() -> int:
 
 
 def _cgroup_quota() -> float | None:
-    """CPU limit of this control group in cores (v2's cpu.max, else v1's quota), if any."""
+    """Return the control group's CPU limit in cores (v2's cpu.max, else v1's quota), if any."""
     try:
         quota, period = (_CGROUP / "cpu.max").read_text().split()
         return None if quota == "max" else int(quota) / int(period)

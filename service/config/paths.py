@@ -1,4 +1,4 @@
-"""Where the service keeps what it writes, unless a setting says otherwise."""
+"""Names the folders that the service writes to unless a setting says otherwise."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ from pathlib import Path
 
 
 def bentoml_home() -> Path:
-    """The folder of what this server keeps while it runs; each server needs its own."""
+    """Return the folder that BentoML and we write to at run time; each server needs its own."""
     home = os.environ.get("BENTOML_HOME", "")
     return Path(home) if home else _at_home("bentoml")
 
 
 def default_state() -> Path:
-    """The part of it that is ours."""
+    """Return our folder below `bentoml_home`, the default of ZOO_STATE."""
     return bentoml_home() / "zoo"
 
 
 def default_cache() -> Path:
-    """Where programs of this user keep what they can make again (XDG base directories)."""
+    """Return our folder below the user's cache folder (XDG base directories)."""
     home = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (home if home.is_absolute() else _at_home(".cache")) / "imagenet-zoo-server"
 
 
 def _at_home(name: str) -> Path:
-    """A folder of this user."""
+    """Return ``name`` in the user's home, or in the temporary folder where the user has none."""
     try:
         return Path("~", name).expanduser()
     except RuntimeError:  # a user without a home

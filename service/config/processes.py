@@ -1,4 +1,4 @@
-"""What processes of one machine share: who of them lives, and who has a folder alone."""
+"""Tells which processes of this machine live, and lets one at a time hold a lock file."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 @contextmanager
 def alone(lock: Path) -> Iterator[None]:
-    """Hold a lock file, which one process has at a time; wait for it. Raises OSError.
+    """Hold the file ``lock`` while the ``with`` block runs; wait while another process holds it.
 
-    The system unlocks for a process that dies.
+    The system releases the lock of a process that dies. Raises OSError.
     """
     with lock.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -21,10 +21,10 @@ def alone(lock: Path) -> Iterator[None]:
 
 
 def identity(pid: int) -> str:
-    """Return who a process is, as ``PID-TICKS``; empty where there is none that runs.
+    """Return a name that only this process ever has, ``PID-TICKS``; empty where none runs as `pid`.
 
-    Ids are used again, so the time of its start belongs to it, in ticks since the system started;
-    it is 0 where the system has no /proc. One that ended and is not waited for yet does not run.
+    The system gives the same pid out again, so TICKS is the time of the process' start, in clock
+    ticks since the system started; it is 0 where the system has no /proc. A zombie does not run.
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
@@ -34,7 +34,7 @@ def identity(pid: int) -> str:
 
 
 def lives(identity_then: str) -> bool:
-    """Return whether the process still runs that `identity` called so."""
+    """Return whether the process still runs to which `identity` gave this name."""
     pid = identity_then.partition("-")[0]
     return pid.isdigit() and identity(int(pid)) == identity_then
 

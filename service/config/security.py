@@ -1,6 +1,6 @@
-"""The settings of who may ask, and over what: keys, TLS, origins; `settings` includes them.
+"""The settings of keys, TLS, browser origins and hosts, which `settings` includes.
 
-A reason for a refusal never holds a key.
+No message about a bad value holds a key.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_va
 from pydantic_settings import BaseSettings, NoDecode
 
 MAX_KEYS = 256
-"""Of each kind; every one is compared with the key of every request."""
+"""The most keys of each kind. The key of a request is compared with all of them."""
 MAX_KEY_LENGTH = 256
 _MAX_KEY_FILE_BYTES = 256 * 1024
 _MAX_ORIGINS = 64
@@ -28,33 +28,34 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[a-z0-9._~%:\[\]-]+")
 
 
 def _split(value: Any) -> Any:
-    """A comma list -> its items; what is no text is left to pydantic."""
+    """Split a comma list into a tuple; leave what is no text to pydantic."""
     return tuple(item.strip() for item in value.split(",")) if isinstance(value, str) else value
 
 
 class Exposure(BaseSettings):
-    """Without any of them: no keys, no TLS, no other origin than the service's own."""
+    """Who may reach the service. By default it has no keys, no TLS and no other origins."""
 
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = ()
-    """Keys that requests must show, as a comma list; none here or in the file: nothing is asked."""
+    """Keys as a comma list, one of which a request must show; without any, none is asked for."""
     api_keys_file: Path | None = None
-    """A file with more of them, one per line; read again when it changes."""
+    """A file with more such keys, one per line; it is read again when it changes."""
     admin_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = ()
     """Keys that may also manage the models."""
     admin_keys_file: Path | None = None
-    """A file with more of them."""
+    """A file with more of those."""
     tls_cert: Path | None = None
     """The certificate of both ports with its chain, a PEM file."""
     tls_key: Path | None = Field(default=None, validate_default=True)
-    """Its private key, a PEM file without a passphrase."""
+    """The private key of that certificate, a PEM file without a passphrase."""
     tls_client_ca: Path | None = None
-    """Certificates (PEM) of which one must have signed that of every client."""
+    """A PEM file of certificates, one of which must have signed each client's certificate."""
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = ()
     """Origins whose pages may call the service from a browser, as a comma list, or `*`."""
 
     allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = ()
-    """Hosts that requests may name, as a comma list, `*.` for all below one, `*` for all; none:
-    any, but calls to the repository must be for this machine."""
+    """Hosts that requests may name, as a comma list; `*.zoo.example` allows all below that name,
+    `*` all. Without any, every host is allowed, but models are managed by this machine's own name
+    or an address alone."""
 
     @field_validator("api_keys", "admin_keys")
     @classmethod
@@ -133,7 +134,7 @@ class Exposure(BaseSettings):
 
 
 def _host(text: str) -> str:
-    """A host as it is compared. Raises ValueError."""
+    """Return a host's name, address or network as it is compared. Raises ValueError."""
     host = text.lower().removesuffix(".")
     try:
         network = ip_network(host.removeprefix("[").removesuffix("]"), strict=False)
@@ -148,7 +149,10 @@ def _host(text: str) -> str:
 
 
 def checked_keys(keys: Iterable[str]) -> list[str]:
-    """The same keys. Raises ValueError where one cannot be a key; its text has none of them."""
+    """Return the same keys as a list.
+
+    Raises ValueError where there are too many, or one cannot be a key; its text holds no key.
+    """
     found = list(keys)
     if len(found) > MAX_KEYS:
         raise ValueError(f"it has more than {MAX_KEYS} keys")
@@ -162,9 +166,9 @@ def checked_keys(keys: Iterable[str]) -> list[str]:
 
 
 def read_keys(path: Path) -> list[str]:
-    """The keys of a file: one per line; empty lines and those that begin with # say nothing.
+    """Read the keys of a file, one per line; empty lines and those that begin with # are skipped.
 
-    Raises ValueError, without a key in its text, where it cannot be read or holds no keys.
+    Raises ValueError where the file cannot be read or holds no keys; its text holds no key.
     """
     lines = (line.strip() for line in _read(path).decode("utf-8", "replace").splitlines())
     keys = checked_keys(line for line in lines if line and not line.startswith("#"))
@@ -188,12 +192,12 @@ def _read(path: Path) -> bytes:
 def _absolute(path: Path) -> Path:
     try:
         return path.expanduser().absolute()
-    except RuntimeError as error:  # nobody's home
+    except RuntimeError as error:  # `~` of a user without a home
         raise ValueError(str(error)) from None
 
 
 def _check_pair(certificate: Path, key: Path) -> None:
-    """Raise ValueError unless the key can be read without a passphrase and is that one's."""
+    """Raise ValueError unless the key is the certificate's and has no passphrase."""
     try:
         # an empty passphrase, or OpenSSL asks for one at the terminal
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")

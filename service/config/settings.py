@@ -1,4 +1,4 @@
-"""Every knob of the service, read once from environment variables with the prefix ZOO_.
+"""Every setting of the service, read once from environment variables with the prefix ZOO_.
 
 A bad value stops the start with one line that names the variable; see `load`.
 """
@@ -33,7 +33,7 @@ from service.manifest import VERSION, Precision
 
 PREFIX = "ZOO_"
 MEGABYTE = 1_000_000
-"""What settings in MB count in, in bytes."""
+"""Bytes in the MB of settings."""
 
 SECRET = frozenset({PREFIX + "API_KEYS", PREFIX + "ADMIN_KEYS"})
 """Variables whose value is never shown."""
@@ -44,7 +44,7 @@ GPU: frozenset[str] = frozenset({"tensorrt", "cuda"})
 
 
 def _split_providers(value: Any) -> Any:
-    """`auto` or `cuda,cpu` -> a list of names; what is no text is left to pydantic."""
+    """Turn `auto` or `cuda,cpu` into a tuple of names; leave what is no text to pydantic."""
     if isinstance(value, str):
         names = [name.strip().lower() for name in value.split(",")]
         return () if names == ["auto"] else tuple(names)
@@ -54,14 +54,14 @@ def _split_providers(value: Any) -> Any:
 Providers = Annotated[tuple[ProviderName, ...], BeforeValidator(_split_providers)]
 """An ordered list of execution providers; empty: `auto`."""
 GPU_LANES = 2
-"""Batches on a GPU at a time: one computes while the next is copied."""
+"""How many batches are on a GPU at a time: one is computed while the next is copied."""
 MOST_BATCH = 4096
-"""The most that a setting may allow for one run of a network."""
+"""The most crops that a setting may allow in one run of a network."""
 MaxBatch = Annotated[int, Field(ge=0, le=MOST_BATCH)]
 
 
 def _zero_or_a_second(value: int) -> int:
-    """0, or at least a second in ms: a loaded machine has pauses. Raises ValueError."""
+    """Return 0, or at least 1000 ms, since a busy machine has pauses. Raises ValueError."""
     if 0 < value < 1000:
         raise ValueError("it is 0 or at least 1000")
     return value
@@ -71,7 +71,7 @@ HangMs = Annotated[int, Field(ge=0, le=3_600_000), AfterValidator(_zero_or_a_sec
 
 
 def _policy(text: str) -> str:
-    """How a policy is written, once. Raises ValueError."""
+    """Return the one spelling of a version policy. Raises ValueError."""
     return str(parse(text))
 
 
@@ -83,7 +83,7 @@ PrecisionName = Precision | Literal["auto"]
 
 
 class ModelSettings(BaseModel):
-    """What one model does otherwise than the others; None stands for the common setting."""
+    """The settings of one model; where one is None, the common setting holds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -107,46 +107,45 @@ class Settings(Exposure, BaseSettings):
     default_model: str = "efficientnet_lite0"
     """The model that answers when a request names none."""
     load: str = "all"
-    """Which models are loaded at start: `all`, `used` (the default one) or names; the others are
-    loaded on their first use."""
+    """Which models are loaded at start: `all`, `used` (the default model alone) or a comma list of
+    names. The others are loaded on first use."""
     versions: VersionPolicy = "all"
     """Which versions are served: `all`, `latest`, `latest:N` or a comma list."""
     watch_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 2.0
-    """Seconds between two looks for what is new in the repository; 0: nobody looks."""
+    """Seconds between two looks for changes in the repository; 0: it is not watched."""
     management: bool = False
     """Whether clients may load and unload models."""
     state: Path = Field(default_factory=paths.default_state)
-    """Folder where the workers find what clients loaded and unloaded."""
+    """Folder of the desired state: what clients loaded and unloaded, for all workers to follow."""
     model_memory_mb: Annotated[int, Field(ge=0, le=1 << 30)] = 0
     """Most memory that a worker's models may take, by an estimate, in MB; 0: no limit."""
     host: str = "127.0.0.1"
     """The address that both ports bind to; `bentoml serve --host` changes that of HTTP alone."""
     grpc_port: Annotated[int, Field(ge=0, le=65535)] = 3001
-    """The port of gRPC; 0: none."""
+    """The port of gRPC; 0: no gRPC."""
     grpc_max_calls: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
-    """Most gRPC calls that a worker has open at a time, probes aside; more are refused."""
+    """Most gRPC calls, other than probes, that a worker has open at a time; more are refused."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that serve the port. Each holds its own copy of every model."""
     threads: Annotated[int, Field(ge=0, le=1024)] = 0
     """Threads per worker that decode pictures and run networks.
 
-    0: one per core, and where a GPU is named one for each of its batches, which only waits.
-
-    Not cores / workers: all connections may land on one worker.
+    0: one per core, and `GPU_LANES` more where a GPU is named, since those only wait for it. They
+    are not divided by the workers, since all connections may land on one worker.
     """
     preprocessing: Literal["exact", "fast"] = "exact"
-    """`exact`: torchvision's pixels; `fast`: scaled JPEG decoding and SIMD, within bounds."""
+    """`exact`: torchvision's pixels; `fast`: scaled JPEG decoding and SIMD, close to them."""
     providers: Annotated[Providers, NoDecode] = ()
-    """`auto`, or an ordered list such as `cuda,cpu`; what is missing is passed over."""
+    """`auto`, or an ordered list such as `cuda,cpu`; a provider that is missing is passed over."""
     providers_strict: bool = False
     """Whether a provider that is named and missing stops the start."""
     model_settings: Annotated[dict[str, ModelSettings], NoDecode] = {}
-    """Per model what it does otherwise, as JSON."""
+    """The settings of single models by name, as JSON."""
     load_timeout_ms: Annotated[int, Field(ge=0, le=86_400_000)] = 0
-    """Time in which a version must be loaded, or it is refused; 0: five minutes, and an hour where
-    TensorRT builds engines."""
+    """Milliseconds in which a version must be loaded, or it is refused; 0: five minutes, or an hour
+    where TensorRT builds engines."""
     cache: Path = Field(default_factory=paths.default_cache)
-    """Folder for what TensorRT builds: engines and timings."""
+    """Folder for the engines and timings that TensorRT builds."""
     tensorrt_fp16: bool = False
     """Whether TensorRT may compute fp32 models in half precision."""
     tf32: bool = False
@@ -156,40 +155,41 @@ class Settings(Exposure, BaseSettings):
     gpu_memory_bytes: Annotated[int, Field(ge=0, le=1 << 50)] = 0
     """Most bytes of the CUDA arena of one graph of a model, in one worker; 0: no limit."""
     precision: PrecisionName = "auto"
-    """The precision of every model; `auto`: the first file of each, fp32 where built here."""
+    """The precision of every model; `auto`: that of the first model file in its manifest."""
     max_batch: MaxBatch = 0
-    """Most crops in one run of a network, which learns its best size up to here at warm-up; 0: 8
-    on a CPU, 64 on a GPU."""
+    """Most crops in one run of a network; warm-up learns the best size up to it. 0: 8 on a CPU, 64
+    on a GPU."""
     max_body_bytes: Annotated[int, Field(ge=1, le=1 << 32)] = 32 * 1024 * 1024
     """Largest request body in bytes."""
     max_bodies_bytes: Annotated[int, Field(ge=1, le=1 << 40)] = 256 * 1024 * 1024
-    """Most bytes of all request bodies that a worker holds at a time; beyond that: 429."""
+    """Most bytes of request bodies that a worker holds at a time; more are refused with 429."""
     max_pixels: Annotated[int, Field(ge=1, le=1 << 32)] = 1 << 26
-    """Most pixels a picture may announce: 67 million. Sensors of telephones have 50 or 64 million,
-    of which a picture may have somewhat more (9248 x 6944)."""
+    """Most pixels that a picture's header may announce: 67 million. Telephones have sensors of 50
+    or 64 million pixels, whose pictures may have a few more (9248 x 6944)."""
     max_pictures: Annotated[int, Field(ge=1, le=4096)] = 32
     """Most pictures in one multipart request."""
     queue_crops: Annotated[int, Field(ge=1, le=1_000_000)] = 1024
-    """Most crops per worker that are accepted and not yet answered; beyond that: 429."""
+    """Most crops that a worker has admitted and not yet answered; more are refused with 429."""
     deadline_ms: Annotated[int, Field(ge=1, le=600_000)] = 30_000
-    """A request's deadline where it does not ask for a shorter one."""
+    """Milliseconds until a request's deadline, where it does not ask for a shorter one."""
     max_connections: Annotated[int, Field(ge=1, le=100_000)] = 1024
-    """Most connections of a worker, of HTTP and of gRPC each."""
+    """Most open connections of a worker, for HTTP and for gRPC each."""
     idle_ms: Annotated[int, Field(ge=100, le=86_400_000)] = 75_000
-    """A connection, or a gRPC stream, without a request for so long is ended."""
+    """Milliseconds without a request after which a connection, or a gRPC stream, is ended."""
     slow_ms: Annotated[int, Field(ge=100, le=3_600_000)] = 10_000
-    """Time for a request's head, and until `min_rate` counts."""
+    """Milliseconds in which a request's head must arrive, and after which `min_rate` holds."""
     min_rate: Annotated[int, Field(ge=0, le=1 << 30)] = 1000
-    """Bytes per second at which bodies must arrive and answers be taken, on average; 0: any."""
+    """Bytes a second, on average, at which clients must send bodies and take answers; 0: any."""
     drain_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 0
-    """At a stop: time in which /readyz says 503 and new work is still answered."""
+    """Milliseconds, at a stop, in which /readyz says 503 and new work is still answered."""
     grace_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 30_000
-    """After that: time in which what was accepted is finished; the rest is given up."""
+    """Milliseconds after `drain_ms` in which accepted work is finished; the rest is given up."""
     hang_ms: HangMs = 30_000
-    """A worker whose event loop says nothing for so long is stopped or hangs, and is replaced; 0:
-    nobody looks, as for a debugger."""
+    """Milliseconds of silence of a worker's event loop after which the worker counts as hanging and
+    is replaced; 0: never, as a debugger needs."""
     spare: bool = True
-    """Whether a process waits, all imported and nothing loaded, to take a dead worker's place."""
+    """Whether a process that has imported everything and loaded nothing waits to replace a dead
+    worker."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_format: Literal["console", "json"] = "console"
 
@@ -208,7 +208,7 @@ class Settings(Exposure, BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         try:
             return value.expanduser().absolute()
-        except RuntimeError as error:  # nobody's home
+        except RuntimeError as error:  # `~` of a user without a home
             raise ValueError(str(error)) from None
 
     @field_validator("load")
@@ -232,7 +232,7 @@ class Settings(Exposure, BaseSettings):
         raise ValueError(f"there is no folder {value}" if not value.is_dir() else "it is empty")
 
     def of_model(self, name: str) -> ModelSettings:
-        """The settings of one model, the common ones filled in: nothing is None."""
+        """Return the settings of one model, with the common one in place of each None."""
         own = self.model_settings.get(name, ModelSettings())
         common: Mapping[str, Any] = {
             "providers": self.providers,
@@ -251,28 +251,28 @@ class Settings(Exposure, BaseSettings):
 
     @property
     def loaded_names(self) -> list[str]:
-        """The models that are loaded at start by name, besides the default one."""
+        """The models, besides the default one, that `load` names."""
         return [] if self.load in ("all", "used") else self.load.split(",")
 
     @property
     def pool_threads(self) -> int:
-        """How many pictures and batches one worker computes at once."""
+        """How many threads a worker has that decode pictures and run networks."""
         waiting = 0 if GPU.isdisjoint(self.providers) else GPU_LANES
         return self.threads or available_cores() + waiting
 
 
 def load() -> Settings:
-    """Read the environment. Raises InvalidSettingsError naming the first bad variable."""
+    """Read the environment. Raises InvalidSettingsError, which names the first bad variable."""
     try:
         settings = Settings()
     except ValidationError as invalid:
         error = invalid.errors()[0]
         name = PREFIX + str(error["loc"][0]).upper()
-        given = "***" if name in SECRET else _given(os.environ, name.removeprefix(PREFIX))
+        value = "***" if name in SECRET else _variable(os.environ, name.removeprefix(PREFIX))
         reason = error["msg"].removeprefix("Value error, ")
         if any(isinstance(part, str) for part in error["loc"][1:]):
             reason = f"{'.'.join(map(str, error['loc'][1:]))}: {reason}"
-        raise InvalidSettingsError(f"{name}={_one_line(given)}: {reason}") from None
+        raise InvalidSettingsError(f"{name}={_one_line(value)}: {reason}") from None
     if settings.max_bodies_bytes < settings.max_body_bytes:
         raise InvalidSettingsError(
             f"{PREFIX}MAX_BODIES_BYTES={settings.max_bodies_bytes}: one body may already have "
@@ -288,24 +288,26 @@ def load() -> Settings:
 
 
 def _check_names(settings: Settings) -> None:
-    """Raise InvalidSettingsError where a model or a strictness is named that cannot be."""
-    there = model_names(settings.models)
-    if settings.default_model not in there:
+    """Raise InvalidSettingsError where a setting names a model that does not exist, or strictness
+    is set without any provider.
+    """
+    existing = model_names(settings.models)
+    if settings.default_model not in existing:
         raise InvalidSettingsError(
             f"{PREFIX}DEFAULT_MODEL={_one_line(settings.default_model)}: there is no such model "
-            f"in {settings.models}; there are: {', '.join(there) or 'none'}"
+            f"in {settings.models}; there are: {', '.join(existing) or 'none'}"
         )
     for name in settings.loaded_names:
-        if name not in there:
+        if name not in existing:
             raise InvalidSettingsError(
                 f"{PREFIX}LOAD={_one_line(settings.load)}: there is no model {_one_line(name)!r} "
-                f"in {settings.models}; it can be all, used or names of: {', '.join(there)}"
+                f"in {settings.models}; it can be all, used or names of: {', '.join(existing)}"
             )
-    given = _one_line(_given(os.environ, "MODEL_SETTINGS"))
+    text = _one_line(_variable(os.environ, "MODEL_SETTINGS"))
     for name in settings.model_settings:
-        if name not in there:
+        if name not in existing:
             raise InvalidSettingsError(
-                f"{PREFIX}MODEL_SETTINGS={given}: there is no model {_one_line(name)} in "
+                f"{PREFIX}MODEL_SETTINGS={text}: there is no model {_one_line(name)} in "
                 f"{settings.models}"
             )
     if settings.providers_strict and not demanded(settings):
@@ -316,23 +318,23 @@ def _check_names(settings: Settings) -> None:
 
 
 def demanded(settings: Settings) -> list[ProviderName]:
-    """Every provider that is named for all models or for one, in order, once."""
+    """Return every provider that a setting names, for all models or for one, in order, once."""
     lists = [settings.providers, *(own.providers or () for own in settings.model_settings.values())]
     return list(dict.fromkeys(name for names in lists for name in names))
 
 
-def _given(environment: Mapping[str, str], name: str) -> str:
-    """What the variable of this setting holds; its case does not matter."""
+def _variable(environment: Mapping[str, str], name: str) -> str:
+    """Return the variable of a setting, in whatever case it is spelt; empty where it is not set."""
     return next((environment[key] for key in environment if key.upper() == PREFIX + name), "")
 
 
 def model_names(folder: Path) -> list[str]:
-    """The models in a repository: folders that hold a folder with a version's number."""
+    """Return the sorted names of a repository's models: folders that hold a version's folder."""
     return sorted(path.name for path in folder.iterdir() if list(version_folders(path)))
 
 
 def version_folders(model: Path) -> Iterator[Path]:
-    """The version folders of a model's folder; none where it cannot be read or is hidden."""
+    """Yield the version folders of a model's folder; none where it is hidden or unreadable."""
     if model.name.startswith((".", "_")):
         return
     with suppress(OSError):  # no folder, or not ours to read
@@ -346,7 +348,7 @@ def _one_line(text: str) -> str:
 
 
 def unknown_variables() -> list[str]:
-    """Variables with our prefix that are no setting: most likely misspelt."""
+    """Return the variables with our prefix that are no setting: most likely they are misspelt."""
     known = {PREFIX + name.upper() for name in Settings.model_fields}
     names = (name for name in os.environ if name.upper().startswith(PREFIX))
     return sorted(name for name in names if name.upper() not in known)

@@ -1,4 +1,4 @@
-"""Which versions of a model are served: all of them, the latest ones, or those that are named."""
+"""Decides which versions of a model are served: all, the latest ones, or those that are named."""
 
 from __future__ import annotations
 
@@ -9,19 +9,21 @@ from typing import NamedTuple
 from service.manifest import VERSION
 
 MAX_NAMED = 64
+"""The most versions that a policy may name."""
 
 _LATEST = re.compile(rf"latest(?::({VERSION.pattern}))?")
 
 
 class Policy(NamedTuple):
-    """What `ZOO_VERSIONS` says; without a field all versions are served."""
+    """What `ZOO_VERSIONS` says; where both fields are None, all versions are served."""
 
     latest: int | None = None
-    """This many of the highest numbers."""
+    """How many versions are served, those with the highest numbers."""
     named: tuple[str, ...] | None = None
+    """The versions that are served."""
 
     def choose(self, versions: Iterable[str]) -> list[str]:
-        """Those of ``versions`` that are to be served, the newest last."""
+        """Return those of ``versions`` that are to be served, the newest last."""
         ordered = sorted(versions, key=int)
         if self.named is not None:
             return [version for version in ordered if version in self.named]
@@ -34,7 +36,7 @@ class Policy(NamedTuple):
 
 
 def parse(text: str) -> Policy:
-    """``all``, ``latest``, ``latest:N`` or a comma list of versions. Raises ValueError."""
+    """Parse ``all``, ``latest``, ``latest:N`` or a comma list of versions. Raises ValueError."""
     words = text.strip().lower()
     if words == "all":
         return Policy()

@@ -1,6 +1,7 @@
-"""Admission: how many crops a worker takes on, and whom it refuses at once.
+"""Decides how many crops a worker takes on, and refuses at once the requests beyond that.
 
 A permit is an argument of the call that enqueues, so work that was not admitted cannot exist.
+"Pace" below is the seconds that the engine takes per crop, measured over the last seconds.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from service.engine.turns import KINDS, LARGE, kind, weights
 from service.errors import DeadlineExceeded, Overloaded
 
 _WINDOW_S = 2.0
-"""How far back the pace of the engine is looked for."""
+"""The pace is measured over so many seconds."""
 _CAUTION = 1.4
-"""What waits is taken to need this much longer than the pace says, which varies: an answer that
-comes too late has cost its work all the same."""
+"""The pace varies, so a wait is estimated as this many times what it says: an answer that comes too
+late has cost its work all the same."""
 _EVIDENCE = 16
-"""Crops computed within the window from which on a pace is believed."""
+"""The least crops that must have been computed within the window for a pace to be believed."""
 
 
 class Permit:
@@ -35,15 +36,18 @@ class Permit:
         """Crops that are not computed yet."""
         self.kind = kind(size)
         self.requests = max(1, crops // size)
-        """How many of this kind will stand in the engine's lines."""
+        """How many requests of this kind the batcher gets for it, one for each picture."""
         self._parked = 0
 
     def computed(self, crops: int) -> None:
-        """So many crops were computed; may be called from any thread."""
+        """Note that ``crops`` of them were computed. May be called from any thread."""
         self._admission.computed(self, crops)
 
     def park(self) -> None:
-        """Keep the places, but not the engine busy: the model has yet to be loaded."""
+        """Do not count these crops as work of the engine for now: their model has yet to be loaded.
+
+        They still count as admitted.
+        """
         self._parked = self.crops
         self._admission.park(self, parked=True)
 
@@ -54,7 +58,7 @@ class Permit:
             self._admission.park(self, parked=False)
 
     def release(self) -> None:
-        """Give the places back; a second call does nothing."""
+        """Give the permit back; a second call does nothing."""
         if self.crops:
             self.resume()
             self._admission.release(self)
@@ -73,11 +77,11 @@ class Permit:
 
 
 class Admission:
-    """Counts the crops that are accepted and not yet answered, in one event loop.
+    """Counts the crops that are admitted and not yet answered, in one event loop.
 
-    While more work is there than threads, it also looks at what is computed, so that a request
-    which could only wait until its deadline has passed is refused at once instead. What it knows is
-    of the last seconds: once there is room, all of it is forgotten.
+    In a rush, that is while more crops are yet to be computed than there are threads, it also
+    measures the pace, and refuses at once a request that could only wait until its deadline has
+    passed. It knows only the last seconds, and forgets them when the rush is over.
     """
 
     def __init__(
@@ -89,9 +93,10 @@ class Admission:
         clock: Callable[[], float] = perf_counter,
         refused: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """``changed`` is told how many crops are admitted whenever that changes.
+        """Admit up to ``capacity`` crops to an engine of ``threads`` threads.
 
-        ``refused`` is told why a request is refused: `queue_full` or `too_late`.
+        ``changed`` is told how many crops are admitted whenever that changes; ``refused`` is told
+        why a request is refused: `queue_full` or `too_late`.
         """
         self.capacity = capacity
         self.in_use = 0
@@ -100,18 +105,20 @@ class Admission:
         self._clock = clock
         self._refused = refused
         self._left = [0] * KINDS
-        """Crops yet to be computed, by the line in which they stand; what is parked aside."""
+        """Crops yet to be computed, by the line in which they stand, without parked ones."""
         self._standing = [0] * KINDS
-        """Requests, likewise."""
+        """Requests with such crops, by line."""
         self._news: deque[tuple[float, Permit, int]] = deque()
-        """What threads have computed and nobody has counted yet."""
+        """What threads have computed and `_count` has not counted yet: when, for which permit, how
+        many crops."""
         self._computed: deque[tuple[float, int]] = deque()
-        """When, in the present rush, crops were computed, and how many."""
+        """When crops were computed in this rush, within the window, and how many."""
         self._pace_of = 0
-        """The crops of these together."""
+        """The sum of the crops in `_computed`."""
         self._since = 0.0
+        """When this rush began."""
         self._last_pace = 0.0
-        """Seconds per crop, when they were last known."""
+        """The pace when it was last known, in seconds per crop; 0: never."""
 
     def acquire(
         self,
@@ -121,15 +128,15 @@ class Admission:
         size: int | None = None,
         expected: Callable[[], float] = lambda: 0.0,
     ) -> Permit:
-        """Take a permit for a request that has ``seconds`` until its deadline.
+        """Take a permit for a request of ``crops`` crops that has ``seconds`` until its deadline.
 
-        ``size`` is how many crops each of its pictures has, where it has several pictures;
-        ``expected`` says what seconds a crop of its model takes the whole engine, which is
-        believed of a large request as long as nothing was seen.
+        ``size`` is the number of crops of each of its pictures, where it has several pictures.
+        ``expected`` returns the seconds per crop of its model when the whole engine computes it;
+        they are used for a large request as long as no pace was measured.
 
-        Raises DeadlineExceeded when the deadline has passed, Overloaded when ``crops`` more do not
-        fit, or when what is there already takes longer than ``seconds``. A request larger than the
-        whole queue is let in when nothing else is there; otherwise it could never be answered.
+        Raises DeadlineExceeded when the deadline has passed, Overloaded when ``crops`` more exceed
+        the capacity, or when the wait would be longer than ``seconds``. A request larger than the
+        capacity is admitted when no other is; otherwise it could never be answered.
         """
         if seconds <= 0:
             raise DeadlineExceeded("the deadline passed before the request was accepted")
@@ -162,8 +169,10 @@ class Admission:
         return permit
 
     def _wait(self, permit: Permit, pace: float) -> float:
-        """Seconds until a newcomer is answered, at ``pace`` seconds per crop: after those in its
-        line, which has its share of the engine, and at the latest after all.
+        """Estimate the seconds until a new request is answered, at ``pace`` seconds per crop.
+
+        It waits for the crops in its line, which gets its share of the engine, but never longer
+        than all crops together take.
         """
         standing = list(self._standing)
         standing[permit.kind] += permit.requests
@@ -173,19 +182,21 @@ class Admission:
         return pace * min(own * sum(shares) / shares[permit.kind], everything)
 
     def _guess(self, expected: float) -> float:
-        """Seconds per crop where this rush has shown none: a load may have been measured while
-        others had the cores, so the last rush is believed where it was faster.
+        """Return the seconds per crop to assume while this rush has shown no pace.
+
+        ``expected`` was measured at load, perhaps while others had the cores, so the pace of the
+        last rush is taken where it was faster.
         """
         return min(expected, self._last_pace) if self._last_pace else expected
 
     def _begin(self) -> None:
-        """There is room: whatever rush there was is over."""
+        """Forget the last rush: there is room, and the next one begins now at the earliest."""
         self._since = self._clock()
         self._computed.clear()
         self._pace_of = 0
 
     def _pace(self) -> float:
-        """Seconds per crop over the last seconds of this rush; 0 where too little is known."""
+        """Return the seconds per crop over the last seconds of this rush; 0: too few crops."""
         now = self._clock()
         while self._computed and self._computed[0][0] < now - _WINDOW_S:
             self._pace_of -= self._computed.popleft()[1]
@@ -195,11 +206,11 @@ class Admission:
         return self._last_pace
 
     def computed(self, permit: Permit, crops: int) -> None:
-        """Take note that crops were computed; `Permit.computed` calls this, in any thread."""
+        """Note that crops of ``permit`` were computed, from any thread; for `Permit.computed`."""
         self._news.append((self._clock(), permit, crops))
 
     def _count(self) -> None:
-        """Count what the threads have computed since the last time."""
+        """Count what the threads have computed since the last call."""
         while self._news:
             when, permit, crops = self._news.popleft()
             self._computed.append((when, crops))
@@ -217,12 +228,12 @@ class Admission:
         self._standing[permit.kind] -= permit.requests
 
     def park(self, permit: Permit, *, parked: bool) -> None:
-        """Count a permit as waiting for its model, or no more; `Permit.park` calls this."""
+        """Leave a permit's crops out of the engine's work, or count them again; for `Permit`."""
         self._count()
         (self._leave if parked else self._enter)(permit)
 
     def release(self, permit: Permit) -> None:
-        """Give back the places of a permit; `Permit.release` calls this."""
+        """Take back a permit; for `Permit.release`."""
         self._count()
         self._leave(permit)
         self.in_use -= permit.crops

@@ -1,4 +1,4 @@
-"""Large blocks go back to the system as soon as they are free."""
+"""Makes glibc return free memory to the system."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ logger = logging.getLogger("zoo.memory")
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 LARGE_BLOCK_BYTES = 4 * 1024 * 1024
-"""Blocks from here on are mapped one by one. A photograph of 12 megapixels takes 48 MB."""
+"""Blocks of at least this size are mapped one by one, and unmapped when freed. A photograph of 12
+megapixels takes 48 MB."""
 
 
 def give_back() -> None:
-    """Return what is free to the system: after a network was unloaded; blocking, some 10 ms.
+    """Return free memory to the system after a network was unloaded. Blocks for some 10 ms.
 
     Many of its tensors are small and lie between others, so that freeing alone keeps their pages.
     """
@@ -24,10 +25,10 @@ def give_back() -> None:
 
 
 def return_large_blocks() -> None:
-    """Fix glibc's thresholds, which it would raise to 32 MB and more by itself.
+    """Have glibc map every block of `LARGE_BLOCK_BYTES` or more, and return it when it is freed.
 
-    Without this the memory of one picture of 64 megapixels stays with the worker for good.
-    Elsewhere than on glibc nothing is done.
+    glibc would raise this threshold by itself to 32 MB and more, and the memory of one picture of
+    64 megapixels would stay with the worker for good. Does nothing without glibc.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,7 +1,7 @@
-"""The best batch size, learnt by measuring a network on its device before it serves.
+"""Finds a network's best batch size by measuring it on its device before it serves.
 
-On a CPU a crop alone is often the fastest per crop, since larger batches leave the caches; on a
-GPU it takes many to fill the device. Nobody need guess: sizes are doubled as long as that pays.
+On a CPU a batch of one is often the fastest per crop, since larger ones do not fit into the caches;
+on a GPU it takes many crops to fill the device. So sizes are doubled as long as that pays.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from time import perf_counter
 GAIN = 0.95
 """A larger batch must cost less than this share per crop, since it makes requests wait."""
 REPEATS, MOST_REPEATS = 3, 5
+"""The least and the most times that a size is measured."""
 PATIENCE = 2
-"""Doublings without gain before the climb ends; a GPU's costs go down in steps."""
+"""The climb ends after so many doublings without gain; a GPU's costs go down in steps."""
 
 
 def measure(
@@ -30,16 +31,16 @@ def measure(
     seconds: float = 2.0,
     clock: Callable[[], float] = perf_counter,
 ) -> dict[int, float]:
-    """Seconds per crop by batch size 1, 2, 4 … ``most``, as far as it pays to go.
+    """Measure the seconds per crop of batches of 1, 2, 4 … ``most`` crops, up to where it pays.
 
-    ``run`` computes a batch of the given size. The climb ends after ``patience`` sizes that
-    gained nothing, or when it has taken ``seconds``. Each size is run in turn with the best one
-    so far, three to five times, and its cost is the median of the ratios: machines change their
-    speed while they are measured.
+    ``run`` computes a batch of the given size. The climb ends after ``patience`` sizes that are no
+    better than the best one, or after ``seconds``. Each size is run in turn with the best one so
+    far, three to five times, and its cost is that one's times the median of the ratios, because
+    machines change their speed while they are measured.
 
-    ``at_once`` threads run the same batch at a time, as those of the service will: alone, a
-    thread has caches, and memory's bandwidth, to itself. The seconds are those of one thread.
-    Each runs it for ``slice_s`` seconds, once at least.
+    ``at_once`` threads run the same size at a time, as in service, since a single thread would have
+    the caches and the memory's bandwidth to itself. Each repeats it for ``slice_s`` seconds, at
+    least once. The result, by batch size, is the time of one thread.
     """
     start = threading.Barrier(at_once)
 
@@ -84,7 +85,7 @@ def measure(
 
 
 def best(costs: dict[int, float], gain: float = GAIN) -> int:
-    """The smallest size that no larger one beats by more than ``gain``."""
+    """Return the smallest size such that no larger one costs less than ``gain`` times as much."""
     chosen, *larger = sorted(costs)
     for size in larger:
         if costs[size] < gain * costs[chosen]:

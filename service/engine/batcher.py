@@ -1,10 +1,10 @@
-"""The batcher: merges crops of many requests into batches, without a timer.
+"""Merges crops of many requests into batches, without a timer.
 
-A thread that becomes free forms a batch from what waits then, and runs it: under little load a
-crop never waits for company, under much load batches fill by themselves. Batch items are crops.
-`service.engine.turns` says whose crops are next.
+A thread that becomes free forms a batch from the crops that wait then, and runs it: under little
+load a crop never waits for others, under much load batches fill by themselves.
+`service.engine.turns` decides whose crops are next.
 
-Admission comes first: a permit is an argument of the call that enqueues, so work that was not
+Admission comes first: `Batcher.submit`, which enqueues, takes a permit, so work that was not
 admitted cannot exist.
 """
 
@@ -32,38 +32,41 @@ logger = logging.getLogger("zoo.batcher")
 
 
 class BatchObserver(Protocol):
-    """What the batcher tells the metrics, from any thread."""
+    """Counts what a batcher does; it is called from any thread."""
 
     def ran(self, crops: int, input_s: float, infer_s: float) -> None:
-        """A batch of this many crops was run: seconds to put it together, and to compute it."""
+        """A batch of ``crops`` was run; it took these seconds to join its crops and to compute."""
 
     def failed(self, crops: int) -> None:
         """The device could not run a batch of this many crops."""
 
     def dropped(self, reason: str) -> None:
-        """A request left the queue unanswered: `cancelled` or `expired`."""
+        """A request left the queue unanswered, for the ``reason`` `cancelled` or `expired`."""
 
     def waiting(self, crops: int) -> None:
-        """This many crops more wait now, or fewer."""
+        """The number of crops that wait has changed by ``crops``, which may be negative."""
 
     def retried(self, requests: int) -> None:
         """A batch failed; its parts, of this many requests, are run one by one."""
 
 
 class CropsObserver(Protocol):
-    """Is told what becomes of one request's crops, from any thread."""
+    """Follows one request's crops through the batcher; it is called from any thread."""
 
     def batch(
         self, all_of_it: Sequence[CropsObserver], crops: int, start: float, end: float, failed: bool
     ) -> None:
-        """A batch was run that holds crops of this request, and of ``all_of_it``."""
+        """A batch of ``crops`` crops was run from ``start`` to ``end``, by ``time.perf_counter``.
+
+        ``all_of_it`` are the observers of all requests with crops in it, this one the first.
+        """
 
     def done(self, error: BaseException | None = None) -> None:
-        """They are computed, or given up."""
+        """All crops of the request are computed, or they are given up for ``error``."""
 
 
 class Answer(NamedTuple):
-    """What one request gets back."""
+    """The outputs for all crops of one request, and how long they took."""
 
     outputs: Outputs
     queue_s: float
@@ -73,11 +76,11 @@ class Answer(NamedTuple):
 
 
 Done = Callable[["Answer | ZooError"], None]
-"""Is called once, in any thread, unless the request was dropped before."""
+"""Gets a request's answer: it is called once, in any thread, unless the request is dropped."""
 
 
 class Request:
-    """What `Batcher.submit` gives: to be handed to `Batcher.drop`."""
+    """One request's crops on their way: `Batcher.submit` returns it, `Batcher.drop` takes it."""
 
     __slots__ = (
         *("crops", "deadline", "done", "enqueued", "left", "over"),
@@ -101,7 +104,7 @@ class Request:
         self.taken = 0
         self.left = len(crops)
         self.over = False
-        """Answered, or nobody waits for an answer any more."""
+        """Whether it is answered, or nobody waits for an answer any more."""
         self.enqueued = perf_counter()
         self.started = 0.0
 
@@ -117,7 +120,7 @@ class Request:
 
 
 class Batcher:
-    """Batches for one model on one device. Its methods may be called from any thread."""
+    """The queue of one graph on one device. Its methods may be called from any thread."""
 
     def __init__(
         self,
@@ -137,7 +140,7 @@ class Batcher:
         self._lock = threading.Lock()
         self._queue: Turns[Request] = Turns()
         self._turns = 0
-        """How many `_turn` are posted or under way; one at least while anything waits."""
+        """How many calls of `_turn` are posted or under way: at least one while crops wait."""
         self._closed = False
         self._drained: Callable[[], object] = _nothing
 
@@ -151,16 +154,16 @@ class Batcher:
     ) -> Answer:
         """Compute uint8 [N, height, width, channels], N >= 1, before ``deadline``.
 
-        ``deadline`` is in seconds of ``time.perf_counter``. When the caller is cancelled, what
-        has not started is never run. Raises DeadlineExceeded, NotReady when closed, Internal
-        when the device failed.
+        ``deadline`` is in seconds of ``time.perf_counter``. When the caller is cancelled, crops
+        that have not started are never run. Raises DeadlineExceeded, NotReady when the batcher is
+        closed, Internal when the device failed.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
 
         def done(answer: Answer | ZooError) -> None:
             error = answer if isinstance(answer, ZooError) else None
-            with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                 loop.call_soon_threadsafe(settle, future, answer, error)
 
         def expire() -> None:
@@ -187,10 +190,11 @@ class Batcher:
         own: bool = False,
         watch: CropsObserver | None = None,
     ) -> Request:
-        """Enqueue what `infer` computes; ``done`` gets the answer.
+        """Enqueue crops, as for `infer`; ``done`` gets the answer, from a thread of the pool.
 
-        Past the deadline nothing is begun, but ``done`` may hear of it only when a thread comes by:
-        who cannot wait calls `drop`. ``own`` is that of `Pool.post`. Raises NotReady when closed.
+        Crops whose deadline has passed are never run, but ``done`` learns that only when a thread
+        next forms a batch; a caller who cannot wait for it calls `drop`. ``own`` is passed to
+        `Pool.post`. Raises NotReady when the batcher is closed.
         """
         if permit.crops < len(crops):
             raise ValueError(f"a permit for {permit.crops} crops cannot carry {len(crops)}")
@@ -207,16 +211,16 @@ class Batcher:
         return request
 
     def drop(self, request: Request, reason: str) -> None:
-        """Nobody waits for this request any more: what has not started is never run.
+        """Give a request up: those of its crops that have not started are never run.
 
-        ``reason`` is `cancelled` or `expired`. Does nothing where it has been answered.
+        ``reason`` is `cancelled` or `expired`. Does nothing for a request that is answered already.
         """
         with self._lock:
             if not request.over and self._end(request):
                 self._observer.dropped(reason)
 
     def _end(self, request: Request) -> bool:
-        """Run no more of it; whether it was still in the queue."""
+        """Take a request out of the queue. Returns whether it had crops there."""
         request.over = True
         waiting = len(request.crops) - request.taken
         if waiting and self._queue.remove(request):
@@ -224,7 +228,7 @@ class Batcher:
         return bool(waiting)
 
     async def close(self) -> None:
-        """Refuse new work and wait until all accepted work is done."""
+        """Refuse new requests and wait until all that were enqueued are done."""
         loop = asyncio.get_running_loop()
         drained = loop.create_future()
         with self._lock:
@@ -254,7 +258,7 @@ class Batcher:
             self._work(batch)
 
     def _end_turn(self) -> None:
-        """Whatever happened: a turn that is lost would be missing for good."""
+        """End a turn, whatever happened in it: one that is not counted down is lost for good."""
         with self._lock:
             again = bool(self._queue)
             self._turns -= not again
@@ -264,7 +268,7 @@ class Batcher:
         drained()
 
     def _form(self) -> tuple[list[Slice[Request]], list[Request]]:
-        """Take a batch of up to ``max_batch`` crops, and the requests whose deadline has passed."""
+        """Take from the queue a batch of up to ``max_batch`` crops, and the expired requests."""
         expired = self._queue.expired(perf_counter())
         for request in expired:
             request.over = True
@@ -283,7 +287,7 @@ class Batcher:
             whole = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
             joined = perf_counter()
             outputs = self._run(whole)
-        except Exception:  # of whatever kind: each request's own part may still be run
+        except Exception:  # of any kind: each request's own part may still be run
             logger.exception("a batch of %d requests failed", len(batch))
             self._observer.failed(crops)
             _tell(batch, crops, started, failed=True)
@@ -301,7 +305,7 @@ class Batcher:
             self._deliver(part, piece, started)
 
     def _retry(self, batch: Sequence[Slice[Request]]) -> None:
-        """Run the parts of a failed batch one by one, so that only the guilty fail."""
+        """Run each request's part of a failed batch alone, so that only those at fault fail."""
         if len(batch) > 1:
             self._observer.retried(len(batch))
             for part in batch:
@@ -338,7 +342,7 @@ class Batcher:
 def _tell(
     batch: Sequence[Slice[Request]], crops: int, started: float, *, failed: bool = False
 ) -> None:
-    """Let those know of a batch that watch their requests."""
+    """Tell the observers of the batch's requests that it was run."""
     watching = [part.request.watch for part in batch if part.request.watch is not None]
     if watching:
         watching = list(dict.fromkeys(watching))
@@ -356,4 +360,4 @@ def _expired() -> DeadlineExceeded:
 
 
 def _nothing() -> None:
-    """Nobody waits."""
+    """Do nothing: nobody waits for the batcher's end."""

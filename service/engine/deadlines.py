@@ -1,7 +1,7 @@
-"""Calls at given moments, nearly all of which are given up before: deadlines.
+"""Calls functions when deadlines pass, with one timer of the event loop for all of them.
 
-The event loop has one timer for all of them, set for the first. To make one for every request, and
-cancel it, takes longer than all else that a deadline needs.
+Nearly every deadline is given up before it passes. To make a timer for every request, and to cancel
+it, would take longer than all else that a deadline needs; so the one timer is set for the earliest.
 """
 
 from __future__ import annotations
@@ -17,27 +17,28 @@ from time import perf_counter
 logger = logging.getLogger("zoo")
 
 LATE_S = 0.001
-"""So much later than asked for the timer is set: uvloop's may ring half a millisecond early."""
+"""Seconds after the deadline for which the timer is set: uvloop's may ring half a ms early."""
 _FEW = 256
-"""Moments of what was given up that are not worth a thought."""
+"""So many moments of deadlines that were given up may stay in the heap before it is rebuilt."""
 
 
 class Deadlines:
-    """Lives in one event loop; moments are of ``time.perf_counter``."""
+    """All deadlines of one event loop. Moments are seconds of ``time.perf_counter``."""
 
     def __init__(self) -> None:
         self._calls: dict[int, Callable[[], object]] = {}
         self._moments: list[tuple[float, int]] = []
-        """A heap; calls that were given up leave theirs behind."""
+        """A heap of moments and numbers. The moment of a call that was given up stays in it."""
         self._numbers = itertools.count()
         self._set_for = math.inf
-        """When the timer rings at the latest."""
+        """The moment for which the timer is set; -inf while `_ring` runs."""
         self._timer: asyncio.TimerHandle | None = None
 
     def at(self, moment: float, ring: Callable[[], object]) -> int:
-        """Have ``ring`` called then, at infinity never. Gives what `give_up` takes.
+        """Have ``ring`` called at ``moment``; never, where that is infinite.
 
-        What is due together is called in order of its moments. What ``ring`` raises is only logged.
+        Returns the number that `give_up` takes. Calls that are due together are made in the order
+        of their moments. An exception of ``ring`` is logged.
         """
         number = next(self._numbers)
         self._calls[number] = ring
@@ -47,7 +48,7 @@ class Deadlines:
         return number
 
     def give_up(self, number: int) -> None:
-        """Do not make a call; nothing, where it was made."""
+        """Cancel a call. Does nothing where it was made already."""
         self._calls.pop(number, None)
         if len(self._moments) > 2 * len(self._calls) + _FEW:
             self._moments = [each for each in self._moments if each[1] in self._calls]
@@ -62,7 +63,7 @@ class Deadlines:
 
     def _ring(self) -> None:
         self._timer = None
-        self._set_for = -math.inf  # what is set meanwhile waits for the end of this
+        self._set_for = -math.inf  # so that `at`, called by a `ring`, leaves the timer to us
         now = perf_counter()
         while self._moments and (self._moments[0][0] <= now or self._given_up()):
             _, number = heappop(self._moments)
@@ -70,7 +71,7 @@ class Deadlines:
             try:
                 if ring is not None:
                     ring()
-            except Exception:  # of whatever kind: it is no reason not to ring the others
+            except Exception:  # of any kind: the other calls must be made all the same
                 logger.exception("what a deadline calls failed")
         self._set_for = math.inf
         if self._moments and self._moments[0][0] < math.inf:

@@ -1,9 +1,10 @@
-"""What a failed run means, and what is done about it.
+"""Decides what a failed run of a network means, and acts on it.
 
 - Out of memory: the batch is halved and run again, and no batch of that size is formed any more.
-- A sticky error: after an illegal access the CUDA context of the process is lost and every later
-  call fails. Only a new process helps, so this one ends at once and its supervisor starts another.
-- Anything else is the batch's own.
+- A sticky error: after an illegal access, for example, the CUDA context of the process is lost and
+  every later call fails. Only a new process helps, so this one ends at once and its supervisor
+  starts another.
+- Any other error is raised, and concerns this batch alone.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ _OUT_OF_MEMORY = re.compile(
 
 
 class Failure(Enum):
-    """What kind of failure a run ended with."""
+    """The kinds of failure of a run."""
 
     OUT_OF_MEMORY = "out of memory"
     STICKY = "device lost"
@@ -51,7 +52,7 @@ class Failure(Enum):
 
 
 def classify(error: BaseException) -> Failure:
-    """The kind of failure, by the text: ONNX Runtime has no error type for either kind."""
+    """Return the kind of failure by the error's text: ONNX Runtime has no type for any kind."""
     text = str(error)
     if _STICKY.search(text):
         return Failure.STICKY
@@ -61,14 +62,14 @@ def classify(error: BaseException) -> Failure:
 
 
 def end_process(error: BaseException) -> None:
-    """Log and end this process; what waits in it fails with its connections."""
+    """Log the error and end this process at once; its connections break."""
     logger.critical("the device is lost, this process ends with code %d: %s", EXIT_CODE, error)
     logging.shutdown()
     os._exit(EXIT_CODE)
 
 
 class Guard:
-    """Runs batches, and does about failures what this module says. For any number of threads."""
+    """Runs batches and handles their failures as this module says. Safe to use from any thread."""
 
     def __init__(
         self,
@@ -79,13 +80,14 @@ class Guard:
         max_batch: int | None = None,
         end: Callable[[BaseException], None] = end_process,
     ) -> None:
-        """``shrunk`` is told the new most crops of a batch, in the thread that ran out of memory;
-        ``max_batch`` is the most of the beginning.
+        """``run`` computes a batch of at most ``max_batch`` crops (None: any number).
 
-        ``lost`` is asked after a failure that does not tell by its text; ``end`` ends the process.
+        When the device runs out of memory, ``shrunk`` is told the new limit, in that thread. After
+        a failure whose text says nothing, ``lost`` tells whether the device is lost; then ``end``
+        ends the process.
         """
         self.max_batch = max_batch
-        """Most crops of one run; None: no limit was met."""
+        """Most crops of one run; None: no limit is known."""
         self._run = run
         self._shrunk = shrunk
         self._lost = lost
@@ -95,7 +97,7 @@ class Guard:
     def run(self, crops: Crops, run: Callable[[Crops], Outputs] | None = None) -> Outputs:
         """Compute all crops, in pieces where they do not fit. Raises what the last try raised.
 
-        ``run`` stands in for the usual way to run.
+        ``run`` replaces the function that was given to the constructor.
         """
         step = self.max_batch or len(crops)
         if len(crops) > step:

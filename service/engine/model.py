@@ -1,4 +1,4 @@
-"""One network, loaded: its manifest, labels, and for each of its graphs a session and a batcher."""
+"""A loaded network: its manifest, labels, and a session and a batcher for each of its graphs."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ logger = logging.getLogger("zoo.model")
 GPU_BATCH = 64
 """Most crops in a batch on a GPU where no setting says otherwise."""
 CPU_BATCH = 8
-"""The same on a CPU, where more than one rarely pays."""
+"""Most crops in a batch on a CPU where no setting says otherwise: there batches rarely pay."""
 _CPU_GAIN = 0.85
-"""What a batch of several saves on a CPU is partly lost again, as its crops were cut by other
-threads and have left the caches."""
+"""On a CPU a larger batch must cost less than this share per crop (`batch_tuning`): in service it
+saves less than measured, since other threads cut its crops, which have left the caches."""
 _CPU_SLICE_S = 0.01
-"""Of runs of one size in a row: one alone is timed with what the other left in the caches."""
+"""Seconds for which a size is run in a row when it is measured on a CPU: a single run would be
+timed with what the run of another size has left in the caches."""
 
 
 class Model:
-    """A version of a network that can compute crops."""
+    """A version of a network that is loaded and computes crops."""
 
     def __init__(
         self,
@@ -46,10 +47,11 @@ class Model:
         settings: Settings,
         termination: Termination | None = None,
     ) -> None:
-        """Open the sessions of files that were checked and warm them up; blocking, some 100 ms.
+        """Open the sessions of checked files and warm them up. Blocks for 100 ms and more.
 
-        ``folder`` has no links, ``termination`` can end it. Raises RefusedModelError or
-        BrokenModelError.
+        ``folder`` is the version's, without links in its path. ``termination`` can end the load.
+        Raises RefusedModelError where no file or provider fits the settings, BrokenModelError where
+        a graph cannot be opened or run, or the load was ended.
         """
         termination = termination or Termination()
         started = perf_counter()
@@ -61,7 +63,7 @@ class Model:
         self.precision = file.precision
         files = {graph: manifest.file(graph) for graph in _graphs(manifest)} | {"model": file}
         self.precisions: dict[str, str | None] = {g: file.precision for g, file in files.items()}
-        """By graph; the dense graph is in single precision, whatever the other is."""
+        """The precision of each graph. `dense` is in single precision, whatever `model` has."""
         providers = providers_for(settings, self.name)
         if self.precision == "bf16":
             _demand_bf16(providers)
@@ -82,10 +84,10 @@ class Model:
         }
         self.providers = self._sessions["model"].providers
         self.fallback = self.providers[0] != (own.providers or providers)[0]
-        """Whether another provider computes than the first that was named, or that auto chose."""
+        """Whether another provider computes than the first one named, or the one `auto` chose."""
         self.nodes = self._sessions["model"].nodes
         self.max_batch = min(most, self._sessions["model"].max_batch or most)
-        """Most crops in one batch: learnt here, and lowered by a device short of memory."""
+        """Most crops in one batch: learnt here, and lowered when the device runs out of memory."""
         self.batchers: dict[Graph, Batcher] = {}
         for session in self._sessions.values():
             for size in session.sizes:
@@ -96,7 +98,7 @@ class Model:
         self.max_batch = min(self.max_batch, best)
         at_once = 1 if self.providers[0] in GPU else min(settings.pool_threads, available_cores())
         self.seconds_per_crop = min(self.batch_costs.values()) / at_once
-        """Of the whole engine, where it computes nothing else."""
+        """Seconds per crop when all threads compute this model and nothing else."""
         for session in self._sessions.values():
             session.begin()
         logger.info(
@@ -110,7 +112,9 @@ class Model:
         )
 
     def _learn(self, threads: int) -> tuple[dict[int, float], int]:
-        """Seconds per crop by batch size, as far as it pays on this device, and the best size."""
+        """Return seconds per crop by batch size, up to where larger ones stop paying, and the best
+        size.
+        """
         run = self._sessions["model"].run_gray
         if self.providers[0] in GPU:
             costs = batch_tuning.measure(run, self.max_batch)
@@ -127,11 +131,11 @@ class Model:
         return costs, batch_tuning.best(costs, _CPU_GAIN)
 
     def run(self, graph: Graph, crops: Crops) -> Outputs:
-        """Compute crops at once, in the caller's thread: what the batchers do, without a queue."""
+        """Compute crops now, in the caller's thread, without the batchers' queue."""
         return self._sessions[graph].run(crops)
 
     def open(self, pool: Pool, observer: BatchObserver) -> None:
-        """Start to accept crops, in the event loop that calls this."""
+        """Start the batchers, which run in ``pool``. Called in the event loop."""
         self.batchers = {
             graph: Batcher(
                 session.run,
@@ -144,14 +148,14 @@ class Model:
         }
 
     async def close(self) -> None:
-        """Finish what was accepted."""
+        """Refuse new crops, wait for those that were accepted, and end the lanes' threads."""
         for batcher in self.batchers.values():
             await batcher.close()
         for session in self._sessions.values():
             session.close()
 
     def _shrunk(self, graph: Graph, crops: int) -> None:
-        """The device has memory for this many crops only: form no larger batches any more."""
+        """Form no larger batches than ``crops`` any more, as the device has no memory for them."""
         if graph == "model":
             self.max_batch = min(self.max_batch, crops)
             metrics.MODEL_MAX_BATCH.labels(self.name, self.version).set(self.max_batch)
@@ -159,7 +163,7 @@ class Model:
             self.batchers[graph].max_batch = min(self.batchers[graph].max_batch, crops)
 
     def release(self) -> None:
-        """Drop the sessions and their memory, after `close`; blocking, some ms."""
+        """Drop the sessions and their memory, after `close`. Blocks for some ms."""
         self.batchers.clear()
         for session in self._sessions.values():
             session.release()
@@ -167,12 +171,15 @@ class Model:
 
 
 def _file(manifest: Manifest, precision: Precision | None) -> ModelFile:
-    """The network's file of that precision. Raises RefusedModelError: never another instead."""
+    """Return the network's file of this precision, or of any for None.
+
+    Raises RefusedModelError where there is none: a file of another precision never stands in.
+    """
     try:
         return manifest.file("model", precision)
     except KeyError:
-        there = ", ".join(manifest.model_precisions) or "files of no stated precision"
-        raise RefusedModelError(f"the precision {precision} is asked for, it has {there}") from None
+        has = ", ".join(manifest.model_precisions) or "files of no stated precision"
+        raise RefusedModelError(f"the precision {precision} is asked for, it has {has}") from None
 
 
 def _demand_bf16(providers: Sequence[ProviderName]) -> None:
@@ -185,13 +192,13 @@ def _demand_bf16(providers: Sequence[ProviderName]) -> None:
 
 
 def _graphs(manifest: Manifest) -> list[Graph]:
-    """The graphs that the model's protocols need, each of which must have a file."""
-    wanted: list[Graph] = ["model"]
+    """Return the graphs that the model's protocols need. Raises RefusedModelError if one lacks."""
+    needed: list[Graph] = ["model"]
     for name in manifest.protocols.names:
         graph = PROTOCOLS[name].graph
-        if graph not in wanted:
-            wanted.append(graph)
-    for graph in wanted:
+        if graph not in needed:
+            needed.append(graph)
+    for graph in needed:
         if not any(file.role == graph for file in manifest.files):
             raise RefusedModelError(f"its protocols need a file with the role {graph}")
-    return wanted
+    return needed

@@ -1,4 +1,4 @@
-"""What every part of the engine knows of a network: what it yields, and that it may be broken."""
+"""What all parts of the engine share: the outputs of a network, and the error of a broken one."""
 
 from __future__ import annotations
 

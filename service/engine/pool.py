@@ -1,9 +1,9 @@
 """The threads of a worker, which decode pictures and run networks in turn.
 
-More threads than cores take the cores, and what is in the caches, from each other. So the same
-threads do both kinds of work, each kind in a queue of its own: while both wait, they take turns.
-So crops do not pile up before the network under many requests of one picture, and the runs of one
-request of 144 crops do not keep the pictures of others from being decoded.
+More threads than cores would take the cores, and the content of the caches, from each other. So the
+same threads do both kinds of work. Each kind has a queue of its own, and while both hold work the
+threads take from them in turn. So crops do not pile up before the network under many requests of
+one picture, and a request of 144 crops does not keep the pictures of others from being decoded.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ class _Task:
         self.future.add_done_callback(self._drop)
 
     def __call__(self) -> None:
-        """Do the work in this thread, and settle the future in its own."""
+        """Do the work in this thread, and settle the future in the thread of its event loop."""
         work = self.work
-        if work is None or self.future.done():  # `_drop` may have yet to be called
+        if work is None or self.future.done():  # the loop may not have called `_drop` yet
             return
         result, error = None, None
         try:
             result = work()
-        except BaseException as raised:  # noqa: BLE001  it is raised where the future is awaited
+        except BaseException as raised:  # noqa: BLE001  who awaits the future gets it
             error = raised
         with suppress(RuntimeError):  # the loop was closed: nobody waits any more
             self.loop.call_soon_threadsafe(settle, self.future, result, error)
-        del work, result, error  # an error's frames would hold it, and what was worked on
+        del work, result, error  # or an error's frames would keep it and the picture alive
 
     def _drop(self, _: asyncio.Future[Any]) -> None:
-        """Nobody waits any more: let go of the picture, though the task may stand in its queue."""
+        """Free the picture, as nobody waits any more, though the task may still be queued."""
         self.work = None
 
 
 def settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
-    """Give a future its result or its exception, unless its owner did not wait."""
+    """Give a future its result or its exception, unless it has one or was cancelled."""
     if future.done():
         return
     if error is None:
@@ -63,7 +63,7 @@ def settle(future: asyncio.Future[Any], result: object, error: BaseException | N
 
 
 def failure(future: asyncio.Future[Any]) -> BaseException | None:
-    """What a future ended with instead of a result; None where it has one, or goes on."""
+    """Return the error that a future ended with; None where it has a result, or is not done."""
     if future.cancelled():
         return asyncio.CancelledError()
     return future.exception() if future.done() else None
@@ -87,11 +87,11 @@ class Pool:
             thread.start()
 
     def post(self, kind: Kind, work: Callable[[], object], *, own: bool = False) -> None:
-        """Have ``work`` done; it must not raise. Raises RuntimeError when the pool is closed.
+        """Queue ``work``, which must not raise. Raises RuntimeError when the pool is closed.
 
-        ``own``: the caller is a thread of this pool which looks for work right after this, so
-        that nobody is woken for what it will do itself; to go on with what has just been in its
-        cache is faster than to hand it on. It may post though the pool is closed.
+        ``own`` says that the caller is a thread of this pool which takes its next work right after
+        this. No other thread is woken for what it will do itself: it goes on faster with what is
+        still in its cache. Such a thread may post even when the pool is closed.
         """
         with self._changed:
             if self._closed and not own:
@@ -102,16 +102,17 @@ class Pool:
                 self._changed.notify()
 
     def submit(self, kind: Kind, work: Callable[[], T]) -> asyncio.Future[T]:
-        """Have ``work`` done; its result or exception is the future's, in the running loop.
+        """Queue ``work``; the future, of the running loop, gets its result or exception.
 
-        What has not begun when the future is cancelled, or settled by its owner, never does.
+        Work that has not begun when the future is cancelled, or settled by others, is never done.
+        Raises RuntimeError when the pool is closed.
         """
         task = _Task(work, asyncio.get_running_loop())
         self.post(kind, task)
         return task.future
 
     def close(self) -> None:
-        """End the threads once nothing waits of the kind ``run``; what waits to prepare is left."""
+        """Drop queued work of the kind ``prepare``; the threads do that of ``run``, then end."""
         with self._changed:
             self._closed = True
             self._queues["prepare"].clear()
@@ -130,10 +131,10 @@ class Pool:
                 work()
             except BaseException:
                 logger.exception("work in the pool raised")
-            del work  # or its pictures live until the next one
+            del work  # or its picture would stay in memory until the next work comes
 
     def _next(self) -> Callable[[], object] | None:
-        """The next work: of the kind whose turn it is, else of the other."""
+        """Take the next work, of the kind whose turn it is, else of the other; None without any."""
         for kind in (self._turn, _OTHER[self._turn]):
             if self._queues[kind]:
                 self._turn = _OTHER[kind]

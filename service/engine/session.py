@@ -1,4 +1,4 @@
-"""One loaded network: an ONNX Runtime session, checked against its manifest."""
+"""Runs one graph by ONNX Runtime, and checks it against its manifest."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ from service.imaging.protocols import Graph
 from service.manifest import Manifest
 
 MOST_OFF = 0.02
-"""Standard deviations of logits that a replay may be off: half precision rounds by less."""
+"""How far the logits of a replayed CUDA graph may be off, in standard deviations of the logits:
+half precision rounds by less."""
 
 
 class Session:
-    """A session that many threads may run at once.
+    """A graph opened on a provider, which many threads may run at once.
 
     On a CPU each run computes in its caller's thread: ``InferenceSession.run`` is thread-safe and
     releases the GIL, so one session with a single intra-op thread serves as many concurrent runs
     as there are cores, with one copy of the weights. On a GPU batches go through `Lanes`. OpenVINO
-    has as many streams, and takes crops one by one.
+    takes crops one by one, and has a stream for each concurrent run.
     """
 
     def __init__(
@@ -50,11 +51,13 @@ class Session:
         shrunk: Callable[[int], None] = lambda _: None,
         termination: Termination | None = None,
     ) -> None:
-        """Load ``path``. Raises BrokenModelError when it is no ONNX or not the manifest's.
+        """Open the ONNX file ``path`` on the first of ``providers`` that takes it.
 
         The graph ``dense`` takes crops of any height and width, ``model`` those of the manifest.
-        ``max_batch`` is the most crops that a GPU will get at once; ``shrunk`` is told when it
-        has memory for fewer. ``termination`` ends the opening, and runs until `begin`.
+        ``max_batch`` is the most crops that a GPU will get at once; ``shrunk`` is told the new most
+        when there is memory for fewer. ``termination`` can end the opening, and every run until
+        `begin`. Raises BrokenModelError when the file is no ONNX, or takes or yields other arrays
+        than the manifest says.
         """
         size = manifest.input
         file = next(file for file in manifest.files if file.path == path.name)
@@ -80,7 +83,7 @@ class Session:
                 path, providers, wish, cache, strict=strict, termination=termination
             )
             self.max_batch = 1 if way.providers[0] == "openvino" else None
-            """Most crops of one run; None: any number."""
+            """Most crops of one run; None: no limit."""
             self._check_signature(path.name, graph)
             self._lanes: Lanes | None = None
             lost: Callable[[], bool] = _never
@@ -109,8 +112,8 @@ class Session:
         many = graph == "model" and self.max_batch is None
         sizes = fixed if self._lanes else (1, max_batch) if many else (1,)
         self.sizes: tuple[int, ...] = tuple(dict.fromkeys((sizes[-1], *sizes)))
-        """Batch sizes to warm up, the largest first: it takes the memory that all others fit in.
-        Then the smallest: where TensorRT learns its shapes, all others lie between."""
+        """Batch sizes to warm up. The largest comes first, since all others fit into its memory,
+        then the smallest: where TensorRT learns its shapes, all others lie between these two."""
         self.at_once: int | None = lanes if self._lanes else None
         if self.max_batch:
             self.at_once = wish.streams
@@ -123,7 +126,7 @@ class Session:
 
     @property
     def nodes(self) -> dict[str, int]:
-        """How many nodes of the graph each provider got, by our names, the largest share first.
+        """How many nodes of the graph each provider got, by our names, the most nodes first.
 
         Empty with an ONNX Runtime before 1.24, which does not tell.
         """
@@ -146,25 +149,25 @@ class Session:
             return Outputs(*run(list(Outputs._fields), {INPUT: crops}, self._run_options))
 
     def begin(self) -> None:
-        """Serve: no run is ended any more by what could end the load."""
+        """Begin to serve: from now on the load's termination ends no runs."""
         self._run_options = None
 
     def close(self) -> None:
-        """End the session's threads, once nothing runs any more."""
+        """End the lanes' threads, once nothing runs any more."""
         if self._lanes:
             self._lanes.close()
 
     def release(self) -> None:
-        """Drop ONNX Runtime's session, and with it its memory; nothing can be run any more.
+        """Drop ONNX Runtime's session and its memory; nothing can be run any more.
 
-        The guard calls this object's own methods: left alone, the circle would keep the memory
-        until the collector comes by, which is seldom.
+        The guard is dropped too: it refers to this object's methods, and that circle would keep the
+        memory until Python's garbage collector finds it, which can take long.
         """
         self._lanes = None
         del self._guard, self._session
 
     def run_gray(self, batch: int) -> Outputs:
-        """Compute this many gray crops: to learn what a batch costs."""
+        """Compute ``batch`` gray crops, to measure what a batch costs."""
         return self.run(self._gray(batch))
 
     def _gray(self, batch: int) -> Crops:
@@ -172,7 +175,10 @@ class Session:
         return np.full((batch, size.height, size.width, size.channels), 128, np.uint8)
 
     def warm_up(self, batch: int) -> None:
-        """Run batches of gray crops and check what comes out. Raises BrokenModelError."""
+        """Run ``batch`` gray crops wherever such a batch may run, and check the outputs.
+
+        Raises BrokenModelError where a run fails or yields nonsense.
+        """
         try:
             outputs = self._guard.run(self._gray(batch), self._warm)
         except BrokenModelError:
@@ -182,13 +188,16 @@ class Session:
         self._check(outputs, batch)
 
     def verify(self) -> None:
-        """Check what was recorded at warm-up, once all of it is. Raises BrokenModelError."""
+        """Check the CUDA graphs that warm-up recorded, once all of them are recorded.
+
+        Raises BrokenModelError where one yields other logits than the network itself.
+        """
         if self._lanes is None:
             return
         size = self._manifest.input
         shape = (self._lanes.sizes[-1], size.height, size.width, size.channels)
         if self._guard.max_batch is not None:
-            return  # there is no memory for the largest batches: they are not run any more
+            return  # there was no memory for the largest batches, which are not run any more
         crops = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
         off = self._lanes.disagreement(crops)
         if off > MOST_OFF:
@@ -198,7 +207,7 @@ class Session:
             )
 
     def _warm(self, crops: Crops) -> Outputs:
-        """Run everything that may run a batch of this size; the last outputs."""
+        """Run the crops in every lane, if there are any. Returns the last outputs."""
         if self._lanes is None:
             return self._compute(crops)
         results = self._lanes.warm_up(crops)
@@ -221,16 +230,16 @@ class Session:
     def _check_signature(self, name: str, graph: Graph) -> None:
         size = self._manifest.input
         inputs = [(i.name, i.type, list(i.shape)) for i in self._session.get_inputs()]
-        wanted: list[object] = [self.max_batch or BATCH, size.height, size.width, size.channels]
+        expected: list[object] = [self.max_batch or BATCH, size.height, size.width, size.channels]
         if graph == "dense":
-            wanted[1:3] = ["H", "W"]
+            expected[1:3] = ["H", "W"]
         if (
             len(inputs) != 1
             or inputs[0][:2] != ("pixels", "tensor(uint8)")
-            or len(inputs[0][2]) != len(wanted)
-            or any(_differs(have, want) for have, want in zip(inputs[0][2], wanted, strict=True))
+            or len(inputs[0][2]) != len(expected)
+            or any(_differs(have, want) for have, want in zip(inputs[0][2], expected, strict=True))
         ):
-            raise BrokenModelError(f"{name} takes {inputs}, the manifest wants pixels {wanted}")
+            raise BrokenModelError(f"{name} takes {inputs}, the manifest wants pixels {expected}")
         outputs = {o.name: o.type for o in self._session.get_outputs()}
         for output in Outputs._fields:
             if outputs.get(output) != "tensor(float)":
@@ -242,5 +251,5 @@ def _never() -> bool:
 
 
 def _differs(have: object, want: object) -> bool:
-    """Whether a dimension of the graph is not as wanted; names stand for dynamic dimensions."""
+    """Whether a graph's dimension ``have`` is not ``want``; a name stands for a dynamic one."""
     return isinstance(have, int) if isinstance(want, str) else have != want

@@ -1,4 +1,4 @@
-"""Opens an ONNX Runtime session with the best of the chosen providers that takes the graph."""
+"""Opens an ONNX Runtime session with the first of the chosen providers that takes the graph."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Way(NamedTuple):
 
     providers: tuple[ProviderName, ...]
     graphs: bool = False
-    """CUDA records its launches."""
+    """Whether CUDA records graphs."""
     profile: Mapping[str, Shape] = {}
-    """TensorRT's inputs; empty: it learns their shapes from the warm-up."""
+    """The shapes of TensorRT's inputs by name; empty: it learns them from the warm-up."""
 
 
 class Opened(NamedTuple):
@@ -44,22 +44,22 @@ class Opened(NamedTuple):
 
 
 def providers_for(settings: Settings, model: str) -> list[ProviderName]:
-    """The working providers that this model shall use, in order.
+    """Return the providers for this model that work here, in the settings' order.
 
-    Raises BrokenModelError where one is missing that was demanded.
+    Raises BrokenModelError where one does not work and the settings are strict.
     """
     if not settings.tf32:
         forbid_tf32()
-    wanted = settings.of_model(model).providers or ()
-    return choose(wanted, strict=settings.providers_strict)
+    named = settings.of_model(model).providers or ()
+    return choose(named, strict=settings.providers_strict)
 
 
 def ways(providers: Sequence[ProviderName], wish: Wish) -> list[Way]:
-    """The ways to open a session, the preferred one first.
+    """Return the ways to open a session, the preferred one first.
 
-    A provider that cannot take the graph hands all of it to those behind it. TensorRT and OpenVINO
-    compile for the shapes: a graph of any size goes to others. OpenVINO shares a session with the
-    CPU alone; bf16 is computed by it or not at all.
+    A provider that cannot take the graph leaves it to those behind it. TensorRT and OpenVINO
+    compile for fixed shapes, so they get no graph that takes any size. OpenVINO shares a session
+    with the CPU alone, and bf16 is computed by OpenVINO or not at all.
     """
     usable = [name for name in providers if wish.batches or name not in COMPILERS]
     if wish.precision == "bf16":
@@ -87,9 +87,10 @@ def open_session(
     strict: bool = False,
     termination: Termination | None = None,
 ) -> Opened:
-    """Open ``path`` the first way that works. Raises BrokenModelError when none does.
+    """Open the ONNX file ``path`` the first way that works, and log in one line which did not.
 
-    With ``strict`` no provider is given up. What is given up is logged in one line.
+    ``cache`` is the folder of TensorRT's engines; ``termination`` can end the opening. With
+    ``strict`` only the first provider is tried. Raises BrokenModelError when no way works.
     """
     termination = termination or Termination()
     queue = deque(ways(providers, wish))
@@ -106,9 +107,9 @@ def open_session(
             session = _create(path, way, wish, cache, termination)
         except Exception as error:  # noqa: BLE001 - ONNX Runtime's family has no common base
             reasons[name] = first_line(error)
-            asked = options.profile_after(str(error), wish.crop) if INPUT in way.profile else None
-            if asked:
-                queue.appendleft(way._replace(profile=asked))
+            profile = options.profile_after(str(error), wish.crop) if INPUT in way.profile else None
+            if profile:
+                queue.appendleft(way._replace(profile=profile))
             continue
         if ORT_NAMES[name] not in session.get_providers():
             reasons[name] = "onnxruntime left it out"
@@ -139,10 +140,10 @@ def _create(path: Path, way: Way, wish: Wish, cache: Path, termination: Terminat
 
 
 def openvino_session(model: Path | bytes, streams: int = 1) -> Any:
-    """A session of OpenVINO that takes one crop a run, and ``streams`` runs at once.
+    """Open a session of OpenVINO that takes one crop a run, and ``streams`` runs at once.
 
-    Compiled for one crop: that costs hardly more than a crop of a batch, and no batch of another
-    size makes it compile again.
+    It is compiled for one crop, which costs hardly more than a crop of a batch, since a batch of a
+    new size would make OpenVINO compile again.
     """
     session = _session_options()
     session.add_free_dimension_override_by_name(BATCH, 1)
@@ -155,20 +156,20 @@ def _session_options() -> Any:
     session.intra_op_num_threads = 1
     session.inter_op_num_threads = 1
     session.log_severity_level = 3
-    # a worker's memory must follow the load down again, not keep its highest tide
+    # weights stay out of the arena, which would keep the most memory that a load ever took
     session.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     session.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
     return session
 
 
 def _takes_part(session: Any) -> bool:
-    """Whether OpenVINO got any node."""
+    """Whether OpenVINO computes any node of the session's graph."""
     parts = session.get_provider_graph_assignment_info()
     return any(part.ep_name == openvino.NAME for part in parts)
 
 
 def provider_options(name: ProviderName, way: Way, wish: Wish, folder: Path | None) -> Options:
-    """The options of one provider of a way."""
+    """Return the options of one provider of a way; ``folder`` is that of TensorRT's engines."""
     if name == "tensorrt":
         return options.tensorrt(wish, folder, way.profile)
     if name == "cuda":
@@ -177,7 +178,7 @@ def provider_options(name: ProviderName, way: Way, wish: Wish, folder: Path | No
 
 
 def _engine_folder(cache: Path, wish: Wish) -> Path | None:
-    """The folder of this graph's engines, made; None where nothing can be written."""
+    """Make and return the folder of this graph's engines; None where it cannot be made."""
     from service.engine.gpu.cuda import gpu
 
     folder = options.engine_folder(cache, wish, gpu())
@@ -191,7 +192,7 @@ def _engine_folder(cache: Path, wish: Wish) -> Path | None:
 
 @contextmanager
 def _one_builds(folder: Path | None) -> Iterator[None]:
-    """One worker builds the engine, the others wait and read it."""
+    """Let one worker at a time build the engine: the others wait, and then find it built."""
     if folder is None:
         yield
         return

@@ -1,6 +1,6 @@
-"""Whether the demanded providers work, asked in a process of its own.
+"""Checks in a process of its own, before the start, that the demanded providers work.
 
-The parent of the workers only supervises: it neither loads ONNX Runtime nor opens a device.
+The supervisor calls it, which itself neither loads ONNX Runtime nor opens a device.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from pathlib import Path
 from service.config.settings import PREFIX, InvalidSettingsError, Settings, demanded
 
 _TIMEOUT_S = 120
-"""A first start on a GPU loads gigabytes of libraries."""
+"""How long that process may take: a first start on a GPU loads gigabytes of libraries."""
 _MARK = "missing: "
 
 
 def demand(settings: Settings) -> None:
-    """Raise InvalidSettingsError where a provider is named, strictness is set, and it is missing.
+    """Raise InvalidSettingsError where a provider that the settings name does not work here.
 
     Does nothing without ``providers_strict``.
     """
@@ -33,7 +33,7 @@ def demand(settings: Settings) -> None:
 
 
 def _ask(names: Sequence[str]) -> dict[str, str]:
-    """What is missing, by name, with the reason."""
+    """Return the reason for each of the providers ``names`` that does not work, by its name."""
     root = Path(__file__).resolve().parents[2]
     path = os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH", "")]))
     command = [sys.executable, "-m", "service.engine.strict_check", *names]
@@ -57,7 +57,9 @@ def _ask(names: Sequence[str]) -> dict[str, str]:
 
 
 def main(names: Sequence[str]) -> None:
-    """Print what is missing of ``names`` as one line of JSON; other lines are ONNX Runtime's."""
+    """Print which of the providers ``names`` do not work, and why, as one line of JSON behind
+    `_MARK`; ONNX Runtime may print other lines.
+    """
     from service.engine.providers.available import ORT_NAMES, missing
 
     known = [name for name in ORT_NAMES if name in names]

@@ -1,4 +1,4 @@
-"""Ends what ONNX Runtime does for the load of one model, from another thread."""
+"""Lets any thread end the load of a model while ONNX Runtime works on it in another."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ from service.engine.outputs import BrokenModelError
 
 
 class Termination:
-    """Can be asked for once, by any thread; the load then ends as soon as it can.
+    """Ends one load, as soon as it can, after any thread has called `ask`.
 
     A run ends before its next node, also inside the body of a Loop; the opening of a session ends
-    between its steps. A single node that computes for hours cannot be ended by anybody.
+    between its steps. A single node that computes for hours cannot be ended.
     """
 
     def __init__(self) -> None:
         self.run_options: Any = onnxruntime.RunOptions()
-        """For every run of the load."""
+        """The options with which every run of the load must be started."""
         self.asked = False
+        """Whether the load is to end."""
         self._opening: list[Any] = []
         self._lock = threading.Lock()
 
@@ -32,7 +33,7 @@ class Termination:
                 _cancel(options)
 
     def ask(self) -> None:
-        """End the load."""
+        """Ask that the load end: its runs, its openings and, at the next `check`, the rest."""
         with self._lock:
             self.asked = True
             self.run_options.terminate = True
@@ -40,7 +41,7 @@ class Termination:
                 _cancel(options)
 
     def check(self) -> None:
-        """Raise BrokenModelError where it was asked for: nothing more is begun."""
+        """Raise BrokenModelError where the load is to end; it calls this between its steps."""
         if self.asked:
             raise BrokenModelError("the load was ended before it was finished")
 

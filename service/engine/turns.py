@@ -1,10 +1,11 @@
-"""Whose crops are computed next.
+"""Decides whose crops are computed next.
 
-Requests stand in three lines by how many crops they have: one, a ten-crop's few, or many. The lines
-take turns, each in proportion to how many stand in it, so that a request of 144 crops waits between
-single ones and they between its crops; no line gets less than a quarter of what all would get in
-equal shares. Within a line the earliest deadline is served first, to its end: equal shares among
-large requests would let all of them miss their deadlines where some could be answered.
+Requests stand in three lines by their number of crops: one, the few of a ten-crop, or many. The
+lines take turns. Each gets crops computed in proportion to how many requests stand in it, so that a
+request of 144 crops takes turns with single crops; but the weight of a line is at least a quarter
+of the number of all requests. Within a line the request with the earliest deadline is served first,
+to its end: equal shares among large requests would let all of them miss their deadlines where some
+could be answered.
 """
 
 from __future__ import annotations
@@ -16,24 +17,29 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 FEW = 16
 """Most crops of a request in the second line; a ten-crop has 10."""
 KINDS = 3
+"""The number of lines."""
 LARGE = KINDS - 1
-"""The line of those with many."""
+"""The line of requests with many crops."""
 _LEAST = 0.25
+"""The least weight of a line, as a share of the number of all requests."""
 
 
 def kind(crops: int) -> int:
-    """The line in which a request of so many crops stands: 0, 1 or 2."""
+    """Return the line in which a request of so many crops stands: 0, 1 or 2."""
     return (crops > 1) + (crops > FEW)
 
 
 def weights(standing: Sequence[int]) -> list[float]:
-    """How much of the device each line gets, of so many requests each; 0 for an empty line."""
+    """Return each line's weight for its share of the device; 0 for an empty line.
+
+    ``standing`` is the number of requests in each line.
+    """
     least = _LEAST * sum(standing)
     return [max(count, least) if count else 0.0 for count in standing]
 
 
 class Waiting(Protocol):
-    """A request for crops."""
+    """A request that waits for its crops to be computed."""
 
     @property
     def size(self) -> int:
@@ -41,21 +47,21 @@ class Waiting(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one of its crops."""
+        """Height, width and channels of each crop."""
 
     @property
     def deadline(self) -> float:
-        """Until when it must be answered."""
+        """The second, of any one clock, before which it must be answered."""
 
     taken: int
-    """How many of its crops were taken."""
+    """How many of its crops were taken into batches."""
 
 
 R = TypeVar("R", bound=Waiting)
 
 
 class Slice(NamedTuple, Generic[R]):
-    """Some crops of a request, one after the other."""
+    """The crops from ``start`` to ``stop`` of a request."""
 
     request: R
     start: int
@@ -67,12 +73,12 @@ class _Line(Generic[R]):
 
     def __init__(self) -> None:
         self.standing: list[tuple[float, int, R]] = []
-        """By deadline, then by arrival."""
+        """Deadline, number of arrival and request, in that order."""
         self.served = 0.0
-        """Crops, each divided by the line's weight at that time."""
+        """The crops that were taken, each divided by the line's weight at that time."""
 
     def first(self, shape: tuple[int, ...] | None) -> R | None:
-        """The first request, or the first whose crops have this shape."""
+        """Return the first request whose crops have this shape (None: any), or None."""
         for _, _, request in self.standing:
             if shape is None or request.shape == shape:
                 return request
@@ -80,7 +86,7 @@ class _Line(Generic[R]):
 
 
 class Turns(Generic[R]):
-    """The requests that wait; not safe for threads."""
+    """The requests that wait for a device. Not safe to use from several threads."""
 
     def __init__(self) -> None:
         self._lines: tuple[_Line[R], ...] = tuple(_Line() for _ in range(KINDS))
@@ -93,9 +99,9 @@ class Turns(Generic[R]):
         return any(line.standing for line in self._lines)
 
     def add(self, request: R) -> None:
-        """Let a request wait."""
+        """Put a request into its line."""
         line = self._lines[kind(request.size)]
-        if not line.standing:  # who was not there has nothing to catch up on
+        if not line.standing:  # a line that was empty must not catch up on the turns it missed
             others = [other.served for other in self._lines if other.standing]
             latest = max(other.served for other in self._lines)
             line.served = max(line.served, min(others, default=latest))
@@ -103,7 +109,7 @@ class Turns(Generic[R]):
         insort(line.standing, (request.deadline, self._came, request))
 
     def remove(self, request: R) -> bool:
-        """Let a request wait no more; whether it did."""
+        """Take a request out of its line. Returns whether it stood there."""
         standing = self._lines[kind(request.size)].standing
         for place, (_, _, other) in enumerate(standing):
             if other is request:
@@ -112,7 +118,7 @@ class Turns(Generic[R]):
         return False
 
     def expired(self, now: float) -> list[R]:
-        """Take out those whose deadline has passed."""
+        """Take out and return the requests whose deadline is ``now`` or earlier."""
         gone: list[R] = []
         for line in self._lines:
             count = 0
@@ -123,7 +129,7 @@ class Turns(Generic[R]):
         return gone
 
     def take(self, room: int) -> list[Slice[R]]:
-        """Take up to ``room`` crops of one shape; who has no more to give waits no more."""
+        """Take up to ``room`` crops of one shape. A request without crops left leaves its line."""
         taken: dict[int, Slice[R]] = {}
         shape: tuple[int, ...] | None = None
         weight = weights([len(line.standing) for line in self._lines])

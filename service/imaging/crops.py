@@ -1,6 +1,6 @@
-"""Resize and crop geometry: an upright picture -> uint8 crops, as torchvision cuts them.
+"""Resizes an upright picture and cuts it into uint8 crops, as torchvision does.
 
-Only pixels are moved here; every number that acts on their values lies in the graph. The rules
+Only pixels are moved here; mean, scale and softmax lie in the graph. The rules
 are those of torchvision.transforms.v2 on PIL images (`Resize`, `CenterCrop`, `TenCrop`), which
 timm and the ImageNet training scripts share.
 """
@@ -22,8 +22,8 @@ Crops = npt.NDArray[np.uint8]
 """uint8 [N, height, width, channels]."""
 
 Mode = Literal["exact", "fast"]
-"""``exact``: torchvision's on PIL images, to the last bit.
-``fast``: at most 0.3 levels off on average for a picture decoded at full scale."""
+"""``exact``: the pixels that torchvision makes of PIL images, to the last bit.
+``fast``: at most 0.3 of 255 levels off those on average, for a picture decoded at full scale."""
 
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -33,14 +33,12 @@ _RESAMPLING = {
 }
 
 MAX_RESIZED_PIXELS = 16_000_000
-"""A picture that grows beyond this is never made whole; its crops are computed one by one.
-
-A 10,000x1 picture would be resized to 2,560,000x256 for a crop of 224x224.
-"""
+"""A picture that resizing enlarges beyond this is never resized as a whole: its crops are computed
+one by one. A 10,000x1 picture would become 2,560,000x256 for a crop of 224x224."""
 
 
 DECODE_MARGIN = 2.9
-"""How much larger than its resized form a JPEG stays when it is decoded scaled."""
+"""A JPEG that is decoded scaled keeps sides of at least this many times what it is resized to."""
 
 
 class Box(NamedTuple):
@@ -57,12 +55,12 @@ class Box(NamedTuple):
         return self.width, self.height
 
     def place(self, inner: Box) -> Box:
-        """A window of this window, as one of the whole picture."""
+        """Return ``inner``, a window of this window, in the coordinates of the whole picture."""
         return inner._replace(left=self.left + inner.left, top=self.top + inner.top)
 
 
 def resized_size(width: int, height: int, resize: Resize, crop: tuple[int, int]) -> tuple[int, int]:
-    """(width, height) of the whole picture after ``resize``; ``crop`` is (height, width)."""
+    """Return (width, height) of the whole picture after ``resize``; ``crop`` is (height, width)."""
     if resize.rule == "exact":
         return crop[1], crop[0]
     if resize.rule == "square":
@@ -73,12 +71,12 @@ def resized_size(width: int, height: int, resize: Resize, crop: tuple[int, int])
 
 
 def resized_side(resize: Resize, crop: tuple[int, int]) -> int:
-    """Pixels that both sides of a picture need for ``resize`` not to enlarge it."""
+    """Return the pixels that both sides of a picture need for ``resize`` not to enlarge it."""
     return max(crop) if resize.rule == "exact" else resize.size
 
 
 def decoded_side(side: int) -> int:
-    """Pixels that a shorter side keeps when a picture is decoded scaled, to be resized to ``side``.
+    """Return the pixels that scaled decoding must leave the shorter side for a resize to ``side``.
 
     ``python -m loadtests.benchmarks.preprocessing`` shows what the margin does to pixels and first
     answers.
@@ -87,17 +85,18 @@ def decoded_side(side: int) -> int:
 
 
 def cropped_frame(size: tuple[int, int], resize: Resize) -> Box:
-    """The part of a resized picture of ``size`` (width, height) that crops are cut from."""
+    """Return the part of a resized picture of ``size`` (width, height) that crops are cut from."""
     if resize.centre_square:
         return center_box(size, (resize.size, resize.size))
     return Box(0, 0, *size)
 
 
 def center_box(size: tuple[int, int], crop: tuple[int, int]) -> Box:
-    """The centre window of a picture of ``size`` (width, height); ``crop`` is (height, width).
+    """Return the centre window of a picture of ``size`` (width, height); ``crop`` is (h, w).
 
-    Where the picture is smaller than the crop, half of what is missing is padding before it
-    (torchvision's ``CenterCrop``: integer division there, Python's rounding otherwise).
+    Where the picture is smaller than the crop, half of the missing pixels are padding before it.
+    As in torchvision's ``CenterCrop``, padding is halved by integer division, a larger picture's
+    offset by Python's rounding.
     """
     (width, height), (crop_height, crop_width) = size, crop
     left = _center_offset(width, crop_width)
@@ -110,7 +109,9 @@ def _center_offset(length: int, crop: int) -> int:
 
 
 def corner_boxes(size: tuple[int, int], crop: tuple[int, int]) -> list[Box]:
-    """Top left, top right, bottom left, bottom right window (torchvision's ``FiveCrop`` order)."""
+    """Return the top left, top right, bottom left and bottom right window, in the order of
+    torchvision's ``FiveCrop``; ``size`` is (width, height), ``crop`` (height, width).
+    """
     (width, height), (crop_height, crop_width) = size, crop
     right, bottom = width - crop_width, height - crop_height
     corners = [(0, 0), (right, 0), (0, bottom), (right, bottom)]
@@ -118,7 +119,10 @@ def corner_boxes(size: tuple[int, int], crop: tuple[int, int]) -> list[Box]:
 
 
 def makes_whole(before: tuple[int, int], after: tuple[int, int]) -> bool:
-    """Whether a picture of this size is resized as a whole, which is what a reference does."""
+    """Whether a picture is resized from ``before`` to ``after`` as a whole, as torchvision does.
+
+    Both are (width, height). Otherwise each crop is computed alone: see `MAX_RESIZED_PIXELS`.
+    """
     return after[0] * after[1] <= max(MAX_RESIZED_PIXELS, before[0] * before[1])
 
 
@@ -142,23 +146,23 @@ def cut(
         picture = picture._replace(image=picture.image.convert("L"))
     channels = 1 if color == "L" else 3
     crops = np.zeros((len(boxes), boxes[0].height, boxes[0].width, channels), np.uint8)
-    places = [_inside(box, size) for box in boxes]
-    # crops overlap: what they span is computed once, where that is no more than a reference does
-    span = _span(places) if makes_whole(picture.size, size) else None
+    insides = [_inside(box, size) for box in boxes]
+    # crops overlap: what they span is computed once, unless that is more than torchvision computes
+    span = _span(insides) if makes_whole(picture.size, size) else None
     shared = None if span is None else _resized_window(picture, size, span, resize, mode)
-    for crop, box, place in zip(crops, boxes, places, strict=True):
+    for crop, box, inside in zip(crops, boxes, insides, strict=True):
         if span is not None and shared is not None:
-            rows = slice(place.top - span.top, place.bottom - span.top)
-            window = shared[rows, place.left - span.left : place.right - span.left]
-        else:  # it grows, so it was decoded at full scale
-            window = resample.resized_window(picture.image, size, place, resize.interpolation)
-        y, x = place.top - box.top, place.left - box.left
+            rows = slice(inside.top - span.top, inside.bottom - span.top)
+            window = shared[rows, inside.left - span.left : inside.right - span.left]
+        else:  # the resize enlarges the picture, so it was decoded at full scale
+            window = resample.resized_window(picture.image, size, inside, resize.interpolation)
+        y, x = inside.top - box.top, inside.left - box.left
         crop[y : y + window.shape[0], x : x + window.shape[1]] = window
     return crops
 
 
-class _Place(NamedTuple):
-    """A window by its edges, which lie within the picture."""
+class _Edges(NamedTuple):
+    """The edges of a window that lies within the picture, in whole pixels."""
 
     left: int
     top: int
@@ -166,34 +170,34 @@ class _Place(NamedTuple):
     bottom: int
 
 
-def _inside(box: Box, size: tuple[int, int]) -> _Place:
+def _inside(box: Box, size: tuple[int, int]) -> _Edges:
     right, bottom = min(box.left + box.width, size[0]), min(box.top + box.height, size[1])
-    return _Place(max(box.left, 0), max(box.top, 0), right, bottom)
+    return _Edges(max(box.left, 0), max(box.top, 0), right, bottom)
 
 
-def _span(places: Sequence[_Place]) -> _Place:
-    lefts, tops, rights, bottoms = zip(*places, strict=True)
-    return _Place(min(lefts), min(tops), max(rights), max(bottoms))
+def _span(windows: Sequence[_Edges]) -> _Edges:
+    lefts, tops, rights, bottoms = zip(*windows, strict=True)
+    return _Edges(min(lefts), min(tops), max(rights), max(bottoms))
 
 
 def _resized_window(
-    picture: Scaled, size: tuple[int, int], place: _Place, resize: Resize, mode: Mode
+    picture: Scaled, size: tuple[int, int], edges: _Edges, resize: Resize, mode: Mode
 ) -> npt.NDArray[np.uint8]:
-    """uint8 [bottom - top, right - left, channels] of the resized picture, the quickest way."""
+    """Return a window of the resized picture, uint8 [height, width, channels], the fastest way."""
     image, interpolation = picture.image, resize.interpolation
     if size == image.size == picture.size:
-        window = image.crop(place)
+        window = image.crop(edges)
     elif mode == "fast" and simd.supports(interpolation):
-        return simd.resized_window(image, size, place, interpolation, picture.frame)
+        return simd.resized_window(image, size, edges, interpolation, picture.frame)
     elif image.size == picture.size and resample.quick(interpolation):
-        return resample.resized_window(image, size, place, interpolation)
+        return resample.resized_window(image, size, edges, interpolation)
     else:
-        window = image.resize(size, _RESAMPLING[interpolation], box=picture.frame).crop(place)
+        window = image.resize(size, _RESAMPLING[interpolation], box=picture.frame).crop(edges)
     return np.asarray(window).reshape(window.height, window.width, -1)
 
 
 def resize_crop(crop: npt.NDArray[np.uint8], size: tuple[int, int], resize: Resize) -> Crops:
-    """A crop uint8 [H, W, channels] made ``size`` (height, width) with the rule's interpolation."""
+    """Resize a crop uint8 [H, W, channels] to ``size`` (height, width), by ``resize``'s filter."""
     height, width = size
     if crop.shape[:2] == size:
         return crop

@@ -1,7 +1,7 @@
-"""Bytes of one picture -> upright RGB pixels, with limits.
+"""Decodes the bytes of one picture into upright RGB pixels, within limits.
 
-What a training loader does (``PIL.Image.open(f).convert("RGB")``) is the rule for every mode but
-one: Pillow clips 16-bit gray to 255, here it is scaled. Nothing is decoded before the format and
+The pixels are those of a training loader (``PIL.Image.open(f).convert("RGB")``) for every mode but
+one: 16-bit gray is scaled to 255, where Pillow clips it. Nothing is decoded before the format and
 the announced size are known to be allowed.
 """
 
@@ -23,8 +23,10 @@ Exif = Literal["apply", "ignore"]
 
 DEFAULT_MAX_PIXELS = 1 << 26
 MAX_SIDE = 100_000
-"""Pillow keeps a pointer and some padding per row: 1 x 50,000,000 pixels would take 1.8 GB."""
+"""The most pixels of a side: Pillow keeps a pointer and some padding per row, so that a picture of
+1 x 50,000,000 pixels would take 1.8 GB."""
 _STRIP_PIXELS = 1_000_000
+"""About how many pixels of 16-bit gray are converted at a time."""
 
 _ORIENTATION_TAG = 0x0112
 _ORIENTATIONS = {
@@ -61,14 +63,15 @@ def decode(
 
 
 class Scaled(NamedTuple):
-    """A picture that may have been decoded at a fraction of its size."""
+    """A picture, which may have been decoded at a fraction of its size."""
 
     image: Image.Image
-    """Mode RGB, upright; its sides are the picture's over 1, 2, 4 or 8, rounded up."""
+    """Mode RGB, upright; its sides are those of the picture divided by 1, 2, 4 or 8, rounded up."""
     size: tuple[int, int]
     """(width, height) of the picture at full scale, upright."""
     frame: tuple[float, float, float, float]
-    """Left, top, right, bottom of the picture in pixels of ``image``: a part of its last ones."""
+    """Left, top, right and bottom edge of the picture in pixels of ``image``, which are fractions
+    where the division by the scale was rounded up."""
 
 
 def decode_scaled(
@@ -78,11 +81,11 @@ def decode_scaled(
     max_pixels: int = DEFAULT_MAX_PIXELS,
     exif: Exif = "apply",
 ) -> Scaled:
-    """Decode as `decode` does, but a JPEG at a half, a quarter or an eighth of its size.
+    """Decode as `decode` does, but a JPEG at a half, a quarter or an eighth of its size if it may.
 
-    Its decoder then uses the low frequencies of each 8x8 block alone. The scale is the smallest
-    that leaves each side ``at_least`` pixels; None keeps every picture at full scale. Limits hold
-    for the size that the file announces.
+    The JPEG decoder then uses the low frequencies of each 8x8 block alone. The scale is the
+    smallest that leaves each side ``at_least`` pixels; None keeps every picture at full scale.
+    ``max_pixels`` is compared with the size that the file announces. Raises what `decode` raises.
     """
     if len(data) == 0:
         raise UndecodablePicture("the picture is empty (0 bytes)")
@@ -90,12 +93,12 @@ def decode_scaled(
     if kind is None:
         raise UnsupportedFormat(mistaken.sentence(data) or unreadable.unsupported(data))
     file = bytes(data)
-    # all that Pillow would do without a limit as soon as it opens the file is checked before
+    # on opening a file Pillow already does work without a limit: the walk bounds it beforehand
     found = walk(kind, file)
     if found.size is not None:
         _check_size(found.size, max_pixels)
     if found.kept is not None:
-        del file  # where it is a copy, it ends before there is another
+        del file  # it may be a copy, whose memory is freed before the next one is made
         file = assembled(data, found.kept)
     try:
         with warnings.catch_warnings():
@@ -115,7 +118,8 @@ def decode_scaled(
         # Pillow's plugins raise whatever comes to hand: OSError, SyntaxError, struct.error, ...
         reason = unreadable.reason(kind, data)
         if reason is None:
-            known = not isinstance(error, UnidentifiedImageError)  # its text has our own addresses
+            # the text of an UnidentifiedImageError shows an address in our memory
+            known = not isinstance(error, UnidentifiedImageError)
             reason = str(error) if known else "its header is broken"
         raise UndecodablePicture(f"the {kind} picture cannot be decoded: {reason}") from error
 
@@ -139,7 +143,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
         return image
     if not image.mode.startswith("I"):
         return image.convert("RGB")
-    # 16-bit gray: 65535 -> 255, rounded; in strips, since every step needs wider numbers
+    # 16-bit gray: 65535 becomes 255; in strips, since the steps between take four bytes a pixel
     wide = np.asarray(image)
     gray = np.empty(wide.shape, np.uint8)
     rows = max(1, _STRIP_PIXELS // image.width)
@@ -165,7 +169,7 @@ def _upright(rgb: Image.Image, orientation: int, size: tuple[int, int], scale: i
     if orientation >= 5:
         size = size[::-1]
     width, height = size[0] / scale, size[1] / scale
-    # what was rounded up lies behind the last pixels as stored
+    # rounding up added a part of a pixel behind the last one, as the file has them
     left = rgb.width - width if orientation in (2, 3, 6, 7) else 0.0
     top = rgb.height - height if orientation in (3, 4, 7, 8) else 0.0
     return Scaled(rgb, size, (left, top, left + width, top + height))

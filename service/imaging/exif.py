@@ -1,7 +1,7 @@
-"""EXIF blocks cut down to what is read of them: the orientation.
+"""Cuts large EXIF blocks down to the orientation, which is all that is read of them.
 
-A block is a TIFF file (EXIF 2.32, section 4.5). Pillow goes through its whole first directory in
-Python and keeps what each entry points to, so the work would be the sender's to choose.
+A block is a TIFF file (EXIF 2.32, section 4.5). Pillow reads its whole first directory in Python
+and keeps what each entry points to, so without this a sender could choose how much work that is.
 """
 
 from __future__ import annotations
@@ -9,27 +9,27 @@ from __future__ import annotations
 import struct
 
 MAX_ENTRIES = 512
-"""Entries of a directory that Pillow may read itself. Cameras write some 15."""
+"""The most entries of a directory that are left to Pillow. Cameras write some 15."""
 MAX_BLOCK_BYTES = 65_000
-"""A larger block is cut down; one segment of a JPEG holds no more."""
+"""Larger blocks are cut down. One segment of a JPEG holds no more than this."""
 MARK = b"Exif\0\0"
 
 _ORIENTATION = 0x0112
 _MOST_KEPT = 4
 _INLINE = {1: 1, 2: 1, 3: 2, 4: 4, 6: 1, 7: 1, 8: 2, 9: 4, 11: 4, 13: 4}
-"""Bytes of one value by its type, where a value fits into an entry."""
+"""Bytes of a value by the number of its TIFF type, for types whose value fits into an entry."""
 
 
 def entries(data: bytes, start: int) -> int:
-    """How many entries the first directory of a TIFF block announces; 0 where there is none."""
+    """Return how many entries a TIFF block's first directory announces; 0 without a directory."""
     return _directory(data, start)[2]
 
 
 def shortened(block: bytes) -> bytes:
-    """The block itself where it is small, else one that has its orientation alone.
+    """Return the block itself where it is small, else one that holds its orientation alone.
 
-    ``block`` may begin with "Exif\\0\\0", once or twice. Of several entries Pillow takes the first
-    that it can read, so the first few stay.
+    ``block`` may begin with "Exif\\0\\0", once or twice. Of several orientations Pillow takes the
+    first that it can read, so the first four are kept.
     """
     start = 0
     while start < 2 * len(MARK) and block.startswith(MARK, start):
@@ -51,7 +51,9 @@ def shortened(block: bytes) -> bytes:
 
 
 def _directory(block: bytes, start: int) -> tuple[str, int, int]:
-    """Byte order, where the first directory's entries begin, and how many it announces."""
+    """Return the byte order (of `struct`), the offset of the first directory's entries, and their
+    number.
+    """
     order = {b"II": "<", b"MM": ">"}.get(block[start : start + 2])
     if order is None or len(block) < start + 8:
         return "<", 0, 0

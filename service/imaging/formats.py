@@ -1,9 +1,9 @@
-"""Picture files as containers: recognised, and walked once before a decoder sees them.
+"""Recognises a picture file's format, and bounds what its structure may cost before it is decoded.
 
 Decoders trust a file's structure: a hundred bytes can ask for one more pass over 50 million
-pixels, and a loop in Python runs once per chunk. The walk bounds that work and judges nothing:
-whether a picture is whole is for Pillow to say, as it does in training. Parts that no pixel
-depends on are left out where they would cost more than they are worth.
+pixels, and Pillow runs a loop in Python once per chunk. `walk` goes through the file once and
+bounds that work. It does not judge whether a picture is whole: Pillow does, as in training. Parts
+that no pixel depends on are left out where Pillow would take long for them.
 """
 
 from __future__ import annotations
@@ -19,30 +19,33 @@ from service.imaging import exif, png
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
 
 MAX_JPEG_SCANS = 100
-"""Progressive files of cameras and encoders have about ten."""
+"""The most scans of a progressive JPEG. Those of cameras and encoders have about ten."""
 MAX_BLOCKS = 200_000
-"""Segments of a JPEG, chunks of a WebP, sub-blocks before a GIF's first frame: the walk is in
-Python."""
+"""The most segments of a JPEG, chunks of a WebP, or sub-blocks before a GIF's first frame, since
+`walk` goes through them in Python."""
 MAX_EXTENSION_BLOCKS = 10_000
-"""Of these, those that Pillow reads in Python: all that cannot be left out."""
+"""The most of these that cannot be left out, since Pillow reads them in Python."""
 MAX_METADATA_BYTES = 256 * 1024
-"""Of comments and application segments of a JPEG; beyond that they are left out."""
+"""Where the comments and application segments of a JPEG have more bytes, they are left out."""
 MAX_METADATA_SEGMENTS = 64
+"""Where there are more comments and application segments, they are left out."""
 MAX_TABLE_BYTES = 100_000
-"""Of a JPEG's quantization tables and frame headers: Pillow reads each number in Python."""
+"""The most bytes of a JPEG's quantization tables and frame headers, which Pillow reads number by
+number in Python."""
 MAX_SPARE_BLOCKS = 1000
-"""Sub-blocks of comments and stray bytes of a GIF; beyond that they are left out."""
+"""Where a GIF has more sub-blocks of comments and stray bytes, they are left out."""
 MAX_STRAY_BYTES = 10_000
-"""Before a JPEG's first scan, between its segments: Pillow steps over each of them in Python."""
+"""The most bytes between a JPEG's segments, before its first scan: Pillow steps over each of them
+in Python."""
 MAX_FILL_BYTES = 1024
-"""Bytes 0xFF in a row in a JPEG's scans: libjpeg begins with the first of them for every 64 KB that
-Pillow hands it, so that 32 MB took 12 s."""
+"""The most bytes 0xFF in a row in a JPEG's scans: libjpeg goes back to the first of them for every
+64 KB that Pillow hands it, so that 32 MB took 12 s."""
 MAX_RLE_PIXELS = 1_000_000
-"""Pillow decodes run-length encoded BMP in Python."""
+"""The most pixels of a run-length encoded BMP, which Pillow decodes in Python."""
 
 
 def format_of(data: bytes | bytearray | memoryview) -> str | None:
-    """The format by the first bytes, or None for any other."""
+    """Return the one of `FORMATS` that the first bytes announce, or None."""
     head = bytes(data[:16])
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG"
@@ -61,16 +64,16 @@ class Walk(NamedTuple):
     """What is known of a file before a decoder opens it."""
 
     size: tuple[int, int] | None = None
-    """Canvas (width, height), where Pillow allocates it as soon as it opens the file."""
+    """The canvas (width, height) of a format for which Pillow allocates it on opening the file."""
     kept: Sequence[slice | bytes] | None = None
     """The parts of the file that a decoder needs; None for all of it."""
 
 
 def walk(kind: str, data: bytes) -> Walk:
-    """Walk a file of format ``kind``, before Pillow does, which has no limits.
+    """Go through a file of format ``kind`` once, since Pillow, which does so too, has no limits.
 
-    Takes time that is linear in bytes. Raises UndecodablePicture when it has more parts than a real
-    one or no picture at all, PictureTooLarge when it would take too long.
+    The time is linear in the bytes. Raises UndecodablePicture when the file has more parts than a
+    real one or no picture at all, PictureTooLarge when decoding it would take too long.
     """
     try:
         return {"PNG": _png, "GIF": _gif, "JPEG": _jpeg, "BMP": _bmp, "WEBP": _webp}[kind](data)
@@ -79,7 +82,7 @@ def walk(kind: str, data: bytes) -> Walk:
 
 
 def assembled(data: bytes | bytearray | memoryview, kept: Sequence[slice | bytes]) -> bytes:
-    """The parts ``kept`` of a file, copied once."""
+    """Return the parts ``kept`` of a file as one, copied once."""
     view = memoryview(data)
     return b"".join(view[part] if isinstance(part, slice) else part for part in kept)
 
@@ -93,7 +96,7 @@ def _png(data: bytes) -> Walk:
 
 
 def _webp(data: bytes) -> Walk:
-    """Chunks (RFC 9649, section 2.3): its decoder keeps 50 bytes for each, and makes the canvas."""
+    """Count the chunks (RFC 9649, section 2.3), for each of which the decoder keeps 50 bytes."""
     size = webp_size(data)
     position, end = 12, len(data) - 8
     for _ in range(MAX_BLOCKS):
@@ -105,7 +108,7 @@ def _webp(data: bytes) -> Walk:
 
 
 def webp_size(data: bytes) -> tuple[int, int]:
-    """Canvas size from the first chunk's header (RFC 9649, sections 2.5 to 2.7).
+    """Return the canvas' (width, height) by the first chunk (RFC 9649, sections 2.5 to 2.7).
 
     Pillow allocates a whole canvas as soon as it opens a WebP. Raises UndecodablePicture.
     """
@@ -123,15 +126,15 @@ def webp_size(data: bytes) -> tuple[int, int]:
 
 
 _GIF_BLOCK = re.compile(rb"[,!;]")
-"""The first byte of an image, an extension, the trailer. Pillow steps over all others."""
+"""The first byte of an image, an extension or the trailer. Pillow steps over all others."""
 
 
 def _gif(data: bytes) -> Walk:
-    """What comes before the first frame (GIF89a, sections 18 to 26), as Pillow reads it.
+    """Go through what comes before the first frame (GIF89a, sections 18 to 26), as Pillow reads it.
 
-    Where that is not what GIF89a says, a frame could be hidden otherwise. The size is the canvas
-    with the first frame on it, which may enlarge it. What follows the frame's header is not looked
-    at: Pillow's decoder, which is in C, ends when all pixels are there.
+    Pillow is followed where it differs from GIF89a, or a frame could be hidden from this walk. The
+    size is that of the canvas, which the first frame may enlarge. What follows the frame's header
+    is not looked at: Pillow's decoder, which is in C, ends when all pixels are there.
     """
     width, height = struct.unpack_from("<HH", data, 6)
     flags = data[10]
@@ -150,7 +153,7 @@ def _gif(data: bytes) -> Walk:
         blocks += count
         if blocks > MAX_BLOCKS:
             raise _too_many("GIF", "blocks", MAX_BLOCKS)
-        if data[start + 1] == 0xF9:  # its colour fills the canvas around the frame
+        if data[start + 1] == 0xF9:  # a control block: its colour fills the canvas round the frame
             parts.append(slice(start, position))
             controls += count
             if controls > MAX_EXTENSION_BLOCKS:
@@ -164,16 +167,19 @@ def _gif(data: bytes) -> Walk:
 
 
 def _gif_extension(data: bytes, position: int, most: int) -> tuple[int, int]:
-    """Where an extension ends whose label is at ``position``, and its number of blocks."""
+    """Return where the extension ends whose label is at ``position``, and its number of blocks.
+
+    Raises UndecodablePicture where it has more than ``most``.
+    """
     label, position = data[position], position + 1
     # Pillow reads one block, or two, before it looks for the empty one that ends them
-    unasked = 0 if label == 0xFE else 1
+    unchecked = 0 if label == 0xFE else 1
     if label == 0xFF and data[position] and data.startswith(b"NETSCAPE2.0", position + 1):
-        unasked = 2
-    count = 1  # the empty one
-    while (size := data[position]) or unasked > 0:
+        unchecked = 2
+    count = 1  # the empty block counts too
+    while (size := data[position]) or unchecked > 0:
         position += 1 + size
-        unasked -= 1
+        unchecked -= 1
         count += 1
         if count > most:
             raise _too_many("GIF", "blocks", MAX_BLOCKS)
@@ -181,19 +187,20 @@ def _gif_extension(data: bytes, position: int, most: int) -> tuple[int, int]:
 
 
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-"""A marker after entropy-coded data: not a stuffed zero, a restart or a fill byte."""
+"""A marker after entropy-coded data, as against a stuffed zero, a restart or a fill byte."""
 _JPEG_BARE = frozenset((0x01, 0xC8, 0xD8, 0xD9, *range(0xF0, 0xFE)))
 """Markers whose segment Pillow does not skip: temporary, start and end of image, extensions."""
 _JPEG_TABLES = frozenset((0xDB, 0xDE, *range(0xC0, 0xD0))) - {0xC4, 0xC8, 0xCC}
-"""Quantization tables and frame headers."""
+"""Markers of quantization tables and frame headers."""
 _JPEG_METADATA = frozenset((*range(0xE1, 0xF0), 0xFE)) - {0xEE}
-"""Application segments and comments, but JFIF's and Adobe's, which say what the colours mean."""
+"""Markers of application segments and comments, except for those of JFIF and Adobe, which say what
+the colours mean."""
 _FILL = b"\xff" * (MAX_FILL_BYTES + 1)
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 
 
 def _jpeg(data: bytes) -> Walk:
-    """Segments and scans up to EOI (ITU-T T.81, annex B); what follows it is not looked at."""
+    """Go through segments and scans up to EOI (ITU-T T.81, annex B), but not beyond it."""
     position = scans = stray = tables = needed = 0
     metadata: list[slice] = []
     for _ in range(MAX_BLOCKS):
@@ -205,9 +212,9 @@ def _jpeg(data: bytes) -> Walk:
         if scans and data.find(_FILL, position, end) >= 0:
             raise _too_many("JPEG", "fill bytes in a row", MAX_FILL_BYTES)
         if metadata and metadata[-1].stop == position and not scans:
-            metadata[-1] = slice(metadata[-1].start, end)  # a marker must follow what is kept
+            metadata[-1] = slice(metadata[-1].start, end)  # so that a marker follows what is kept
         if found is None:
-            break  # Pillow says what is missing
+            break  # Pillow will say what is missing
         start, position = end, found.end()
         marker = data[position - 1]
         if marker == 0xD9 and scans:
@@ -234,13 +241,13 @@ def _jpeg(data: bytes) -> Walk:
 
 
 def _is_heavy(data: bytes, metadata: list[slice]) -> bool:
-    """Whether Pillow would take long for the metadata of a JPEG."""
+    """Whether Pillow would take long to read the metadata of a JPEG."""
     if not metadata:
         return False
     size = sum(part.stop - part.start for part in metadata)
     if len(metadata) > MAX_METADATA_SEGMENTS or size > MAX_METADATA_BYTES:
         return True
-    # Pillow joins all EXIF blocks and reads the first directory of what comes out
+    # Pillow joins all EXIF blocks and reads the first directory of the result
     return any(
         data.startswith(mark, part.start + 4)
         and exif.entries(data, part.start + 4 + len(mark)) > exif.MAX_ENTRIES
@@ -250,7 +257,7 @@ def _is_heavy(data: bytes, metadata: list[slice]) -> bool:
 
 
 def _without_metadata(data: bytes, metadata: list[slice]) -> list[slice | bytes]:
-    """The parts of a JPEG but metadata; its orientation stays where it has one."""
+    """Return the parts of a JPEG without its metadata, but with its orientation if it has one."""
     block = b""
     kept: list[slice | bytes] = [slice(0, 2)]
     described: slice | None = None
@@ -262,10 +269,10 @@ def _without_metadata(data: bytes, metadata: list[slice]) -> list[slice | bytes]
         if data[part.start + 1] == 0xE1:
             stop = part.start + 2 + int.from_bytes(data[part.start + 2 : part.start + 4], "big")
             if data.startswith(exif.MARK, part.start + 4):
-                if len(block) < MAX_METADATA_BYTES:  # its directory is at the beginning
+                if len(block) < MAX_METADATA_BYTES:  # the directory is at the beginning of a block
                     block += data[part.start + 4 + len(exif.MARK) : stop]
             elif data.startswith(_XMP, part.start + 4):
-                described = slice(part.start, stop)  # Pillow takes the last
+                described = slice(part.start, stop)  # of several Pillow takes the last
     if described is not None:
         kept.insert(1, described)
     if block:
@@ -276,7 +283,7 @@ def _without_metadata(data: bytes, metadata: list[slice]) -> list[slice | bytes]
 
 
 def _bmp(data: bytes) -> Walk:
-    """The compression of a Windows header; OS/2's old one has none."""
+    """Check the compression in a Windows header; the old header of OS/2 has none."""
     size, width, height = struct.unpack_from("<Iii", data, 14)
     if size < 40 or len(data) < 34:
         return Walk()

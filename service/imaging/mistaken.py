@@ -1,6 +1,6 @@
-"""What came in place of a picture: the usual mistakes of clients, told by the first bytes.
+"""Names what a client sent in place of a picture, by its first bytes, for the text of an error.
 
-Only errors ask. Nothing is decided by what is found here, and nothing but a few bytes is decoded.
+It is called only once a request has failed, and decides nothing. It decodes a few bytes at most.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from collections.abc import Callable
 from service.imaging.formats import format_of
 
 HEAD_BYTES = 4096
-"""Of these it is told."""
+"""How many of the first bytes are looked at."""
 _LEAST_BASE64 = 64
-"""Characters that are taken for base64 whatever they encode."""
+"""From so many characters on a text counts as base64 whatever it encodes."""
 
 _DATA_URL = re.compile(rb"data:[\w/+.;=\-]{0,200},", re.IGNORECASE)
 _URL = re.compile(rb"(?:https?|ftp|file|s3|gs|blob)://?[!-~]", re.IGNORECASE)
@@ -30,7 +30,10 @@ _SENT = "send the bytes of the picture themselves"
 
 
 def sentence(data: bytes | bytearray | memoryview) -> str | None:
-    """What was sent in place of a picture, and how to send one; None where that is not known."""
+    """Say in one sentence what was sent in place of a picture, and how to send one.
+
+    Returns None where ``data`` is none of the known mistakes.
+    """
     head = bytes(data[:HEAD_BYTES])
     found = _form(head.lstrip()) or _binary(head)
     if found is None and _is_text(head):
@@ -55,7 +58,7 @@ def _binary(head: bytes) -> str | None:
 
 
 def _form(head: bytes) -> str | None:
-    """Text up to its first picture."""
+    """Recognise a multipart form, which is text up to its first picture."""
     if _FORM.match(head):
         return (
             "a multipart form whose request does not say so; its Content-Type must be "
@@ -65,7 +68,7 @@ def _form(head: bytes) -> str | None:
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether it is UTF-8, a last character aside that was cut, without controls."""
+    """Whether it is UTF-8 without control characters; the last character may be cut off."""
     if re.search(rb"[\x00-\x08\x0b\x0e-\x1f\x7f]", head):
         return False
     return len(head.decode("utf-8", "ignore").encode()) > len(head) - 4
@@ -99,7 +102,7 @@ def _json(text: bytes) -> str | None:
 
 
 def _encoded(text: bytes) -> str | None:
-    """Base64 or hexadecimal."""
+    """Recognise text in base64 or hexadecimal."""
     digits = _HEX.match(text)
     if digits and (kind := format_of(binascii.unhexlify(digits[1][:32]))):
         return f"hexadecimal text of a {kind} picture; {_SENT}"

@@ -1,7 +1,7 @@
-"""The pixels of a Pillow image where they lie, without a copy.
+"""Reads the pixels of a Pillow image in its own memory, without a copy.
 
 Pillow keeps an RGB pixel in four bytes, the last of which is padding, and hands its memory out by
-Arrow's C data interface. ``numpy.asarray`` would copy all of them twice, and hold Python's lock.
+Arrow's C data interface. ``numpy.asarray`` would copy all of them twice while it holds the GIL.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import numpy.typing as npt
 from PIL import Image
 
 BLOCK_BYTES = 1 << 30
-"""Pillow hands out what lies in one block, and makes larger images of several. A block is no larger
-than its image; by itself Pillow ends it at 16 MB."""
+"""Pillow hands out only images that lie in one block of memory, and by default ends a block at
+16 MB. This raises the limit to 1 GB; a block is never larger than its image."""
 cast(Any, Image).core.set_block_size(BLOCK_BYTES)
 
 _pointer = ctypes.pythonapi.PyCapsule_GetPointer
@@ -42,7 +42,7 @@ _ArrowArray._fields_ = (
 
 
 class _Memory:
-    """Memory of an image, which lives as long as arrays over it."""
+    """The memory of an image; the capsule keeps it alive as long as there are arrays over it."""
 
     def __init__(self, capsule: object, address: int, shape: tuple[int, int], kind: str) -> None:
         self._capsule = capsule
@@ -55,10 +55,10 @@ class _Memory:
 
 
 def words(image: Image.Image) -> npt.NDArray[Any]:
-    """The pixels of an image of mode RGB or L: [height, width], read-only.
+    """Return the pixels of an image of mode RGB or L as a read-only array [height, width].
 
-    Each is a uint32 of RGB, whose bytes in memory are red, green, blue and padding, or a uint8 of
-    L. Of an image in several blocks, beyond `BLOCK_BYTES`, it is a copy.
+    A pixel of RGB is a uint32, whose bytes in memory are red, green, blue and padding; one of L is
+    a uint8. An image larger than `BLOCK_BYTES` is copied.
     """
     shape = (image.height, image.width)
     kind = "|u1" if image.mode == "L" else "=u4"
@@ -67,13 +67,13 @@ def words(image: Image.Image) -> npt.NDArray[Any]:
         whole = image.convert("RGBX") if image.mode == "RGB" else image
         return np.frombuffer(whole.tobytes(), kind).reshape(shape)
     array = _ArrowArray.from_address(_pointer(capsule, b"arrow_array"))
-    if image.mode == "RGB":  # lists of four bytes, which are all in the child
+    if image.mode == "RGB":  # a pixel is a list of four bytes; the bytes lie in the child array
         array = array.children[0].contents
     return np.asarray(_Memory(capsule, array.buffers[1], shape, kind))
 
 
 def _arrow(image: Image.Image) -> tuple[object, object]:
-    """The capsules of schema and array; None where the image is in several blocks."""
+    """Return the capsules of Arrow's schema and array; None where there are several blocks."""
     image.load()
     try:
         pair: tuple[object, object] = image.__arrow_c_array__()

@@ -1,6 +1,6 @@
-"""The chunks of a PNG that its pixels depend on; the others are left out before Pillow sees them.
+"""Leaves out the chunks of a PNG that its pixels do not depend on, before Pillow sees the file.
 
-Training loaders ignore texts, colour profiles and resolutions, but Pillow reads and unpacks all of
+Training loaders ignore texts, colour profiles and resolutions. Pillow reads and unpacks all of
 them, and refuses a picture for a wrong checksum in one.
 """
 
@@ -14,27 +14,31 @@ from collections.abc import Iterator
 from service.errors import UndecodablePicture
 
 MAX_CHUNKS = 100_000
-"""All of them: the walk is in Python. Some encoders write a chunk of pixels for each row."""
+"""The most chunks of a file, since we walk them in Python. Some encoders write one for each row."""
 MAX_KEPT_CHUNKS = 10_000
-"""Those that Pillow reads in Python: all that are kept, beside pixels."""
+"""The most chunks, other than pixels, that are handed on to Pillow, which reads them in Python."""
 MAX_TEXT_BYTES = 1 << 20
-"""A text with an orientation, in the file and unpacked; Pillow refuses larger ones."""
+"""The most bytes of a text with an orientation, packed and unpacked; Pillow refuses larger ones."""
 MAX_TEXTS = 4
+"""The most texts with an orientation that are kept."""
 
 _NEEDED = frozenset((b"IHDR", b"PLTE", b"tRNS", b"gAMA", b"acTL", b"fcTL"))
-"""Before the pixels. Of an animation Pillow wants the frame's place."""
+"""Chunks that are kept where they stand before the pixels. The last two say where an animation's
+first frame lies."""
 _DATA = frozenset((b"IDAT", b"fdAT", b"DDAT"))
 _TEXTS = frozenset((b"tEXt", b"zTXt", b"iTXt"))
 _ORIENTED = frozenset((b"exif", b"xmp", b"Raw profile type exif", b"XML:com.adobe.xmp"))
 """Keywords of the texts in which Pillow looks for an orientation."""
 _KIND = re.compile(rb"\w{4}")
-"""What Pillow takes for a chunk; it ends at anything else."""
+"""The names that Pillow takes for a chunk's; it stops reading at anything else."""
 _SMALLEST = {b"gAMA": 4, b"acTL": 8, b"fcTL": 26}
-"""Bytes below which Pillow refuses the picture for a chunk that says nothing then."""
+"""The least bytes of content by chunk: Pillow refuses a picture for a shorter one."""
 
 
 class _Chunk:
-    """Where a chunk is: its header from ``start``, its content from ``body``."""
+    """A chunk of ``data``: its header begins at ``start``, its content at ``body``; it ends, with
+    its checksum, at ``stop``. ``length`` is that of the content, in bytes.
+    """
 
     __slots__ = ("body", "data", "kind", "length", "start", "stop")
 
@@ -43,7 +47,7 @@ class _Chunk:
         self.length, self.body, self.stop = length, start + 8, start + 12 + length
 
     def is_whole(self) -> bool:
-        """Whether it ends in the file, and its checksum holds."""
+        """Whether it lies in the file as a whole and its checksum is right."""
         if self.stop > len(self.data) or self.length < _SMALLEST.get(self.kind, 0):
             return False
         content = memoryview(self.data)[self.start + 4 : self.stop - 4]
@@ -63,31 +67,31 @@ def _chunks(data: bytes) -> Iterator[_Chunk]:
 
 
 def kept(data: bytes) -> list[slice] | None:
-    """What Pillow needs of a PNG, in order; None for all of it.
+    """Return the parts of a PNG that Pillow needs, in order; None where it needs all of it.
 
-    A file that ends early is no fault here: whether pixels are missing is seen when they are
-    decoded. Raises UndecodablePicture for more chunks than a real picture has.
+    A file that ends early is no error here: the decoder finds out whether pixels are missing.
+    Raises UndecodablePicture for more chunks than a real picture has.
     """
     if _is_plain(data):
         return None
     pieces: list[slice] = [slice(0, 8)]
-    pixels = others = texts = 0  # of pixels, where the last ones end
+    pixels = others = texts = 0  # `pixels` is where the last chunk of pixels ends
     announced = animated = ended = False
     for chunk in _chunks(data):
         kind = chunk.kind
         if kind in _DATA:
-            # Pillow passes over pixels before the header, and ends at what is between them
+            # Pillow skips pixels before the header, and ends at the first chunk between pixels
             wanted = announced and pixels in (0, chunk.start)
             if wanted:
                 pixels = chunk.stop
         elif kind == b"IEND" or not _KIND.match(kind):
             _append(pieces, slice(chunk.start, min(chunk.stop, len(data))))
-            ended = True  # for Pillow too
+            ended = True  # Pillow stops here too
             break
         elif kind in _NEEDED:
             if pixels and animated and kind == b"fcTL":
-                break  # the second frame
-            # the first letter is small: a picture can be read without it
+                break  # the second frame begins
+            # a small first letter says that a picture can be read without the chunk
             wanted = not pixels and (kind[0] < 0x60 or chunk.is_whole())
             animated = animated or kind == b"acTL"
             announced = announced or kind == b"IHDR"
@@ -110,7 +114,7 @@ _PLAIN = frozenset((b"PLTE", b"IDAT"))
 
 
 def _is_plain(data: bytes) -> bool:
-    """Whether there is nothing but header, palette and pixels, as in most of them."""
+    """Whether the file has nothing but header, palette and pixels, as most have."""
     position, kind = 8, b"IHDR"
     if data[12:16] != kind:
         return False
@@ -125,7 +129,7 @@ def _is_plain(data: bytes) -> bool:
 
 
 def _append(pieces: list[slice], piece: slice) -> None:
-    """Add a piece, as a part of the last one where it follows it."""
+    """Append a piece, or lengthen the last one where the piece follows right behind it."""
     if pieces[-1].stop == piece.start:
         pieces[-1] = slice(pieces[-1].start, piece.stop)
     else:
@@ -133,7 +137,7 @@ def _append(pieces: list[slice], piece: slice) -> None:
 
 
 def _tells_orientation(chunk: _Chunk) -> bool:
-    """Whether it is a text that may have an orientation, and that Pillow does not refuse."""
+    """Whether the chunk is a text that may hold an orientation, and that Pillow does not refuse."""
     if chunk.length > MAX_TEXT_BYTES or not chunk.is_whole():
         return False
     body = chunk.data[chunk.body : chunk.stop - 4]

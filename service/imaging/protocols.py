@@ -1,4 +1,4 @@
-"""Evaluation protocols: one picture -> crops -> one answer.
+"""The evaluation protocols, which cut one picture into crops and make their answers one.
 
 A protocol cuts a picture into groups of crops and combines the probabilities that the network
 gave for them. A new one is a class here, its name in `service.manifest.ProtocolName` and a row of
@@ -41,34 +41,36 @@ Graph = Literal["model", "dense"]
 
 
 class Protocol(ABC):
-    """What one protocol does to a picture and to the network's answers for its crops."""
+    """How a picture becomes crops, and the network's answers for them one answer."""
 
     name: ClassVar[ProtocolName]
     graph: ClassVar[Graph] = "model"
     default_scales: ClassVar[tuple[int, ...]] = ()
-    """Shorter sides of the resized picture for a network that resizes to 256."""
+    """Shorter sides in pixels of the resized picture, for a network that resizes to 256; for
+    another network they are scaled in proportion."""
 
     @abstractmethod
     def count(self, manifest: Manifest) -> int:
-        """How many crops one picture makes: what admission counts before anything is decoded."""
+        """Return how many crops admission counts for one picture, before it is decoded."""
 
     @abstractmethod
     def crops(
         self, picture: Image.Image | Scaled, manifest: Manifest, mode: Mode = "exact"
     ) -> list[Crops]:
-        """Groups of uint8 crops [N, height, width, channels]; one group holds one crop size.
+        """Cut a picture into groups of uint8 crops [N, height, width, channels].
 
-        Raises PictureTooLarge when this picture would cost more than a protocol may.
+        All crops of a group have one size. Raises PictureTooLarge when this picture would cost more
+        than the protocol allows.
         """
 
     def side(self, manifest: Manifest) -> int:
-        """The longest shorter side, in pixels, that a picture is resized to."""
+        """Return the largest shorter side, in pixels, to which a picture is resized."""
         scales = self.scales(manifest)
         crop = (manifest.input.height, manifest.input.width)
         return max(scales) if scales else resized_side(manifest.resize, crop)
 
     def scales(self, manifest: Manifest) -> tuple[int, ...]:
-        """The scales that this model means by this protocol."""
+        """Return the shorter sides, in pixels, to which this model resizes for this protocol."""
         for spec in manifest.protocols.supported:
             if spec.name == self.name and spec.scales:
                 return spec.scales
@@ -85,7 +87,7 @@ class Protocol(ABC):
 
 
 class Center(Protocol):
-    """The model's resize rule, then the centre crop: torchvision's and timm's evaluation."""
+    """The centre crop of the picture resized by the model's rule, as torchvision and timm do."""
 
     name = "center"
 
@@ -103,10 +105,10 @@ class Center(Protocol):
 
 
 class TenCrop(Protocol):
-    """Four corners and the centre, each and its mirror; the mean of ten softmax vectors.
+    """The four corners and the centre, each with its mirror; the mean of ten softmax vectors.
 
-    Krizhevsky et al. 2012, section 4.1. As torchvision's ``TenCrop``: five crops of the picture,
-    then the same five of its mirror image.
+    Krizhevsky et al. 2012, section 4.1. The order is that of torchvision's ``TenCrop``: five crops
+    of the picture, then the same five of its mirror image.
     """
 
     name = "ten_crop"
@@ -121,8 +123,8 @@ class TenCrop(Protocol):
         size = resized_size(*picture.size, manifest.resize, crop)
         frame = cropped_frame(size, manifest.resize)
         five = [*corner_boxes(frame.size, crop), center_box(frame.size, crop)]
-        # the same windows of the mirrored picture: its centre may lie one pixel beside the mirror
-        # of this one's, and its left corners are the mirrors of the right ones
+        # the same windows of the mirrored picture: its centre window may lie one pixel beside the
+        # mirror of this centre, and its left corners are the mirrors of the right ones
         mirrored = [box._replace(left=frame.width - box.left - box.width) for box in five]
         boxes = [frame.place(box) for box in five + mirrored]
         ten = cut(picture, size, boxes, manifest.resize, manifest.input.color, mode)
@@ -132,9 +134,9 @@ class TenCrop(Protocol):
 class Crops144(Protocol):
     """GoogLeNet's 144 crops: 4 scales x 3 squares x 6 crops x 2 mirrors; mean of the softmaxes.
 
-    Szegedy et al. 2014, section 7. Of the picture at each scale the left, centre and right square
-    (top, centre and bottom of an upright one); of each square its four corners, its centre, and
-    the whole square resized to the crop; each crop and its mirror.
+    Szegedy et al. 2014, section 7. The picture at each scale gives its left, centre and right
+    square (top, centre and bottom where it is higher than wide). Each square gives its four
+    corners, its centre, and itself resized to the crop, and all of these are mirrored too.
     """
 
     name = "crops_144"
@@ -171,10 +173,11 @@ class Dense(Protocol):
     default_scales = (256, 384, 512)
 
     MAX_PIXELS = 1_000_000
-    """Most pixels of the resized picture: activations of the first layers take 100 times that."""
+    """Most pixels of the resized picture, since the first layers' activations take 100 times their
+    memory."""
 
     def count(self, manifest: Manifest) -> int:
-        """Two pictures per scale, each as many crops as fit into one of the aspect 4:3."""
+        """Count two pictures per scale, each as the crops whose area a picture of 4:3 has."""
         area = manifest.input.height * manifest.input.width
         return sum(2 * math.ceil(q * q * 4 / 3 / area) for q in self.scales(manifest))
 
@@ -197,13 +200,15 @@ class Dense(Protocol):
 def _short_side(
     picture: Image.Image | Scaled, manifest: Manifest, scale: int
 ) -> tuple[tuple[int, int], Resize]:
-    """The size of the picture with its shorter side at ``scale``, and the rule that makes it so."""
+    """Return (width, height) of the picture with ``scale`` as its shorter side, and the rule."""
     resize = Resize(rule="shortest_side", size=scale, interpolation=manifest.resize.interpolation)
     return resized_size(*picture.size, resize, (scale, scale)), resize
 
 
 def _squares(size: tuple[int, int], side: int) -> list[Box]:
-    """Left, centre, right, or top, centre, bottom square of a picture whose shorter side is it."""
+    """Return the left, centre and right square (or top, centre and bottom) of a picture of ``size``
+    (width, height) whose shorter side is ``side``.
+    """
     width, height = size
     center = center_box(size, (side, side))
     return [Box(0, 0, side, side), center, Box(width - side, height - side, side, side)]

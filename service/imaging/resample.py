@@ -1,10 +1,10 @@
-"""A window of a resized picture, to the last bit what Pillow makes of the whole.
+"""Computes a window of a resized picture, bit for bit as Pillow computes it in the whole picture.
 
-Pillow can resize a box alone, but takes the box in single precision, which moves values by a
-level. Here its 8-bit arithmetic is done for the window's rows and columns only: filters widened by
-the scale where a picture shrinks, weights normalised in double precision and rounded to 22 bits,
-columns first within each row, then rows (or the other way round where Pillow does), each pass
-rounded to a byte.
+Pillow can resize a box alone, but takes the box in single precision, which changes values by a
+level. Here Pillow's 8-bit arithmetic is done for the rows and columns of the window only. Where a
+picture shrinks, the filters are widened by the scale; their weights are normalised in double
+precision and rounded to 22 bits. The first pass goes along the rows, the second along the columns
+(or the other way round where Pillow does so), and each rounds to a byte.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ def _lanczos(x: Array) -> Array:
 
 
 _FILTERS = {"bilinear": (_bilinear, 1.0), "bicubic": (_bicubic, 2.0), "lanczos": (_lanczos, 3.0)}
-"""By interpolation: the filter, and how far it reaches when nothing shrinks."""
+"""By interpolation: the filter, and how many pixels it reaches to each side at full scale."""
 
 
 def quick(interpolation: str) -> bool:
-    """Whether a window is computed faster here than by Pillow as a part of the whole."""
+    """Whether `resized_window` is faster than Pillow's resize of the whole picture."""
     return kernels.available() and interpolation in _FILTERS
 
 
@@ -64,30 +64,36 @@ def rows_first(before: tuple[int, int], after: tuple[int, int]) -> bool:
 
 
 _USUAL_LENGTH, _USUAL_INTERVAL = 4096, 1024
-"""Source pixels and pixels of a window up to which an axis is kept: some 100 KB at most."""
+"""An axis of up to so many source pixels, and so many pixels of a window, is kept for the next
+picture; each takes some 100 KB at most."""
 
 
 class _Axis(NamedTuple):
-    """How the pixels of an interval are made of source pixels from ``first`` to ``last``."""
+    """How each pixel of an interval along one axis is summed up from source pixels."""
 
     first: int
+    """The first source pixel that any of them needs."""
     last: int
+    """The source pixel behind the last that any of them needs."""
     low: Ints
     """int32 [interval]: the first source pixel of each, counted from ``first``."""
     taps: Ints
-    """int32 [interval]: how many source pixels from there."""
+    """int32 [interval]: how many source pixels each needs from there on."""
     weights: Ints
-    """int32 [interval, most taps], in units of 2^-22; 0 beyond ``taps``."""
+    """int32 [interval, most taps]: the factor of each source pixel, in units of 2^-22; 0 beyond
+    ``taps``."""
 
 
 def _axis(start: int, stop: int, length: int, resized: int, interpolation: str) -> _Axis:
-    """The pixels from ``start`` to ``stop`` of ``resized``, made of ``length`` source pixels."""
+    """Return the `_Axis` of the pixels from ``start`` to ``stop``, where ``length`` source pixels
+    are resized to ``resized``; axes of usual sizes are cached.
+    """
     usual = length <= _USUAL_LENGTH and stop - start <= _USUAL_INTERVAL
-    find = _usual if usual else _find
-    return find(start, stop, length, resized, interpolation)
+    axis = _cached_axis if usual else _new_axis
+    return axis(start, stop, length, resized, interpolation)
 
 
-def _find(start: int, stop: int, length: int, resized: int, interpolation: str) -> _Axis:
+def _new_axis(start: int, stop: int, length: int, resized: int, interpolation: str) -> _Axis:
     scale = length / resized
     if interpolation == "nearest":
         source = np.floor((np.arange(start, stop) + 0.5) * scale).astype(np.int32)
@@ -114,11 +120,11 @@ def _find(start: int, stop: int, length: int, resized: int, interpolation: str) 
     )
 
 
-_usual = lru_cache(maxsize=256)(_find)
+_cached_axis = lru_cache(maxsize=256)(_new_axis)
 
 
 def _columns(source: Words, axis: _Axis) -> Words:
-    """Pixels [rows, columns of the picture] -> [rows, interval]."""
+    """Resample along the rows: pixels [rows, columns of the picture] -> [rows, interval]."""
     done = np.empty((len(source), len(axis.low)), source.dtype)
     if kernels.available():
         kernel = kernels.kernels().columns
@@ -130,7 +136,9 @@ def _columns(source: Words, axis: _Axis) -> Words:
 
 
 def _rows(source: Words, axis: _Axis, columns: slice) -> Words:
-    """Pixels [rows of the picture, columns] -> [interval, ``columns`` of these]."""
+    """Resample the slice ``columns`` along its columns: [rows of the picture, columns] ->
+    [interval, columns of the slice].
+    """
     part = source[axis.first : axis.last]
     done = np.empty((len(axis.low), columns.stop - columns.start), source.dtype)
     if kernels.available():
@@ -144,12 +152,12 @@ def _rows(source: Words, axis: _Axis, columns: slice) -> Words:
 
 
 def _lanes(pixels: Words) -> npt.NDArray[np.uint8]:
-    """Pixels [rows, columns] as uint8 [rows, columns, bytes of a pixel]."""
+    """Return pixels [rows, columns] as uint8 [rows, columns, bytes of a pixel]."""
     return np.ascontiguousarray(pixels).view(np.uint8).reshape(*pixels.shape, pixels.itemsize)
 
 
 def _pass(source: npt.NDArray[np.uint8], axis: _Axis) -> npt.NDArray[np.uint8]:
-    """The pass over the first axis of uint8 [source, across, bytes], with NumPy alone."""
+    """Resample uint8 [source, across, bytes] along its first axis, with NumPy alone."""
     total = np.full((len(axis.low), *source.shape[1:]), 1 << (PRECISION_BITS - 1), np.int64)
     last = len(source) - 1
     for tap, weights in enumerate(axis.weights.T):
@@ -159,7 +167,7 @@ def _pass(source: npt.NDArray[np.uint8], axis: _Axis) -> npt.NDArray[np.uint8]:
 
 
 def _packed(pixels: Words) -> npt.NDArray[np.uint8]:
-    """uint8 [rows, columns, channels]: of four bytes, three are channels."""
+    """Return pixels as uint8 [rows, columns, channels], without the padding byte of RGB."""
     if pixels.itemsize == 1:
         return pixels[:, :, None]
     if not kernels.available():
@@ -175,7 +183,7 @@ def resized_window(
     window: tuple[int, int, int, int],
     interpolation: str,
 ) -> npt.NDArray[np.uint8]:
-    """The window (left, top, right, bottom) of ``picture`` resized to ``size`` (width, height).
+    """Return a window (left, top, right, bottom) of ``picture`` resized to ``size``, (w, h).
 
     ``picture`` is of mode RGB or L. Returns uint8 [bottom - top, right - left, channels].
     """

@@ -1,7 +1,7 @@
-"""What bytes are that are read as no picture, in a sender's words.
+"""Names the format of bytes that cannot be read as a picture, for the text of an error.
 
-Only errors ask: nothing is decided by what is found here, and no decoder is reached. Names are by
-the first bytes, as each format's specification gives them.
+It is called only once a picture was refused; it decides nothing and calls no decoder. A format is
+known by its first bytes, as its specification gives them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from service.imaging.formats import FORMATS
 
 HEAD_BYTES = 4096
-"""Of these the name is told."""
+"""How many of the first bytes are looked at."""
 
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"II*\0", "a TIFF picture"),
@@ -58,12 +58,13 @@ _BRANDS: tuple[tuple[str, frozenset[bytes]], ...] = (
     ("a Canon raw picture (CR3)", frozenset((b"crx ",))),
     ("a QuickTime video", frozenset((b"qt  ",))),
 )
-"""By the brands of an ISO base media file (ISO/IEC 14496-12, section 4.3); the first that fits."""
+"""Names by the brands of an ISO base media file (ISO/IEC 14496-12, section 4.3): the first name
+counts that has one of the file's brands."""
 _PNM = re.compile(rb"P[1-7][\s#]")
 
 
 def unsupported(data: bytes | bytearray | memoryview) -> str:
-    """One sentence on bytes that begin as none of the formats that are read."""
+    """Say in one sentence what ``data`` is that begins as none of the formats that are read."""
     formats = ", ".join(FORMATS)
     name = name_of(bytes(data[:HEAD_BYTES]))
     if name is None:
@@ -72,9 +73,9 @@ def unsupported(data: bytes | bytearray | memoryview) -> str:
 
 
 def name_of(head: bytes) -> str | None:
-    """What a file is that begins so, with its article; None where that is not known.
+    """Return what a file is that begins with ``head``, with its article: "a PDF document".
 
-    Binary signatures come first, then text, which `_text` tells apart.
+    Binary signatures are tried before text. Returns None for an unknown format.
     """
     for offset, magic, name in _SIGNATURES:
         if head.startswith(magic, offset):
@@ -92,7 +93,7 @@ def name_of(head: bytes) -> str | None:
 
 
 def _text(head: bytes) -> str | None:
-    """What a text is: markup, or something else."""
+    """Return the kind of markup, with its article; None for any other text."""
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1024].lower()
     if start.startswith((b"<svg", b"<?xml", b"<!doctype svg")) and b"<svg" in head.lower():
         return "an SVG drawing"
@@ -110,7 +111,10 @@ _COMPONENTS = frozenset((1, 3, 4))
 
 
 def reason(kind: str, data: bytes | bytearray | memoryview) -> str | None:
-    """Why the decoder does not read this file of a known format, where it is not for damage."""
+    """Return why the decoder does not read this file of a format that it knows, as a clause.
+
+    Returns None where it has no such variant: then the file is damaged.
+    """
     if kind == "JPEG":
         return _jpeg(data)
     if kind == "PNG" and data[12:16] == b"CgBI":
@@ -121,7 +125,7 @@ def reason(kind: str, data: bytes | bytearray | memoryview) -> str | None:
 
 
 def _jpeg(data: bytes | bytearray | memoryview) -> str | None:
-    """By the header of its frame. `formats.walk` has bounded the segments before it."""
+    """Look at the frame header. `formats.walk` has bounded the segments before it."""
     position = 2
     while found := _SEGMENT.search(data, position):
         marker, position = data[found.end() - 1], found.end()

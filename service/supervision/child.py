@@ -1,4 +1,4 @@
-"""A worker process, as its supervisor sees it."""
+"""Starts a worker process, gives it orders and waits for its end, for the supervisor."""
 
 from __future__ import annotations
 
@@ -23,18 +23,19 @@ _BOOT = (
 
 
 class Command(NamedTuple):
-    """What every worker of a server is started with."""
+    """How every worker of a server is started."""
 
     arguments: list[str]
-    """Of BentoML's worker; `worker.NUMBER` stands for the number that it gets later."""
+    """The arguments of BentoML's worker; `worker.NUMBER` stands for its number, known later."""
     environment: Mapping[str, str]
     folder: str
+    """The working directory."""
     listening: int
     """File descriptor of the HTTP port, which the worker inherits."""
 
 
 class Child:
-    """A process that was started, and waits for `go` before it loads what it serves."""
+    """A worker process, or a spare one: it was started, and waits for `go` to load models."""
 
     def __init__(
         self,
@@ -45,6 +46,7 @@ class Child:
         self.pid = process.pid
         self.ready = asyncio.Event()
         self.ready_at: float | None = None
+        """When it said `ready`, in seconds of the event loop's clock."""
         self.silence = Silence()
         self._process = process
         self._writer = writer
@@ -55,7 +57,7 @@ class Child:
 
     @classmethod
     async def begin(cls, command: Command) -> Child:
-        """Start a process. Raises OSError."""
+        """Start a process, without waiting for its imports. Raises OSError or RuntimeError."""
         ours, its = socket.socketpair()
         with its:
             process = await asyncio.create_subprocess_exec(
@@ -69,30 +71,30 @@ class Child:
         return cls(process, *await asyncio.open_connection(sock=ours))
 
     def go(self, number: int) -> None:
-        """Be worker ``number``: load the models and serve."""
+        """Order it to be worker ``number``: to load the models and serve."""
         self._say(channel.GO + b" %d" % number)
 
     def drain(self) -> None:
-        """Say that this is no place for new work, and go on."""
+        """Order it to become unready, and to answer what still comes."""
         self._say(channel.DRAIN)
 
     def stop(self) -> None:
-        """Accept nothing any more, finish what was accepted and end."""
+        """Order it to accept nothing any more, finish what it accepted, and end."""
         self._say(channel.STOP)
 
     def kill(self) -> None:
-        """End it now."""
+        """Kill it, by SIGKILL."""
         with suppress(ProcessLookupError):
             self._process.kill()
 
     async def ended(self) -> int:
-        """Wait for its end: its exit status, negative for a signal."""
+        """Wait for its end and return its exit status, negative for a signal."""
         await asyncio.shield(self._tasks[1])
         return self._process.returncode or 0
 
     @property
     def lives(self) -> bool:
-        """Whether it has not ended."""
+        """Whether it is still running."""
         return self._process.returncode is None
 
     def _say(self, word: bytes) -> None:
@@ -109,8 +111,8 @@ class Child:
         self._writer.close()
 
 
-def how(status: int) -> str:
-    """What an exit status says, in words."""
+def in_words(status: int) -> str:
+    """Say how a process ended, by its exit status: "with exit status 1", "by SIGKILL"."""
     if status >= 0:
         return f"with exit status {status}"
     with suppress(ValueError):
@@ -119,5 +121,5 @@ def how(status: int) -> str:
 
 
 def code(status: int) -> int:
-    """The exit status of a parent whose child ended so, as shells have it; never 0."""
+    """Return a shell's exit status for a child that ended with ``status``; never 0."""
     return 128 - status if status < 0 else (status or os.EX_SOFTWARE)

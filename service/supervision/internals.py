@@ -1,8 +1,8 @@
-"""The private and undocumented parts of other packages that the service uses, and a check for them.
+"""Lists the private parts of other packages that the service uses, and checks that they exist.
 
-A release may take such a part away without a word. `demand` looks for all of them before anything
-is served, so that a start fails with the part's name where it would fail oddly later. A new use of
-a private part belongs into the table.
+A release may remove such a part without notice. `demand` looks for all of them before anything is
+served, so that the start fails with the part's name instead of oddly later. Whoever uses a new
+private part adds it to the table.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 LOCK = "requirements/serve.lock"
 EXIT_CODE = 78
-"""EX_CONFIG of sysexits.h: a worker lacks a part, and so will the next one."""
+"""A worker's exit status where a part is missing (EX_CONFIG of sysexits.h): the next worker would
+lack it too."""
 
 
 class Part(NamedTuple):
@@ -29,8 +30,8 @@ class Part(NamedTuple):
     """The name of the distribution."""
     module: str
     names: str
-    """What the module must have, with spaces between; behind a dot an attribute, which methods of
-    the class may set. Nothing: the module itself."""
+    """The names that the module must have, separated by spaces. A dot leads to an attribute, which
+    a class may also set in its methods. Empty: the module itself must exist."""
     need: str
     """What the service does with it, after "which the service needs to"."""
 
@@ -113,7 +114,7 @@ PARTS = (
         "keep its metrics where the room for them is reserved",
     ),
 )
-"""Looked for by the parent, which has most of these modules for itself; all of them take 10 ms."""
+"""The parts that the parent looks for, in 10 ms: it imports most of these modules anyway."""
 
 PARTS_OF_WORKERS = (
     Part(
@@ -125,24 +126,24 @@ PARTS_OF_WORKERS = (
     Part("grpcio", "grpc._cython.cygrpc", "AioServer", "keep the port of gRPC whatever is sent"),
     Part("grpcio", "grpc.aio._server", "Server", "keep the port of gRPC whatever is sent"),
 )
-"""Of modules that the parent never imports."""
+"""The parts of modules that the parent never imports; each worker looks for them."""
 
 _UNIMPORTED = frozenset({"_bentoml_impl.loader", "_bentoml_impl.server.app"})
-"""Modules that take a third of a second, by the worker alone."""
+"""Modules whose import takes a third of a second: the parent only looks whether they exist."""
 
 
 def demand(parts: Iterable[Part] = PARTS, code: int = 1) -> None:
-    """Exit with this code, and with a line for the first part that is not there."""
+    """Exit with ``code``, after a line on standard error, for the first part that is missing."""
     for line in missing(parts):
         sys.stderr.write(line + "\n")
         sys.exit(code)
 
 
 def missing(parts: Iterable[Part]) -> Iterator[str]:
-    """A line for each part that is not there: the package's release, the part, what it is for."""
+    """Yield a line for each part that is missing: the package's release, the part, its purpose."""
     for part in parts:
         for name in part.names.split() or [""]:
-            if not _there(part.module, name):
+            if not _exists(part.module, name):
                 yield (
                     f"{part.package} {_release(part.package)} has no "
                     f"{'.'.join(filter(None, (part.module, name)))}, which the service needs to "
@@ -150,7 +151,7 @@ def missing(parts: Iterable[Part]) -> Iterator[str]:
                 )
 
 
-def _there(module: str, name: str) -> bool:
+def _exists(module: str, name: str) -> bool:
     try:
         if module in _UNIMPORTED:
             return find_spec(module) is not None
@@ -170,7 +171,7 @@ def _there(module: str, name: str) -> bool:
 
 @lru_cache
 def _set_by(owner: type) -> frozenset[str]:
-    """The attributes that methods of a class, or of its bases, set."""
+    """Return the attributes that methods of a class, or of its bases, assign to."""
     methods = (each for kind in owner.__mro__ for each in vars(kind).values())
     codes = (method.__code__ for method in methods if isinstance(method, FunctionType))
     steps = (step for code in codes for step in dis.get_instructions(code))

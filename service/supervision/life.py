@@ -1,4 +1,4 @@
-"""A worker's end: its transports are drained, then stopped, then the process ends."""
+"""Ends a worker in order: its transports are drained, then stopped, then the process ends."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ if TYPE_CHECKING:
 logger = logging.getLogger("zoo.life")
 
 MARGIN_SECONDS = 1.0
-"""A worker that is told to end by a signal leaves the word to its supervisor for so long."""
+"""A worker that gets a signal gives its supervisor so long to order the stop, before it stops by
+itself."""
 
 
 class Transport(Protocol):
-    """What ends: `service.transports.base.Transport`, which this room may not import."""
+    """What this room uses of `service.transports.base.Transport`, which it may not import."""
 
     def drain(self) -> None:
-        """Answer what comes, and send clients elsewhere with what they ask next."""
+        """Answer what comes, but have clients send their next requests elsewhere."""
 
     async def stop(self) -> None:
         """Take no new requests, and return when all that were taken are answered."""
 
 
 class Life:
-    """Of one worker, in its event loop. Two steps, each done once: `drain`, then `stop`."""
+    """The end of one worker, in its event loop, in two steps: `drain`, then `stop`, once each."""
 
     def __init__(
         self,
@@ -42,8 +43,8 @@ class Life:
         leave: Callable[[], None],
         transports: Iterable[Transport],
     ) -> None:
-        """``orders`` come from the supervisor, where there is one; ``leave`` says that this is no
-        place for new work; ``transports`` are asked for when they are to end.
+        """``orders`` is the socket to the supervisor, None without one. ``leave`` makes the worker
+        unready. ``transports`` is read only at the end, when all of them have started.
         """
         self._settings = settings
         self._orders = orders
@@ -53,10 +54,11 @@ class Life:
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._words = b""
+        """The first bytes of an order whose end has yet to come."""
         self._server: Server | None = None
 
     def begin(self) -> None:
-        """Take signals over from uvicorn, where it serves, and follow the supervisor's orders."""
+        """Take signals over from uvicorn, if it serves, and follow the supervisor's orders."""
         self._server = cast(Any, getattr(signal.getsignal(signal.SIGTERM), "__self__", None))
         if self._server is None:
             return  # the app is used without a server
@@ -65,11 +67,11 @@ class Life:
         if self._orders is None:
             loop.add_signal_handler(signal.SIGINT, self._signalled)
         else:
-            loop.add_signal_handler(signal.SIGINT, lambda: None)  # the supervisor has it as well
+            loop.add_signal_handler(signal.SIGINT, lambda: None)  # the supervisor gets it too
             loop.add_reader(self._orders, self._ordered, self._orders)
 
     def ready(self) -> None:
-        """Tell the supervisor that this worker serves, and say from now on that it lives."""
+        """Tell the supervisor that this worker serves, and from now on that it is alive."""
         if self._orders is not None:
             with suppress(OSError):
                 self._orders.sendall(channel.READY + b"\n")
@@ -77,14 +79,14 @@ class Life:
                 self._beat_later(self._orders)
 
     async def closed(self) -> None:
-        """Wait until the transports have ended."""
+        """Stop the transports, and wait until all have ended."""
         self._stopping = True
         await asyncio.gather(*self._tasks)
-        # a second time perhaps: one may have begun since
+        # perhaps for the second time: a transport may have started since the first
         await asyncio.gather(*(each.stop() for each in self._transports))
 
     def over(self) -> None:
-        """All is answered: a signal that comes now, an echo perhaps, changes nothing any more."""
+        """Ignore signals from now on, such as a repeated one, since all requests are answered."""
         if self._server is None or self._orders is None:
             return
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -92,7 +94,7 @@ class Life:
             signal.signal(number, signal.SIG_IGN)
 
     def drain(self) -> None:
-        """Not ready any more, but whatever comes is answered; connections end with an answer."""
+        """Become unready and drain the transports: requests that come are still answered."""
         if self._draining:
             return
         self._draining = True
@@ -102,7 +104,7 @@ class Life:
             each.drain()
 
     def stop(self) -> None:
-        """Finish what was accepted, accept nothing more, and end."""
+        """Drain, then stop the transports: they accept nothing more and finish what they have."""
         self.drain()
         if not self._stopping:
             self._stopping = True
@@ -113,12 +115,12 @@ class Life:
         if self._server is not None and not self._server.should_exit:
             server = cast(Any, self._server)
             server.config.timeout_graceful_shutdown = self._settings.grace_ms / 1e3
-            server.handle_exit(signal.SIGINT, None)  # not ignored by uvicorn, but by this process
+            server.handle_exit(signal.SIGINT, None)  # uvicorn acts on it, this process ignores it
 
     def _signalled(self) -> None:
-        """To end this worker alone, or because all processes are told to."""
+        """Drain, and stop later: the signal was for this worker, or for all processes at once."""
         if self._draining:
-            return  # an echo
+            return  # the signal was sent twice
         self.drain()
         margin = 0.0 if self._orders is None else MARGIN_SECONDS
         self._stop_after(self._settings.drain_ms / 1e3 + margin)

@@ -1,28 +1,33 @@
-"""When a worker that has ended or hangs is replaced, and when nobody tries any more."""
+"""Decides when a worker that ended is replaced, when one hangs, and when to give up."""
 
 from __future__ import annotations
 
 STEADY_SECONDS = 10.0
-"""A worker that has served for this long is sound: its end says nothing about the next one."""
+"""The end of a worker that served for this long says nothing about the next one."""
 FIRST_SECONDS = 0.5
+"""The first wait before a worker is replaced; each later one is twice as long."""
 LONGEST_SECONDS = 30.0
+"""The longest wait before a worker is replaced."""
 MOST_AT_START = 3
-"""Workers in a row that end before any of this server has served: it cannot start."""
+"""The server gives up after so many workers in a row have ended before any has served."""
 MOST_LATER = 8
-"""The same once it has served, and nobody serves: some two minutes."""
+"""The server gives up after so many in a row where workers have served but none serves now: that
+takes some two minutes."""
 
 
 class Backoff:
-    """One worker's place: how long it stays empty."""
+    """Decides how long the supervisor waits before it replaces the worker of one number."""
 
     def __init__(self) -> None:
         self._early = 0
         self._next = FIRST_SECONDS
 
     def seconds(self, served: float | None) -> float:
-        """A worker ended that had served for so many seconds (None: it never did); wait so long.
+        """Return the seconds to wait now that a worker has ended.
 
-        Nothing after a sound one, nor the first time; then twice as long each time.
+        ``served`` is for how many seconds it served; None: it never did. The wait is 0 after one
+        that served for `STEADY_SECONDS`, and after the first that served for less; after that it
+        doubles each time.
         """
         if served is not None and served >= STEADY_SECONDS:
             self._early, self._next = 0, FIRST_SECONDS
@@ -33,42 +38,42 @@ class Backoff:
 
 
 class Patience:
-    """All places: whether it is worth while to go on."""
+    """Decides, over all workers, whether it is worth while to start another."""
 
     def __init__(self) -> None:
         self._failed = 0
         self._served = False
 
     def succeeded(self) -> None:
-        """A worker serves."""
+        """Note that a worker serves."""
         self._served = True
         self._failed = 0
 
     def failed(self) -> None:
-        """A worker ended before it served."""
+        """Note that a worker ended before it served."""
         self._failed += 1
 
     @property
     def over(self) -> bool:
-        """Whether nobody should try again while no worker serves."""
+        """Whether the server should give up if no worker serves."""
         return self._failed >= (MOST_LATER if self._served else MOST_AT_START)
 
 
 class Silence:
-    """How long a process has said nothing, in looks of its supervisor.
+    """Counts how often the supervisor has looked at a process since the process last said a word.
 
-    Not in seconds: a supervisor that was stopped as well, or slept with the machine, or got no
-    core, has not looked meanwhile.
+    It counts looks and not seconds, because a supervisor that was itself stopped, or slept with the
+    machine, or got no core, would take its own pause for the silence of the process.
     """
 
     def __init__(self) -> None:
         self._looks = 0
 
     def broken(self) -> None:
-        """It has said something."""
+        """Begin anew: the process has said something."""
         self._looks = 0
 
     def looked(self) -> int:
-        """Count a look: which one it is since the last word."""
+        """Count a look, and return how many there were since the last word."""
         self._looks += 1
         return self._looks

@@ -1,8 +1,8 @@
-"""What the service writes to while it runs, tried before anything is started.
+"""Finds and reserves the folders that the service writes to, before anything is started.
 
-The counters of metrics are files mapped into memory. On a full disk nobody hears of a failed write
-to them: the process is killed (SIGBUS). So room for them is taken first, elsewhere if need be, and
-kept: the disk may fill later, and the process that takes a dead worker's place needs none.
+The counters of metrics are files mapped into memory: a write to one on a full disk kills the
+process (SIGBUS). So their room is reserved beforehand, in another folder if need be, and kept: the
+disk may fill later, and a process that replaces a dead worker needs no new room.
 """
 
 from __future__ import annotations
@@ -23,21 +23,24 @@ logger = logging.getLogger("zoo.scratch")
 
 LOCK = ".zoo.lock"
 _held: list[int] = []
-"""Locked files: open as long as this process lives, and in none that it starts."""
+"""Descriptors of locked files, which stay open until this process ends and are not inherited."""
 COUNTERS = "PROMETHEUS_MULTIPROC_DIR"
+"""The environment variable with the folder of the counters."""
 COUNTERS_BYTES = 8 * 1024 * 1024
-"""Per worker; each begins with five files of 1 MB, and one of 0.1 MB for each version."""
+"""The room that each worker must find: it begins with five files of 1 MB, and one of 0.1 MB for
+each version."""
 
 
 class NoRoomError(Exception):
-    """Nothing can be written anywhere; the message is one line."""
+    """No folder has room for the counters; the message is one line."""
 
 
 def hold(home: Path) -> None:
-    """Have this folder alone until this process ends, however it does. Raises InvalidSettingsError.
+    """Lock the folder ``home`` until this process ends, in whatever way.
 
-    BentoML empties the folder of metrics in it at start, be it another service's that runs. Who
-    cannot write here keeps nothing here, and needs no lock.
+    At start BentoML empties the folder of metrics in it, even that of another service which runs.
+    A process that cannot write to ``home`` keeps nothing there and needs no lock. Raises
+    InvalidSettingsError where another service has it.
     """
     if _held:
         return
@@ -58,21 +61,22 @@ def hold(home: Path) -> None:
     except OSError:  # a file system without locks
         os.close(descriptor)
         return
-    with suppress(OSError):  # on a full disk nobody reads who we are
+    with suppress(OSError):  # on a full disk the next one's message lacks our process id
         os.pwrite(descriptor, f"{os.getpid()}".ljust(20).encode(), 0)
     _held.append(descriptor)
 
 
-def counters(asked: Path, count: int) -> Path:
-    """A folder with room for the counters of so many workers, and their files: ``asked`` if it has.
+def counters(preferred: Path, count: int) -> Path:
+    """Make the counters' files for ``count`` workers, and return their folder.
 
+    That is ``preferred`` where it has room, else a new folder in memory or among temporary files.
     Raises NoRoomError.
     """
     size = (count + 1) * COUNTERS_BYTES
     failures = []
-    for folder in _candidates(asked):
+    for folder in _candidates(preferred):
         try:
-            _try(folder, size)
+            _check_room(folder, size)
             multiprocess.prepare(folder, count)
             value_files.prepare(folder, count)
         except OSError as error:
@@ -85,12 +89,14 @@ def counters(asked: Path, count: int) -> Path:
 
 
 def check_state(settings: Settings) -> None:
-    """Say so where clients may load and unload models, and the wish could not be written."""
+    """Log an error where clients may load and unload models but the folder of the desired state
+    cannot be written.
+    """
     if not settings.management:
         return
     try:
         settings.state.mkdir(parents=True, exist_ok=True)
-        _try(settings.state, 4096)
+        _check_room(settings.state, 4096)
     except OSError as error:
         logger.error(
             "%sSTATE: %s cannot be written: %s; clients cannot load or unload models",
@@ -100,8 +106,8 @@ def check_state(settings: Settings) -> None:
         )
 
 
-def _candidates(asked: Path) -> Iterator[Path]:
-    yield asked
+def _candidates(preferred: Path) -> Iterator[Path]:
+    yield preferred
     for parent in (Path("/dev/shm"), Path(tempfile.gettempdir())):  # noqa: S108
         with suppress(OSError):
             folder = Path(tempfile.mkdtemp(prefix="zoo-metrics-", dir=parent))
@@ -109,6 +115,6 @@ def _candidates(asked: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _try(folder: Path, size: int) -> None:
+def _check_room(folder: Path, size: int) -> None:
     with tempfile.TemporaryFile(dir=folder) as file:
         value_files.reserve(file.fileno(), size)

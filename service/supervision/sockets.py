@@ -1,4 +1,4 @@
-"""The ports: whether they are free, asked before anything is started; and how one is closed."""
+"""Binds HTTP's port and checks gRPC's before anything starts, and prepares the first to close."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ _NO_HANDSHAKE = struct.pack(
     *(0x06, 0, 0, 0),  # then drop it
     *(0x06, 0, 0, 0xFFFFFFFF),  # else take all of it
 )
-"""A packet filter (BPF): no connection begins any more, those that have begun are completed."""
+"""A packet filter (BPF) that drops SYN packets: new connections cannot begin, others go on."""
 
 
 def demand(settings: Settings, http: socket.socket | None = None) -> None:
-    """Raise InvalidSettingsError where somebody listens on the port of gRPC already.
+    """Raise InvalidSettingsError where another socket is bound to the port of gRPC already.
 
-    That may be ``http``, the socket of this service that is bound to the port of HTTP.
-
-    Workers share it by SO_REUSEPORT, so another service would as well, without a word, and calls
-    would be spread over both. Asked by the process that `bentoml serve` starts, not by its workers.
+    That may be ``http``, this service's own socket for HTTP. Workers share gRPC's port by
+    SO_REUSEPORT, so another service would share it too, unnoticed, and the kernel would spread
+    calls over both. Does nothing in workers, only in the process that `bentoml serve` starts.
     """
     if not settings.grpc_port or sys.argv[1:2] != ["serve"]:
         return
     try:
         family = socket.getaddrinfo(settings.host, settings.grpc_port, type=socket.SOCK_STREAM)
         with socket.socket(family[0][0]) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # past connections' rests
+            # so that connections in TIME_WAIT are no obstacle
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(family[0][4])
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
@@ -50,11 +50,11 @@ def demand(settings: Settings, http: socket.socket | None = None) -> None:
 
 
 def bind(listening: Any, settings: Settings) -> None:
-    """Have the port of HTTP, alone. Exits with one line where that is impossible.
+    """Bind the port of HTTP, exclusively. Exits with one line where that is impossible.
 
-    The first worker listens on it when it serves (`worker.listen`): until then clients are refused,
-    and balancers turn to others, where they would wait. After that the port is never closed until
-    the stop. Without SO_REUSEADDR nobody can bind to what nobody listens on yet.
+    Nobody listens on it before the first worker serves (`worker.listen`): until then connections
+    are refused, so that balancers turn to other servers at once. Then it stays open until the stop.
+    SO_REUSEADDR is switched off, or others could bind the port as long as nobody listens on it.
     """
     place = f"{listening.host}:{listening.port}"
     try:
@@ -70,10 +70,11 @@ def bind(listening: Any, settings: Settings) -> None:
 
 
 def begin_no_more(listening: socket.socket) -> None:
-    """Let no new connection begin, so that all that have begun can be accepted before the close.
+    """Let no new connection begin, so that those that wait can be accepted before the close.
 
-    What waits to be accepted when a socket is closed is reset. Who tries meanwhile tries again by
-    itself, and is refused once the socket is closed. Does nothing where the system has no filters.
+    A connection that waits to be accepted when the socket is closed is reset. A client that
+    connects meanwhile repeats its SYN, and is refused once the socket is closed. Does nothing on
+    systems without packet filters.
     """
     code = ctypes.create_string_buffer(_NO_HANDSHAKE)
     program = struct.pack("HP", len(_NO_HANDSHAKE) // 8, ctypes.addressof(code))

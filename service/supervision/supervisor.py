@@ -1,9 +1,9 @@
 """The parent process: keeps the workers alive until it is told to stop, and stops them in order.
 
-BentoML's own supervisor, circus, cannot do this: it leaves the dead unreplaced in a container, and
-its listening socket stays open while the last requests are finished, so that new connections hang
-and are reset. `install` puts this one into its place; BentoML goes on to say what a worker is
-started with.
+BentoML's own supervisor, circus, does not suffice: in a container it does not replace dead workers,
+and its listening socket stays open while the last requests are finished, so that new connections
+hang and are reset. `install` puts this one into its place; BentoML still decides how a worker is
+started.
 """
 
 from __future__ import annotations
@@ -34,21 +34,22 @@ CircusSocket = Any
 logger = logging.getLogger("zoo.supervisor")
 
 SPARE_SECONDS = 2.0
-"""From the last start of a worker until a spare process is begun, which takes a core a while."""
+"""How long after the last start of a worker a spare process is started, as that keeps a core busy
+for a while."""
 KILL_SECONDS = 5.0
-"""Beyond the grace time, until workers that have not ended are killed."""
+"""How long after the grace time workers that have not ended are killed."""
 ECHO_SECONDS = 2.0
-"""A signal so soon after the first one says the same: who ends all processes of a group reaches
-this one twice, by the group and by `make`, which passes SIGTERM on."""
+"""A signal that comes so soon after the first one is taken for the same: whoever signals a whole
+process group reaches this process twice where `make` passes SIGTERM on."""
 STUCK_SECONDS = 300.0
-"""A process that does not serve yet may be silent for so long: on a slow disk an import is."""
+"""How long a process that does not serve yet may be silent: imports from a slow disk take long."""
 _CANNOT = (OSError, RuntimeError)
-"""Raised where no process can be started, or no thread to wait for its end."""
+"""What is raised where no process can be started, or no thread to wait for its end."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
 def install(settings: Settings) -> None:
-    """Let `bentoml serve` start a `Supervisor`; `--reload` and `--development` keep BentoML's."""
+    """Have `bentoml serve` use a `Supervisor`, except with `--reload` or `--development`."""
     from bentoml._internal.utils import circus
 
     theirs: Callable[..., Any] = circus.create_standalone_arbiter
@@ -65,10 +66,10 @@ def install(settings: Settings) -> None:
 
 
 class Supervisor:
-    """What `bentoml serve` takes for its arbiter: `start` returns when all is over."""
+    """The parent process' work, in the place of circus' arbiter; `start` returns at the end."""
 
     def __init__(self, settings: Settings, watcher: Watcher, listening: CircusSocket) -> None:
-        """``watcher`` says how a worker is started, ``listening`` is not bound yet."""
+        """``watcher`` says how a worker is started; ``listening`` is HTTP's unbound socket."""
         self.exit_stack = contextlib.ExitStack()
         self._settings = settings
         self._watcher = watcher
@@ -76,18 +77,25 @@ class Supervisor:
         self._count = int(watcher.numprocesses)
         self._patience = Patience()
         self._serving: dict[int, Child] = {}
+        """By the worker's number, the process that loads or serves."""
         self._spare: Child | None = None
         self._spare_timer: asyncio.TimerHandle | None = None
         self._begun: set[Child] = set()
+        """All processes that were started and have not ended, the spare one included."""
         self._background: set[asyncio.Future[None]] = set()
         self._stopping: asyncio.Event
-        self._asked: float | None = None
-        """When the first signal came."""
+        self._signalled_at: float | None = None
+        """When the first signal came, in seconds of the event loop's clock."""
         self._echoed = False
+        """Whether the log has mentioned a repeated signal."""
         self._status = os.EX_OK
 
     def start(self, cb: Callable[[Any], Any] | None = None) -> None:
-        """Supervise until a signal comes. Exits with a line where the port cannot be had."""
+        """Supervise until the workers have ended after a signal.
+
+        Exits with a line where the port, or room for the metrics, cannot be had. ``cb`` is called
+        once signals are handled, as circus does.
+        """
         logs.configure(self._settings)
         with self.exit_stack:
             _allow_files()
@@ -98,18 +106,18 @@ class Supervisor:
             sys.exit(self._status)
 
     def stop(self) -> None:
-        """Nothing: `start` has returned."""
+        """Do nothing: BentoML calls this after `start` has returned."""
 
     def _find_room(self) -> None:
         scratch.check_state(self._settings)
         environment = self._watcher.env
-        asked = Path(environment[scratch.COUNTERS])
+        preferred = Path(environment[scratch.COUNTERS])
         try:
-            found = scratch.counters(asked, self._count)
+            found = scratch.counters(preferred, self._count)
         except scratch.NoRoomError as error:
             sys.exit(str(error))
         environment[scratch.COUNTERS] = str(found)
-        if found != asked:
+        if found != preferred:
             self.exit_stack.callback(shutil.rmtree, found, ignore_errors=True)
 
     async def _supervise(self, cb: Callable[[Any], Any] | None) -> None:
@@ -117,7 +125,7 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             if number == signal.SIGHUP and signal.getsignal(number) is signal.SIG_IGN:
-                continue  # by nohup
+                continue  # nohup ignores it
             loop.add_signal_handler(number, self._signalled, number)
         if cb is not None:
             cb(None)
@@ -132,19 +140,19 @@ class Supervisor:
             for each in self._begun:
                 each.kill()
             await asyncio.gather(*(each.ended() for each in self._begun))
-            for number in _SIGNALS:  # all is over: an echo that comes now changes nothing
+            for number in _SIGNALS:  # the workers have ended: a repeated signal changes nothing
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_IGN)
 
     def _signalled(self, number: signal.Signals) -> None:
         now = asyncio.get_running_loop().time()
-        if self._asked is None:
+        if self._signalled_at is None:
             logger.info("%s: stopping", number.name)
-            self._asked = now
+            self._signalled_at = now
             self._stopping.set()
             return
-        if now - self._asked < ECHO_SECONDS:
-            if not self._echoed:  # once: a storm of them shall not keep this loop busy
+        if now - self._signalled_at < ECHO_SECONDS:
+            if not self._echoed:  # logged once, or a storm of signals would keep this loop busy
                 self._echoed = True
                 text = "%s within %g s of the first signal: the same"
                 logger.info(text, number.name, ECHO_SECONDS)
@@ -157,7 +165,7 @@ class Supervisor:
         os._exit(128 + number)
 
     async def _keep(self, number: int) -> None:
-        """Have a worker in this place until the stop."""
+        """Keep a worker with this number alive until the stop."""
         backoff = Backoff()
         loop = asyncio.get_running_loop()
         while not self._stopping.is_set():
@@ -169,7 +177,7 @@ class Supervisor:
                 await self._pause(backoff.seconds(None))
                 continue
             if self._stopping.is_set():
-                one.kill()  # it was begun when the stop came: nobody would tell it to end
+                one.kill()  # the stop came while it was started, so nobody else will end it
                 return
             self._serving[number] = one
             one.go(number)
@@ -188,9 +196,9 @@ class Supervisor:
             await self._replace(number, one, status, backoff)
 
     async def _replace(self, number: int, one: Child, status: int, backoff: Backoff) -> None:
-        """Wait until the next worker may be started; or give up."""
+        """Wait until the next worker may be started, or give up and stop the server."""
         served = None
-        if status == internals.EXIT_CODE:  # the worker has said what is missing
+        if status == internals.EXIT_CODE:  # the worker has printed what is missing
             self._status = 1
             self._stopping.set()
             return
@@ -198,7 +206,7 @@ class Supervisor:
             self._patience.failed()
         else:
             served = asyncio.get_running_loop().time() - one.ready_at
-        what = f"worker {number} (process {one.pid}) ended {child.how(status)}"
+        what = f"worker {number} (process {one.pid}) ended {child.in_words(status)}"
         if served is None:
             what += " before it served"
         if self._patience.over and not any(each.ready_at for each in self._serving.values()):
@@ -211,7 +219,7 @@ class Supervisor:
         await self._pause(pause)
 
     async def _watch(self) -> None:
-        """Kill workers that are stopped or hang, so that they are replaced."""
+        """Kill processes that are stopped or hang, so that they are replaced."""
         if not self._settings.hang_ms:
             return
         period = self._settings.hang_ms / 1e3 / BEATS
@@ -234,7 +242,7 @@ class Supervisor:
             await asyncio.wait_for(self._stopping.wait(), seconds)
 
     async def _begin(self) -> Child:
-        """The spare process, or a new one."""
+        """Return the spare process, or start a new one. Raises what `Child.begin` raises."""
         one, self._spare = self._spare, None
         if one is None or not one.lives:
             one = await Child.begin(self._command())
@@ -242,7 +250,7 @@ class Supervisor:
         return one
 
     def _want_spare(self) -> None:
-        """Begin a spare process soon, where one is wished for."""
+        """Start a spare process after `SPARE_SECONDS`, if the settings ask for one."""
         if self._spare_timer is not None:
             self._spare_timer.cancel()
         if self._settings.spare:
@@ -264,12 +272,12 @@ class Supervisor:
             return
         self._begun.add(one)
         if self._spare is not None or self._stopping.is_set():
-            one.kill()  # another was begun meanwhile, or the stop
+            one.kill()  # meanwhile another was started, or the stop began
         else:
             self._spare = one
         status = await one.ended()
-        if self._spare is one:  # it never became a worker; the next start of one asks again
-            logger.warning("the spare process (%d) ended %s", one.pid, child.how(status))
+        if self._spare is one:  # it was never needed; the next start of a worker brings another
+            logger.warning("the spare process (%d) ended %s", one.pid, child.in_words(status))
             self._spare = None
             self._begun.discard(one)
 
@@ -284,7 +292,7 @@ class Supervisor:
         return Command(arguments, self._watcher.env, folder, self._listening.fileno())
 
     async def _stop(self) -> None:
-        """Drain, close the port, have the workers finish; kill what is left after the grace."""
+        """Drain the workers, close the port, have them finish; kill those left after the grace."""
         settings = self._settings
         if self._spare_timer is not None:
             self._spare_timer.cancel()
@@ -314,21 +322,21 @@ class Supervisor:
         await asyncio.gather(*(each.ended() for each in self._serving.values()))
 
     def _left(self, number: int, one: Child, status: int) -> None:
-        """At a stop a worker ended; one that had served says 0."""
+        """Log a worker that has ended at a stop otherwise than with 0, if it had served."""
         if status and one.ready.is_set():
-            logger.error("worker %d (process %d) ended %s", number, one.pid, child.how(status))
+            logger.error("worker %d (process %d) ended %s", number, one.pid, child.in_words(status))
             self._status = self._status or child.code(status)
 
 
 def _allow_files() -> None:
-    """Open as many files as the system allows, connections among them; often 1,024 without this."""
+    """Raise the limit of open files and connections, often 1,024, to the most that is allowed."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _first(*work: Awaitable[object]) -> None:
-    """Wait for one of these, and give the others up."""
+    """Wait until the first of these is done, and cancel the others."""
     tasks = {asyncio.ensure_future(each) for each in work}
     pending = (await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED))[1]
     for task in pending:

@@ -1,6 +1,6 @@
-"""The process of a worker: all that can be imported ahead is, then it waits to be needed.
+"""The process of a worker: it imports everything ahead and then waits until it is needed.
 
-So a worker that has died is replaced by one that has only the models to load.
+So a dead worker is replaced by a process that only has to load the models.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from pathlib import Path
 from service.supervision import channel, internals
 
 NUMBER = "$(number)"
-"""Stands among the arguments for the worker's number."""
+"""Stands in the arguments for the worker's number, which `go` tells."""
 BACKLOG = 2048
-"""Of connections that wait to be accepted, as BentoML has it."""
+"""How many connections may wait to be accepted; BentoML's value."""
 WAITING, SERVING = "zoo-spare", "zoo-worker"
-"""The names of such processes in `ps` and `top`."""
+"""The process' name in `ps` and `top`, before and after `go`."""
 
 _APP = "service.app"
-"""What BentoML starts; its `warm_up` imports the rest of the service."""
+"""The module that BentoML starts; its `warm_up` imports the rest of the service."""
 _AHEAD = (
     "uvloop",
     "uvicorn",
@@ -38,26 +38,26 @@ _AHEAD = (
 )
 
 orders: socket.socket | None = None
-"""This process' end of the channel to its supervisor, where it has one."""
+"""This process' socket to its supervisor, from which orders come; None without a supervisor."""
 BEAT_SECONDS = 1.0
-"""A worker that does not serve yet says that it is alive so often."""
+"""How often a worker that does not serve yet says that it is alive."""
 
 serves = threading.Event()
-"""Whether it follows its orders, and has work to finish should its supervisor be gone."""
+"""Set once the event loop follows the orders, and has work to finish if the supervisor ends."""
 
 
 def main() -> None:
-    """Wait for `go`, then be a worker of BentoML."""
+    """Import everything, wait for `go`, then run BentoML's worker."""
     global orders
     orders = channel.inherited()
     if orders is None:
         sys.exit("a worker is started by its supervisor: bentoml serve service.app:ZooService")
-    # a terminal sends them to the supervisor as well, and so does who ends all processes; as long
-    # as a worker serves, `Life` follows SIGTERM
+    # a terminal, or whoever signals the whole group, reaches the supervisor too, which then orders
+    # the workers to stop; while a worker serves, `Life` handles SIGTERM
     for each in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
         signal.signal(each, signal.SIG_IGN)
     _be(WAITING)
-    gc.disable()  # it would walk what imports make again and again
+    gc.disable()  # it would walk through all imported objects again and again
     threading.Thread(target=_end_with_supervisor, args=(orders,), daemon=True).start()
     internals.demand(internals.PARTS_OF_WORKERS, internals.EXIT_CODE)
     for name in _AHEAD:
@@ -75,8 +75,8 @@ def main() -> None:
 def listen() -> None:
     """Listen on the port of HTTP, which the supervisor has bound. Raises OSError.
 
-    uvicorn does it as well, later, and does not say where it cannot. SO_REUSEADDR is set again, or
-    the rests of former connections would stand in the way.
+    uvicorn listens too, later, but reports no failure. SO_REUSEADDR is set again, since connections
+    of an earlier server may still be in TIME_WAIT.
     """
     if orders is None:
         return
@@ -87,10 +87,10 @@ def listen() -> None:
 
 
 def _end_with_supervisor(orders: socket.socket) -> None:
-    """End at once when the supervisor has, as long as nothing is lost by it: imports and the
-    loading of models can take long, and nobody would end this process if they took for ever.
+    """End this process when its supervisor ends, as long as it does not serve; runs in a thread.
 
-    Until the event loop does, say that this process is alive.
+    Imports and the loading of models can take for ever, and then nobody else would end it. Until
+    the event loop takes over, this thread also tells the supervisor that the process is alive.
     """
     hangup = select.poll()
     hangup.register(orders, 0)
@@ -102,6 +102,6 @@ def _end_with_supervisor(orders: socket.socket) -> None:
 
 
 def _be(name: str) -> None:
-    """Bear this name, where the system has such names."""
+    """Give this process a name, on systems that have such names."""
     with suppress(OSError):
         Path("/proc/self/comm").write_text(name)

@@ -1,4 +1,4 @@
-"""What the access log says of a request, collected where it is learnt."""
+"""Collects what the access log says of a request, in whatever room it becomes known."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ _facts: ContextVar[dict[str, Any] | None] = ContextVar("facts", default=None)
 
 
 def begin(facts: dict[str, Any]) -> None:
-    """``facts`` are those of the request that the current task, and what it awaits, answers."""
+    """Let `note` add to ``facts`` in the current task, and in all that it starts or awaits."""
     _facts.set(facts)
 
 
-def note(**learnt: Any) -> None:
-    """Add to the facts of the request at hand, if there is one that is logged."""
+def note(**more: Any) -> None:
+    """Add to the facts of the current task's request; do nothing where none is logged."""
     facts = _facts.get()
     if facts is not None:
-        facts.update(learnt)
+        facts.update(more)

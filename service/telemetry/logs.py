@@ -1,4 +1,4 @@
-"""Logging: one line per event, for people (`console`) or for machines (`json`)."""
+"""Sets up the log: one line per event, for people (`console`) or for machines (`json`)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from service.config.settings import Settings
 
 ROOT = "zoo"
 ACCESS = "zoo.access"
-"""The logger of one line per request."""
+"""The logger that writes one line per request."""
 
 _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
 
 class ConsoleFormatter(logging.Formatter):
-    """``time LEVEL logger message key=value …``; values are quoted, so nobody can forge a line."""
+    """Writes ``time LEVEL logger message key=value …``; quotes values, so none can forge a line."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s", "%Y-%m-%dT%H:%M:%S%z")
@@ -43,7 +43,7 @@ def _shown(value: Any) -> str:
 
 
 def configure(settings: Settings) -> None:
-    """Send the loggers below `zoo` to standard output; BentoML's and uvicorn's stay theirs."""
+    """Send the loggers below `zoo` to standard output; BentoML's and uvicorn's are left alone."""
     handler = logging.StreamHandler(sys.stdout)
     if settings.log_format == "json":
         handler.setFormatter(
@@ -60,7 +60,7 @@ def configure(settings: Settings) -> None:
     logger.handlers[:] = [handler]
     logger.propagate = False
     logger.setLevel(settings.log_level)
-    # BentoML's configuration silences every logger of what was imported before it
+    # BentoML's configuration disables every logger that existed before it
     for each in logging.root.manager.loggerDict.values():
         if isinstance(each, logging.Logger):
             each.disabled = False

@@ -1,7 +1,8 @@
 """Every Prometheus metric that the service keeps: what it counts, in which unit, when to worry.
 
 Label values are bounded: models and protocols that exist, codes of our error family, `unknown` for
-what a client made up. `model_metrics` sets what follows the models, `exporter` writes all of them.
+what a client made up. `model_metrics` sets the gauges of models, `request_metrics` counts requests,
+`exporter` writes all metrics.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from service.telemetry import value_files
 
 if value_files.shared_folder() is not None:
     values.ValueClass = value_files.Value
-    # it takes a series out of its own tables all the same; `value_files.forget` does the rest
+    # it warns and removes its own record of the series; `value_files.forget` removes the value
     warnings.filterwarnings("ignore", "Removal of labels has not been implemented", UserWarning)
 
 UNKNOWN = "unknown"
@@ -39,7 +40,7 @@ REQUESTS = Counter(
 REQUEST_SECONDS = Histogram(
     "zoo_request_seconds",
     "Seconds from when a request was read until its answer was ready to be written, of requests "
-    "that ended with ok. What the latency objective is about: refusals are fast and not in it.",
+    "that ended with ok. The latency objective is about these; refusals are fast and not in it.",
     ["model", "transport"],
     buckets=_SECONDS,
 )
@@ -87,14 +88,15 @@ BATCH_SECONDS = Histogram(
 )
 QUEUE_CROPS = Gauge(
     "zoo_queue_crops",
-    "Crops that are cut and wait for the device now, over all workers.",
+    "Crops that are cut and wait for the device now, over all workers. This is not what "
+    "ZOO_QUEUE_CROPS limits: that is zoo_admitted_crops.",
     ["model"],
     multiprocess_mode="livesum",
 )
 ADMITTED_CROPS = Gauge(
     "zoo_admitted_crops",
     "Crops accepted and not yet answered, over all workers. Worry when it stays near "
-    "zoo_admitted_limit_crops: what comes beyond is refused. What to scale replicas by.",
+    "zoo_admitted_limit_crops: what comes beyond is refused. Replicas are best scaled by this.",
     multiprocess_mode="livesum",
 )
 ADMITTED_LIMIT_CROPS = Gauge(
@@ -191,8 +193,8 @@ MODEL_NODES = Gauge(
 )
 MODEL_MAX_BATCH = Gauge(
     "zoo_model_max_batch",
-    "Most crops in one batch of this version, of the worker with the least. Worry when it falls: "
-    "the device ran out of memory.",
+    "Most crops in one batch of this version; where workers differ, the least of theirs. Worry "
+    "when it falls: the device ran out of memory.",
     ["model", "version"],
     multiprocess_mode="livemin",
 )
@@ -267,19 +269,19 @@ BUILD_INFO = Gauge(
 
 
 def refused(reason: str) -> None:
-    """A request is refused with overloaded."""
+    """Count a request that is refused with overloaded, by its ``reason``."""
     REFUSALS.labels(reason).inc()
 
 
 @lru_cache(maxsize=1024)
 def stage_seconds(model: str, stage: str) -> Histogram:
-    """The histogram of one stage; to look it up among all takes longer than to add to it."""
+    """Return the histogram of one stage, cached: to look it up takes longer than to add to it."""
     return STAGE_SECONDS.labels(model, stage)
 
 
 @lru_cache(maxsize=1024)
 def requests(model: str, version: str, protocol: str, transport: str, code: str) -> Counter:
-    """The same for the count of requests."""
+    """Return the counter of requests with these labels, cached likewise."""
     if version != UNKNOWN:
         labelled.add((model, version))
     return REQUESTS.labels(model, version, protocol, transport, code)
@@ -287,13 +289,13 @@ def requests(model: str, version: str, protocol: str, transport: str, code: str)
 
 @lru_cache(maxsize=1024)
 def pictures(model: str, protocol: str, transport: str, code: str) -> Counter:
-    """The same for that of pictures."""
+    """Return the counter of pictures with these labels, cached likewise."""
     return PICTURES.labels(model, protocol, transport, code)
 
 
 @lru_cache(maxsize=1024)
 def request_seconds(model: str, transport: str) -> Histogram:
-    """The same for the histogram of requests."""
+    """Return the histogram of a request's seconds with these labels, cached likewise."""
     return REQUEST_SECONDS.labels(model, transport)
 
 
@@ -301,17 +303,17 @@ OF_VERSIONS = (
     *(REQUESTS, MODEL_READY, MODEL_REFUSED, MODEL_INFO),
     *(MODEL_FALLBACK, MODEL_NODES, MODEL_MAX_BATCH, MODEL_BYTES),
 )
-"""Those with labels `model` and `version`."""
+"""The metrics with the labels `model` and `version`."""
 
 
 labelled: set[tuple[str, str]] = set()
-"""Models and versions that these may have series of."""
+"""Pairs of model and version of which those metrics may have series."""
 
 
 def forget(gone: Set[tuple[str, str]]) -> None:
-    """Drop every series of versions that are gone, or each new version would take memory for ever.
+    """Drop every series of these (model, version), since each new version would take memory.
 
-    What was counted stays in the files that the workers share; `exporter` leaves it out.
+    Their counts stay in the files that the workers share; `exporter` leaves them out.
     """
     for family in OF_VERSIONS:
         for metric in family.collect():

@@ -1,8 +1,9 @@
-"""The worker processes beside each other: a number for each, and what the system says of them.
+"""Numbers the worker processes of a service, and reads their CPU and memory from /proc.
 
-A worker takes the lowest number that no living process has, so that the one that is started for a
-dead one gets its number, and time series go on. The folder is that of the metrics, which BentoML
-empties at start. Files are made before there is anything to serve: later the disk may be full.
+A worker takes the lowest number that no living worker has. So the worker that replaces a dead one
+gets its number, and time series go on. Each number is a file in the folder of the metrics, which
+BentoML empties at start. The files are made before anything is served, since the disk may be full
+later.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from service.telemetry.value_files import shared_folder
 
 _PREFIX = "worker."
 _BYTES = 64
-"""Of the file of a place, written over and never cut: on a full disk that needs no room."""
+"""Bytes of the file of a number. It is written over and never cut, which needs no room on a full
+disk."""
 PROCESS_HELP = {
     "process_resident_memory_bytes": "Bytes of memory that a worker has in RAM, what it shares "
     "with other processes included. Worry when it rises for hours under the same load.",
@@ -38,9 +40,9 @@ PROCESS_HELP = {
 
 @lru_cache(maxsize=1)
 def place() -> int:
-    """This worker's number, from 0 on; 0 where workers share no folder. Raises OSError.
+    """Take a number for this worker, from 0 on; 0 where workers share no folder. Raises OSError.
 
-    What the former one in this place said of itself is taken out of the metrics.
+    The gauges that the former worker of this number has left are cleared.
     """
     folder = shared_folder()
     if folder is None:
@@ -54,14 +56,14 @@ def place() -> int:
 
 
 def prepare(folder: Path, count: int) -> None:
-    """Make the files of so many places, before anything is served. Raises OSError."""
+    """Make the files of ``count`` workers' numbers, before anything is served. Raises OSError."""
     with alone(folder / f"{_PREFIX}lock"):
         for number in range(count):
             _write(folder / f"{_PREFIX}{number}", "")
 
 
 def living(folder: Path) -> Iterator[tuple[int, int]]:
-    """The number and process id of every worker that lives."""
+    """Yield the number and the process id of every worker that lives."""
     for path in folder.glob(f"{_PREFIX}[0-9]*"):
         process = path.read_text().strip()
         if lives(process):
@@ -69,16 +71,16 @@ def living(folder: Path) -> Iterator[tuple[int, int]]:
 
 
 def memory_limit() -> int:
-    """Bytes that the container may take, by its cgroups, or the machine has."""
+    """Return the bytes of memory that the container may take, or else that the machine has."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min(machine, cgroup.memory_limit() or machine)
 
 
 class ProcessMetrics:
-    """The usual metrics of a process, of every worker, with its number as the label `worker`."""
+    """The usual metrics of a process for every worker, with its number as the label `worker`."""
 
     def collect(self) -> Iterator[Metric]:
-        """Read them now, from /proc."""
+        """Read them from /proc now."""
         folder = shared_folder()
         found: dict[str, Metric] = {}
         for number, pid in sorted(living(folder)) if folder is not None else ():

@@ -1,11 +1,12 @@
-"""The spans of a request or call, and how they reach a collector.
+"""Makes the spans of a request or call and sends them to a collector.
 
-Below a request's span is one for what the data plane does, and below that one for each stage. A
-batch has a span with links to all requests that it computes for, and the `inference` of each of
-these has one to the batch.
+Below a request's span there is one for the use case (`classify`, `infer`), and below that one for
+each stage. A batch has a span with links to all requests that it computes for, and the span
+`inference` of each of these requests links to the batch.
 
 Names and attributes follow OpenTelemetry's semantic conventions where there are any; ours begin
-with `zoo.`. Nothing of a picture is in them.
+with `zoo.`. Spans hold nothing of a picture. Times are of ``time.perf_counter`` unless a name says
+otherwise.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ SERVICE_NAME = "imagenet-zoo"
 RESPONSE = "traceresponse"
 """The header, or metadata, that tells a caller which span answered (W3C Trace Context, level 3)."""
 MOST_TEXT = 256
-"""Characters of what a client chose, or is told."""
+"""The most characters that a span keeps of a text which a client chose, or is told."""
 _PROPAGATOR = TraceContextTextMapPropagator()
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE"})
 _GRPC_STATUS = {error.code: error.grpc_status for error in ALL} | {
@@ -56,9 +57,9 @@ class Tracer:
     """Makes traces, and sends those that are sampled to a collector, in a thread of its own."""
 
     def __init__(self, exporter: str | None, current: ContextVar[Trace | None]) -> None:
-        """``exporter`` is the module of one for OTLP; None: spans go to the console. ``current`` is
-        set while a request is worked for. OpenTelemetry reads what else there is to choose from its
-        own variables.
+        """``exporter`` names the module of an OTLP exporter; None sends spans to the console.
+        ``current`` holds the trace while a request is worked for. OpenTelemetry reads its other
+        options from its own variables.
         """
         self.current = current
         resource = Resource.create({"service.version": __version__, "process.pid": os.getpid()})
@@ -73,11 +74,14 @@ class Tracer:
         self.spans = self._provider.get_tracer("service", __version__)
 
     def close(self) -> None:
-        """Export what is left."""
+        """Export the spans that are left."""
         self._provider.shutdown()
 
     def http(self, scope: Mapping[str, Any], parents: Sequence[str], states: Sequence[str]) -> Http:
-        """The trace of an HTTP request, by its ASGI scope and the headers of W3C Trace Context."""
+        """Begin the trace of an HTTP request, given by its ASGI scope.
+
+        ``parents`` and ``states`` are the values of its headers `traceparent` and `tracestate`.
+        """
         method = scope["method"] if scope["method"] in _METHODS else "_OTHER"
         attributes = {
             "http.request.method": method,
@@ -91,17 +95,20 @@ class Tracer:
         return Http(self, method, attributes, parents, states)
 
     def call(self, method: str, client: str, metadata: Iterable[tuple[str, Any]]) -> Call:
-        """The trace of a gRPC call: ``/package.Service/Method``, its peer and metadata."""
-        given = [(name, value) for name, value in metadata if isinstance(value, str)]
-        parents = [value for name, value in given if name == trace_context.HEADER]
-        states = [value for name, value in given if name == trace_context.STATE]
+        """Begin the trace of a gRPC call to ``method``, ``/package.Service/Method``.
+
+        ``client`` is the peer's address.
+        """
+        texts = [(name, value) for name, value in metadata if isinstance(value, str)]
+        parents = [value for name, value in texts if name == trace_context.HEADER]
+        states = [value for name, value in texts if name == trace_context.STATE]
         name = method.lstrip("/")[:MOST_TEXT]
         attributes = {"rpc.system.name": "grpc", "rpc.method": name, **_client(client)}
         return Call(self, name, attributes, parents, states)
 
 
 class Trace:
-    """A request, and its span. ``with`` this around it, in its task."""
+    """The trace of one request. The task that answers it does so in a ``with`` block of this."""
 
     def __init__(
         self,
@@ -131,25 +138,25 @@ class Trace:
         return self
 
     def __exit__(self, *failure: object) -> None:
-        with suppress(ValueError):  # a stream that was closed from elsewhere: its task is over
+        with suppress(ValueError):  # another task closed the stream: this one's context is over
             self._current.reset(self._token)
 
     @property
     def ids(self) -> dict[str, str]:
-        """What a line of the log says: `trace_id` and `span_id`, in hex."""
+        """The fields of the request's log line: `trace_id` and `span_id`, in hex."""
         own = self.span.get_span_context()
         return {"trace_id": f"{own.trace_id:032x}", "span_id": f"{own.span_id:016x}"}
 
     @property
     def response(self) -> list[tuple[str, str]]:
-        """What goes back to the caller: the answering span, and the trace's state, if any."""
+        """The headers for the caller: the answering span, and the trace's state if it has one."""
         own = self.span.get_span_context()
         ids = f"00-{own.trace_id:032x}-{own.span_id:016x}-{int(own.trace_flags):02x}"
         state = own.trace_state.to_header()
         return [(RESPONSE, ids), *([(trace_context.STATE, state)] if state else [])]
 
     def use_case(self, name: str, started: float) -> UseCase:
-        """A span below the request's; ``started`` by ``time.perf_counter``."""
+        """Begin a span below the request's, for a use case that started at ``started``."""
         return UseCase(self, name, started)
 
     def child(
@@ -163,7 +170,10 @@ class Trace:
         links: Sequence[api.SpanContext] = (),
         error: BaseException | None = None,
     ) -> api.SpanContext:
-        """A span that has been, from ``start`` to ``end`` by ``time.perf_counter``."""
+        """Record a span that lasted from ``start`` to ``end``, below the request's or ``parent``.
+
+        An ``error`` marks it as failed. Returns what others need to link to it.
+        """
         span = self.begin(name, start, parent=parent, attributes=attributes, links=links)
         if error is not None:
             fail(span, error, self.at(end))
@@ -179,7 +189,7 @@ class Trace:
         attributes: Attributes | None = None,
         links: Sequence[api.SpanContext] = (),
     ) -> api.Span:
-        """The same, whose end is to come."""
+        """Begin a span at ``start``, below the request's or ``parent``; the caller ends it."""
         return self._tracer.start_span(
             name,
             api.set_span_in_context(parent or self.span, Context()),
@@ -189,17 +199,17 @@ class Trace:
         )
 
     def at(self, seconds: float) -> int:
-        """Nanoseconds since 1970 of a moment by ``time.perf_counter``."""
+        """Turn seconds of ``time.perf_counter`` into nanoseconds since 1970."""
         return int(1e9 * seconds) + self._offset
 
 
 class Http(Trace):
-    """The trace of an HTTP request; watches its body come and its answer go."""
+    """The trace of an HTTP request, which also times the reading of the body and the writing."""
 
     _read_from = _read_to = _write_from = _write_to = 0.0
 
     def reading(self, receive: Any) -> Any:
-        """ASGI's ``receive``, watched."""
+        """Return ASGI's ``receive`` with the body's first and last message timed."""
 
         async def watched() -> Any:
             self._read_from = self._read_from or perf_counter()
@@ -211,15 +221,19 @@ class Http(Trace):
         return watched
 
     def writing(self) -> None:
-        """Something of the answer is about to be sent."""
+        """Note that a part of the answer is about to be sent."""
         self._write_from = self._write_from or perf_counter()
 
     def wrote(self) -> None:
-        """It was sent."""
+        """Note that a part of the answer was sent."""
         self._write_to = perf_counter()
 
     def end(self, status: int, route: str | None, code: str | None) -> None:
-        """The request is over. ``route`` is a template, None for a path that is not there."""
+        """End the request's span, and record `read` and `write`.
+
+        ``status`` is the HTTP status, 0 where no answer was sent; ``route`` the path's template,
+        None for an unknown path; ``code`` that of `service.errors`, `ok` or None.
+        """
         if not self.span.is_recording():
             return
         if self._read_from:
@@ -236,15 +250,15 @@ class Http(Trace):
 
 
 class Call(Trace):
-    """The trace of a gRPC call. What is written, grpc writes afterwards."""
+    """The trace of a gRPC call. It times no writing: gRPC writes the answer afterwards."""
 
     def read(self) -> None:
-        """Its message has come."""
+        """Record `read`: the call's message has come."""
         if self.span.is_recording():
             self.child("read", self._begun, perf_counter())
 
     def end(self, code: str) -> None:
-        """The call is over: `ok`, a code of `service.errors`, `cancelled` or `aborted`."""
+        """End the call's span; ``code`` is `ok`, `cancelled`, `aborted` or one of `errors`."""
         if self.span.is_recording():
             status = _GRPC_STATUS.get(code, "UNKNOWN")
             self.span.set_attribute("rpc.response.status_code", status)
@@ -255,14 +269,14 @@ class Call(Trace):
 
 
 class UseCase:
-    """What the data plane does for one request: `classify` or `infer`, and its stages."""
+    """The span of what the data plane does for one request, `classify` or `infer`."""
 
     def __init__(self, trace: Trace, name: str, started: float) -> None:
         self._trace = trace
         self._span = trace.begin(name, started)
 
     def end(self, error: BaseException | None, code: str, attributes: Mapping[str, Any]) -> None:
-        """It is done; ``code`` is that of the metrics."""
+        """End the span; ``code`` is the metrics' label. An ``error`` marks the span as failed."""
         span = self._span
         span.set_attributes({"zoo.code": code, **attributes})
         if error is not None:
@@ -278,17 +292,20 @@ class UseCase:
         error: BaseException | None = None,
         **more: Any,
     ) -> None:
-        """A stage that has been; ``more`` becomes attributes, `zoo.` before each."""
+        """Record a stage that lasted from ``start`` to ``end``.
+
+        ``more`` becomes attributes, with `zoo.` before each name.
+        """
         attributes = {f"zoo.{key}": value for key, value in more.items()}
         self._trace.child(name, start, end, parent=self._span, attributes=attributes, error=error)
 
     def crops(self, model: str) -> Crops:
-        """Crops of this request are about to be given to a model's batcher."""
+        """Return the observer of crops that are about to be enqueued at ``model``'s batcher."""
         return Crops(self._trace, self._span, model)
 
 
 class Crops:
-    """What a batcher tells of one request's crops: a `CropsObserver`."""
+    """Records what becomes of one request's crops: a `CropsObserver` of the batcher."""
 
     def __init__(self, trace: Trace, span: api.Span, model: str) -> None:
         self._trace = trace
@@ -301,7 +318,11 @@ class Crops:
     def batch(
         self, all_of_it: Sequence[object], crops: int, start: float, end: float, failed: bool
     ) -> None:
-        """One batch was run, with crops of ``all_of_it``: the span lies in the first's trace."""
+        """Record a batch of ``crops`` crops in this trace, linked to all that it computed for.
+
+        ``all_of_it`` are the observers of every request with crops in the batch; this one is the
+        first of them.
+        """
         own = [watch for watch in all_of_it if isinstance(watch, Crops)]
         made = self._trace.child(
             "batch",
@@ -321,7 +342,7 @@ class Crops:
             watch._batches.append(made)
 
     def done(self, error: BaseException | None = None) -> None:
-        """They are computed, or given up: the spans `queue` and `inference`."""
+        """Record `queue` and `inference`: the crops are computed, or given up for ``error``."""
         now = perf_counter()
         started = self._started or now
         tell = self._trace.child
@@ -343,7 +364,11 @@ class Crops:
 
 
 def fail(span: api.Span, error: BaseException, at: int | None) -> None:
-    """Note an error as an event, and that the span failed. A ZooError's text is for clients."""
+    """Add an error to a span, ``at`` nanoseconds since 1970 or now.
+
+    Only errors that are ours, and not the client's, set the span's status. The text is kept of a
+    ZooError alone, since that one is written for clients.
+    """
     code = error.code if isinstance(error, ZooError) else type(error).__name__
     text = error.detail[:MOST_TEXT] if isinstance(error, ZooError) else ""
     span.add_event(

@@ -1,4 +1,4 @@
-"""The trace that a caller says its request belongs to (W3C Trace Context, section 3.2)."""
+"""Reads the id of the trace that a caller says its request belongs to (W3C Trace Context)."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ _TRACEPARENT = re.compile(
 _MAX_LENGTH = 512
 
 
-def trace_id_of(given: Sequence[str]) -> str | None:
-    """The trace's id, 32 hex digits, by the values of every `traceparent` that was sent.
+def trace_id_of(headers: Sequence[str]) -> str | None:
+    """Return the trace's id, 32 hex digits, from the values of all `traceparent` headers.
 
-    None where there is not exactly one, or where it is invalid: it is ignored then. A version
-    later than 00 may have more behind it.
+    Returns None unless there is exactly one and it is valid (section 3.2). A version later than 00
+    may have more text at its end.
     """
-    if len(given) != 1 or len(given[0]) > _MAX_LENGTH:
+    if len(headers) != 1 or len(headers[0]) > _MAX_LENGTH:
         return None
-    match = _TRACEPARENT.fullmatch(given[0])
+    match = _TRACEPARENT.fullmatch(headers[0])
     if match is None or (match["version"] == "00" and match["more"] is not None):
         return None
     return match["trace"]

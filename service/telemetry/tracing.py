@@ -1,8 +1,8 @@
-"""Traces: whether they are wanted, by OpenTelemetry's own variables, and where they begin.
+"""Switches traces on or off, by OpenTelemetry's own variables, and starts them in a worker.
 
-Off, which is the default, a request asks a few times whether something is None, and OpenTelemetry's
-SDK is not imported. On, `spans` makes a request's spans, most of them afterwards, of the times
-that were taken anyway.
+They are off by default: then OpenTelemetry's SDK is not imported, and a request costs a few
+comparisons with None. Where they are on, `spans` makes a request's spans, most of them afterwards,
+from times that are taken anyway.
 """
 
 from __future__ import annotations
@@ -27,16 +27,17 @@ MODULES = {
     "http/protobuf": "opentelemetry.exporter.otlp.proto.http.trace_exporter",
     "grpc": "opentelemetry.exporter.otlp.proto.grpc.trace_exporter",
 }
-"""Where the exporter of a protocol is; the first is OpenTelemetry's default."""
+"""The exporter's module by the protocol of OTLP; the first is OpenTelemetry's default."""
 FLUSH_SECONDS = 3.0
-"""How long a stop waits for the last spans to be taken; before the supervisor kills who is late."""
+"""How long a stop waits for the collector to take the last spans. It is less than the time after
+which the supervisor kills a worker."""
 
 current: ContextVar[Trace | None] = ContextVar("trace", default=None)
-"""The trace of the request, or call, that this task works for."""
+"""The trace of the request or call that the current task works for."""
 
 
 def wanted(environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether spans are to be exported: an exporter is named, or where to send them is."""
+    """Whether spans are to be exported: an exporter is named, or an endpoint to send them to."""
     if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return False
     named = environment.get(EXPORTER, "").strip()
@@ -52,10 +53,10 @@ def demand() -> None:
         raise InvalidSettingsError(f"{EXPORTER}={named!a}: it can be otlp, console or none")
     module = MODULES.get(protocol()) if named == "otlp" else "opentelemetry.sdk.trace"
     if module is None:
-        given = next(name for name in PROTOCOLS if os.environ.get(name))
+        variable = next(name for name in PROTOCOLS if os.environ.get(name))
         known = " or ".join(MODULES)
-        raise InvalidSettingsError(f"{given}={protocol()!a}: it can be {known}")
-    if not _there(module):
+        raise InvalidSettingsError(f"{variable}={protocol()!a}: it can be {known}")
+    if not _installed(module):
         raise InvalidSettingsError(
             f"{EXPORTER}={named}: OpenTelemetry's exporter is not installed (it comes with the "
             "extra `tracing`)"
@@ -63,18 +64,18 @@ def demand() -> None:
 
 
 def protocol() -> str:
-    """How OTLP is spoken."""
-    given = (os.environ.get(name, "").strip() for name in PROTOCOLS)
-    return next(filter(None, given), next(iter(MODULES)))
+    """Return the protocol of OTLP that the environment names, else OpenTelemetry's default."""
+    named = (os.environ.get(name, "").strip() for name in PROTOCOLS)
+    return next(filter(None, named), next(iter(MODULES)))
 
 
 def start() -> Tracer | None:
-    """Begin to trace, in a worker, which has its own exporter; None where no traces are wanted."""
+    """Start this worker's own exporter and return its tracer; None where traces are off."""
     if not wanted():
         return None
     from service.telemetry import spans
 
-    logger = logging.getLogger("opentelemetry")  # of an export that failed: in our format
+    logger = logging.getLogger("opentelemetry")  # it logs exports that fail: in our format
     logger.handlers[:] = logging.getLogger("zoo").handlers
     logger.propagate = False
     on_console = os.environ.get(EXPORTER) == "console"
@@ -82,19 +83,22 @@ def start() -> Tracer | None:
 
 
 def stop(tracer: Tracer) -> None:
-    """Export what is left; blocking, for some seconds at most."""
+    """Export the spans that are left. Blocks for `FLUSH_SECONDS` at most."""
     closing = threading.Thread(target=tracer.close, daemon=True)
     closing.start()
     closing.join(FLUSH_SECONDS)
 
 
 def use_case(name: str, started: float) -> UseCase | None:
-    """The span of what the data plane does for a request; None where nobody traces it."""
+    """Begin the span of a use case, ``started`` by ``time.perf_counter``.
+
+    Returns None where the current task's request is not traced.
+    """
     trace = current.get()
     return None if trace is None else trace.use_case(name, started)
 
 
-def _there(module: str) -> bool:
+def _installed(module: str) -> bool:
     try:
         return find_spec(module) is not None
     except ModuleNotFoundError:

@@ -1,9 +1,9 @@
-"""What each version of a model has done since the service started, over all worker processes.
+"""Counts what each version of a model has done since the service started, over all workers.
 
-Prometheus' histograms know neither versions nor exact batch sizes. So each worker keeps a file per
-version in the folder that the workers share, mapped into memory: to add to it costs some
-microseconds, and any worker sums up all of them. The process that takes a dead worker's place goes
-on in its files, so that what it wrote down stays counted; BentoML empties the folder at start.
+Triton's statistics need it: Prometheus' histograms know neither versions nor exact batch sizes. So
+each worker keeps a file per version in the folder that the workers share, mapped into memory. To
+add to it costs some microseconds, and any worker can sum up the files of all. The process that
+replaces a dead worker goes on in its files; BentoML empties the folder at start.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ logger = logging.getLogger("zoo.statistics")
 _NANO = 1e9
 _SUFFIX = ".stats"
 _BATCH_VALUES = 3
-"""Per batch size: executions, nanoseconds of input, of inference."""
+"""Numbers kept per batch size: executions, nanoseconds of input, nanoseconds of inference."""
 
 
 @dataclass(frozen=True, slots=True)
 class Duration:
-    """How often something was done, and the nanoseconds that it took together."""
+    """How often something was done, and the nanoseconds that it took in total."""
 
     count: int = 0
     ns: int = 0
 
 
 class Batches(NamedTuple):
-    """What the batches of one size took."""
+    """The time that all batches of one size, in crops, took."""
 
     crops: int
     compute_input: Duration
@@ -54,16 +54,16 @@ class Statistics(NamedTuple):
     inferences: int
     """Pictures, or ready-made crops, that were answered."""
     success: Duration
-    """Requests."""
+    """Requests that were answered."""
     fail: Duration
-    """Requests; those that were cancelled too."""
+    """Requests that failed or were cancelled."""
     queue: Duration
-    """This and what follows: per picture, or per request of ready-made crops."""
+    """Like the three below counted per picture, or per request of ready-made crops."""
     compute_input: Duration
     compute_infer: Duration
     compute_output: Duration
     batches: list[Batches]
-    """The sizes that have been run, the smallest first."""
+    """One entry per batch size that was run, the smallest first."""
 
     @property
     def executions(self) -> int:
@@ -72,7 +72,9 @@ class Statistics(NamedTuple):
 
 
 class Spent(NamedTuple):
-    """Seconds that an answered request spent, and how many parts they are the sum of."""
+    """Seconds that an answered request spent, summed over its ``parts``: its pictures, or one for a
+    request of ready-made crops.
+    """
 
     parts: int = 0
     compute_input: float = 0.0
@@ -82,21 +84,26 @@ class Spent(NamedTuple):
 
 
 _HEAD = 14
-"""last; inferences; then count and ns of success, fail, queue, input, inference, output."""
+"""Numbers before those of the batches: when the last answer was given (ms since 1970), inferences,
+then count and nanoseconds of success, fail, queue, input, inference and output."""
 _SIZE = _HEAD + (MOST_BATCH + 1) * _BATCH_VALUES
 
 
 class Record:
-    """What this process adds to one version's statistics. Safe to use from any thread."""
+    """This process' share of one version's statistics. Safe to use from any thread."""
 
     def __init__(self, name: str, version: str) -> None:
-        """Map the file, or count in memory alone where there is no folder for it."""
+        """Map this process' file, or count in memory alone where it cannot have one."""
         self.values = memoryview(_mapped(f"{name}.{version}")).cast("q")
-        """int64 [`_SIZE`]."""
+        """int64 [`_SIZE`], in the order of `_HEAD`, then `_BATCH_VALUES` for each batch size."""
         self._lock = threading.Lock()
 
     def succeeded(self, inferences: int, seconds: float, spent: Spent, ended: float) -> None:
-        """A request was answered, ``inferences`` pictures or crops of it, ``ended`` by `time`."""
+        """Count a request that was answered after ``seconds``.
+
+        ``inferences`` is its number of pictures or crops, ``ended`` the moment, in seconds since
+        1970.
+        """
         values, parts = self.values, spent.parts
         with self._lock:
             values[0] = int(1e3 * ended)
@@ -113,13 +120,16 @@ class Record:
             values[13] += int(_NANO * spent.compute_output)
 
     def failed(self, seconds: float) -> None:
-        """A request failed, or was cancelled."""
+        """Count a request that failed, or was cancelled, after ``seconds``."""
         with self._lock:
             self.values[4] += 1
             self.values[5] += int(_NANO * seconds)
 
     def ran(self, crops: int, input_s: float, infer_s: float) -> None:
-        """A batch was run; its outputs are views, which take no time."""
+        """Count a batch of ``crops`` crops: seconds to put it together, and to compute it.
+
+        Its outputs are views, which take no time.
+        """
         row = _HEAD + crops * _BATCH_VALUES
         with self._lock:
             self.values[row] += 1
@@ -131,15 +141,15 @@ _records: dict[tuple[str, str], Record] = {}
 
 
 def record(name: str, version: str) -> Record:
-    """The one record that this process has of a version, each of which is an open file."""
+    """Return the one record that this process has of a version, which is an open file."""
     found = _records.get((name, version))
     return _records.setdefault((name, version), Record(name, version)) if found is None else found
 
 
 def only(versions: set[tuple[str, str]]) -> None:
-    """There are no other models and versions than these: leave the files of others alone.
+    """Close the records of all but these (model, version), since the others are gone.
 
-    What they hold stays counted. They are closed once the last request is through with them.
+    What their files hold stays counted. A request that still has a record may go on with it.
     """
     if shared_folder() is not None:
         for gone in _records.keys() - versions:
@@ -147,7 +157,7 @@ def only(versions: set[tuple[str, str]]) -> None:
 
 
 def of(name: str, version: str) -> Statistics:
-    """The sums over all workers, those that have ended included; blocking, some milliseconds."""
+    """Return a version's sums over all workers, those that ended included. Blocks for some ms."""
     folder = shared_folder()
     if folder is None:
         known = _records.get((name, version))
@@ -158,13 +168,16 @@ def of(name: str, version: str) -> Statistics:
 
 
 def _mapped(name: str) -> bytearray | mmap:
-    """The file of zeros, or, where the former process of this place has left one, what it holds."""
+    """Map this worker's file, which is all zeros, or what the worker before it has counted.
+
+    Where the file cannot be had, that is logged, and memory of this process stands in for it.
+    """
     folder = shared_folder()
     if folder is not None:
         try:
             path = folder / f"{name}.{multiprocess.place()}{_SUFFIX}"
             with path.open("a+b") as file:
-                # no holes: on a full disk, to write into one would end the process
+                # room is reserved: on a full disk a write into a hole would end the process
                 reserve(file.fileno(), 8 * _SIZE)
                 return mmap(file.fileno(), 8 * _SIZE)
         except OSError as error:
@@ -181,7 +194,7 @@ def _summed(workers: list[npt.NDArray[np.int64]]) -> Statistics:
         workers = [np.zeros(_SIZE, np.int64)]
     total: npt.NDArray[np.int64] = np.stack(workers).sum(axis=0)
     _, inferences, *rest = total[:_HEAD].tolist()
-    success, fail, queue, given, infer, output = map(Duration, rest[::2], rest[1::2])
+    success, fail, queue, input_, infer, output = map(Duration, rest[::2], rest[1::2])
     last_ms = max(int(values[0]) for values in workers)
     batches = [
         Batches(crops, Duration(count, input_ns), Duration(count, infer_ns), Duration(count, 0))
@@ -190,4 +203,4 @@ def _summed(workers: list[npt.NDArray[np.int64]]) -> Statistics:
         )
         if count
     ]
-    return Statistics(last_ms, inferences, success, fail, queue, given, infer, output, batches)
+    return Statistics(last_ms, inferences, success, fail, queue, input_, infer, output, batches)

@@ -1,7 +1,7 @@
-"""The little of CUDA that ONNX Runtime's Python interface does not reach, by ctypes.
+"""Calls the little of CUDA that ONNX Runtime's Python interface does not reach, by ctypes.
 
-Page-locked host memory and copies that release the GIL, the name of the GPU, and whether the
-device has been lost. Nothing here is imported or loaded unless a GPU provider is chosen.
+That is page-locked host memory, copies that release the GIL, the name of the GPU, and whether the
+device is lost. It is imported only where a GPU provider is chosen.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class CudaError(RuntimeError):
 
 @lru_cache
 def runtime() -> ctypes.CDLL:
-    """CUDA's runtime library, the one that onnxruntime was built for. Raises OSError."""
+    """Load CUDA's runtime library, in the version that onnxruntime needs. Raises OSError."""
     major = str(getattr(onnxruntime, "cuda_version", "") or "12").partition(".")[0]
     library = ctypes.CDLL(f"libcudart.so.{major}")
     library.cudaGetErrorString.restype = ctypes.c_char_p
@@ -56,7 +56,7 @@ class CudaMemory:
     device = "cuda"
 
     def host(self, shape: Shape, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """A page-locked array, freed with its last view. Raises CudaError."""
+        """Allocate a page-locked array, which is freed with its last view. Raises CudaError."""
         pointer = ctypes.c_void_p()
         size = int(np.prod(shape)) * np.dtype(dtype).itemsize
         _check(runtime().cudaHostAlloc(ctypes.byref(pointer), size, 0), "cudaHostAlloc")
@@ -77,7 +77,7 @@ class CudaMemory:
 
 
 def lost() -> bool:
-    """Whether the device's context is beyond repair: such an error comes back at every call."""
+    """Whether the process' CUDA context is lost: then every call returns such an error."""
     try:
         return runtime().cudaDeviceSynchronize() in STICKY_CODES
     except OSError:
@@ -86,7 +86,7 @@ def lost() -> bool:
 
 @lru_cache
 def gpu() -> Gpu:
-    """The first visible GPU and TensorRT's version; `unknown` for what does not answer."""
+    """Describe the first visible GPU and TensorRT; a library that does not answer is `unknown`."""
     name, capability = "unknown", (0, 0)
     try:
         driver = ctypes.CDLL("libcuda.so.1")
@@ -116,5 +116,5 @@ def _tensorrt_version() -> str:
 
 
 def tensorrt_version(number: int) -> str:
-    """`getInferLibVersion` of TensorRT 10 in words: 100900 -> 10.9.0."""
+    """Turn the number of TensorRT 10's `getInferLibVersion` into a version: 100900 -> 10.9.0."""
     return f"{number // 10_000}.{number // 100 % 100}.{number % 100}"

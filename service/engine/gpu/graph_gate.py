@@ -1,7 +1,7 @@
-"""While CUDA records a graph, nothing else in the process may ask the driver for much.
+"""Keeps all other work of the process off the GPU while CUDA records a graph.
 
-A recording forbids other threads' allocations and blocking copies, and fails with them: so a graph
-is recorded `alone`, and all other work on the device is done `beside` others. A recording takes
+A recording fails when another thread allocates memory or makes a blocking copy. So a graph is
+recorded `alone`, and all other work on the device is done `beside` other work. A recording takes
 milliseconds.
 """
 
@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 
 class Gate:
-    """Lets many in beside each other, or one alone; who wants to be alone goes first."""
+    """Lets many threads in beside each other, or one alone, for which new ones must wait."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -22,7 +22,7 @@ class Gate:
 
     @contextmanager
     def beside(self) -> Iterator[None]:
-        """Work that a recording would fail with. Waits for the recording to end."""
+        """Do ordinary work in the ``with`` block, after any recording has ended."""
         with self._changed:
             while self._alone:
                 self._changed.wait()
@@ -36,7 +36,7 @@ class Gate:
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """A recording. Lets nobody in any more, and waits until all have left."""
+        """Record in the ``with`` block: let no other thread in, and wait until all have left."""
         with self._changed:
             while self._alone:
                 self._changed.wait()
@@ -52,4 +52,4 @@ class Gate:
 
 
 GATE = Gate()
-"""Of this process, which computes on one GPU."""
+"""The one gate of this process, which computes on one GPU."""

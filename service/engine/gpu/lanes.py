@@ -1,17 +1,18 @@
-"""Batches on a GPU: padded to fixed sizes, through buffers that never move.
+"""Runs batches on a GPU, padded to fixed sizes, through buffers that never move.
 
-A lane is one batch under way: a thread, page-locked host buffers, device buffers and an IO binding
-per batch size. Several lanes let one batch be copied while another is computed.
+A lane is a thread with page-locked host buffers, device buffers and an IO binding per batch size;
+it runs one batch at a time. Several lanes let one batch be copied while another is computed.
 
-Every batch size has a session of its own. ONNX Runtime's convolutions keep what cuDNN prepared for
-the last shape they saw and prepare anew for another: too slow without CUDA graphs, and with them
-the graphs of other sizes are left with what is gone. On an H100 they gave wrong answers.
+Every batch size has a session of its own. A convolution of ONNX Runtime keeps the state that cuDNN
+prepared for the last shape, and prepares it anew for another. Without CUDA graphs that is too slow;
+with them the graphs of other sizes would refer to state that is gone. On an H100 such graphs gave
+wrong answers.
 
 CUDA graphs explain the other rules. ONNX Runtime keeps a recorded graph per thread and annotation
-id; it replays the addresses and shapes it saw. So each lane has a thread and buffers of its own,
-each of its batch sizes an id, and everything is recorded at warm-up, one after the other. What lies
-between input and output all graphs of a session keep in the same memory, so they are replayed one
-after the other: only the copies of one lane meet the computing of another.
+id, and replays the addresses and shapes that it saw. So each lane has a thread and buffers of its
+own, each of its batch sizes an id, and all graphs are recorded at warm-up, one after the other. All
+graphs of a session keep their intermediate values in the same memory, so they are replayed one
+after the other: only the copies of one lane overlap with the computing of another.
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ Gated = Callable[[], AbstractContextManager[None]]
 
 
 class Memory(Protocol):
-    """Buffers of a device, and copies to and from it."""
+    """Allocates host arrays for a device, and copies between them and it."""
 
     device: str
     """ONNX Runtime's name of the device."""
 
     def host(self, shape: Shape, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """A host array that the device copies fast."""
+        """Allocate a host array that can be copied fast to and from the device."""
 
     def upload(self, host: npt.NDArray[Any], device: int) -> None:
         """Copy a contiguous host array to an address of the device."""
@@ -57,12 +58,12 @@ class Memory(Protocol):
 
 
 class HostMemory:
-    """The same without a device, for machines that have none."""
+    """Stands in for a device's memory on machines without a GPU."""
 
     device = "cpu"
 
     def host(self, shape: Shape, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        """An ordinary array."""
+        """Allocate an ordinary array."""
         return np.empty(shape, dtype)
 
     def upload(self, host: npt.NDArray[Any], device: int) -> None:
@@ -102,7 +103,7 @@ class _Lane:
         self._plain = _run_options(_NO_GRAPH if graph_ids else None)
 
     def _bind(self, size: int, crop: Shape, classes: int) -> Any:
-        """Batches of any size start at the same addresses."""
+        """Bind the lane's buffers; batches of all sizes start at the same addresses."""
         binding, device = self._sessions[size].io_binding(), self._memory.device
         address = self._input.data_ptr()
         binding.bind_input(INPUT, device, 0, np.uint8, [size, *crop], address)
@@ -112,7 +113,10 @@ class _Lane:
         return binding
 
     def run(self, crops: Crops, gate: Gated = GATE.beside, *, plain: bool = False) -> Outputs:
-        """Compute in the lane's own thread; the caller waits. ``plain``: without a graph."""
+        """Compute in the lane's own thread while the caller waits.
+
+        ``plain`` neither records nor replays a CUDA graph.
+        """
         return self._thread.submit(self._run, crops, gate, plain).result()
 
     def _run(self, crops: Crops, gate: Gated, plain: bool) -> Outputs:
@@ -122,7 +126,7 @@ class _Lane:
         options = self._plain if plain else self._options[size]
         with gate():
             self._memory.upload(self._crops[:count], self._input.data_ptr())
-            # rows beyond are what an earlier batch left there; theirs are cut off below
+            # the rows of padding hold crops of an earlier batch; their outputs are not downloaded
             with self._turns[size]:
                 self._sessions[size].run_with_iobinding(self._bindings[size], options)
             for value, rows in zip(self._outputs, self._rows, strict=True):
@@ -134,7 +138,7 @@ class _Lane:
 
 
 class Lanes:
-    """Runs batches of up to ``max(sessions)`` crops for any number of threads."""
+    """The lanes of one graph: they run batches of up to ``max(sessions)`` crops, for any thread."""
 
     def __init__(
         self,
@@ -146,9 +150,9 @@ class Lanes:
         graphs: bool,
         count: int = GPU_LANES,
     ) -> None:
-        """``sessions`` are by batch size, the sizes that exist on the device.
+        """Make ``count`` lanes over ``sessions``, one for each batch size that will be run.
 
-        ``graphs``: they record a CUDA graph for each size and lane.
+        ``graphs`` says that they record a CUDA graph for each size and lane.
         """
         self.sizes = tuple(sorted(sessions))
         self._graphs = graphs
@@ -182,7 +186,10 @@ class Lanes:
             self._free.put(lane)
 
     def warm_up(self, crops: Crops) -> list[Outputs]:
-        """Compute on every lane, one after the other: once to allocate, once to record."""
+        """Compute twice on every lane, one after the other: once to allocate, once to record.
+
+        Returns the outputs of all these runs.
+        """
         found = []
         for lane in self._lanes:
             found.append(lane.run(crops, plain=True))
@@ -190,10 +197,10 @@ class Lanes:
         return found
 
     def disagreement(self, crops: Crops) -> float:
-        """How far what was recorded is from what is computed, in standard deviations of logits.
+        """Return how far replayed logits are off computed ones, in standard deviations of logits.
 
-        ``crops`` are as many as the largest batch; each size gets the first of them. To be asked
-        once everything is recorded: a recording can harm an earlier one.
+        ``crops`` are as many as the largest batch; each size gets the first of them. Call it once
+        all graphs are recorded, since a recording can damage an earlier one.
         """
         worst = 0.0
         for size in self.sizes if self._graphs else ():

@@ -1,8 +1,7 @@
-"""Which execution providers a session gets, and why it does not get others.
+"""Chooses the execution providers that work here, and says why others do not.
 
-That onnxruntime lists a provider does not mean that it works: its libraries may be missing, or
-there is no device. So each provider that is wanted is tried once per process on a network of one
-node.
+That onnxruntime lists a provider does not mean that it works: its libraries, or a device, may be
+missing. So each provider that is to be used is tried once per process, on a network of one node.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ ORT_NAMES: dict[ProviderName, str] = {
     "cpu": "CPUExecutionProvider",
 }
 _AUTO: tuple[ProviderName, ...] = ("cuda", "cpu")
-"""What `auto` tries. TensorRT is slow to build, and OpenVINO is in single precision not always
-faster than ONNX Runtime itself: they are asked for by name."""
+"""The providers that `auto` tries. TensorRT, which builds slowly, and OpenVINO, which in single
+precision is not always faster than ONNX Runtime itself, must be named."""
 _PROBE = (
     b'\x08\x08\x12\x00:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01pZ\x0f\n\x01x\x12\n\n\x08'
     b"\x08\x01\x12\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04"
@@ -44,21 +43,21 @@ _PROBE = (
 )
 """An ONNX file: y = Identity(x), float [1], opset 17."""
 _WHERE = re.compile(r"^/\S+:\d+ .*?(?=CUDA failure|\[ONNXRuntimeError\]|Please )")
-"""Where ONNX Runtime was, with the whole signature of a template, before it says what is wrong."""
+"""The place in ONNX Runtime's source, with a template's whole signature, before its error text."""
 _TENSORRT_LIBRARIES = ("libnvinfer.so.10", "libnvinfer_plugin.so.10", "libnvonnxparser.so.10")
 
 
-def choose(wanted: Sequence[ProviderName], *, strict: bool = False) -> list[ProviderName]:
-    """The wanted providers that work here, in order, the CPU last; nothing wanted means `auto`.
+def choose(named: Sequence[ProviderName], *, strict: bool = False) -> list[ProviderName]:
+    """Return those of the ``named`` providers that work here, in order, with the CPU last.
 
-    What is missing is logged, each provider once per process, whatever models name it; with
-    ``strict`` it raises BrokenModelError. The CPU ends every list, as ONNX Runtime itself falls
-    back to it.
+    Without a name it chooses as `auto` does. It logs each provider that does not work, once per
+    process; with ``strict`` it raises BrokenModelError for it instead. The CPU ends every list, as
+    ONNX Runtime itself falls back to it.
     """
     available = set(onnxruntime.get_available_providers())
-    tried = [name for name in wanted or _AUTO if wanted or ORT_NAMES[name] in available]
+    tried = [name for name in named or _AUTO if named or ORT_NAMES[name] in available]
     reasons = {name: why for name in tried if (why := missing(name))}
-    if strict and any(name in reasons for name in wanted):
+    if strict and any(name in reasons for name in named):
         raise BrokenModelError(_words(reasons))
     chosen: list[ProviderName] = [n for n in tried if n != "cpu" and n not in reasons]
     chosen.append("cpu")
@@ -76,7 +75,7 @@ def _words(reasons: Mapping[ProviderName, str]) -> str:
 
 
 def missing(name: ProviderName) -> str | None:
-    """Why this provider cannot be used here, as the end of a sentence; None when it can."""
+    """Return why this provider cannot be used here, as the end of a sentence; None when it can."""
     available = onnxruntime.get_available_providers()
     if name == "openvino":
         absent = openvino.not_installed()
@@ -90,7 +89,7 @@ def missing(name: ProviderName) -> str | None:
 
 @lru_cache
 def _failure(name: ProviderName) -> str | None:
-    """What happens when onnxruntime shall use a provider that is there; None: it works."""
+    """Try a provider on a network of one node. Returns why that failed; None when it worked."""
     if name in GPU:
         preload()
     options = onnxruntime.SessionOptions()
@@ -116,7 +115,7 @@ def _failure(name: ProviderName) -> str | None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """ONNX Runtime says in many lines, on both outputs, what one line of ours says."""
+    """Silence ONNX Runtime, whose many lines on both outputs say what one line of ours says."""
     onnxruntime.set_default_logger_severity(4)
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
@@ -128,7 +127,7 @@ def _quiet() -> Iterator[None]:
 
 @lru_cache
 def preload() -> None:
-    """Load CUDA's, cuDNN's and TensorRT's libraries where pip put them; no error without them."""
+    """Load CUDA's, cuDNN's and TensorRT's libraries from pip's folders, as far as they exist."""
     with _quiet():
         onnxruntime.preload_dlls()
     spec = importlib.util.find_spec("tensorrt_libs")
@@ -138,14 +137,18 @@ def preload() -> None:
 
 
 def forbid_tf32() -> None:
-    """Make NVIDIA's libraries compute fp32 as such: TensorRT has no option of ours for it."""
+    """Forbid NVIDIA's libraries to round fp32 to TensorFloat-32.
+
+    It takes an environment variable, since ONNX Runtime has no option for TensorRT.
+    """
     os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
 
 
 def _missing_library(name: ProviderName) -> str | None:
-    """The dynamic linker's words about the provider's library, if it has any.
+    """Return the dynamic linker's error for the provider's library; None where it loads.
 
-    OpenVINO's lies in a package of its own, where ONNX Runtime itself says what is missing.
+    For OpenVINO it is None: its library lies in a package of its own, and ONNX Runtime itself says
+    what is missing.
     """
     if name == "openvino":
         return None
@@ -163,12 +166,12 @@ def _load(path: Path) -> str | None:
 
 
 def short_names(ort_names: Sequence[str]) -> list[str]:
-    """Our names of ONNX Runtime's providers; unknown ones keep theirs."""
+    """Translate ONNX Runtime's names of providers into ours; unknown ones stay as they are."""
     ours: dict[str, str] = {ort: name for name, ort in ORT_NAMES.items()}
     return [ours.get(name, name) for name in ort_names]
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's text without the C++ places in it, or its kind."""
+    """Return the first line of an error's text without places in C++ sources, or its type."""
     line = next(iter(str(error).splitlines()), type(error).__name__)
     return _WHERE.sub("", line).partition(" ; GPU=")[0]

@@ -1,6 +1,6 @@
-"""OpenVINO on the CPU, plugged into ONNX Runtime by a package of its own (the extra `openvino`).
+"""Loads OpenVINO, which a package of its own plugs into ONNX Runtime (the extra `openvino`).
 
-It is asked for CPUs alone: what it would compute on other devices was never compared.
+Of its devices the CPU alone is used: what it computes on others was never compared.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ NAME = "OpenVINOExecutionProvider"
 """ONNX Runtime's name of the provider."""
 _MODULE = "onnxruntime_ep_openvino"
 CPUINFO = Path("/proc/cpuinfo")
+"""Where Linux says what a CPU can do."""
 
 
 def not_installed() -> str | None:
-    """That the package is missing, as the end of a sentence; None when it is there."""
+    """Return why the package cannot be used, as the end of a sentence; None when it can."""
     if find_spec(_MODULE) is None:
         return "is not installed (the package onnxruntime-ep-openvino, by the extra `openvino`)"
     if not hasattr(onnxruntime, "register_execution_provider_library"):
@@ -28,37 +29,39 @@ def not_installed() -> str | None:
 
 
 class UnavailableError(RuntimeError):
-    """OpenVINO cannot compute here. The text is the end of a sentence about it."""
+    """OpenVINO cannot compute here. The text is the end of a sentence: "is not installed"."""
 
 
-class _Asked:
-    """The answer to `device`, which a process gets once: a second registration is refused."""
+class _Registration:
+    """The result of the one registration of a process: ONNX Runtime refuses a second one."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.answer: Any = None
+        self.result: Any = None
+        """ONNX Runtime's device, or the error; None before the first call."""
 
 
-_asked = _Asked()
+_registration = _Registration()
 
 
 def device() -> Any:
-    """OpenVINO's CPU, its library loaded once per process.
+    """Return ONNX Runtime's device for OpenVINO on the CPU; the first call loads the library.
 
     Raises UnavailableError, with the same words at every call, where it offers none.
     """
-    with _asked.lock:
-        if _asked.answer is None:
+    with _registration.lock:
+        if _registration.result is None:
             try:
-                _asked.answer = _register()
+                _registration.result = _register()
             except Exception as error:  # noqa: BLE001 - ONNX Runtime's family has no common base
-                _asked.answer = error
-    if isinstance(_asked.answer, UnavailableError):
-        raise UnavailableError(*_asked.answer.args)
-    if isinstance(_asked.answer, Exception):
-        line = next(iter(str(_asked.answer).splitlines()), type(_asked.answer).__name__)
-        raise UnavailableError(f"cannot be used: {line}") from _asked.answer
-    return _asked.answer
+                _registration.result = error
+    result = _registration.result
+    if isinstance(result, UnavailableError):
+        raise UnavailableError(*result.args)
+    if isinstance(result, Exception):
+        line = next(iter(str(result).splitlines()), type(result).__name__)
+        raise UnavailableError(f"cannot be used: {line}") from result
+    return result
 
 
 def _register() -> Any:
@@ -75,10 +78,10 @@ def _register() -> Any:
 
 
 def no_bf16(cpuinfo: Path | None = None) -> str | None:
-    """Why bfloat16 is not computed here, as a clause; None when it is.
+    """Return why OpenVINO cannot compute bfloat16 here, as a clause; None when it can.
 
-    OpenVINO takes the wish everywhere: without such instructions it computes in single precision
-    or imitates them, and says neither.
+    OpenVINO accepts bfloat16 on every CPU: where the instructions are missing it computes in single
+    precision or emulates them, and says neither.
     """
     flags = _cpuinfo("flags", cpuinfo).split()
     if not {"amx_bf16", "avx512_bf16"} & set(flags):
@@ -93,13 +96,13 @@ def no_bf16(cpuinfo: Path | None = None) -> str | None:
 
 
 def _model_name() -> str:
-    """The CPU's name in brackets, as Linux says it; empty where it does not."""
+    """Return the CPU's name by Linux in brackets; empty where Linux does not say."""
     name = _cpuinfo("model name")
     return f" ({name})" if name else ""
 
 
 def _cpuinfo(field: str, path: Path | None = None) -> str:
-    """A field of the first core, as Linux lists it; empty where there is none."""
+    """Return a field of the first core from /proc/cpuinfo; empty where it is not there."""
     try:
         lines = (path or CPUINFO).read_text(encoding="utf-8").splitlines()
     except OSError:

@@ -1,4 +1,4 @@
-"""Provider options of ONNX Runtime, from what is asked for: pure functions, no device needed.
+"""Computes the provider options of ONNX Runtime by pure functions, which need no device.
 
 Names and values follow ONNX Runtime's pages on its CUDA and TensorRT execution providers, and
 OpenVINO's on the properties of its CPU plugin.
@@ -17,13 +17,14 @@ Options = dict[str, str]
 Shape = tuple[int, ...]
 
 INPUT = "pixels"
+"""The name of every graph's input."""
 BATCH = "N"
-"""The graph's name of its first dimension."""
+"""The name of the input's first dimension in a graph."""
 _MISSING_PROFILE = re.compile(r"has no associated shape profiles provided: *([^\n]+)")
 
 
 class Gpu(NamedTuple):
-    """What an engine depends on besides its model. Engines of one GPU do not run on another."""
+    """What a TensorRT engine depends on besides its model: it runs on this kind of GPU only."""
 
     name: str
     capability: tuple[int, int]
@@ -34,27 +35,33 @@ class Gpu(NamedTuple):
 
 @dataclass(frozen=True)
 class Wish:
-    """What one graph of one model wants of its provider."""
+    """What one graph of a model, and the settings, ask of a provider."""
 
     sha256: str
-    """Of the ONNX file."""
+    """SHA-256 of the ONNX file, in hex."""
     crop: Shape
     """Height, width, channels."""
     precision: str | None
-    """The model's own: fp32, fp16, bf16, int8."""
+    """The graph's own: fp32, fp16, bf16 or int8; None: not stated."""
     batches: tuple[int, ...]
-    """Batch sizes that will be run, ascending; empty: any, of crops of any size."""
+    """Batch sizes that will be run, ascending; empty: any size, of crops of any size."""
     fp16: bool = False
-    """TensorRT may compute fp32 in half precision."""
+    """Whether TensorRT may compute fp32 in half precision."""
     tf32: bool = False
+    """Whether a GPU may round the factors of fp32 products to TensorFloat-32."""
     graphs: bool = True
+    """Whether CUDA records graphs."""
     memory_bytes: int = 0
+    """Most bytes of the graph's arena on the GPU; 0: no limit."""
     streams: int = 1
-    """Runs that OpenVINO computes at once."""
+    """How many runs OpenVINO computes at once."""
 
 
 def buckets(max_batch: int) -> tuple[int, ...]:
-    """The batch sizes that batches are padded to: powers of two, and ``max_batch`` itself."""
+    """Return the sizes that batches are padded to: powers of two, and ``max_batch`` itself.
+
+    Raises ValueError for a ``max_batch`` below 1.
+    """
     if max_batch < 1:
         raise ValueError(f"max_batch is {max_batch}")
     powers = (1 << exponent for exponent in range(max_batch.bit_length()))
@@ -62,13 +69,12 @@ def buckets(max_batch: int) -> tuple[int, ...]:
 
 
 def cuda(wish: Wish) -> Options:
-    """Options of the CUDA execution provider.
+    """Return the options of the CUDA execution provider.
 
-    - cuDNN tries every algorithm where the shapes are known beforehand: warm-up runs them all.
-    - Channels last (NHWC) is what tensor cores take in half precision; in fp32 it only adds
-      transpositions.
-    - A limited arena grows by what is asked for, not by doubling beyond the limit.
-    - A recorded CUDA graph needs fixed shapes.
+    - cuDNN tries every algorithm where the shapes are known beforehand, as warm-up runs them all.
+    - Tensor cores take channels last (NHWC) in half precision; in fp32 it only adds transpositions.
+    - A limited arena grows by the bytes that are needed: doubling would exceed the limit.
+    - CUDA graphs are recorded only where shapes are fixed.
     """
     known = bool(wish.batches)
     options = {
@@ -86,11 +92,11 @@ def cuda(wish: Wish) -> Options:
 
 
 def tensorrt(wish: Wish, folder: Path | None, profile: Mapping[str, Shape]) -> Options:
-    """Options of the TensorRT execution provider.
+    """Return the options of the TensorRT execution provider.
 
     ``folder`` keeps the engines, its parent the timings, which all models share; None: nothing is
-    kept. ``profile`` names the inputs of the TensorRT part, each with its shape but for the batch;
-    an empty one lets TensorRT learn its shapes from the warm-up.
+    kept. ``profile`` maps each input of the part that TensorRT computes to its shape without the
+    batch; with an empty one TensorRT learns the shapes from the warm-up.
     """
     options = {
         "trt_fp16_enable": _python(wish.fp16 or wish.precision == "fp16"),
@@ -118,11 +124,12 @@ def tensorrt(wish: Wish, folder: Path | None, profile: Mapping[str, Shape]) -> O
 
 
 def openvino(streams: int) -> Options:
-    """Options of OpenVINO's execution provider on a CPU, for so many runs at once.
+    """Return the options of OpenVINO's execution provider on a CPU, for ``streams`` runs at once.
 
-    A stream computes one run by one thread, as ONNX Runtime's own provider does. fp32 is computed
-    as such, where OpenVINO would choose bfloat16 by itself: what is bfloat16 says the graph.
-    Threads that are bound to cores would meet those of other workers there.
+    - A stream computes one run by one thread, as ONNX Runtime's own provider does.
+    - fp32 is computed as fp32, where OpenVINO would choose bfloat16 by itself; a graph in bfloat16
+      says so in its nodes.
+    - Threads are bound to no core: those of other workers would be bound to the same ones.
     """
     cpu = {
         "NUM_STREAMS": str(streams),
@@ -134,23 +141,23 @@ def openvino(streams: int) -> Options:
 
 
 def _python(switch: bool) -> str:
-    """ONNX Runtime's Python module takes TensorRT's switches in Python's spelling alone."""
+    """Spell a switch as `True` or `False`, which is all that ONNX Runtime takes for TensorRT."""
     return str(switch)
 
 
 def shapes(profile: Mapping[str, Shape], batch: int) -> str:
-    """TensorRT's way to write shapes: `pixels:8x224x224x3`, several with commas between."""
+    """Write shapes as TensorRT does: `pixels:8x224x224x3`, several with commas between."""
     return ",".join(
         f"{name}:{'x'.join(map(str, (batch, *shape)))}" for name, shape in profile.items()
     )
 
 
 def profile_after(error: str, crop: Shape) -> dict[str, Shape] | None:
-    """The profile that TensorRT asks for when it refused one for ``pixels`` alone.
+    """Return the profile that TensorRT needs, by the ``error`` for one that had ``pixels`` alone.
 
-    TensorRT does not transpose bytes, so ONNX Runtime leaves the graph's first Transpose to CUDA,
-    and the engine's input is that node's output, [N, channels, height, width], under a name that
-    only the refusal tells. None where several inputs are named, or the error is another one.
+    TensorRT does not transpose bytes, so ONNX Runtime leaves the graph's first Transpose to CUDA.
+    The engine's input is then that node's output, [N, channels, height, width], whose name only the
+    error tells. Returns None where it names several inputs, or is another error.
     """
     found = _MISSING_PROFILE.search(error)
     names = [name.strip() for name in found.group(1).split(",")] if found else []
@@ -159,7 +166,9 @@ def profile_after(error: str, crop: Shape) -> dict[str, Shape] | None:
 
 
 def engine_folder(cache: Path, wish: Wish, gpu: Gpu) -> Path:
-    """Where engines lie: by TensorRT's version, GPU, model file, precision and batch sizes."""
+    """Return the folder of a graph's engines, one for each TensorRT version, GPU, file, precision
+    and range of batch sizes.
+    """
     name = re.sub(r"[^a-z0-9]+", "-", gpu.name.lower()).strip("-") or "gpu"
     major, minor = gpu.capability
     precision = "fp16" if wish.fp16 else wish.precision or "fp32"
@@ -175,7 +184,10 @@ def engine_folder(cache: Path, wish: Wish, gpu: Gpu) -> Path:
 
 
 def pad_to(count: int, sizes: Sequence[int]) -> int:
-    """The smallest of the ascending ``sizes`` that holds ``count`` crops. Raises ValueError."""
+    """Return the smallest of the ascending ``sizes`` that holds ``count`` crops.
+
+    Raises ValueError where even the largest is too small.
+    """
     for size in sizes:
         if size >= count:
             return size

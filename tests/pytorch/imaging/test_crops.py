@@ -253,12 +253,12 @@ def test_fast_gray_and_square() -> None:
 def test_what_is_kept_of_geometries_is_bounded() -> None:
     picture = noise((4096, 17))
     resize = Resize(rule="shortest_side", size=256, interpolation="bicubic")
-    before = resample._usual.cache_info().currsize
+    before = resample._cached_axis.cache_info().currsize
     crops(picture, resize, 224, ten=True)
     crops(noise((16, 4097)), resize, 224)
-    kept = resample._usual.cache_info().currsize - before
+    kept = resample._cached_axis.cache_info().currsize - before
     assert kept <= 3  # their short sides, of some pixels
-    largest = resample._usual(0, 1024, 4096, 1024, "lanczos")
+    largest = resample._cached_axis(0, 1024, 4096, 1024, "lanczos")
     assert largest.weights.nbytes <= 130_000
 
 
