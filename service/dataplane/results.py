@@ -1,4 +1,4 @@
-"""What the data plane answers for a picture."""
+"""Defines the answers of the data plane, and finds the best classes of a picture."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Prediction:
 
 
 class Timing(NamedTuple):
-    """Milliseconds that a picture spent in each stage; `total` starts when the request is read."""
+    """Milliseconds that a picture spent in each stage; `total` counts from the read request on."""
 
     decode: float
     preprocess: float
@@ -36,12 +36,12 @@ class Timing(NamedTuple):
 
 
 class Vectors(NamedTuple):
-    """The values of all classes for one picture, in the order of the classes."""
+    """The values of all classes for one picture, in the order of the network's outputs."""
 
     probabilities: npt.NDArray[np.float32]
     """float32 [classes]."""
     logits: npt.NDArray[np.float32] | None
-    """float32 [classes]; None where several crops were combined, which have no logits in common."""
+    """float32 [classes]; None where several crops were combined: only probabilities are."""
     labels: Sequence[Label]
 
 
@@ -54,9 +54,9 @@ class Classification(NamedTuple):
     predictions: list[Prediction]
     timing_ms: Timing
     random: bool
-    """Whether weights that were never trained took part: the answer means nothing."""
+    """Whether some weights were never trained, so that the answer means nothing."""
     vectors: Vectors | None = None
-    """Where they were asked for (`service.dataplane.query.Query.vectors`)."""
+    """None unless they were asked for (`service.dataplane.query.Query.vectors`)."""
 
 
 class Inference(NamedTuple):
@@ -66,20 +66,20 @@ class Inference(NamedTuple):
     version: str
     outputs: Outputs
     labels: Sequence[Label]
-    """What the columns of the outputs mean."""
+    """The labels of the columns of the outputs."""
 
 
 _MOST_KEPT = 16
-"""Classes up to which it is quickest to keep the best in order while all are looked at once."""
+"""Up to this top-k, one pass over all classes that keeps the best sorted is quickest."""
 
 
 def top_predictions(
     probabilities: npt.NDArray[np.float32], labels: Sequence[Label], top_k: int
 ) -> list[Prediction]:
-    """The ``top_k`` classes of float32 [classes], most probable first, lower index on a tie.
+    """Return the ``top_k`` best classes of float32 [classes], the most probable first.
 
-    Raises ArithmeticError when any is not a number, or one of the best is infinite; ValueError
-    when there are fewer classes.
+    Of equal values the lower index comes first. Raises ArithmeticError when any value is NaN or
+    one of the best is infinite, ValueError when there are fewer classes than ``top_k``.
     """
     if not 1 <= top_k <= len(probabilities):
         raise ValueError(f"there are no {top_k} best of {len(probabilities)} classes")
@@ -94,7 +94,7 @@ def top_predictions(
 
 
 _Best: TypeAlias = tuple[list[int], list[float]]
-"""Indices, and the values there; these are not a number where any is not."""
+"""Indices and their values. If any value of the input is NaN, so is the sum of these."""
 
 
 def _kept(values: npt.NDArray[np.float32], top_k: int) -> _Best:
@@ -108,9 +108,9 @@ def _kept(values: npt.NDArray[np.float32], top_k: int) -> _Best:
 def _sorted(values: npt.NDArray[np.float32], top_k: int) -> _Best:
     ordered = values.copy()
     ordered.partition(-top_k)
-    largest = ordered[-top_k:].tolist()  # what is no number is sorted to the end
+    largest = ordered[-top_k:].tolist()  # NaN is sorted to the end
     if not math.isfinite(sum(largest)):
         return [], largest
-    candidates = (values >= ordered[-top_k]).nonzero()[0]  # ties too
+    candidates = (values >= ordered[-top_k]).nonzero()[0]  # more than top_k where there are ties
     order = candidates[(-values[candidates]).argsort(kind="stable")[:top_k]]
     return order.tolist(), values[order].tolist()
