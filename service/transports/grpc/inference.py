@@ -30,7 +30,7 @@ from service.transports.oip.parameters import (
     Value,
     binary_size,
     content_type,
-    wanted,
+    requested_output,
 )
 from service.transports.oip.tensors import (
     LONG_VALUES,
@@ -213,7 +213,9 @@ def _request(message: messages.ModelInferRequest) -> Request:
             _input(tensor, raw[index] if raw else None, content)
             for index, tensor in enumerate(message.inputs)
         ],
-        outputs=[wanted(output.name, _values(output.parameters)) for output in message.outputs],
+        outputs=[
+            requested_output(output.name, _values(output.parameters)) for output in message.outputs
+        ],
     )
 
 

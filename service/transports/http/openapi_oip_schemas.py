@@ -1,4 +1,4 @@
-"""Schemas of the bodies under /v2, as `transports.oip` and `http.oip_body` read and write them."""
+"""Builds the OpenAPI schemas of the bodies below /v2, which `oip_body.py` reads and writes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _STATES = ["READY", "LOADING", "UNAVAILABLE"]
 _PICTURE = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
 )
-"""A red pixel, PNG in base64."""
+"""A PNG of one red pixel in base64."""
 
 
 def schemas() -> Json:
-    """All of them, by name."""
+    """Return all of them, by name."""
     return {**_metadata(), **_inference(), **_statistics(), **_repository()}
 
 

@@ -1,4 +1,4 @@
-"""What a client may ask for in the query string and in headers."""
+"""Reads what a client asks for in the query string and in the timeout header."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 
 
 def asked(given: QueryParams) -> Query:
-    """What the query string asks for. Raises BadParameter."""
+    """Read the query string. Raises BadParameter for unknown, repeated or bad parameters."""
     for name in given:
         if name not in PARAMETERS:
             raise BadParameter(
@@ -49,7 +49,10 @@ def _integer(name: str, text: str) -> int:
 
 
 def timeout_s(headers: Headers, default_ms: int) -> float:
-    """Seconds that the request may take, at most ``default_ms``. Raises BadParameter."""
+    """Return how many seconds the request may take, at most ``default_ms``.
+
+    Raises BadParameter for a header that is not a whole number of milliseconds from 1 on.
+    """
     text = headers.get(TIMEOUT_HEADER)
     asked_ms = default_ms if text is None else _integer(TIMEOUT_HEADER, text)
     if asked_ms < 1:

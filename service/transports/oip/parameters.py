@@ -1,4 +1,4 @@
-"""The parameters of a request, of its inputs and of its outputs."""
+"""Reads and checks the parameters of a request, of its inputs and of its outputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Value: TypeAlias = "bool | int | float | str"
 
 _MOST_TEXT = 64
 MOST_TENSORS = 16
-"""Inputs, and requested outputs, of a request."""
+"""How many inputs, and how many requested outputs, a request may have."""
 MOST_PARAMETERS = 64
 _OF_ALL = ("timeout", "binary_data_output", "triton_enable_empty_final_response", "content_type")
 _OF_KIND: dict[Kind, tuple[str, ...]] = {
@@ -24,7 +24,7 @@ _OF_KIND: dict[Kind, tuple[str, ...]] = {
     "tensor": (),
 }
 HINTS = ("priority", "sequence_id", "sequence_start", "sequence_end")
-"""Taken and ignored, as Triton does for a model that has neither priorities nor a state."""
+"""Accepted and ignored, as Triton does for a model that has neither priorities nor a state."""
 _OF_INPUTS = ("binary_data_size", "content_type")
 _OF_OUTPUTS = ("binary_data", "classification", "content_type")
 
@@ -38,25 +38,25 @@ class Options:
     exif: Exif = "apply"
     timeout_s: float | None = None
     binary: bool = False
-    """REST: whether outputs come in binary that do not say otherwise."""
+    """Over REST: whether outputs come in binary whose parameters do not say it."""
     final_response: bool = False
-    """Whether the answer in a stream says that no other follows."""
+    """In a stream: whether the answer is marked as the last one of its request."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A requested output."""
+class RequestedOutput:
+    """An output that a request names."""
 
     name: str
     classification: int | None = None
-    """How many classes as text, instead of the values."""
+    """How many of the best classes to answer as text in place of the values; None: the values."""
     binary: bool | None = None
 
 
 def options(given: Mapping[str, Value], kind: Kind) -> Options:
     """Read the parameters of a request to a face of this kind.
 
-    Raises BadParameter for what does not exist or has a value that is not allowed.
+    Raises BadParameter for an unknown parameter or a value that is not allowed.
     """
     if "top_k" in given and kind != "topk":
         raise BadParameter(f"top_k goes with NAME{SUFFIXES['topk']}, which gives the best classes")
@@ -80,7 +80,7 @@ def options(given: Mapping[str, Value], kind: Kind) -> Options:
 
 
 def binary_size(name: str, given: Mapping[str, Value]) -> int | None:
-    """Bytes of an input's binary data, where it has any. Raises BadParameter."""
+    """Return how many bytes of binary data an input has; None: it has none. Raises BadParameter."""
     _check_names(given, _OF_INPUTS, f"the input {name[:64]!r}")
     return _integer(given, "binary_data_size", 0)
 
@@ -91,22 +91,24 @@ def content_type(
     datatype: str | None = None,
     default: str | None = None,
 ) -> str | None:
-    """What MLServer's clients say of the elements, or ``default``. Raises BadParameter.
+    """Return the parameter `content_type`, by which MLServer's clients describe elements.
 
-    ``datatype`` is that of the tensor, None for a request as a whole.
+    ``owner`` names in an error what has the parameters, ``datatype`` is that of the tensor, or
+    None for a request as a whole. ``default`` stands in where the parameter is missing. Raises
+    BadParameter.
     """
     found = _text(given, "content_type") or default
     check_content(owner, datatype, found)
     return found
 
 
-def wanted(name: str, given: Mapping[str, Value]) -> Wanted:
+def requested_output(name: str, given: Mapping[str, Value]) -> RequestedOutput:
     """Read a requested output's parameters. Raises BadParameter."""
     _check_names(given, _OF_OUTPUTS, f"the output {name[:64]!r}")
     if content_type(f"the output {name[:64]!r}", given) == BASE64:
         raise BadParameter(f"no output is {BASE64}: texts come as they are")
     classes = _integer(given, "classification", 0)
-    return Wanted(name, classes or None, _boolean(given, "binary_data"))
+    return RequestedOutput(name, classes or None, _boolean(given, "binary_data"))
 
 
 def _check_names(given: Mapping[str, Value], known: tuple[str, ...], owner: str) -> None:
