@@ -78,7 +78,7 @@ class Loader:
         self._leaving: dict[Network, asyncio.Task[None]] = {}
 
     async def load(
-        self, wanted: Answerer, deadline: float = math.inf, permit: Permit | None = None
+        self, answerer: Answerer, deadline: float = math.inf, permit: Permit | None = None
     ) -> None:
         """Wait until a version is ready. All callers wait for the same load.
 
@@ -87,21 +87,21 @@ class Loader:
         Raises DeadlineExceeded at the deadline, NotReady where it cannot be loaded now, and
         Superseded where requests do not find the version any more.
         """
-        if wanted.ready:
+        if answerer.ready:
             return
         if permit is not None:
             permit.park()
-        if wanted not in self._loading:
-            wanted.loading = True
-            self._loading[wanted] = asyncio.ensure_future(self._load(wanted))
-        task = self._loading[wanted]
+        if answerer not in self._loading:
+            answerer.loading = True
+            self._loading[answerer] = asyncio.ensure_future(self._load(answerer))
+        task = self._loading[answerer]
         patience = None if deadline == math.inf else max(0.0, deadline - perf_counter())
         await asyncio.wait({task}, timeout=patience)
         if not task.done():
             raise DeadlineExceeded(
-                f"the deadline passed while model {wanted.name!r} was being loaded; that goes on"
+                f"the deadline passed while model {answerer.name!r} was being loaded; that goes on"
             )
-        if not self._found(wanted):
+        if not self._found(answerer):
             raise Superseded
         if (failure := task.result()) is not None:
             raise NotReady(failure.detail, retry_after=failure.retry_after)
@@ -140,26 +140,26 @@ class Loader:
         finally:
             del self._leaving[network]
 
-    async def _load(self, wanted: Answerer) -> NotReady | None:
+    async def _load(self, answerer: Answerer) -> NotReady | None:
         """Load a version. Returns, and does not raise, the error for the requests that wait.
 
         There may be many of them, or none.
         """
         try:
-            if wanted.networks[0] is wanted:
-                await self._load_network(wanted.networks[0])
+            if answerer.networks[0] is answerer:
+                await self._load_network(answerer.networks[0])
             else:
-                with self.loaded.held(wanted.networks):
-                    self.loaded.check_room([one for one in wanted.networks if not one.ready])
-                    for member in wanted.networks:
+                with self.loaded.held(answerer.networks):
+                    self.loaded.check_room([one for one in answerer.networks if not one.ready])
+                    for member in answerer.networks:
                         await self.load(member)
         except NotReady as failure:
             return failure
         except Superseded:
             pass
         finally:
-            wanted.loading = False
-            del self._loading[wanted]
+            answerer.loading = False
+            del self._loading[answerer]
         return None
 
     async def _load_network(self, network: Network) -> None:

@@ -114,15 +114,10 @@ class Network(Servable):
     def check(self, crops: Crops) -> None:
         """Raise BadParameter where these are not uint8 [N, height, width, channels], N >= 1."""
         size = self.manifest.input
-        wanted = (size.height, size.width, size.channels)
-        if (
-            crops.ndim != 4
-            or crops.shape[1:] != wanted
-            or crops.dtype != np.uint8
-            or not crops.size
-        ):
+        shape = (size.height, size.width, size.channels)
+        if crops.ndim != 4 or crops.shape[1:] != shape or crops.dtype != np.uint8 or not crops.size:
             raise BadParameter(
-                f"model {self.name!r} takes uint8 [N, {', '.join(map(str, wanted))}] with N from 1 "
+                f"model {self.name!r} takes uint8 [N, {', '.join(map(str, shape))}] with N from 1 "
                 f"on, not {crops.dtype} {list(crops.shape)}"
             )
 

@@ -80,16 +80,16 @@ class Call:
         context.set_trailing_metadata(self._trailing)
 
     def _read(self, metadata: Any) -> dict[str, str]:
-        given = ""
+        sent_id = ""
         parents: list[str] = []
         for name, value in metadata:
             if name == REQUEST_ID:
-                given = value if isinstance(value, str) else ""
+                sent_id = value if isinstance(value, str) else ""
             elif name == trace_context.HEADER:
                 parents.append(str(value))
             elif name == AUTHORIZATION and self.authorization is None:
                 self.authorization = str(value)
-        ids = {"request_id": request_id_of(given)}
+        ids = {"request_id": request_id_of(sent_id)}
         trace_id = trace_context.trace_id_of(parents) if parents else None
         return ids if trace_id is None else {**ids, "trace_id": trace_id}
 

@@ -143,8 +143,8 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
         """Load a model. Raises what `oip.server.load` raises."""
         _check_repository(request.repository_name)
         deadline = self._deadline(end_of(context))
-        given = _values(request.parameters)
-        await server.load(self._plane, request.model_name, given, deadline)
+        parameters = _values(request.parameters)
+        await server.load(self._plane, request.model_name, parameters, deadline)
         return messages.RepositoryModelLoadResponse()
 
     async def RepositoryModelUnload(  # noqa: N802
@@ -153,8 +153,8 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
         """Unload a model. Raises what `oip.server.unload` raises."""
         _check_repository(request.repository_name)
         deadline = self._deadline(end_of(context))
-        given = _values(request.parameters)
-        await server.unload(self._plane, request.model_name, given, deadline)
+        parameters = _values(request.parameters)
+        await server.unload(self._plane, request.model_name, parameters, deadline)
         return messages.RepositoryModelUnloadResponse()
 
     async def _infer(

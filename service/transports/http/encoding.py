@@ -31,10 +31,10 @@ def codings_of(headers: Headers) -> Sequence[str]:
 
     See RFC 9110, section 8.4. Raises UnsupportedEncoding, before the body is read.
     """
-    given = headers.getlist("content-encoding")
-    if not given:
+    values = headers.getlist("content-encoding")
+    if not values:
         return ()
-    names = [name.strip(" \t").lower() for name in ",".join(given).split(",")]
+    names = [name.strip(" \t").lower() for name in ",".join(values).split(",")]
     names = [name for name in names if name not in ("", "identity")]
     for name in names:
         if name not in _KNOWN:

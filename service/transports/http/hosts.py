@@ -36,11 +36,11 @@ class Hosts:
         self._names = frozenset(each for each in allowed if "*" not in each and "/" not in each)
         self._networks = [ip_network(each) for each in allowed if "/" in each]
 
-    def hold(self, given: str | None) -> bool:
-        """Whether they include the host of this Host header; ``given`` is None without a header."""
-        if self._any or given is None:
+    def hold(self, header: str | None) -> bool:
+        """Whether they include the host of this Host header; None: the request has none."""
+        if self._any or header is None:
             return self._any
-        host = given[1:].partition("]")[0] if given.startswith("[") else given.partition(":")[0]
+        host = header[1:].partition("]")[0] if header.startswith("[") else header.partition(":")[0]
         host = host.lower().removesuffix(".")
         if host in self._names or host.endswith(self._below):
             return True
@@ -55,9 +55,9 @@ class Hosts:
 
         ``setting`` ends its text: it says by which setting the host would be allowed.
         """
-        given = headers.get("host")
-        if not self.hold(given):
-            named = "names no host" if given is None else f"is for the host {given[:64]!r}"
+        header = headers.get("host")
+        if not self.hold(header):
+            named = "names no host" if header is None else f"is for the host {header[:64]!r}"
             raise MisdirectedRequest(f"the request {named}: {setting}")
 
 

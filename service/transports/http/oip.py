@@ -146,8 +146,8 @@ class OipRoutes:
 
     async def index(self, request: Request) -> Response:
         """POST /v2/repository/index: every face of every version, and its state."""
-        given = await self._repository_request(request, "ready", self._deadline(request))
-        ready = given.get("ready", False)
+        body = await self._repository_request(request, "ready", self._deadline(request))
+        ready = body.get("ready", False)
         if not isinstance(ready, bool):
             raise BadParameter("ready must be a boolean")
         return json_reply(server.index(self._plane, ready_only=ready))
@@ -155,15 +155,15 @@ class OipRoutes:
     async def load(self, request: Request) -> Response:
         """POST /v2/repository/models/{name}/load: load a model."""
         deadline = self._deadline(request)
-        given = await self._parameters(request, deadline)
-        await server.load(self._plane, request.path_params["name"], given, deadline)
+        parameters = await self._parameters(request, deadline)
+        await server.load(self._plane, request.path_params["name"], parameters, deadline)
         return json_reply({})
 
     async def unload(self, request: Request) -> Response:
         """POST /v2/repository/models/{name}/unload: unload a model."""
         deadline = self._deadline(request)
-        given = await self._parameters(request, deadline)
-        await server.unload(self._plane, request.path_params["name"], given, deadline)
+        parameters = await self._parameters(request, deadline)
+        await server.unload(self._plane, request.path_params["name"], parameters, deadline)
         return json_reply({})
 
     async def _face(self, request: Request) -> faces.Face:
@@ -189,8 +189,8 @@ class OipRoutes:
             return dict(members(parse(body), (member,), "the request")) if body else {}
 
     async def _parameters(self, request: Request, deadline: float) -> dict[str, Any]:
-        given = await self._repository_request(request, "parameters", deadline)
-        parameters = given.get("parameters", {})
+        body = await self._repository_request(request, "parameters", deadline)
+        parameters = body.get("parameters", {})
         if not isinstance(parameters, dict):
             raise BadParameter("parameters must be a JSON object")
         return parameters

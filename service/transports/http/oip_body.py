@@ -63,36 +63,36 @@ def read(model: str, version: str | None, body: bytes, header_length: str | None
     length = length_of(header_length, len(body))
     if length == 0 and header_length is not None:
         return Request(model, version, raw=body)
-    given = members(
+    fields = members(
         parse(body if length == len(body) else body[:length]),
         ("id", "parameters", "inputs", "outputs", "model_name", "model_version"),
         "the request",
     )
-    parameters = _parameters(given)
+    parameters = _parameters(fields)
     content = content_type("the request", parameters)
-    version = _agreed(given, model, version)
-    binary, found = _Binary(memoryview(body)[length:]), _items(given, "inputs")
+    version = _agreed(fields, model, version)
+    binary, found = _Binary(memoryview(body)[length:]), _items(fields, "inputs")
     inputs = [_input(each, binary, content, alone=len(found) == 1) for each in found]
     binary.check_used_up()
     return Request(
         model,
         version,
-        id=_text(given, "id") or "",
+        id=_text(fields, "id") or "",
         parameters=parameters,
         inputs=inputs,
-        outputs=[_output(each) for each in _items(given, "outputs")],
+        outputs=[_output(each) for each in _items(fields, "outputs")],
     )
 
 
-def _agreed(given: Mapping[str, Any], model: str, version: str | None) -> str | None:
+def _agreed(fields: Mapping[str, Any], model: str, version: str | None) -> str | None:
     """Return the version that path or body names. Raises BadParameter where they contradict."""
     for member, in_path in (("model_name", model), ("model_version", version)):
-        in_body = _text(given, member)
+        in_body = _text(fields, member)
         if in_body and in_path is not None and in_body != in_path:
             raise BadParameter(
                 f"{member} is {in_body[:_SHOWN]!r}, the path names {in_path[:_SHOWN]!r}"
             )
-    return version or _text(given, "model_version") or None
+    return version or _text(fields, "model_version") or None
 
 
 def write(response: Response) -> tuple[bytes, int | None]:
@@ -159,20 +159,20 @@ def parse(text: bytes) -> object:
         raise BadParameter(f"the body is no JSON: {str(error)[:_SHOWN]}") from None
 
 
-def members(given: object, known: Sequence[str], owner: str) -> Mapping[str, Any]:
+def members(document: object, known: Sequence[str], owner: str) -> Mapping[str, Any]:
     """Return the members of a JSON object, without those that are null.
 
     Raises BadParameter for another value and for members that are not ``known``; ``owner`` names
     the object in its text.
     """
-    if not isinstance(given, dict):
+    if not isinstance(document, dict):
         raise BadParameter(f"{owner} must be a JSON object")
-    for name in given:
+    for name in document:
         if name not in known:
             raise BadParameter(
                 f"{owner} has no member {name[:_SHOWN]!r}; there are: {', '.join(known)}"
             )
-    return {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in document.items() if value is not None}
 
 
 class _Binary:
@@ -214,13 +214,13 @@ def length_of(text: str | None, most: int) -> int:
     return int(text)
 
 
-def _input(given: object, binary: _Binary, content: str | None, *, alone: bool) -> Tensor:
+def _input(document: object, binary: _Binary, content: str | None, *, alone: bool) -> Tensor:
     """Read one input. Raises BadParameter.
 
     ``content`` is the request's content_type; ``alone``: there is no other input.
     """
     known = ("name", "shape", "datatype", "parameters", "data")
-    tensor = members(given, known, "an input")
+    tensor = members(document, known, "an input")
     name, datatype = _needed(tensor, "name", _text), _needed(tensor, "datatype", _text)
     shape = shape_of(name, _needed(tensor, "shape", _list))
     parameters = _parameters(tensor)
@@ -237,8 +237,8 @@ def _input(given: object, binary: _Binary, content: str | None, *, alone: bool) 
     return from_values(name, datatype, shape, values, _from_base64)
 
 
-def _output(given: object) -> RequestedOutput:
-    output = members(given, ("name", "parameters"), "an output")
+def _output(document: object) -> RequestedOutput:
+    output = members(document, ("name", "parameters"), "an output")
     return requested_output(_needed(output, "name", _text), _parameters(output))
 
 
@@ -259,15 +259,15 @@ def _from_base64(value: object) -> bytes:
     return base64.b64decode(value, validate=True)
 
 
-def _items(given: Mapping[str, Any], name: str) -> list[Any]:
-    items = _list(given, name) or []
+def _items(fields: Mapping[str, Any], name: str) -> list[Any]:
+    items = _list(fields, name) or []
     if len(items) > MOST_TENSORS:
         raise BadParameter(f"the request has more than {MOST_TENSORS} {name}")
     return items
 
 
-def _parameters(given: Mapping[str, Any]) -> dict[str, Value]:
-    parameters = given.get("parameters", {})
+def _parameters(fields: Mapping[str, Any]) -> dict[str, Value]:
+    parameters = fields.get("parameters", {})
     if not isinstance(parameters, dict):
         raise BadParameter("parameters must be a JSON object")
     if len(parameters) > MOST_PARAMETERS:
@@ -282,16 +282,16 @@ def _parameters(given: Mapping[str, Any]) -> dict[str, Value]:
 
 
 def _needed(
-    given: Mapping[str, Any], name: str, read_as: Callable[[Mapping[str, Any], str], T | None]
+    fields: Mapping[str, Any], name: str, read_as: Callable[[Mapping[str, Any], str], T | None]
 ) -> T:
-    value = read_as(given, name)
+    value = read_as(fields, name)
     if value is None:
         raise BadParameter(f"{name!r} is missing in an input or output")
     return value
 
 
-def _text(given: Mapping[str, Any], name: str) -> str | None:
-    value = given.get(name)
+def _text(fields: Mapping[str, Any], name: str) -> str | None:
+    value = fields.get(name)
     if value is not None and not isinstance(value, str):
         raise BadParameter(f"{name} must be a text")
     if value is not None and not value.isascii():
@@ -307,8 +307,8 @@ def _check_encodable(name: str, value: str) -> None:
         raise BadParameter(f"{name} is no text that UTF-8 can say") from None
 
 
-def _list(given: Mapping[str, Any], name: str) -> list[Any] | None:
-    value = given.get(name)
+def _list(fields: Mapping[str, Any], name: str) -> list[Any] | None:
+    value = fields.get(name)
     if value is not None and not isinstance(value, list):
         raise BadParameter(f"{name} must be a list")
     return value

@@ -64,7 +64,7 @@ def _inference() -> Json:
         "items": {},
         "description": "Row by row, flat or nested as the shape is; missing where it is binary.",
     }
-    given: Json = {
+    request: Json = {
         "id": _TEXT,
         "model_name": {**_TEXT, "description": "As in the path."},
         "model_version": {**_TEXT, "description": "As in the path."},
@@ -93,7 +93,7 @@ def _inference() -> Json:
             {"name": _TEXT, "parameters": ref("OipParameters")}, optional=("parameters",)
         ),
         "OipRequest": {
-            **object_(given, optional=tuple(name for name in given if name != "inputs")),
+            **object_(request, optional=tuple(name for name in request if name != "inputs")),
             "example": {"id": "1", "inputs": [image]},
         },
         "OipOutput": object_(
