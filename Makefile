@@ -5,6 +5,8 @@
 #              pyproject.toml allows, in environments of their own (docs/dependencies.md)
 # make lock    renews requirements/*.lock (UPGRADE=--no-upgrade: only what no longer fits)
 # make unit    the tests without a server, a socket or PyTorch: a minute on two cores
+# make mutants plants faults in a copy of the tree, one at a time, and tells which of them the tests
+#              see; half an hour (ROOM=engine: those of one room; MUTANTS='--jobs 2': two at a time)
 # make lint    only the first two
 # make clients only tests/clients: tritonclient, the KServe SDK, grpcurl, docs/clients.md
 # make audit   asks PyPI for known flaws of what `make serve` installs; needs the network
@@ -47,7 +49,7 @@ export BENTOML_DO_NOT_TRACK ?= True
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help serve test most aside unit clients image-test audit loadtest soak zoo lint format export protos lock clean
+.PHONY: help serve test most aside unit mutants clients image-test audit loadtest soak zoo lint format export protos lock clean
 
 help:
 	@sed -n 's/^# \{0,1\}//p; /^PYTHON/q' $(firstword $(MAKEFILE_LIST))
@@ -77,6 +79,10 @@ aside:
 # what starts no process, listens on no socket and needs no PyTorch
 unit: $(TEST_ENV)/.installed
 	$(PYTEST) tests/unit -m "not long"
+
+# tests/mutants/*.toml
+mutants: $(TEST_ENV)/.installed $(TOOLS)/.installed
+	$(TEST_ENV)/bin/python -m tests.mutants $(foreach room,$(ROOM),--room $(room)) $(MUTANTS)
 
 # tritonclient and the KServe SDK have the same protocol package: no process can hold both
 clients: $(TEST_ENV)/.installed $(CLIENTS_ENV)/.installed

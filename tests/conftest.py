@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from service.imaging import kernels
-from tests import capabilities, guard, refused_cpu
+from tests import capabilities, guard, refused_cpu, time_limit
 from tests.paths import ROOT
 from tests.server import Server, serving
 
@@ -104,6 +103,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
         guard.armed = False
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """A test that hangs fails: what its fixtures wait for has an end of its own."""
+    del item
+    with time_limit.limited(time_limit.seconds()):
+        return (yield)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """List what was missing here, and how many tests of which file were skipped for it."""
     skipped = [
@@ -115,12 +122,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("what this machine lacks")
         for line in capabilities.summary(skipped):
             terminalreporter.line(line)
-
-
-@pytest.fixture(scope="session")
-def machine_code() -> None:
-    """Made before anything is timed, as a worker makes it before it serves."""
-    kernels.kernels()
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import gc
 import logging
 from collections.abc import Callable, Container, Sequence
 from functools import partial
+from math import inf
 from time import perf_counter
 from typing import TypeAlias, TypeVar
 
@@ -18,7 +19,6 @@ import numpy as np
 
 from service.config.settings import Settings
 from service.dataplane.body_budget import BodyBudget
-from service.dataplane.completions import Handover
 from service.dataplane.offload import Offload
 from service.dataplane.picture_task import PictureTask, Rules
 from service.dataplane.query import Query
@@ -84,7 +84,6 @@ class DataPlane:
         gathering.begin()
         model_metrics.begin(self.settings)
         self._pool = Pool(self.settings.pool_threads, "zoo")
-        self._handover = Handover(self.settings.pool_threads)
         self.catalog.open(self._pool)
         await self._reconciler.start(only)
         await self._pool.submit("prepare", kernels.prepare)
@@ -174,10 +173,20 @@ class DataPlane:
                 raise
         return ask(*about)
 
-    def refused(self, transport: str, code: str) -> None:
-        """Count a request that ended before it could be read: `classify` counts the others."""
-        unknown = metrics.UNKNOWN
-        metrics.REQUESTS.labels(unknown, unknown, unknown, transport, code).inc()
+    def models(self) -> list[Servable]:
+        """Every version of every model in the repository, as this worker has it."""
+        return self.catalog.models()
+
+    def versions_here(self, name: str) -> list[Servable]:
+        """Every version of a model, as this worker has it. Raises UnknownModel."""
+        return self.catalog.versions(name)
+
+    def deadline(self, seconds: float = inf, last: float = inf) -> float:
+        """When a request that begins now must be answered, by ``time.perf_counter``.
+
+        It may ask for fewer ``seconds`` than ZOO_DEADLINE_MS, or for an end at ``last``.
+        """
+        return min(last, perf_counter() + min(seconds, self.settings.deadline_ms / 1e3))
 
     async def classify(
         self,
@@ -283,7 +292,7 @@ class DataPlane:
     async def _classify(
         self, model: Answerer, protocol: str, rules: Rules, tally: RequestMetrics, picture: Picture
     ) -> Classification | ZooError:
-        task = PictureTask(picture, rules, self._pool, self._handover, self.deadlines)
+        task = PictureTask(picture, rules, self._pool, self.deadlines)
         try:
             done = await task.result()
         except ZooError as error:

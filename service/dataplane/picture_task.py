@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from service.dataplane.completions import Handover
 from service.dataplane.results import Prediction, Vectors, top_predictions
 from service.engine.admission import Permit
 from service.engine.batcher import Answer, Batcher, CropsObserver, Request
@@ -63,18 +63,9 @@ class PictureTask:
     """One picture. Made and awaited in the event loop, worked on by the pool's threads."""
 
     __slots__ = (
-        *(
-            "_deadlines",
-            "_answers",
-            "_begun",
-            "_cut",
-            "_decoded",
-            "_future",
-            "_groups",
-            "_handover",
-        ),
-        *("_lock", "_missing", "_over", "_picture", "_pool", "_requests", "_rules", "_stages"),
-        *("_submitted", "_watches"),
+        *("_answers", "_begun", "_cut", "_deadlines", "_decoded", "_future", "_groups"),
+        *("_lock", "_loop", "_missing", "_over", "_picture", "_pool", "_requests"),
+        *("_rules", "_stages", "_submitted", "_watches"),
     )
 
     def __init__(
@@ -82,13 +73,11 @@ class PictureTask:
         picture: bytes | memoryview,
         rules: Rules,
         pool: Pool,
-        handover: Handover,
         deadlines: Deadlines,
     ) -> None:
         self._picture: bytes | memoryview | None = picture
         self._rules = rules
         self._pool = pool
-        self._handover = handover
         self._deadlines = deadlines
         self._lock = threading.Lock()
         self._over = False
@@ -104,14 +93,10 @@ class PictureTask:
 
         Raises ZooError; DeadlineExceeded comes at the deadline, whatever the threads do then.
         """
-        self._future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[Result] = self._loop.create_future()
         self._submitted = perf_counter()
-        self._handover.expect(self)
-        try:
-            self._pool.post("prepare", self._prepare)
-        except RuntimeError:
-            self._handover.forget(self)
-            raise
+        self._pool.post("prepare", self._prepare)
         expiry = self._deadlines.at(self._rules.deadline, self._expire)
         try:
             return await self._future
@@ -119,7 +104,6 @@ class PictureTask:
             self._deadlines.give_up(expiry)
             if not self._over:
                 self._drop("cancelled")
-            self._handover.forget(self)
             if self._rules.trace is not None:
                 self._record_spans(self._rules.trace, failure(self._future))
 
@@ -138,9 +122,10 @@ class PictureTask:
             watch.done(error)
 
     def _expire(self) -> None:
-        self._handover.deliver()  # the result may wait there already
-        settle(self._future, None, _expired(in_queue=bool(self._requests)))
+        error = _expired(in_queue=bool(self._requests))
         self._drop("expired")
+        # behind a result that a thread has handed over: uvloop calls timers before what waits
+        self._loop.call_soon(settle, self._future, None, error)
 
     def _drop(self, reason: str) -> None:
         """End the task unanswered, unless it was answered. Runs in the event loop."""
@@ -170,7 +155,6 @@ class PictureTask:
 
     def _prepare(self) -> None:
         """Decode the picture, cut its crops and hand them to the batchers. Runs in a thread."""
-        self._handover.begun(self)
         picture = self._picture
         if picture is None:
             return
@@ -280,7 +264,8 @@ class PictureTask:
                 batcher.drop(request, "cancelled")
         if isinstance(error, ZooError):
             let_go(error)  # a future that nobody awaits any more may keep it
-        self._handover.put(self._future, result, error, self._rules.deadline)
+        with suppress(RuntimeError):  # the loop was closed: nobody waits any more
+            self._loop.call_soon_threadsafe(settle, self._future, result, error)
 
 
 def _expired(*, in_queue: bool) -> DeadlineExceeded:

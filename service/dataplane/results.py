@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from service.engine.outputs import Outputs
-from service.imaging import kernels
 from service.manifest import Label
 
 
@@ -69,10 +68,6 @@ class Inference(NamedTuple):
     """The labels of the columns of the outputs."""
 
 
-_MOST_KEPT = 16
-"""Up to this top-k, one pass over all classes that keeps the best sorted is quickest."""
-
-
 def top_predictions(
     probabilities: npt.NDArray[np.float32], labels: Sequence[Label], top_k: int
 ) -> list[Prediction]:
@@ -83,34 +78,16 @@ def top_predictions(
     """
     if not 1 <= top_k <= len(probabilities):
         raise ValueError(f"there are no {top_k} best of {len(probabilities)} classes")
-    find = _kept if top_k <= _MOST_KEPT and kernels.available() else _sorted
-    indices, values = find(probabilities, top_k)
-    if not math.isfinite(sum(values)):
+    ordered = probabilities.copy()
+    ordered.partition(-top_k)
+    largest = ordered[-top_k:]  # NaN is sorted to the end
+    if not math.isfinite(sum(largest.tolist())):
         raise ArithmeticError("there are values that are not finite")
+    candidates = (probabilities >= largest[0]).nonzero()[0]  # more than top_k for ties
+    order = candidates[(-probabilities[candidates]).argsort(kind="stable")[:top_k]]
     return [
         Prediction(rank, index, labels[index], value)
-        for rank, (index, value) in enumerate(zip(indices, values, strict=True), start=1)
+        for rank, (index, value) in enumerate(
+            zip(order.tolist(), probabilities[order].tolist(), strict=True), start=1
+        )
     ]
-
-
-_Best: TypeAlias = tuple[list[int], list[float]]
-"""Indices and their values. If any value of the input is NaN, so is the sum of these."""
-
-
-def _kept(values: npt.NDArray[np.float32], top_k: int) -> _Best:
-    indices, largest = np.empty(top_k, np.int64), np.empty(top_k, np.float32)
-    row = np.ascontiguousarray(values, np.float32)
-    if not kernels.kernels().best(row, indices, largest):
-        return [], [math.nan]
-    return indices.tolist(), largest.tolist()
-
-
-def _sorted(values: npt.NDArray[np.float32], top_k: int) -> _Best:
-    ordered = values.copy()
-    ordered.partition(-top_k)
-    largest = ordered[-top_k:].tolist()  # NaN is sorted to the end
-    if not math.isfinite(sum(largest)):
-        return [], largest
-    candidates = (values >= ordered[-top_k]).nonzero()[0]  # more than top_k where there are ties
-    order = candidates[(-values[candidates]).argsort(kind="stable")[:top_k]]
-    return order.tolist(), values[order].tolist()

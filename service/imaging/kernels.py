@@ -1,14 +1,13 @@
-"""What is done for every picture as machine code, by numba: resampling, and the best classes.
+"""The loops of resampling as machine code, by numba.
 
 Pillow's two passes of 8-bit resampling are done for a window and nothing else. numba is optional
-(the extra ``fast``): pixels and classes are the same without it, they take longer. The functions
-below are ordinary Python and can be called as such. Compiled those of pixels release the GIL.
+(the extra ``fast``): pixels are the same without it, they take longer. The functions below are
+ordinary Python and can be called as such. Compiled they release the GIL.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from functools import cache
 from typing import Any, NamedTuple
@@ -29,7 +28,6 @@ Words = npt.NDArray[Any]
 Lanes = npt.NDArray[np.uint8]
 """uint8 [rows, columns times bytes of a pixel]: the same, byte by byte."""
 Ints = npt.NDArray[np.int32]
-Floats = npt.NDArray[np.float32]
 
 
 class Kernels(NamedTuple):
@@ -38,7 +36,6 @@ class Kernels(NamedTuple):
     columns: Callable[[Words, Words, int, int, Ints, Ints, Ints], None]
     rows: Callable[[Lanes, Lanes, int, Ints, Ints, Ints], None]
     packed: Callable[[Lanes, npt.NDArray[np.uint8]], None]
-    best: Callable[[Floats, npt.NDArray[np.int64], Floats], bool]
 
 
 PRECISION_BITS = 22
@@ -102,28 +99,6 @@ def packed(source: Lanes, target: npt.NDArray[np.uint8]) -> None:
                 target[y, x, channel] = source[y, 4 * x + channel]
 
 
-def best(values: Floats, indices: npt.NDArray[np.int64], largest: Floats) -> bool:
-    """Fill ``largest`` with as many of ``values`` as it holds, and ``indices`` with their places.
-
-    The largest comes first, the lower index where two are equal. False, and both are of no use,
-    where any is not a number.
-    """
-    room, found = len(largest), 0
-    for index in range(len(values)):
-        value = values[index]
-        if math.isnan(value):
-            return False
-        if found == room and not value > largest[found - 1]:
-            continue
-        at = found if found < room else room - 1
-        while at > 0 and value > largest[at - 1]:
-            largest[at], indices[at] = largest[at - 1], indices[at - 1]
-            at -= 1
-        largest[at], indices[at] = value, index
-        found = min(found + 1, room)
-    return True
-
-
 def available() -> bool:
     """Whether numba is installed."""
     return numba is not None
@@ -146,7 +121,6 @@ def kernels() -> Kernels:
     """
     types: Any = numba.types
     byte, word, ints, weights = types.uint8, types.uint32, types.int32[::1], types.int32[:, ::1]
-    single = types.float32
     axis = (ints, ints, weights)
     return Kernels(
         _compiled(
@@ -158,8 +132,6 @@ def kernels() -> Kernels:
         ),
         _compiled(rows, (_read_only(byte, 2), byte[:, ::1], types.int64, *axis)),
         _compiled(packed, (_read_only(byte, 2), byte[:, :, ::1])),
-        # to get the GIL back would take longer than this does
-        _compiled(best, (_read_only(single, 1), types.int64[::1], single[::1]), releases=False),
     )
 
 
@@ -167,9 +139,9 @@ def _read_only(element: Any, dimensions: int) -> Any:
     return numba.types.Array(element, dimensions, "C", readonly=True)
 
 
-def _compiled(function: Any, *arguments: tuple[Any, ...], releases: bool = True) -> Any:
-    """The function for each of these types of its arguments; whether it ``releases`` the GIL."""
-    options: dict[str, Any] = {"nogil": releases, "error_model": "numpy", "boundscheck": False}
+def _compiled(function: Any, *arguments: tuple[Any, ...]) -> Any:
+    """The function for each of these types of its arguments."""
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "boundscheck": False}
     try:
         return numba.njit(list(arguments), cache=True, **options)(function)
     except Exception as error:  # noqa: BLE001  nowhere to write, or what lies there is damaged

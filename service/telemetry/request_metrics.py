@@ -103,6 +103,47 @@ class RequestMetrics:
         }
 
 
+class Reading:
+    """``with`` this while a transport reads a request: one that ends before it is read is counted.
+
+    From `done` on the data plane counts it.
+    """
+
+    __slots__ = ("_done", "_gone", "_transport")
+
+    def __init__(self, transport: str, gone: type[Exception] | None = None) -> None:
+        """``gone``: what the transport raises where the client has left."""
+        self._transport = transport
+        self._gone = gone
+        self._done = False
+
+    def done(self) -> None:
+        """The request is read and handed on."""
+        self._done = True
+
+    def __enter__(self) -> Reading:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._done:
+            return
+        if isinstance(error, ZooError):
+            refused(self._transport, error.code)
+        elif self._gone is not None and isinstance(error, self._gone):
+            refused(self._transport, "cancelled")
+
+
+def refused(transport: str, code: str) -> None:
+    """Count a request that ended before it was read, so that nobody knows its model."""
+    unknown = metrics.UNKNOWN
+    metrics.REQUESTS.labels(unknown, unknown, unknown, transport, code).inc()
+
+
 def _code(error: BaseException) -> str:
     if isinstance(error, ZooError):
         return error.code

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from time import perf_counter
 from typing import Any, cast
 
 import grpc
@@ -15,6 +14,7 @@ from service.dataplane.retry import Patience
 from service.errors import BadParameter, ZooError
 from service.imaging.decode import Exif
 from service.repository.servable import Servable
+from service.telemetry.request_metrics import Reading
 from service.transports.grpc import wire
 from service.transports.grpc.arrivals import Requests
 from service.transports.grpc.calls import Context, end_of
@@ -72,19 +72,16 @@ class Classifier(classifier_pb2_grpc.ClassifierServicer):
         """Every version of every model, and its state."""
         return messages.ListModelsResponse(
             default_model=self._plane.settings.default_model,
-            models=map(_model, self._plane.catalog.models()),
+            models=map(_model, self._plane.models()),
         )
 
     async def _answers(
         self, request: Request, last: float, patience: Patience | None = None
     ) -> list[Classification | ZooError]:
         """``last`` is the call's own deadline; that of the settings may be sooner."""
-        deadline = min(last, perf_counter() + self._plane.settings.deadline_ms / 1e3)
-        try:
+        deadline = self._plane.deadline(last=last)
+        with Reading(TRANSPORT):
             query = asked(request)
-        except ZooError as error:
-            self._plane.refused(TRANSPORT, error.code)
-            raise
         return await self._plane.classify(
             request.images, query, transport=TRANSPORT, deadline=deadline, patience=patience
         )

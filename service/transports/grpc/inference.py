@@ -1,4 +1,7 @@
-"""Serves inference.GRPCInferenceService, the Open Inference Protocol over gRPC. See docs/oip.md."""
+"""Serves inference.GRPCInferenceService, the Open Inference Protocol over gRPC.
+
+docs/oip.md says what each method does.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import math
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from functools import partial
-from time import perf_counter
 from typing import Any, TypeVar
 
 from google.protobuf.json_format import ParseDict
@@ -15,6 +17,7 @@ from google.protobuf.message import Message
 from service.dataplane.dataplane import DataPlane
 from service.dataplane.retry import Patience
 from service.errors import BadParameter, ZooError
+from service.telemetry.request_metrics import Reading
 from service.transports.grpc.arrivals import Requests
 from service.transports.grpc.calls import Context, end_of
 from service.transports.grpc.protos import oip_pb2 as messages
@@ -165,17 +168,14 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
         Raises ZooError.
         """
         deadline = self._deadline(last)
-        try:
+        with Reading(TRANSPORT):
             request = _request(message)
-        except ZooError as error:
-            self._plane.refused(TRANSPORT, error.code)
-            raise
         return await infer(
             self._plane, request, transport=TRANSPORT, deadline=deadline, patience=patience
         )
 
     def _deadline(self, last: float) -> float:
-        return min(last, perf_counter() + self._plane.settings.deadline_ms / 1e3)
+        return self._plane.deadline(last=last)
 
     async def _message(self, response: Response, last: float) -> messages.ModelInferResponse:
         texts = (tensor.shape for tensor in response.outputs if tensor.datatype == "BYTES")

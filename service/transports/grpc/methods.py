@@ -20,6 +20,7 @@ from google.protobuf.message import DecodeError
 from service.dataplane.dataplane import DataPlane
 from service.errors import BadParameter, NotFound, Overloaded, ZooError
 from service.telemetry.facts import begin
+from service.telemetry.request_metrics import Reading, refused
 from service.transports.auth import Access, Need
 from service.transports.grpc.access import need_of
 from service.transports.grpc.arrivals import Arrivals, Requests, checked, in_time
@@ -206,18 +207,14 @@ class _Method:
 
     def _parse_and_count(self, message: bytes) -> Any:
         """Parse a message of a stream. Raises and counts BodyTooLarge and BadParameter."""
-        try:
+        with Reading(TRANSPORT) if self._classifies else nullcontext():
             return self._parse(checked(message, self._limit))
-        except ZooError as error:
-            if self._classifies:
-                self._plane.refused(TRANSPORT, error.code)
-            raise
 
     async def _failed(self, call: Call, error: BaseException) -> bool:
         """Count and answer an error. Returns False where the caller must raise it again."""
         if call.uncounted:
             code = error.code if isinstance(error, ZooError) else "cancelled"
-            self._plane.refused(TRANSPORT, code)
+            refused(TRANSPORT, code)
         return await call.failed(error)
 
 

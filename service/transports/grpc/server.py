@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from service.config.settings import Settings
 from service.dataplane.dataplane import DataPlane
+from service.telemetry.request_metrics import refused
 from service.transports.base import Transport
 from service.transports.grpc import lasting, reflection
 from service.transports.grpc.classifier import Classifier
@@ -69,7 +70,7 @@ class GrpcServer(Transport):
         self._health = Health((CLASSIFIER, INFERENCE))
         self._streams = Streams(
             plane.bodies,
-            partial(plane.refused, TRANSPORT),
+            partial(refused, TRANSPORT),
             WINDOW_PER_THREAD * plane.settings.pool_threads,
             plane.settings.idle_ms / 1e3,
         )

@@ -6,7 +6,6 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 from starlette.applications import Starlette
@@ -21,6 +20,7 @@ from service.dataplane.results import Classification
 from service.errors import ZooError, let_go
 from service.repository.servable import Servable
 from service.telemetry import exporter, model_metrics
+from service.telemetry.request_metrics import Reading
 from service.transports.auth import Access
 from service.transports.http.body import ReceivedBody, pictures
 from service.transports.http.cors import Cors
@@ -128,10 +128,9 @@ class Routes:
         settings = self._plane.settings
         facts = cast(dict[str, Any], request.scope["zoo"])
         request.scope[UNREAD] = True
-        handed_on = False
-        try:
+        with Reading("http", ClientDisconnect) as request_read:
             query = asked(request.query_params)
-            deadline = perf_counter() + timeout_s(request.headers, settings.deadline_ms)
+            deadline = self._plane.deadline(timeout_s(request.headers))
             limit, budget = settings.max_body_bytes, self._plane.bodies
             codings = codings_of(request.headers)
             received = ReceivedBody(
@@ -143,14 +142,9 @@ class Routes:
                     content_type = request.headers.get("content-type", "")
                     encoded, is_form = pictures(body, content_type, settings.max_pictures)
                     facts["pictures"] = len(encoded)
-                    handed_on = True
+                    request_read.done()
                     work = self._plane.classify(encoded, query, transport="http", deadline=deadline)
                     answers = await unless_gone(work, request.receive)
-        except (ZooError, ClientDisconnect) as error:
-            if not handed_on:
-                code = error.code if isinstance(error, ZooError) else "cancelled"
-                self._plane.refused("http", code)
-            raise
         if is_form and len(answers) > 1:
             failed = sum(isinstance(answer, ZooError) for answer in answers)
             facts.update(code="ok", failed=failed)
@@ -166,7 +160,7 @@ class Routes:
         return json_reply(
             {
                 "default": self._plane.settings.default_model,
-                "models": [_summary(model) for model in self._plane.catalog.models()],
+                "models": [_summary(model) for model in self._plane.models()],
             }
         )
 
@@ -185,7 +179,7 @@ class Routes:
 
     async def readyz(self, request: Request) -> Response:
         """GET /readyz: 200 once the default model answers; names what is loaded and refused."""
-        models = self._plane.catalog.models()
+        models = self._plane.models()
         refused = [_summary(model) for model in models if model.state == "refused"]
         ready = self._plane.ready
         status = ("degraded" if refused else "ready") if ready else "not_ready"

@@ -1,4 +1,7 @@
-"""Routes the Open Inference Protocol over REST, below /v2. See docs/oip.md."""
+"""Routes the Open Inference Protocol over REST, below /v2.
+
+docs/oip.md says what each route does.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from time import perf_counter
 from typing import Any, cast
 
 from starlette.requests import ClientDisconnect, Request
@@ -14,7 +16,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from service.dataplane.dataplane import DataPlane
-from service.errors import BadParameter, ZooError
+from service.errors import BadParameter
+from service.telemetry.request_metrics import Reading
 from service.transports.http.body import ReceivedBody
 from service.transports.http.cors import check_site
 from service.transports.http.encoding import codings_of, unpacked
@@ -115,8 +118,7 @@ class OipRoutes:
         settings = self._plane.settings
         facts = cast(dict[str, Any], request.scope["zoo"])
         request.scope[UNREAD] = True
-        handed_on = False
-        try:
+        with Reading(TRANSPORT, ClientDisconnect) as request_read:
             deadline = self._deadline(request)
             async with self._body(request, settings.max_body_bytes, deadline) as body:
                 name, version = _model_in_path(request)
@@ -126,14 +128,9 @@ class OipRoutes:
                     parsed = await self._plane.offload.run(reading, deadline)
                 else:
                     parsed = reading()
-                handed_on = True
+                request_read.done()
                 work = infer(self._plane, parsed, transport=TRANSPORT, deadline=deadline)
                 answer = await unless_gone(work, request.receive)
-        except (ZooError, ClientDisconnect) as error:
-            if not handed_on:
-                code = error.code if isinstance(error, ZooError) else "cancelled"
-                self._plane.refused(TRANSPORT, code)
-            raise
         facts.update(code="ok", inferences=answer.outputs[0].shape[0])
         if is_long_to_write(answer):
             content, size = await self._plane.offload.run(partial(write, answer), deadline)
@@ -172,7 +169,7 @@ class OipRoutes:
 
     def _deadline(self, request: Request) -> float:
         """Return the request's deadline by ``time.perf_counter``. Raises BadParameter."""
-        return perf_counter() + timeout_s(request.headers, self._plane.settings.deadline_ms)
+        return self._plane.deadline(timeout_s(request.headers))
 
     async def _repository_request(
         self, request: Request, member: str, deadline: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import cast
 
 from starlette.datastructures import Headers, QueryParams
@@ -48,13 +49,15 @@ def _integer(name: str, text: str) -> int:
     return int(text)
 
 
-def timeout_s(headers: Headers, default_ms: int) -> float:
-    """Return how many seconds the request may take, at most ``default_ms``.
+def timeout_s(headers: Headers) -> float:
+    """Return how many seconds the client gives the request; infinity where it does not say.
 
     Raises BadParameter for a header that is not a whole number of milliseconds from 1 on.
     """
     text = headers.get(TIMEOUT_HEADER)
-    asked_ms = default_ms if text is None else _integer(TIMEOUT_HEADER, text)
-    if asked_ms < 1:
+    if text is None:
+        return inf
+    milliseconds = _integer(TIMEOUT_HEADER, text)
+    if milliseconds < 1:
         raise BadParameter(f"{TIMEOUT_HEADER} must be at least 1")
-    return min(asked_ms, default_ms) / 1e3
+    return milliseconds / 1e3

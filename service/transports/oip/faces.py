@@ -103,7 +103,7 @@ async def find(plane: DataPlane, name: str, version: str | None) -> Face:
 
 def names(plane: DataPlane, name: str, version: str) -> list[str]:
     """Return the names of all faces of one version; a refused version has only the first."""
-    for model in plane.catalog.versions(name):
+    for model in plane.versions_here(name):
         if model.version == version and model.state != "refused":
             takes_crops = model.describe().input is not None
             return [name + SUFFIXES[kind] for kind in SUFFIXES if kind != "tensor" or takes_crops]
@@ -112,7 +112,7 @@ def names(plane: DataPlane, name: str, version: str) -> list[str]:
 
 def metadata(plane: DataPlane, face: Face) -> dict[str, Any]:
     """Return what GET /v2/models/{name} and ModelMetadata answer."""
-    versions = plane.catalog.versions(face.model.name)
+    versions = plane.versions_here(face.model.name)
     return {
         "name": face.name,
         "versions": [model.version for model in versions if model.state != "refused"],

@@ -16,8 +16,9 @@ from service.dataplane.dataplane import DataPlane
 from service.dataplane.query import Query, default_top_k
 from service.dataplane.results import Classification, Inference, Prediction, top_predictions
 from service.dataplane.retry import Patience
-from service.errors import BadParameter, Internal, ZooError
+from service.errors import BadParameter, Internal
 from service.manifest import Label
+from service.telemetry.request_metrics import Reading
 from service.transports.oip import faces
 from service.transports.oip.codecs import is_long_to_decode, needs_decoding, pictures_or_pixels
 from service.transports.oip.faces import Face
@@ -82,11 +83,8 @@ async def infer(
     for a single element. Raises ZooError: BadParameter for tensors or parameters that the model
     does not have, and all that `DataPlane.classify` and `DataPlane.infer` raise.
     """
-    try:
+    with Reading(transport):
         work = await _checked_request(plane, request, deadline)
-    except ZooError as error:
-        plane.refused(transport, error.code)
-        raise
     face = work.face
     query = Query(face.model.name, request.version)
     if face.kind == "tensor":

@@ -47,7 +47,7 @@ async def model_statistics(
     UnknownModel.
     """
     if name is None:
-        chosen = plane.catalog.models()
+        chosen = plane.models()
     else:
         versions = await plane.versions(faces.base(name))
         chosen = [model for model in versions if version in (None, model.version)]

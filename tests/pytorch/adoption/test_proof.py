@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
+import pytest
 from onnx import numpy_helper
 from onnxruntime.quantization import quantize_static
 
-from export.adoption import foreign, tail
+from export.adoption import foreign, graft, tail
+from export.adoption.foreign import Foreign
 from export.adoption.original import Original
 from export.adoption.proof import crops_of, prove
 from export.adoption.truth import Truth
 from export.data.pictures import photographs
+from export.errors import ProofFailed
 from export.proof.parity import Exported, Parity
+from service.manifest import Input
 from tests.pytorch.adoption.test_adopt import Calibration, adopted
 from tests.pytorch.conftest import Command, read_manifest
 from tests.pytorch.foreign_files import Net, torchscript
@@ -48,10 +53,21 @@ def test_another_mean_is_noticed(export: Command, tmp_path: Path) -> None:
     assert parities["batch"].passed  # wrong together as well as alone
 
 
-def test_another_mean_is_noticed_behind_rounding(export: Command, tmp_path: Path) -> None:
+def test_another_mean_is_noticed_behind_rounding(
+    export: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     single = torchscript(tmp_path / "single.onnx", Net(), opset=17)
     file = tmp_path / "int8.onnx"
     quantize_static(single, file, Calibration(), per_channel=True)
     adopted(export, file)
     assert all(parity.passed for parity in proof_after(file, 0).values())
     assert not proof_after(file, 0.01)["network"].passed
+    whole = graft.normalisation
+
+    def shifted(foreign: Foreign, taken: Input, mean: Any) -> onnx.ModelProto:
+        return whole(foreign, taken, mean + 0.01)
+
+    # numbers that the adopted graph feeds its network are compared with those of the file
+    monkeypatch.setattr(graft, "normalisation", shifted)
+    with pytest.raises(ProofFailed, match="pixels are normalised otherwise than for the file"):
+        proof_after(file, 0)

@@ -203,7 +203,7 @@ def test_without_numba_pixels_are_the_same(
     assert resample.quick(interpolation)
     expected = cut(picture, after, [place], resize, color)[0]
     gray = picture.convert(color)
-    plain = kernels.Kernels(kernels.columns, kernels.rows, kernels.packed, kernels.best)
+    plain = kernels.Kernels(kernels.columns, kernels.rows, kernels.packed)
     monkeypatch.setattr(kernels, "kernels", lambda: plain)
     np.testing.assert_array_equal(resized_window(gray, after, window, interpolation), expected)
     monkeypatch.setattr(kernels, "numba", None)
@@ -222,9 +222,9 @@ def test_machine_code_that_cannot_be_kept_is_made_again(monkeypatch: pytest.Monk
         return lambda function: function
 
     monkeypatch.setattr(kernels.numba, "njit", njit)
-    plain = kernels.Kernels(kernels.columns, kernels.rows, kernels.packed, kernels.best)
+    plain = kernels.Kernels(kernels.columns, kernels.rows, kernels.packed)
     assert kernels.kernels.__wrapped__() == plain
-    assert [options["nogil"] for options in made] == [True, True, True, False]
+    assert [options["nogil"] for options in made] == [True, True, True]
 
 
 @pytest.mark.parametrize("path", PHOTOGRAPHS, ids=lambda path: path.name)

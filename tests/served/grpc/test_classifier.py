@@ -66,7 +66,7 @@ def test_every_way_gives_the_same_probabilities(
 def test_under_a_long_queue_everyone_gets_an_answer_or_a_deadline(
     stub: classifier_pb2_grpc.ClassifierStub,
 ) -> None:
-    """Answers are handed over several at a time then: none is another's, none is missing."""
+    """None is another's, none is missing."""
     names = [*PICTURES] * 12
     expected = {name: stub.Classify(request(name, top_k=1)).results[0] for name in PICTURES}
     many = [

@@ -120,8 +120,8 @@ def test_who_does_not_take_its_answers_is_cut(server: Server) -> None:
 
 
 def test_slow_but_steady_bodies_are_taken(server: Server) -> None:
-    """Above the rate, for longer than a head may take, and than a connection may be idle."""
-    picture = COFFEE.read_bytes()[:12_000]
+    """Above the rate, for longer than a head may take, and twice what a connection may be idle."""
+    picture = COFFEE.read_bytes()[:18_000]
     head = b"POST /classify HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(picture)
     with closing(connect(server)) as connection:
         connection.sendall(head)

@@ -170,37 +170,22 @@ def test_errors_are_where_they_happened(server: Server, collector: Collector) ->
     assert "http.route" not in root.attributes
 
 
-def test_a_batch_is_linked_with_its_requests_and_they_with_it(
+def test_a_batch_is_linked_with_its_request_and_this_with_it(
     server: Server, collector: Collector
 ) -> None:
-    body, url = crops(server), f"{server.url}/v2/models/lenet5.tensor/infer"
-
-    def ask(trace: str) -> None:
-        reply = httpx.post(url, json=body, headers=parent_of(trace), timeout=60)
-        assert reply.status_code == 200
-
-    def shared() -> list[Span]:
-        return [each for each in collector.spans if each.name == "batch" and len(each.links) > 1]
-
-    for _ in range(30):
-        traces = [new_trace() for _ in range(24)]
-        with ThreadPoolExecutor(24) as pool:
-            list(pool.map(ask, traces))
-        for trace in traces:
-            finished(server, collector, trace)
-        if shared():
-            break
-    batch = shared()[0]
-    assert batch.attributes["zoo.batch.requests"] == len(batch.links)
-    assert batch.attributes["zoo.batch.crops"] == len(batch.links)
-    spans = {(span.trace, span.id): span for span in collector.spans}
-    assert len({trace for trace, _ in batch.links}) == len(batch.links)
-    assert (batch.trace, batch.parent) in batch.links  # it lies in the trace of one of them
-    for link in batch.links:
-        work = spans[link]
-        assert work.name == "infer"
-        (inference,) = (span for span in below(collector, work) if span.name == "inference")
-        assert inference.links == {(batch.trace, batch.id)}
+    """Batches of several requests: tests/unit/telemetry/test_spans_of_stages.py."""
+    trace = new_trace()
+    url = "/v2/models/lenet5.tensor/infer"
+    answer = server.client.post(url, json=crops(server), headers=parent_of(trace))
+    assert answer.status_code == 200
+    finished(server, collector, trace)
+    (work,), (batch,), (inference,) = (
+        collector.of(trace, name) for name in ("infer", "batch", "inference")
+    )
+    assert batch.links == {(work.trace, work.id)}
+    assert (batch.trace, batch.parent) in batch.links
+    assert inference.links == {(batch.trace, batch.id)}
+    assert batch.attributes["zoo.batch.requests"] == batch.attributes["zoo.batch.crops"] == 1
 
 
 def test_pictures_of_a_form_and_crops_have_spans(server: Server, collector: Collector) -> None:

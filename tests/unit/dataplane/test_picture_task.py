@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 import weakref
 from collections import Counter
 from collections.abc import Iterator
@@ -13,10 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import uvloop
 
-from service.dataplane import completions as handover
 from service.dataplane import picture_task
-from service.dataplane.completions import Handover
 from service.dataplane.picture_task import PictureTask, Rules
 from service.engine.admission import Admission
 from service.engine.batcher import Batcher
@@ -24,8 +24,6 @@ from service.engine.deadlines import Deadlines
 from service.engine.pool import Pool
 from service.engine.session import Outputs
 from service.errors import DeadlineExceeded, Internal, NotReady, UndecodablePicture
-
-pytestmark = pytest.mark.usefixtures("machine_code")
 
 LABELS: Any = [f"class {index}" for index in range(3)]
 
@@ -108,13 +106,10 @@ def run(
     *parts: Any,
     seconds: float = 10,
     picture: bytes = b"picture",
-    handover: Handover | None = None,
 ) -> Any:
     permit = Admission(1000, lambda _: None).acquire(100)
     rules = Rules(parts, permit, perf_counter() + seconds, 1, "exact", "apply", LABELS, 3)
-    return PictureTask(
-        picture, rules, pool, handover or Handover(pool.threads), Deadlines()
-    ).result()
+    return PictureTask(picture, rules, pool, Deadlines()).result()
 
 
 async def begun(event: threading.Event) -> None:
@@ -155,43 +150,53 @@ async def test_the_deadline_is_kept_while_the_device_is_busy(pool: Pool) -> None
     assert part.log == {"batches": 2, "expired": 1, "waiting": 0}
 
 
-async def test_what_is_done_in_time_and_held_is_no_late_answer(
-    pool: Pool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(handover, "HOLD_S", 60.0)
-    monkeypatch.setattr(handover, "LAST_S", 0.0)
-    long = Handover(pool.threads)
-    for other in range(100):
-        long.expect(other)
-    work = run(pool, Part(pool, [0.1, 0.2, 0.7]), seconds=1, handover=long)
-    done = await asyncio.wait_for(work, 20)
+@pytest.mark.parametrize("run_loop", [asyncio.run, uvloop.run])
+def test_what_is_done_in_time_is_no_late_answer(run_loop: Any, pool: Pool) -> None:
+    """Though the event loop, held up meanwhile, finds the result and the deadline at once."""
+
+    async def held_up() -> Any:
+        part = Part(pool, [0.1, 0.2, 0.7])
+        part.gate.clear()
+        work = asyncio.ensure_future(run(pool, part, seconds=2))
+        await begun(part.called)
+        part.gate.set()
+        time.sleep(2.1)  # noqa: ASYNC251
+        return await work
+
+    done = run_loop(held_up())
     assert [each.index for each in done.predictions] == [2, 1, 0]
 
 
-async def test_a_picture_waits_until_a_thread_takes_it_or_nobody_wants_it(
-    pool: Pool, decoded: SimpleNamespace
-) -> None:
-    shared = Handover(pool.threads)
-    decoded.gate.clear()
-    part = Part(pool, [1, 0, 0])
-    work = [asyncio.ensure_future(run(pool, part, handover=shared)) for _ in range(5)]
-    await begun(decoded.begun)
-    while len(shared._waiting) > 3:  # noqa: ASYNC110  two threads have one each
-        await asyncio.sleep(0.01)
-    work[-1].cancel()
-    await asyncio.sleep(0.01)
-    assert len(shared._waiting) == 2
-    decoded.gate.set()
-    await asyncio.gather(*work[:-1])
-    assert shared._expected == len(shared._waiting) == len(shared._held) == 0
-
-
 async def test_a_closed_pool_is_waited_for_by_nobody(pool: Pool) -> None:
-    shared = Handover(pool.threads)
     pool.close()
     with pytest.raises(RuntimeError, match="closed"):
-        await run(pool, Part(pool, [1, 0, 0]), handover=shared)
-    assert shared._expected == len(shared._waiting) == 0
+        await run(pool, Part(pool, [1, 0, 0]))
+
+
+def test_a_result_for_a_loop_that_was_closed_is_dropped(
+    pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    part = Part(pool, [1, 0, 0])
+    part.gate.clear()
+    part.fails = True
+
+    async def left() -> asyncio.Future[Any]:
+        work = asyncio.ensure_future(run(pool, part))
+        await begun(part.called)
+        return work
+
+    loop = asyncio.new_event_loop()
+    work = loop.run_until_complete(left())
+    loop.close()
+    part.gate.set()
+    end = time.monotonic() + 10
+    while part.log["waiting"] or not part.log["batches"]:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    pool.close()
+    assert not work.done()
+    assert "the device fell over" in caplog.text  # of this failure its batcher tells
+    assert "Event loop is closed" not in caplog.text
 
 
 async def test_a_client_that_left_lets_go_of_everything(

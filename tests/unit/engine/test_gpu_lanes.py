@@ -192,8 +192,8 @@ def test_a_graph_that_was_harmed_is_found(network: Any) -> None:
     """As seen on a GPU: a graph of a size gave wrong answers once others were recorded."""
 
     class Harmed:
-        def __init__(self, ids: set[str]) -> None:
-            self.ids = ids
+        def __init__(self, ids: set[str], factor: float) -> None:
+            self.ids, self.factor = ids, factor
 
         def io_binding(self) -> Any:
             return network.io_binding()
@@ -202,11 +202,14 @@ def test_a_graph_that_was_harmed_is_found(network: Any) -> None:
             network.run_with_iobinding(binding, options)
             if options.get_run_config_entry("gpu_graph_id") in self.ids:
                 for value in binding.get_outputs():
-                    value.numpy()[...] *= 0.5
+                    value.numpy()[...] *= self.factor
 
     crops = random_crops(4, 0)
-    for ids, harmed in ((set(), False), ({"3"}, True)):
-        sessions = dict.fromkeys((1, 2, 4), Harmed(ids))
+    cases: list[tuple[set[str], float, bool]] = [
+        *((set(), 0.5, False), ({"3"}, 0.5, True), ({"3"}, np.nan, True), ({"3"}, np.inf, True))
+    ]
+    for ids, factor, harmed in cases:
+        sessions = dict.fromkeys((1, 2, 4), Harmed(ids, factor))
         made = Lanes(sessions, HostMemory(), crop=CROP, classes=10, graphs=True)
         assert (made.disagreement(crops) > session.MOST_OFF) is harmed
         made.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import drawing
+from tests import drawing, room_pages
 from tests.architecture import (
     MAY_IMPORT,
     PACKAGES,
@@ -154,3 +154,15 @@ def test_arrows_say_what_the_table_says() -> None:
         for lower in list(below[room]):
             below[room] |= below[lower]
         assert direct or below[room] == set(SERVICE[room]), room
+
+
+def test_transports_know_the_data_plane_and_not_what_is_behind_it() -> None:
+    for file in (ROOT / "service" / "transports").rglob("*.py"):
+        behind = re.findall(r"plane\.(?:catalog|admission|_\w+)\b", file.read_text("utf-8"))
+        assert behind == [], file
+
+
+def test_every_room_has_the_page_that_its_files_make() -> None:
+    """`python -m tests.room_pages` writes them anew."""
+    there = {file.stem: file.read_text("utf-8") for file in room_pages.FOLDER.glob("*.md")}
+    assert there == {room: room_pages.page(room) for room in room_pages.rooms()}
