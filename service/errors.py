@@ -1,7 +1,7 @@
-"""One family of errors; each knows its stable code, its HTTP and its gRPC status.
+"""Defines every error that a client can get, with its code, HTTP and gRPC status.
 
-This file *is* the table of what can go wrong for a client. Transports translate, they add
-nothing: HTTP writes RFC 9457 ``application/problem+json``, gRPC the status of the same row.
+This file *is* the table of what can go wrong for a client. Transports translate and add nothing:
+HTTP writes RFC 9457 ``application/problem+json``, gRPC the status of the same class.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import ClassVar
 
 
 class ZooError(Exception):
-    """Something the client must be told. ``detail`` is one sentence for a person."""
+    """An error that the client is told. ``detail`` is one sentence for a person."""
 
     code: ClassVar[str] = "internal"
     title: ClassVar[str] = "Internal error"
@@ -21,7 +21,7 @@ class ZooError(Exception):
         super().__init__(detail)
         self.detail = detail
         self.retry_after = retry_after
-        """Seconds after which a second try is sensible, or None."""
+        """Seconds after which the client should try again; None where nobody knows."""
 
 
 class ClientError(ZooError):
@@ -42,7 +42,7 @@ class BadParameter(ClientError):
 
 
 class Unauthorized(ClientError):
-    """Keys are asked for, and the request shows none that is known."""
+    """The service asks for a key, and the request has none that it knows."""
 
     code = "unauthorized"
     title = "Unauthorized"
@@ -51,7 +51,7 @@ class Unauthorized(ClientError):
 
 
 class Forbidden(ClientError):
-    """The key is known, but this needs an administrator's."""
+    """The key is known, but the request needs an administrator's key."""
 
     code = "forbidden"
     title = "Forbidden"
@@ -69,7 +69,7 @@ class UnknownModel(ClientError):
 
 
 class ManagementClosed(ClientError):
-    """Models are loaded, unloaded and listed by clients only where the operator allows it."""
+    """The operator has not allowed clients to load, unload and list models (ZOO_MANAGEMENT)."""
 
     code = "management_closed"
     title = "Management closed"
@@ -78,7 +78,7 @@ class ManagementClosed(ClientError):
 
 
 class NotFound(ClientError):
-    """No such route."""
+    """No route has this path."""
 
     code = "not_found"
     title = "Not found"
@@ -168,8 +168,8 @@ class UnsupportedTransferCoding(ClientError):
 
 
 class Overloaded(ServerError):
-    """There is no room now: for more crops that wait, for more bytes of bodies, for more gRPC
-    calls, or for an answer before the deadline.
+    """The server has no room now for more waiting crops, bytes of bodies or gRPC calls, or cannot
+    answer before the deadline.
     """
 
     code = "overloaded"
@@ -197,7 +197,7 @@ class DeadlineExceeded(ServerError):
 
 
 class Internal(ServerError):
-    """A fault of ours; the log has the details under the request's id."""
+    """The service has a fault; the log has the details under the request's id."""
 
 
 ALL: tuple[type[ZooError], ...] = (
@@ -224,9 +224,9 @@ ALL: tuple[type[ZooError], ...] = (
 
 
 def let_go(error: BaseException) -> None:
-    """Take the frames from an error that was handled, and those of what it came from.
+    """Drop the traceback, the cause and the context of an error that was handled.
 
-    They hold the message and its pictures, and most often the error: a circle, which the collector
-    would free much later.
+    Their frames hold the request's pictures and often the error itself: a reference cycle, which
+    the garbage collector would free much later.
     """
     error.__traceback__ = error.__cause__ = error.__context__ = None

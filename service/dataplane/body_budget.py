@@ -1,4 +1,4 @@
-"""How many bytes of requests a worker holds at a time, whatever brought them."""
+"""Bounds how many bytes of request bodies a worker holds at a time, over all transports."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ from service.telemetry import metrics
 
 
 class BodyBudget:
-    """The bytes of all bodies that one worker holds at a time."""
+    """Counts the bytes of all request bodies that one worker holds."""
 
     def __init__(self, capacity: int) -> None:
+        """``capacity``: the most bytes that may be held."""
         self.capacity = capacity
         self.in_use = 0
 
     def take(self, size: int) -> None:
-        """Count ``size`` bytes more. Raises Overloaded when they do not fit."""
+        """Add ``size`` bytes. Raises Overloaded where that exceeds the capacity."""
         if self.in_use + size > self.capacity:
             metrics.refused("bodies_full")
             raise Overloaded(
@@ -26,6 +27,6 @@ class BodyBudget:
         metrics.BODY_BYTES.set(self.in_use)
 
     def give(self, size: int) -> None:
-        """Count ``size`` bytes less."""
+        """Give back ``size`` bytes."""
         self.in_use -= size
         metrics.BODY_BYTES.set(self.in_use)

@@ -1,7 +1,7 @@
-"""A thread beside the event loop, for requests and answers that are long to read or write.
+"""Runs what takes long to read or write in a thread beside the event loop.
 
-One alone: large ones wait for each other, so Python's lock changes hands between two threads and
-the loop has its turn every few milliseconds.
+There is one such thread, so that large requests wait for each other: Python's lock then changes
+hands between two threads only, and the event loop has its turn every few milliseconds.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ T = TypeVar("T")
 
 
 class Offload:
-    """One worker's thread. It begins with the first work."""
+    """The thread of one worker. It starts with the first work."""
 
     def __init__(self) -> None:
         self._thread = ThreadPoolExecutor(1, "zoo-aside")
 
     async def run(self, work: Callable[[], T], deadline: float) -> T:
-        """What ``work`` returns or raises.
+        """Run ``work`` in the thread. Returns or raises what it does.
 
-        What has not begun when its caller is cancelled never does. Raises DeadlineExceeded where
-        ``deadline`` (``time.perf_counter``) passes before it begins.
+        Work that has not begun when its caller is cancelled never begins. Raises DeadlineExceeded
+        where ``deadline`` (``time.perf_counter``) passes before it begins.
         """
 
         def timely() -> T:
@@ -38,5 +38,5 @@ class Offload:
         return await asyncio.get_running_loop().run_in_executor(self._thread, timely)
 
     def close(self) -> None:
-        """End the thread after its work."""
+        """Let the thread end once its work is done."""
         self._thread.shutdown(wait=False)

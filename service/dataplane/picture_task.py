@@ -1,7 +1,7 @@
-"""A picture's way through the threads: decoded, cut, computed, combined, its best classes taken.
+"""Takes one picture through the threads: decode, cut crops, compute, combine, top-k.
 
-The event loop hears of it once, at the end: each step between would wake it, and its caches are
-cold then. A thread that has cut a picture's crops goes on with them if it can.
+The event loop is told once, at the end: to wake it after each step would cost time, and it would
+find its caches cold. A thread that has cut a picture's crops goes on to compute them if it can.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Rules(NamedTuple):
-    """What holds for every picture of a request."""
+    """What is the same for every picture of a request."""
 
     parts: Sequence[Part]
     permit: Permit
@@ -45,15 +45,15 @@ class Rules(NamedTuple):
     top_k: int
     trace: UseCase | None = None
     vectors: bool = False
-    """Whether the result has the values of all classes."""
+    """Whether the result holds the values of all classes."""
 
 
 class Result(NamedTuple):
-    """What became of a picture, and the seconds that each stage took."""
+    """The answer for a picture, and how long each stage took."""
 
     predictions: list[Prediction]
     stages: dict[str, float]
-    """decode, preprocess, queue, inference."""
+    """Seconds of `decode`, `preprocess`, `queue` and `inference`."""
     combine_s: float
     """Seconds to combine the answers for the crops and to take the best classes."""
     vectors: Vectors | None = None
@@ -81,7 +81,7 @@ class PictureTask:
         self._deadlines = deadlines
         self._lock = threading.Lock()
         self._over = False
-        """Answered, or nobody waits any more."""
+        """Whether it was answered or given up."""
         self._requests: list[tuple[Batcher, Request]] = []
         self._answers: list[Answer | None] = []
         self._missing = 0
@@ -89,9 +89,9 @@ class PictureTask:
         self._watches: list[CropsObserver] = []
 
     async def result(self) -> Result:
-        """Do it. When the caller is cancelled, what has not begun never is.
+        """Run the task and return its result. When the caller is cancelled, no further step begins.
 
-        Raises ZooError, DeadlineExceeded at the deadline whatever the threads do meanwhile.
+        Raises ZooError; DeadlineExceeded comes at the deadline, whatever the threads do then.
         """
         self._loop = asyncio.get_running_loop()
         self._future: asyncio.Future[Result] = self._loop.create_future()
@@ -105,18 +105,17 @@ class PictureTask:
             if not self._over:
                 self._drop("cancelled")
             if self._rules.trace is not None:
-                self._tell(self._rules.trace, failure(self._future))
+                self._record_spans(self._rules.trace, failure(self._future))
 
-    def _tell(self, trace: UseCase, error: BaseException | None) -> None:
-        """Make the spans of the stages; the one in which it ended has the error."""
+    def _record_spans(self, trace: UseCase, error: BaseException | None) -> None:
+        """Record a span per stage; the stage in which the task ended gets the error."""
         now = perf_counter()
         ends = (self._submitted, self._begun, self._decoded, self._cut)
         for name, start, end in zip(
             ("queue", "decode", "preprocess"), ends, ends[1:], strict=False
         ):
-            lost = error if start and not end else None
             if start:
-                trace.stage(name, start, end or now, error=lost)
+                trace.stage(name, start, end or now, error=None if end else error)
         with self._lock:
             watches = list(self._watches)
         for watch in watches:
@@ -129,20 +128,23 @@ class PictureTask:
         self._loop.call_soon(settle, self._future, None, error)
 
     def _drop(self, reason: str) -> None:
-        """Let go of everything, in the event loop, unless it has been answered."""
+        """End the task unanswered, unless it was answered. Runs in the event loop."""
         requests = self._end()
         if requests is not None and not requests:
-            self._dropped(reason)
+            self._count_dropped(reason)
         for batcher, request in requests or ():
             batcher.drop(request, reason)
 
-    def _dropped(self, reason: str) -> None:
-        """Count a picture that has not come to the batchers, which count what they drop."""
+    def _count_dropped(self, reason: str) -> None:
+        """Count a picture that no batcher has; batchers count the requests that they drop."""
         for part in self._rules.parts:
             metrics.DROPPED.labels(part.network.name, reason).inc()
 
     def _end(self) -> list[tuple[Batcher, Request]] | None:
-        """Once: nothing more is begun; what had been. None where it was over already."""
+        """Mark the task as ended, so that nothing more begins.
+
+        Returns the requests that batchers have of it, or None where it had ended before.
+        """
         with self._lock:
             if self._over:
                 return None
@@ -152,17 +154,20 @@ class PictureTask:
             return requests
 
     def _prepare(self) -> None:
-        """Decode and cut, in a thread, and hand the crops to the batchers."""
+        """Decode the picture, cut its crops and hand them to the batchers. Runs in a thread."""
         picture = self._picture
         if picture is None:
             return
         try:
             self._submit(self._crops(picture))
-        except BaseException as error:  # noqa: BLE001  it is raised where the result is awaited
+        except BaseException as error:  # noqa: BLE001  `result` raises it
             self._finish(None, error)
 
     def _crops(self, picture: bytes | memoryview) -> list[list[Crops]]:
-        """For each part its protocol's groups."""
+        """Return, for each part, the groups of crops that its protocol cuts.
+
+        Raises ZooError: DeadlineExceeded, or what decoding raises.
+        """
         rules = self._rules
         begun = self._begun = perf_counter()
         if begun >= rules.deadline:
@@ -186,7 +191,7 @@ class PictureTask:
         return groups
 
     def _submit(self, groups: list[list[Crops]]) -> None:
-        """Enqueue all; the answers may come before this has ended."""
+        """Submit all groups of crops. Answers may come before this returns."""
         self._groups = [len(own) for own in groups]
         self._missing = sum(self._groups)
         self._answers = [None] * self._missing
@@ -208,7 +213,7 @@ class PictureTask:
                     self._requests.append((batcher, request))
 
     def _answered(self, index: int, answer: Answer | ZooError) -> None:
-        """One group is done, in any thread; the last one of them combines all."""
+        """Take the answer for one group, in any thread. The last answer is combined with all."""
         if isinstance(answer, ZooError):
             self._finish(None, answer)
             return
@@ -219,14 +224,14 @@ class PictureTask:
                 return
         try:
             self._finish(self._combined(), None)
-        except BaseException as error:  # noqa: BLE001  as above
+        except BaseException as error:  # noqa: BLE001  `result` raises it
             self._finish(None, error)
 
     def _combined(self) -> Result:
-        """Raises Internal when the answer is not finite."""
+        """Combine the answers of all groups. Raises Internal when the result is not finite."""
         begun = perf_counter()
         answers = [answer for answer in self._answers if answer is not None]
-        self._answers = []  # they end here, where the caches have them
+        self._answers = []  # so that this thread frees them, while its caches have them
         rest = iter(answers)
         parts = self._rules.parts
         of_parts = [
@@ -243,23 +248,22 @@ class PictureTask:
         vectors = None
         if self._rules.vectors:
             first = answers[0].outputs.logits
-            alone = len(answers) == len(first) == 1
-            logits = first[0] if alone else None
+            logits = first[0] if len(answers) == len(first) == 1 else None
             vectors = Vectors(probabilities, logits, self._rules.labels)
         return Result(best, self._stages, perf_counter() - begun, vectors)
 
     def _finish(self, result: Result | None, error: BaseException | None) -> None:
-        """Answer, once; what else is on its way for this picture is dropped."""
+        """Hand over the result or the error, unless the task has ended; an error drops the rest."""
         requests = self._end()
         if requests is None:
             return
         if error is not None:
             if not requests and isinstance(error, DeadlineExceeded):
-                self._dropped("expired")
+                self._count_dropped("expired")
             for batcher, request in requests:
                 batcher.drop(request, "cancelled")
         if isinstance(error, ZooError):
-            let_go(error)  # it may come to a future that nobody asks any more
+            let_go(error)  # a future that nobody awaits any more may keep it
         with suppress(RuntimeError):  # the loop was closed: nobody waits any more
             self._loop.call_soon_threadsafe(settle, self._future, result, error)
 

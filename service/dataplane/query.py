@@ -1,4 +1,4 @@
-"""What a client may ask for besides its pictures."""
+"""Defines what a client may ask for besides its pictures, and the default top-k."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from service.errors import BadParameter
 from service.imaging.decode import Exif
 
 DEFAULT_TOP_K = 5
-"""Of a model that has as many classes."""
+"""Of a model that has at least so many classes."""
 
 
 def default_top_k(classes: int) -> int:
-    """How many classes are answered where nothing is said, of a model with so many."""
+    """Return how many classes a model with ``classes`` answers where a request does not say."""
     return min(DEFAULT_TOP_K, classes)
 
 
@@ -25,12 +25,12 @@ class Query(NamedTuple):
     top_k: int | None = None
     exif: Exif = "apply"
     vectors: bool = False
-    """Whether the answer has the values of all classes too, not the best alone."""
+    """Whether the answer holds the values of all classes besides the best ones."""
 
     def classes_of(self, name: str, classes: int) -> int:
-        """How many classes model ``name``, which has ``classes``, is to answer.
+        """Return how many classes model ``name``, which has ``classes``, is to answer.
 
-        Raises BadParameter when it has fewer than are asked for.
+        Raises BadParameter where ``top_k`` is below 1 or above ``classes``.
         """
         if self.top_k is None:
             return default_top_k(classes)

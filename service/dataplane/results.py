@@ -1,4 +1,4 @@
-"""What the data plane answers for a picture."""
+"""Defines the answers of the data plane, and finds the best classes of a picture."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Prediction:
 
 
 class Timing(NamedTuple):
-    """Milliseconds that a picture spent in each stage; `total` starts when the request is read."""
+    """Milliseconds that a picture spent in each stage; `total` counts from the read request on."""
 
     decode: float
     preprocess: float
@@ -35,12 +35,12 @@ class Timing(NamedTuple):
 
 
 class Vectors(NamedTuple):
-    """The values of all classes for one picture, in the order of the classes."""
+    """The values of all classes for one picture, in the order of the network's outputs."""
 
     probabilities: npt.NDArray[np.float32]
     """float32 [classes]."""
     logits: npt.NDArray[np.float32] | None
-    """float32 [classes]; None where several crops were combined, which have no logits in common."""
+    """float32 [classes]; None where several crops were combined: only probabilities are."""
     labels: Sequence[Label]
 
 
@@ -53,9 +53,9 @@ class Classification(NamedTuple):
     predictions: list[Prediction]
     timing_ms: Timing
     random: bool
-    """Whether weights that were never trained took part: the answer means nothing."""
+    """Whether some weights were never trained, so that the answer means nothing."""
     vectors: Vectors | None = None
-    """Where they were asked for (`service.dataplane.query.Query.vectors`)."""
+    """None unless they were asked for (`service.dataplane.query.Query.vectors`)."""
 
 
 class Inference(NamedTuple):
@@ -65,25 +65,25 @@ class Inference(NamedTuple):
     version: str
     outputs: Outputs
     labels: Sequence[Label]
-    """What the columns of the outputs mean."""
+    """The labels of the columns of the outputs."""
 
 
 def top_predictions(
     probabilities: npt.NDArray[np.float32], labels: Sequence[Label], top_k: int
 ) -> list[Prediction]:
-    """The ``top_k`` classes of float32 [classes], most probable first, lower index on a tie.
+    """Return the ``top_k`` best classes of float32 [classes], the most probable first.
 
-    Raises ArithmeticError when any is not a number, or one of the best is infinite; ValueError
-    when there are fewer classes.
+    Of equal values the lower index comes first. Raises ArithmeticError when any value is NaN or
+    one of the best is infinite, ValueError when there are fewer classes than ``top_k``.
     """
     if not 1 <= top_k <= len(probabilities):
         raise ValueError(f"there are no {top_k} best of {len(probabilities)} classes")
     ordered = probabilities.copy()
     ordered.partition(-top_k)
-    largest = ordered[-top_k:]  # what is no number is sorted to the end
+    largest = ordered[-top_k:]  # NaN is sorted to the end
     if not math.isfinite(sum(largest.tolist())):
         raise ArithmeticError("there are values that are not finite")
-    candidates = (probabilities >= largest[0]).nonzero()[0]  # ties too
+    candidates = (probabilities >= largest[0]).nonzero()[0]  # more than top_k for ties
     order = candidates[(-probabilities[candidates]).argsort(kind="stable")[:top_k]]
     return [
         Prediction(rank, index, labels[index], value)

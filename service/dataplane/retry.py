@@ -11,13 +11,15 @@ from service.repository.loader import Superseded
 
 T = TypeVar("T")
 Patience: TypeAlias = Callable[[], Awaitable[bool]]
-"""Waits until a second try is sensible for a request that there was no room for, or says no."""
+"""Waits until a request that was refused for want of room may be tried again, and returns True;
+False: it should not be tried again."""
 
 
 async def patiently(work: Callable[[], Awaitable[T]], patience: Patience | None) -> T:
-    """The result of ``work``, begun again for the version that has taken another's place.
+    """Return the result of ``work``, which is begun again where its version was superseded.
 
-    Raises Overloaded where ``patience`` ends, or there is none.
+    It is also begun again after Overloaded, for as long as ``patience`` returns True. Raises what
+    ``work`` raises otherwise.
     """
     while True:
         try:
@@ -30,7 +32,7 @@ async def patiently(work: Callable[[], Awaitable[T]], patience: Patience | None)
 
 
 def all_or_raise(answers: Sequence[T | ZooError]) -> list[T]:
-    """The answers for all pictures. Raises the first error among them, with its place."""
+    """Return the answers for all pictures. Raises the first error, whose text names its picture."""
     whole = []
     for index, answer in enumerate(answers):
         if isinstance(answer, ZooError):
@@ -41,7 +43,7 @@ def all_or_raise(answers: Sequence[T | ZooError]) -> list[T]:
 
 
 async def all_of(work: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
-    """Await all concurrently. When one fails, the others are cancelled."""
+    """Await all concurrently and return their results in order. One failure cancels the others."""
     tasks = [asyncio.ensure_future(coroutine) for coroutine in work]
     try:
         return await asyncio.gather(*tasks)

@@ -1,4 +1,4 @@
-"""The models that a worker knows: loaded, loaded on first use, or refused with a reason."""
+"""Knows all models of a worker: loaded, loaded on first use, or refused with a reason."""
 
 from __future__ import annotations
 
@@ -25,58 +25,59 @@ logger = logging.getLogger("zoo.catalog")
 
 
 class Catalog:
-    """The models of the repository, each with its versions. Lives in one event loop."""
+    """The models of the repository, each a version set. Lives in one event loop."""
 
     def __init__(self, settings: Settings, changed: Callable[[], None] = lambda: None) -> None:
-        """``changed`` is called when a version was loaded, unloaded, refused or replaced."""
+        """``changed`` is called after a version was loaded, unloaded, refused or replaced."""
         self._settings = settings
         self._tell = changed
         self._version_sets: dict[str, VersionSet] = {}
         self._wishes: dict[str, tuple[bool, Policy | None]] = {}
-        """What operators want of models, there or not: unloaded or not, and which versions."""
+        """What operators asked for, by model, in the repository or not: whether it is unloaded,
+        and its version policy."""
 
     def __contains__(self, name: str) -> bool:
         return name in self._version_sets
 
     def open(self, pool: Pool) -> None:
-        """Begin: ``pool`` computes what the networks accept."""
+        """Prepare to load networks, which compute in ``pool``. Call this in the event loop."""
         self._loader = Loader(self._settings, pool, self._changed, self._found)
 
     async def close(self) -> None:
-        """Finish what every network has accepted."""
+        """End a running load, and finish the work that every network has accepted."""
         await self._loader.close()
 
     def use(self, answerer: Answerer, deadline: float, permit: Permit | None = None) -> Used:
-        """``async with`` this: load what answers unless it is, and keep it loaded meanwhile.
+        """Return an async context manager that loads a version and keeps it loaded meanwhile.
 
-        Entering raises what `Loader.load` does.
+        Entering it raises what `Loader.load` does, and costs little where the version is loaded.
         """
         return Used(self._loader, answerer, deadline, permit)
 
     def names(self) -> list[str]:
-        """The models, in order."""
+        """Return the names of all models, sorted."""
         return sorted(self._version_sets)
 
     def models(self) -> list[Servable]:
-        """Every version that is served or refused, by name and version."""
+        """Return every version that is served or refused, by name and version."""
         return [model for name in self.names() for model in self._version_sets[name].listed()]
 
     def networks(self) -> set[Network]:
-        """Every network that is served."""
+        """Return every network that is served, alone or in an ensemble."""
         served = [one for each in self._version_sets.values() for one in each.served.values()]
         return {network for one in served for network in one.networks}
 
     def versions(self, name: str) -> list[Servable]:
-        """Every version of one model, the newest last. Raises UnknownModel."""
+        """Return every version of one model, the newest last. Raises UnknownModel."""
         return self._version_set(name).listed()
 
     def index(self) -> list[IndexEntry]:
-        """Every version on disk or in memory, by name and version."""
+        """Return every version on disk or in memory, by name and version."""
         version_sets = [self._version_sets[name] for name in self.names()]
         return [entry for version_set in version_sets for entry in entries(version_set)]
 
     def refused(self, name: str) -> list[str]:
-        """The versions of a model, there or not, that are refused."""
+        """Return the refused versions of a model; none where there is no such model."""
         return list(self._version_sets[name].refused) if name in self._version_sets else []
 
     def has_ready(self, name: str) -> bool:
@@ -85,7 +86,7 @@ class Catalog:
         return version_set is not None and any(one.ready for one in version_set.served.values())
 
     def model(self, name: str, version: str | None = None) -> Answerer:
-        """The version that answers, loaded or not: the newest that is served, or the named one.
+        """Return the version that answers, or the one that is named, loaded or not.
 
         Raises UnknownModel when it is not in the repository, NotReady when it was refused or
         unloaded by its operator.
@@ -98,7 +99,7 @@ class Catalog:
         return name in (self._settings.default_model, *members)
 
     def follow(self, changes: Changes) -> set[str]:
-        """Take over what a look at the repository found; the models that it touches.
+        """Apply what a look at the repository found, and return the names of the models concerned.
 
         What answers goes on until its successor is loaded, which `roll_out` does.
         """
@@ -115,71 +116,71 @@ class Catalog:
         return touched
 
     def wish(self, name: str, *, closed: bool, policy: Policy | None) -> None:
-        """An operator unloads a model or wants it; ``policy``: of these versions."""
+        """Apply what an operator asked for: a model unloaded, or served by a version policy."""
         self._wishes[name] = (closed, policy)
         if name in self._version_sets:
-            self._heed(self._version_sets[name])
+            self._apply_wish(self._version_sets[name])
             self._arrange([name])
 
-    async def roll_out(self, name: str, *, asked: bool = False) -> None:
-        """Load what is to answer, beside what does, and what is loaded ahead of its use.
+    async def roll_out(self, name: str, *, by_operator: bool = False) -> None:
+        """Load the successor of what answers, and the versions to be loaded before first use.
 
-        ``asked``: an operator wants it loaded, so idle models may be unloaded for it.
+        ``by_operator``: an operator wants it loaded, so idle models may be unloaded for it.
         """
         if name not in self._version_sets:
             return
         chosen = self._wishes.get(name, (False, None))[1] is not None
         ahead: Ahead = "nothing"
-        if self._settings.load_all or (asked and chosen):
+        if self._settings.load_all or (by_operator and chosen):
             ahead = "all"
-        elif asked or name in (self._settings.default_model, *self._settings.loaded_names):
+        elif by_operator or name in (self._settings.default_model, *self._settings.loaded_names):
             ahead = "front"
-        await roll_out(self._version_sets[name], self._loader, ahead, asked=asked)
+        await roll_out(self._version_sets[name], self._loader, ahead, by_operator=by_operator)
 
     def unfinished(self) -> list[str]:
-        """Models where something is to take another's place and is not ready."""
+        """Return the models that have a version which waits to be loaded in another's place."""
         return [name for name, each in self._version_sets.items() if any(each.beside())]
 
     async def emptied(self, name: str) -> None:
-        """Wait until what is not served of a model any more has finished and is unloaded."""
+        """Wait until the networks of a model that are not served any more are unloaded."""
         await self._loader.swept(name)
 
     def check(self, name: str, policy: Policy) -> None:
-        """Raise NotReady where a policy would choose nothing, or what is not there or refused."""
+        """Raise NotReady where a policy names a missing version or chooses only refused ones."""
         version_set = self._version_set(name)
-        there = {*version_set.known, *version_set.refused}
-        if missing := [version for version in policy.named or () if version not in there]:
+        present = {*version_set.known, *version_set.refused}
+        if missing := [version for version in policy.named or () if version not in present]:
             raise NotReady(f"model {name!r} has no version {', '.join(missing)}")
-        chosen = policy.choose(there)
+        chosen = policy.choose(present)
         if all(version in version_set.refused for version in chosen):
             newest = version_set.refused[chosen[-1]].reason if chosen else "there is none"
             raise NotReady(f"no version of model {name!r} that {policy} chooses: {newest}")
 
     def failure(self, name: str) -> str | None:
-        """Why the newest version that the policy names does not answer, or None where it does."""
+        """Return why the newest version that the policy chooses does not answer, or None."""
         return failure(self._version_set(name))
 
     def _version_set(self, name: str) -> VersionSet:
         if name not in self._version_sets:
-            there = ", ".join(self.names()) or "none"
-            raise UnknownModel(f"there is no model {name!r}; there are: {there}")
+            known = ", ".join(self.names()) or "none"
+            raise UnknownModel(f"there is no model {name!r}; there are: {known}")
         return self._version_sets[name]
 
     def _version_set_of(self, name: str) -> VersionSet:
         if name not in self._version_sets:
             kept = name == self._settings.default_model
             self._version_sets[name] = VersionSet(name, Policy(), self._make, kept=kept)
-            self._heed(self._version_sets[name])
+            self._apply_wish(self._version_sets[name])
         return self._version_sets[name]
 
-    def _heed(self, version_set: VersionSet) -> None:
+    def _apply_wish(self, version_set: VersionSet) -> None:
         closed, policy = self._wishes.get(version_set.name, (False, None))
         version_set.closed = closed
         own = self._settings.of_model(version_set.name).versions
         version_set.policy = policy or parse(str(own))
 
     def _make(self, entry: Entry) -> Answerer:
-        """What answers for a version. Raises RefusedModelError."""
+        """Return the network or ensemble of a version, not loaded. Raises RefusedModelError."""
         if entry.manifest.kind == "network":
             return Network(entry.found, entry.manifest, self._settings.of_model(entry.found.name))
         ensemble = Ensemble(entry.found, entry.manifest, self._network)
@@ -195,12 +196,15 @@ class Catalog:
         raise NotReady(f"model {name!r} is itself an ensemble")
 
     def _found(self, answerer: Answerer) -> bool:
-        """Whether requests still find it: it was not refused, and none has taken its place."""
+        """Whether requests still find a version: not refused, not replaced."""
         version_set = self._version_sets.get(answerer.name)
         return version_set is not None and answerer in version_set.answerers()
 
     def _changed(self, network: Network, error: Exception | None) -> None:
-        """A network was loaded or unloaded, or is broken: so are the ensembles that need it."""
+        """Apply that a network was loaded or unloaded, or refuse it where it is broken.
+
+        The ensembles that have it as a member follow.
+        """
         touched = {network.name}
         if error is not None and network.name in self._version_sets:
             self._version_sets[network.name].refuse_answerer(network, str(error))
@@ -215,7 +219,7 @@ class Catalog:
         self._arrange(touched)
 
     def _arrange(self, names: Iterable[str]) -> None:
-        """Arrange these, then the ensembles of what has changed, and let go of the rest."""
+        """Arrange these models and the ensembles that need them; unload what is not needed."""
         version_sets = [self._version_sets[name] for name in names if name in self._version_sets]
         changed = set()
         for version_set in sorted(version_sets, key=lambda one: one.has_ensembles):
@@ -231,20 +235,20 @@ class Catalog:
         self._tell()
 
     def _report(self) -> None:
-        """Let the metrics follow."""
-        there = self.models()
-        model_metrics.only({(one.name, one.version) for one in there})
-        for one in there:
-            about = one.describe()
-            model_metrics.version(one.name, one.version, about.state, about.running)
+        """Set the metrics of every version."""
+        models = self.models()
+        model_metrics.only({(one.name, one.version) for one in models})
+        for one in models:
+            description = one.describe()
+            model_metrics.version(one.name, one.version, description.state, description.running)
 
     def _default_networks(self) -> list[Network]:
-        """Those by which the default model answers."""
+        """Return the networks by which the default model answers."""
         default = self._version_sets.get(self._settings.default_model)
         return default.front.networks if default and default.front else []
 
     def _follow_members(self, version_set: VersionSet, changed: set[str]) -> None:
-        """Put ensembles together anew of which a member ``changed``."""
+        """Make each ensemble again that has one of the ``changed`` models as a member."""
         if any(_members(entry.manifest) & changed for entry in version_set.waiting.values()):
             version_set.reconsider()
             version_set.arrange()
@@ -264,7 +268,7 @@ class Catalog:
             version_set.arrange()
 
     def _needed(self) -> set[Network]:
-        """The networks that a request may still find."""
+        """Return the networks that a request can still reach."""
         return {
             network
             for version_set in self._version_sets.values()

@@ -1,4 +1,4 @@
-"""Loading and unloading by operators: one worker is called, all of them follow."""
+"""Loads and unloads models for operators: one worker gets the call, and all of them follow."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from service.repository.index import IndexEntry
 from service.repository.reconciler import Reconciler
 
 PATIENCE_SECONDS = 0.05
-"""Between two looks at how far the workers are."""
+"""Pause between two looks at how far the workers have come."""
 
 
 class Control:
-    """The use cases of operators. Closed unless a setting opens it."""
+    """The use cases of operators. They raise ManagementClosed unless ZOO_MANAGEMENT is set."""
 
     def __init__(self, settings: Settings, catalog: Catalog, follower: Reconciler) -> None:
         self._settings = settings
@@ -69,7 +69,11 @@ class Control:
         unloaded: bool,
         versions: str | None = None,
     ) -> None:
-        """Write it down, unless it is late, and wait until every living worker has done it."""
+        """Write down what is asked and wait until every living worker has done it.
+
+        Raises DeadlineExceeded, or NotReady with the first worker's failure. After a failure with
+        ``versions`` the wish from before is restored.
+        """
         if deadline is None:
             deadline = perf_counter() + self._settings.deadline_ms / 1e3
         if perf_counter() > deadline:
@@ -86,7 +90,7 @@ class Control:
                     )
                 await asyncio.sleep(PATIENCE_SECONDS)
             failures = [r.failure for r in await _reached(state, name) if r.failure]
-            if failures and versions is not None:  # a worker that begins anew must not follow it
+            if failures and versions is not None:  # a worker that restarts must not follow it
                 closed, policy_ = (before.unloaded, before.versions) if before else (False, None)
                 await asyncio.to_thread(state.ask, name, unloaded=closed, versions=policy_)
         except OSError as error:
@@ -112,6 +116,6 @@ async def _reached(state: DesiredState, name: str) -> list[Reached]:
 
 
 def _check_name(name: str) -> None:
-    """Before it becomes part of a path. Raises UnknownModel."""
+    """Check a name before it becomes part of a path. Raises UnknownModel."""
     if not NAME.fullmatch(name):
         raise UnknownModel(f"there is no model {name[:64]!r}")

@@ -1,8 +1,9 @@
-"""The desired state of the models, on disk: what operators asked for, for all workers of a service.
+"""Keeps on disk what operators asked for, so that all workers of a service can follow it.
 
-One worker gets the call and writes it down; each worker follows the file and writes down how far
-it has come. The state belongs to one run of a service: it lies in a folder that is named after the
-process that started the workers, so a worker that is started anew finds it, a service does not.
+The worker that gets an operator's call writes it to one file. Every worker reads that file and
+writes to a file of its own how far it has come. The state belongs to one run of a service: its
+folder is named after the process that started the workers, so a worker that is started again finds
+it, and a service that is started again begins without it.
 """
 
 from __future__ import annotations
@@ -31,29 +32,29 @@ from service.manifest import ModelName
 logger = logging.getLogger("zoo.desired")
 
 FILE_NAME = "desired.json"
-MOST_SAID = 1000
-"""Files that the log is remembered to have spoken of."""
+MOST_REPORTED = 1000
+"""How many unusable files are remembered as reported in the log; then all are forgotten."""
 MOST_BYTES = 1 << 20
-"""Of a file that is read: thousands of models are a tenth of it."""
+"""A larger file is not read: thousands of models take a tenth of this."""
 MOST_GENERATION = 1 << 53
-"""What is more was written by nobody here."""
+"""A file that holds this generation or a later one was not written by this service."""
 _OWNER = re.compile(r"[0-9]+-[0-9]+")
 _WORKER = re.compile(rf"({_OWNER.pattern})-[0-9a-f]{{8}}")
-"""How a worker's file is called: which process, and a random part."""
+"""The name of a worker's file: its process and a random part."""
 
 Generation = Annotated[int, Field(ge=0, lt=MOST_GENERATION)]
 
 
 class Wish(BaseModel):
-    """What an operator last asked for, of one model."""
+    """What an operator last asked for about one model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     generation: Generation
-    """Of the file that said it first."""
+    """The generation of the state in which this wish first stood."""
     unloaded: bool
     versions: str | None = None
-    """A policy instead of that of the settings."""
+    """A version policy that takes the place of the one in the settings."""
 
     @field_validator("versions")
     @classmethod
@@ -64,7 +65,7 @@ class Wish(BaseModel):
 
     @property
     def policy(self) -> policy.Policy | None:
-        """The policy, read."""
+        """``versions``, parsed."""
         return None if self.versions is None else policy.parse(self.versions)
 
 
@@ -74,26 +75,29 @@ class Desired(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     generation: Generation = 0
-    """Counts the calls."""
+    """How many calls of operators were written down."""
     models: dict[ModelName, Wish] = {}
 
 
 class Reached(NamedTuple):
-    """How far a worker has come with a model."""
+    """How far a worker has come with a model: the last wish it carried out, and why it failed."""
 
     generation: Generation
     failure: str | None
 
 
 _Content = TypeAdapter(dict[str, Reached])
-"""Of a worker's file."""
+"""Validates a worker's file: model name to what was reached."""
 
 
 class DesiredState:
-    """The folder of this run of the service. Its methods block for a moment."""
+    """The desired state as one worker reads and writes it. The methods block on small files."""
 
     def __init__(self, folder: Path) -> None:
-        """Make the folder and take part as a worker. Raises OSError."""
+        """Register this process as a worker in ``folder``, and delete states of ended services.
+
+        Raises OSError where the folder cannot be written.
+        """
         owner = identity(os.getppid())
         self._folder = folder / _run_name(owner)
         self._workers = self._folder / "workers"
@@ -103,8 +107,8 @@ class DesiredState:
         self._turn = threading.Lock()
         self._reached: dict[str, Reached] = {}
         self._stamp: tuple[int, ...] | None = None
-        self._said: dict[str, tuple[int, ...] | None] = {}
-        """Which files the log has called unusable, and what they were then."""
+        self._reported: dict[str, tuple[int, ...] | None] = {}
+        """The files that the log has called unusable, each with its stamp at that time."""
         self._write(self._own, "{}")
         for other in folder.glob(f"{_machine()}-*"):
             match = _OWNER.fullmatch(other.name.removeprefix(f"{_machine()}-"))
@@ -112,21 +116,21 @@ class DesiredState:
                 shutil.rmtree(other, ignore_errors=True)
 
     def close(self) -> None:
-        """Take part no more."""
+        """Delete this worker's file: nobody waits for this worker any more."""
         with suppress(OSError):
             self._own.unlink()
 
     def changed(self) -> bool:
-        """Whether the file is another than that of the last `read`."""
+        """Whether the state has been written since the last `read`."""
         return self._look() != self._stamp
 
     def read(self) -> Desired:
-        """What is asked for now, until it has `changed`."""
+        """Return the state as `current` does, and remember it as seen for `changed`."""
         self._stamp = self._look()
         return self.current()
 
     def current(self) -> Desired:
-        """What is asked for now; nothing where the file cannot be read or used."""
+        """Return the state; an empty one where the file cannot be read or is not valid."""
         try:
             return self._stored()
         except OSError as error:
@@ -134,7 +138,7 @@ class DesiredState:
             return Desired()
 
     def _stored(self) -> Desired:
-        """What is asked for now; nothing where that is not ours. Raises OSError."""
+        """Return the state; an empty one where the file is missing or not valid. Raises OSError."""
         try:
             return Desired.model_validate_json(_read(self._file))
         except FileNotFoundError:
@@ -144,10 +148,10 @@ class DesiredState:
             return Desired()
 
     def ask(self, name: str, *, unloaded: bool, versions: str | None = None) -> int:
-        """Write down what an operator asks for; the generation that says it. Raises OSError."""
+        """Write down what an operator asks for and return its generation. Raises OSError."""
         with alone(self._folder / "lock"):
             before = self._stored()
-            # the file may have been lost: what workers have reached is older all the same
+            # if the file was lost, the new generation must still be later than any reached
             number = 1 + max([before.generation, *self._generations()])
             wish = Wish(generation=number, unloaded=unloaded, versions=versions)
             after = Desired(generation=number, models={**before.models, name: wish})
@@ -155,13 +159,13 @@ class DesiredState:
         return number
 
     def reach(self, name: str, reached: Reached) -> None:
-        """Write down how far this worker is with a model. Raises OSError."""
+        """Write down how far this worker has come with a model. Raises OSError."""
         with self._turn:
             self._reached[name] = reached
             self._write(self._own, json.dumps(self._reached))
 
     def reached(self, name: str) -> list[Reached]:
-        """How far each living worker is with a model; generation 0 where it has not begun."""
+        """Return how far each living worker has come with a model; generation 0: not begun."""
         return [
             content.get(name, Reached(0, None))
             for path in self._workers.glob("*.json")
@@ -169,13 +173,16 @@ class DesiredState:
         ]
 
     def _generations(self) -> Iterator[int]:
-        """Every generation that a living worker has reached with some model."""
+        """Yield every generation that a living worker has reached with some model."""
         for path in self._workers.glob("*.json"):
             for generation, _ in (self._of_worker(path) or {}).values():
                 yield generation
 
     def _of_worker(self, path: Path) -> dict[str, Reached] | None:
-        """What a worker wrote; None where it does not live, or where no worker wrote it."""
+        """Return what a worker wrote; None where the worker is dead or its file not valid.
+
+        The file of a dead worker is deleted.
+        """
         match = _WORKER.fullmatch(path.stem)
         if match is None:
             self._ignore(path, "no worker's file is called so")
@@ -186,19 +193,19 @@ class DesiredState:
             return None
         try:
             return _Content.validate_json(_read(path))
-        except FileNotFoundError:  # it stopped right now
+        except FileNotFoundError:  # the worker has stopped meanwhile
             return None
         except (OSError, ValidationError) as error:
             self._ignore(path, error)
             return None
 
     def _ignore(self, path: Path, why: Exception | str) -> None:
-        """Say once of a file that it is not used, and again when it has changed."""
+        """Log once that a file is not used, and again after it has changed."""
         stamp = _stamp(path)
-        if self._said.get(path.name, ()) != stamp:
-            if len(self._said) >= MOST_SAID:
-                self._said.clear()
-            self._said[path.name] = stamp
+        if self._reported.get(path.name, ()) != stamp:
+            if len(self._reported) >= MOST_REPORTED:
+                self._reported.clear()
+            self._reported[path.name] = stamp
             words = str(why).partition("\n")[0]
             logger.error("%s cannot be used, it is ignored: %s", path, words)
 
@@ -206,7 +213,7 @@ class DesiredState:
         return _stamp(self._file)
 
     def _write(self, path: Path, text: str) -> None:
-        """In one step: nobody reads half of it."""
+        """Replace a file in one step, so that nobody reads half of it. Raises OSError."""
         draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
         try:
             draft.write_text(text)
@@ -217,26 +224,26 @@ class DesiredState:
 
 
 def _stamp(path: Path) -> tuple[int, ...] | None:
-    """What changes with a file; None where there is none."""
+    """Return numbers that differ when the file has changed; None where there is no file."""
     try:
-        about = path.stat()
+        status = path.stat()
     except OSError:
         return None
-    return about.st_ino, about.st_mtime_ns, about.st_size
+    return status.st_ino, status.st_mtime_ns, status.st_size
 
 
 def _read(path: Path) -> bytes:
-    """A file's content. Raises OSError, also where it is no file of ours by kind or by size."""
-    about = path.stat()
-    if not stat.S_ISREG(about.st_mode):  # to open a pipe might take for ever
+    """Return a file's content. Raises OSError, also for what is not regular or too large."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # opening a pipe might block for ever
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
-    if about.st_size > MOST_BYTES:
+    if status.st_size > MOST_BYTES:
         raise OSError(errno.EFBIG, f"it has more than {MOST_BYTES} bytes", str(path))
     return path.read_bytes()
 
 
 def _machine() -> str:
-    """This host, since it was started: elsewhere the same process ids are others."""
+    """Name this boot of this host: on others, process ids belong to other processes."""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_text()[:8]
         return f"{_name(socket.gethostname())}-{boot}"

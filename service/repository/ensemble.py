@@ -1,4 +1,4 @@
-"""Ensembles: several networks that answer as one, and what a single network has in common."""
+"""Puts several networks together to an ensemble, which answers like a single network."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from service.repository.servable import Description, MemberDescription, Servable
 from service.repository.versions_on_disk import Version
 
 PROTOCOL_NAME = "ensemble"
-"""What an answer names as its protocol: each member has its own."""
+"""The protocol that an ensemble's answers name; each member has a protocol of its own."""
 
 
 class Ensemble(Servable):
-    """A version of an ensemble whose members are all served; it is ready when they are loaded."""
+    """A version of an ensemble whose members are all served.
+
+    It is ready when all members are loaded and `compare_labels` has found their labels equal.
+    """
 
     def __init__(
         self,
@@ -26,10 +29,12 @@ class Ensemble(Servable):
         manifest: EnsembleManifest,
         find: Callable[[str, str | None], Network],
     ) -> None:
-        """``find`` gives a network by name and version, loaded or not, or raises a ZooError.
+        """Look up the members with ``find``.
 
-        Raises RefusedModelError when a member is missing, cannot do its protocol, or has other
-        labels than the first as far as their number tells: see `compare_labels`.
+        ``find`` takes a name and a version (None: the one that answers) and returns the network,
+        loaded or not, or raises a ZooError. Raises RefusedModelError when a member is missing,
+        does not have its protocol, or has another number of classes than the first member or the
+        manifest. `compare_labels` compares the labels themselves, once they are loaded.
         """
         self.name, self.version = manifest.name, manifest.version
         self.found = found
@@ -54,16 +59,16 @@ class Ensemble(Servable):
 
     @property
     def labels(self) -> list[Label]:
-        """What the indices mean. Raises NotReady while the first member is not loaded."""
+        """One label per class, in the order of the outputs. Raises NotReady until it is loaded."""
         return self.networks[0].labels
 
     @property
     def random(self) -> bool:
-        """Whether any member was never trained."""
+        """Whether the weights of some member were never trained."""
         return any(network.random for network in self.networks)
 
     def describe(self) -> Description:
-        """What is said of it."""
+        """Return what transports show of this ensemble."""
         return Description(
             self.name,
             self.version,
@@ -80,7 +85,7 @@ class Ensemble(Servable):
         )
 
     def plan(self, protocol: str | None) -> Plan:
-        """How it answers a picture. Raises BadParameter for a protocol that cannot be had."""
+        """Return how a picture is answered. Raises BadParameter for any protocol but its own."""
         if protocol not in (None, PROTOCOL_NAME):
             own = ", ".join(f"{part.network.name}:{part.protocol.name}" for part in self.parts)
             raise BadParameter(
@@ -91,11 +96,14 @@ class Ensemble(Servable):
 
     @property
     def single_network(self) -> Network:
-        """Raises BadParameter: an ensemble takes no crops."""
+        """Raise BadParameter: an ensemble takes pictures, not crops."""
         raise BadParameter(f"the ensemble {self.name!r} takes pictures, not crops")
 
     def compare_labels(self) -> None:
-        """Raise RefusedModelError when members have other labels, once all have been loaded."""
+        """Raise RefusedModelError where the labels of the members differ.
+
+        Does nothing until all members are loaded.
+        """
         if self._labels_agree or not all(network.ready for network in self.networks):
             return
         first = self.networks[0]
@@ -125,7 +133,7 @@ def _part(member: Member, find: Callable[[str, str | None], Network]) -> Part:
 def weighted_mean(
     answers: Sequence[npt.NDArray[np.float32]], weights: Sequence[float]
 ) -> npt.NDArray[np.float32]:
-    """The mean of float32 [classes] vectors, computed in float64."""
+    """Return the weighted mean of float32 [classes] vectors, computed in float64."""
     if len(answers) == 1:
         return answers[0]
     mean: npt.NDArray[np.float32] = np.average(

@@ -1,4 +1,4 @@
-"""The index of the repository: every version, its state, and why; what operators are told."""
+"""Tells operators the state of every version of a model, and why it is not ready."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class IndexEntry(NamedTuple):
     version: str
     state: State
     reason: str
-    """Why it is not ready, or what is wrong with the files of one that is; else empty."""
+    """Why it is not ready, or why the files that would replace it were refused; else empty."""
 
 
 def entries(version_set: VersionSet) -> Iterator[IndexEntry]:
-    """Every version of a model, on disk or in memory, the newest last."""
+    """Yield every version of a model, on disk or in memory, the newest last."""
     for version in version_set.versions():
         yield IndexEntry(version_set.name, version, *_state(version_set, version))
 
@@ -42,15 +42,18 @@ def _state(version_set: VersionSet, version: str) -> tuple[State, str]:
 
 
 def failure(version_set: VersionSet) -> str | None:
-    """Why what the policy chooses does not answer, the newest first, or None where it does."""
-    there = {*version_set.known, *version_set.refused}
+    """Return why the model does not answer with the newest version that its policy chooses.
+
+    Returns None where it does.
+    """
+    present = {*version_set.known, *version_set.refused}
     named = version_set.policy.named or ()
-    if missing := [version for version in named if version not in there]:
+    if missing := [version for version in named if version not in present]:
         return f"model {version_set.name!r} has no version {', '.join(missing)}"
     answers = (
         version_set.front if version_set.front is not None and version_set.front.ready else None
     )
-    for version in reversed(version_set.policy.choose(there)):
+    for version in reversed(version_set.policy.choose(present)):
         if answers and not named and int(version) < int(answers.version):
             return None
         if version in version_set.refused:

@@ -1,4 +1,4 @@
-"""The networks in memory: who uses them, which may be unloaded, and whether there is room."""
+"""Keeps account of the networks in memory: how many use each, which may go, what still fits."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from service.telemetry import metrics
 
 
 class LoadedNetworks:
-    """Those of a worker, each changed by these methods alone. Lives in one event loop."""
+    """The loaded networks of a worker. Lives in one event loop.
+
+    Only these methods make a network ready or unloaded.
+    """
 
     def __init__(self, limit_mb: int) -> None:
-        """``limit_mb``: what all may take, in megabytes by estimate; 0: there is no limit."""
+        """``limit_mb``: how many megabytes all may take together, by estimate; 0: no limit."""
         self._limit = limit_mb * MEGABYTE
         self._last_used: dict[Network, float] = {}
-        """Of each network in memory, by ``time.perf_counter``."""
+        """When the last use of each network in memory ended, by ``time.perf_counter``."""
         self._uses: dict[Network, int] = {}
-        """Requests and loads that need a network, in memory or not; 0 is left out."""
+        """How many requests and loads hold a network, in memory or not; never 0."""
         self._unused: dict[Network, asyncio.Future[None]] = {}
         self._kept: set[Network] = set()
 
@@ -32,26 +35,26 @@ class LoadedNetworks:
         return iter(list(self._last_used))
 
     def add(self, network: Network, model: Model) -> None:
-        """It answers by this model from now on."""
+        """Make a network ready: ``model`` computes for it from now on."""
         network.take(model)
         self._last_used[network] = perf_counter()
 
     def remove(self, network: Network) -> Model:
-        """It answers no more; whoever takes the model finishes its work and releases it."""
+        """Make a network unloaded. The caller closes and releases the model that is returned."""
         del self._last_used[network]
         return network.unload()
 
     def keep(self, networks: set[Network]) -> None:
-        """These, and no others, are never unloaded while they are needed."""
+        """Never unload these for want of room; replaces the set of the last call."""
         self._kept = networks
 
     def hold(self, networks: Iterable[Network]) -> None:
-        """Keep these from being unloaded, until `let_go`."""
+        """Count a use of each network, which keeps it from being unloaded until `let_go`."""
         for network in networks:
             self._uses[network] = self._uses.get(network, 0) + 1
 
     def let_go(self, networks: Iterable[Network]) -> None:
-        """End what `hold` began."""
+        """End one use of each network that `hold` began."""
         now = perf_counter()
         for network in networks:
             if network in self._last_used:
@@ -64,7 +67,7 @@ class LoadedNetworks:
 
     @contextmanager
     def held(self, networks: Iterable[Network]) -> Iterator[None]:
-        """Hold these meanwhile."""
+        """Hold these networks while the context lasts."""
         self.hold(networks)
         try:
             yield
@@ -72,31 +75,34 @@ class LoadedNetworks:
             self.let_go(networks)
 
     def unused(self, network: Network) -> asyncio.Future[None] | None:
-        """Done once nobody uses it; None where nobody does."""
+        """Return a future that is done once nobody uses the network; None where nobody does now."""
         if network not in self._uses:
             return None
         return self._unused.setdefault(network, asyncio.get_running_loop().create_future())
 
-    def fits(self, wanted: Answerer) -> bool:
-        """Whether it may be loaded while all others stay: there is room, or it is to be kept."""
-        missing = _bytes(network for network in wanted.networks if not network.ready)
+    def fits(self, answerer: Answerer) -> bool:
+        """Whether a version may be loaded while all others stay loaded.
+
+        The networks of `keep` always may.
+        """
+        missing = _bytes(network for network in answerer.networks if not network.ready)
         room = not self._limit or missing + _bytes(self._last_used) <= self._limit
-        return room or self._kept.issuperset(wanted.networks)
+        return room or self._kept.issuperset(answerer.networks)
 
     def least_recently_used(self) -> Network:
-        """Of those that may be unloaded. Raises ValueError where there is none."""
+        """Return that of the networks that may be unloaded. Raises ValueError where none may."""
         return min(filter(self._idle, self._last_used), key=self._last_used.__getitem__)
 
-    def check_room(self, wanted: list[Network]) -> None:
-        """Raise NotReady when these do not fit even without all that is idle."""
-        needed = _bytes(wanted)
+    def check_room(self, networks: list[Network]) -> None:
+        """Raise NotReady where these would not fit even if all idle networks were unloaded."""
+        needed = _bytes(networks)
         busy = [network for network in self._last_used if not self._idle(network)]
         left = self._limit - _bytes(busy)
-        if not self._limit or needed <= left or self._kept.issuperset(wanted):
+        if not self._limit or needed <= left or self._kept.issuperset(networks):
             return
         passing = needed <= self._limit - _bytes(self._kept.intersection(busy))
-        names = ", ".join(network.name for network in wanted)
-        for network in wanted:
+        names = ", ".join(network.name for network in networks)
+        for network in networks:
             metrics.MODEL_LOADS.labels(network.name, "no_room").inc()
         raise NotReady(
             f"loading {names} takes about {needed / MEGABYTE:.0f} MB, and beside the default "

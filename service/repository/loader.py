@@ -1,4 +1,4 @@
-"""Loads networks when they are needed; unloads idle ones when memory is short, and the replaced."""
+"""Loads networks when they are needed; unloads those that are idle or not served any more."""
 
 from __future__ import annotations
 
@@ -30,9 +30,10 @@ from service.telemetry.model_metrics import ModelObserver
 logger = logging.getLogger("zoo.loader")
 
 TERMINATION_SECONDS = 2.0
-"""For a load that is to end, until its thread is left to itself."""
+"""How long a load that was told to end may still take before its thread is abandoned."""
 LOAD_SECONDS, ENGINE_SECONDS = 300.0, 3600.0
-"""For a load where no setting says otherwise, and where TensorRT builds engines."""
+"""How long a load may take where ZOO_LOAD_TIMEOUT_MS is 0: usually, and where TensorRT builds
+engines."""
 
 
 class Superseded(Exception):
@@ -40,11 +41,11 @@ class Superseded(Exception):
 
 
 class Loader:
-    """Which networks of a worker are loaded. Lives in one event loop.
+    """Loads and unloads the networks of a worker. Lives in one event loop.
 
-    One network is loaded at a time, in a thread of its own: the pool's threads go on with the
-    requests for what is loaded, and the system shares the cores out. A load that takes too long, or
-    that nobody waits for at the stop, is ended; a thread that cannot be ended is left to itself.
+    One network is loaded at a time, in a thread of its own, so that the pool's threads go on with
+    requests for loaded networks. A load that takes too long is told to end, as is one that runs
+    when the service stops; a thread that does not end is abandoned.
     """
 
     def __init__(
@@ -54,11 +55,11 @@ class Loader:
         changed: Callable[[Network, Exception | None], None],
         found: Callable[[Answerer], bool],
     ) -> None:
-        """``pool`` computes what the networks accept. Made in the event loop.
+        """Prepare to load networks that compute in ``pool``. Call this in the event loop.
 
-        ``changed`` is told of each network that was loaded or unloaded, or with an error that it
-        must be refused. ``found`` says whether requests still find a version, or it was refused
-        or another has taken its place.
+        ``changed`` is called with each network that was loaded or unloaded, and None; or with a
+        network that must be refused, and the error. ``found`` returns whether requests still find
+        a version: false where it was refused or another has taken its place.
         """
         self._settings = settings
         self._pool = pool
@@ -68,38 +69,39 @@ class Loader:
         self._loading: dict[Answerer, asyncio.Task[NotReady | None]] = {}
         self._turn = asyncio.Lock()
         self.rollout = asyncio.Lock()
-        """Held by a load beside what answers, which must stay meanwhile: two would block each other
-        where memory is short."""
+        """Held while a successor is loaded beside what answers, which must stay loaded meanwhile.
+        Two such loads at once could block each other where memory is short."""
         self._thread = Pool(1, "zoo-load")
         self._unloading = Pool(1, "zoo-unload")
-        """Memory is given back beside a load, which may take its time."""
+        """A thread of its own: memory is given back while a load, which may take long, goes on."""
         self._closing: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._leaving: dict[Network, asyncio.Task[None]] = {}
 
     async def load(
-        self, wanted: Answerer, deadline: float = math.inf, permit: Permit | None = None
+        self, answerer: Answerer, deadline: float = math.inf, permit: Permit | None = None
     ) -> None:
-        """Wait until it is ready; whoever comes meanwhile waits for the same load.
+        """Wait until a version is ready. All callers wait for the same load.
 
-        ``permit`` is parked meanwhile, so that nobody is told of an engine that is busy. The load
+        ``permit`` is parked meanwhile: its crops do not count as work of the engine. The load
         goes on when the caller is cancelled or its ``deadline`` (``time.perf_counter``) passes.
-        Raises DeadlineExceeded then, NotReady when there is no room, and Superseded.
+        Raises DeadlineExceeded at the deadline, NotReady where it cannot be loaded now, and
+        Superseded where requests do not find the version any more.
         """
-        if wanted.ready:
+        if answerer.ready:
             return
         if permit is not None:
             permit.park()
-        if wanted not in self._loading:
-            wanted.loading = True
-            self._loading[wanted] = asyncio.ensure_future(self._load(wanted))
-        task = self._loading[wanted]
+        if answerer not in self._loading:
+            answerer.loading = True
+            self._loading[answerer] = asyncio.ensure_future(self._load(answerer))
+        task = self._loading[answerer]
         patience = None if deadline == math.inf else max(0.0, deadline - perf_counter())
         await asyncio.wait({task}, timeout=patience)
         if not task.done():
             raise DeadlineExceeded(
-                f"the deadline passed while model {wanted.name!r} was being loaded; that goes on"
+                f"the deadline passed while model {answerer.name!r} was being loaded; that goes on"
             )
-        if not self._found(wanted):
+        if not self._found(answerer):
             raise Superseded
         if (failure := task.result()) is not None:
             raise NotReady(failure.detail, retry_after=failure.retry_after)
@@ -107,7 +109,7 @@ class Loader:
             permit.resume()
 
     async def close(self) -> None:
-        """End the load that runs, begin no other, and finish what was accepted."""
+        """End the running load, begin no other, and finish the work of all loaded networks."""
         self._closing.set_result(None)
         if tasks := [*self._loading.values(), *self._leaving.values()]:
             await asyncio.wait(tasks)
@@ -117,14 +119,14 @@ class Loader:
         self._unloading.close()
 
     def sweep(self, needed: Callable[[], Container[Network]]) -> None:
-        """Unload what is not ``needed``, each network once its requests are answered."""
+        """Begin to unload networks that are not ``needed``, each once its requests are answered."""
         now = needed()
         for network in self.loaded:
             if network not in now and network not in self._leaving:
                 self._leaving[network] = asyncio.ensure_future(self._leave(network, needed))
 
     async def swept(self, name: str) -> None:
-        """Wait until what `sweep` found of this model is unloaded."""
+        """Wait until the networks of this model that `sweep` unloads are unloaded."""
         leaving = [task for network, task in self._leaving.items() if network.name == name]
         if leaving:
             await asyncio.wait(leaving)
@@ -138,23 +140,26 @@ class Loader:
         finally:
             del self._leaving[network]
 
-    async def _load(self, wanted: Answerer) -> NotReady | None:
-        """Load it. What a waiting request is told is returned: there may be many, or none."""
+    async def _load(self, answerer: Answerer) -> NotReady | None:
+        """Load a version. Returns, and does not raise, the error for the requests that wait.
+
+        There may be many of them, or none.
+        """
         try:
-            if wanted.networks[0] is wanted:
-                await self._load_network(wanted.networks[0])
+            if answerer.networks[0] is answerer:
+                await self._load_network(answerer.networks[0])
             else:
-                with self.loaded.held(wanted.networks):
-                    self.loaded.check_room([one for one in wanted.networks if not one.ready])
-                    for member in wanted.networks:
+                with self.loaded.held(answerer.networks):
+                    self.loaded.check_room([one for one in answerer.networks if not one.ready])
+                    for member in answerer.networks:
                         await self.load(member)
         except NotReady as failure:
             return failure
         except Superseded:
             pass
         finally:
-            wanted.loading = False
-            del self._loading[wanted]
+            answerer.loading = False
+            del self._loading[answerer]
         return None
 
     async def _load_network(self, network: Network) -> None:
@@ -168,10 +173,10 @@ class Loader:
                 model = await self._build(network)
             except NotReady:
                 raise
-            except (OSError, MemoryError) as error:  # the next request tries again
+            except (OSError, MemoryError) as error:  # it may pass: the next request tries again
                 logger.exception("%s version %s cannot be loaded", network.name, network.version)
                 metrics.MODEL_LOADS.labels(network.name, "failed").inc()
-                reason = f"model {network.name!r} cannot be loaded now: {_words(error)}"
+                reason = f"model {network.name!r} cannot be loaded now: {_reason(error)}"
                 raise NotReady(reason, retry_after=1) from None
             except Exception as error:  # one model must not keep the others from serving
                 if not isinstance(error, RefusedModelError | BrokenModelError):
@@ -185,8 +190,10 @@ class Loader:
             self._changed(network, None)
 
     async def _build(self, network: Network) -> Model:
-        """Load it, in time. Raises what `opened` does, BrokenModelError when it takes too long, and
-        NotReady when the service stops meanwhile.
+        """Open a network in the loading thread, within its time limit.
+
+        Raises what `opened` does, BrokenModelError when it takes too long, and NotReady when the
+        service stops meanwhile.
         """
         seconds = _patience(self._settings, network.name)
         termination = Termination()
@@ -210,7 +217,7 @@ class Loader:
         )
 
     def _leave_thread(self, network: Network, building: asyncio.Future[Model]) -> None:
-        """Go on with another thread: in this one a single node computes, which nobody can end."""
+        """Load in a new thread from now on: in the old one a node of a graph runs, without end."""
         logger.error(
             "the load of %s version %s cannot be ended; its thread takes a core until it is done",
             *(network.name, network.version),
@@ -220,7 +227,10 @@ class Loader:
         self._thread = Pool(1, "zoo-load")
 
     async def _make_room(self, network: Network) -> None:
-        """Unload what is idle, the least recently used first. Raises NotReady."""
+        """Unload idle networks, the least recently used first, until this one fits.
+
+        Raises NotReady where that does not suffice.
+        """
         while not self.loaded.fits(network):
             self.loaded.check_room([network])
             least = self.loaded.least_recently_used()
@@ -241,7 +251,7 @@ class Loader:
 
 
 class Used:
-    """What `Catalog.use` gives; costs next to nothing where the networks are loaded."""
+    """The context manager that `Catalog.use` returns: keeps the networks of a version loaded."""
 
     __slots__ = ("_answerer", "_deadline", "_loader", "_permit")
 
@@ -265,15 +275,15 @@ class Used:
         self._loader.loaded.let_go(self._answerer.networks)
 
 
-def _words(error: OSError | MemoryError) -> str:
+def _reason(error: OSError | MemoryError) -> str:
     return (isinstance(error, OSError) and error.strerror) or "memory is short"
 
 
 def _patience(settings: Settings, model: str) -> float:
-    """Seconds in which this model must be loaded."""
+    """How many seconds the load of this model may take."""
     if settings.load_timeout_ms:
         return settings.load_timeout_ms / 1e3
     named = settings.of_model(model).providers
-    there = "TensorrtExecutionProvider" in onnxruntime.get_available_providers()
-    builds = "tensorrt" in named if named else there
+    available = "TensorrtExecutionProvider" in onnxruntime.get_available_providers()
+    builds = "tensorrt" in named if named else available
     return ENGINE_SECONDS if builds else LOAD_SECONDS

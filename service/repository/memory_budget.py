@@ -1,7 +1,7 @@
-"""How much memory a worker may take at most: the sum of its limits, term by term.
+"""Computes how much memory a worker may take at most: the sum of its limits, term by term.
 
-docs/operations.md says what each term stands for. What was measured is a constant here; what the
-worker has taken for itself and its models is asked when it is ready.
+docs/operations.md explains each term. Measured figures are constants here; what the process and its
+loaded models take is read from the system when the worker is ready.
 """
 
 from __future__ import annotations
@@ -20,26 +20,28 @@ from service.telemetry import metrics, multiprocess
 logger = logging.getLogger("zoo.memory")
 
 PICTURE_BYTES_PER_PIXEL = 20
-"""While a picture is decoded: `python -m loadtests.benchmarks.decoding` measures it. Lossless WebP
-is the greediest."""
+"""Memory that decoding one picture takes. `python -m loadtests.benchmarks.decoding` measures it;
+lossless WebP takes the most."""
 COPIES_PER_THREAD = 3
-"""Of a file that is decoded, at most: itself where it is a part of a form, and what Pillow reads of
-it, which for a WebP is all, and its EXIF block once more."""
+"""How often a thread holds the bytes of the file that it decodes, at most: the file cut out of a
+form, what Pillow has read (all of a WebP), and the EXIF block."""
 CONNECTION_BYTES = 256 * 1024
-"""A head, what was read ahead, and what waits to be sent: 64 KB each; and objects."""
+"""64 KB each for the head, for bytes that were read ahead and for bytes that wait to be sent; the
+rest is for Python's objects."""
 OUTPUT_BYTES_PER_CLASS = 16
-"""Of one crop: logits and probabilities, as numbers and once more while they are combined."""
+"""For one crop: a logit and a probability in float32, both held twice while they are combined."""
 MARGIN = 0.1
-"""For what allocators keep in pieces that nobody can use."""
+"""Share added for fragmentation: memory that allocators hold and cannot hand out."""
 BEYOND = "grpc_messages"
-"""Not part of the sum: see `terms`."""
+"""The one term that is not part of the sum; `terms` says why."""
 
 
 def terms(settings: Settings, networks: Iterable[Network], base: int) -> dict[str, int]:
-    """The most bytes that one worker takes, by what takes them; ``base`` is what it has now.
+    """Return the most bytes that one worker takes, under the name of what takes them.
 
-    `grpc_messages` stands beside the sum: messages on their way in, which gRPC's library holds
-    where this service cannot count them. All calls would have to send the largest at once.
+    ``networks`` are all that are served, ``base`` is the memory of the process now, in bytes.
+    `grpc_messages` is not part of the sum: gRPC's library holds incoming messages where this
+    service cannot count them, and the term is reached only if all calls send the largest at once.
     """
     known = list(networks)
     threads = settings.pool_threads
@@ -68,10 +70,13 @@ def total(found: dict[str, int]) -> int:
 
 
 def announce(settings: Settings, networks: Iterable[Network]) -> None:
-    """Log the ceiling of this worker in one line, and give the metrics its terms."""
+    """Log the ceiling of this worker in one line and set the metric of each term.
+
+    Does nothing on a system without /proc.
+    """
     base = resident_bytes()
     if not base:
-        return  # no /proc here
+        return
     found = terms(settings, networks, base)
     for name, size in found.items():
         metrics.MEMORY_CEILING.labels(name).set(size)
@@ -90,7 +95,7 @@ def announce(settings: Settings, networks: Iterable[Network]) -> None:
 
 
 def above(ceiling: int, count: int, limit: int) -> str:
-    """What is wrong where ``count`` workers may take more than ``limit`` bytes; else empty."""
+    """Return a warning where ``count`` workers may take more than ``limit`` bytes, else ""."""
     if ceiling * count <= limit:
         return ""
     what = "the memory ceiling of this worker is"
@@ -104,7 +109,7 @@ def above(ceiling: int, count: int, limit: int) -> str:
 
 
 def resident_bytes() -> int:
-    """Resident memory of this process; 0 where the system does not say."""
+    """Resident memory of this process in bytes, 0 where the system does not say."""
     try:
         pages = Path("/proc/self/statm").read_text().split()[1]
     except OSError:
@@ -113,7 +118,7 @@ def resident_bytes() -> int:
 
 
 def _to_be_loaded(settings: Settings, networks: list[Network]) -> int:
-    """By estimate: every network at hand that is not loaded, within the limit of all models."""
+    """Estimated bytes of the networks that are not loaded yet, within ZOO_MODEL_MEMORY_MB."""
     more = sum(network.estimated_bytes for network in networks if not network.ready)
     if not settings.model_memory_mb:
         return more
@@ -122,7 +127,7 @@ def _to_be_loaded(settings: Settings, networks: list[Network]) -> int:
 
 
 def _most_inputs(network: Network, settings: Settings) -> int:
-    """Values in the largest input of one run."""
+    """Values in the largest input that one run of this network can have."""
     batch = settings.of_model(network.name).max_batch or CPU_BATCH
     if network.ready:
         batch = network.model.max_batch

@@ -1,4 +1,4 @@
-"""A version of a network that the service knows, whether it is loaded or not."""
+"""Represents a version of a network, loaded or not, and plans how it answers a picture."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from service.telemetry.model_metrics import Running
 WEIGHTS_FACTOR = 1.05
 BYTES_PER_INPUT = 40
 FIXED_BYTES = 1_000_000
-"""See `estimated_bytes`."""
+"""The factors of `estimated_bytes`."""
 
 
 class Network(Servable):
-    """What the manifest says, and, while it is loaded, the model that computes."""
+    """A version of a network: its manifest and, while it is loaded, the model that computes."""
 
     def __init__(self, found: Version, manifest: Manifest, settings: ModelSettings) -> None:
-        """``settings`` are the model's own, the common ones filled in."""
+        """``settings`` are those of this model, with the common ones filled in."""
         self.name, self.version = manifest.name, manifest.version
         self.found = found
         self.manifest = manifest
@@ -38,7 +38,7 @@ class Network(Servable):
             manifest, settings.max_batch or CPU_BATCH, settings.precision
         )
         self._plans: dict[str | None, Plan] = {}
-        """By the protocol that is asked for, as far as it was."""
+        """A cache, by the protocol that a request names."""
         self._model: Model | None = None
 
     @property
@@ -47,27 +47,27 @@ class Network(Servable):
 
     @property
     def model(self) -> Model:
-        """What computes. Raises NotReady while it is not loaded."""
+        """The model that computes. Raises NotReady while it is not loaded."""
         if self._model is None:
             raise NotReady(f"model {self.name!r} version {self.version} is not loaded")
         return self._model
 
     def seconds_per_crop(self) -> float:
-        """What a crop takes the whole engine, as measured at load; 0 while it is not loaded."""
+        """Seconds that the whole engine needs per crop, measured at load; 0 while not loaded."""
         return 0.0 if self._model is None else self._model.seconds_per_crop
 
     @property
     def labels(self) -> list[Label]:
-        """What the indices mean. Raises NotReady while it is not loaded."""
+        """One label per class, in the order of the outputs. Raises NotReady until it is loaded."""
         return self.model.labels
 
     @property
     def random(self) -> bool:
-        """Whether the weights were never trained: its answers are for trying out."""
+        """Whether the weights were never trained, so that the answers mean nothing."""
         return self.manifest.weights.source == "random"
 
     def describe(self) -> Description:
-        """What is said of it; how it computes only while it is loaded."""
+        """Return what transports show of this network; `running` only while it is loaded."""
         size, protocols = self.manifest.input, self.manifest.protocols
         running = None
         if (model := self._model) is not None:
@@ -96,7 +96,7 @@ class Network(Servable):
         )
 
     def plan(self, protocol: str | None) -> Plan:
-        """How it answers a picture. Raises BadParameter for a protocol that it does not have."""
+        """Return how a picture is answered. Raises BadParameter for a protocol it does not have."""
         plan = self._plans.get(protocol)
         if plan is None:
             part = Part(self, protocol_of(self, protocol), 1.0)
@@ -105,33 +105,28 @@ class Network(Servable):
 
     @property
     def single_network(self) -> Network:
-        """Itself: what takes crops."""
+        """The network that takes crops: this one."""
         return self
 
     def compare_labels(self) -> None:
-        """Nothing: no member could have other labels. See `Ensemble.compare_labels`."""
+        """Do nothing: only the members of an ensemble can differ. See `Ensemble.compare_labels`."""
 
     def check(self, crops: Crops) -> None:
         """Raise BadParameter where these are not uint8 [N, height, width, channels], N >= 1."""
         size = self.manifest.input
-        wanted = (size.height, size.width, size.channels)
-        if (
-            crops.ndim != 4
-            or crops.shape[1:] != wanted
-            or crops.dtype != np.uint8
-            or not crops.size
-        ):
+        shape = (size.height, size.width, size.channels)
+        if crops.ndim != 4 or crops.shape[1:] != shape or crops.dtype != np.uint8 or not crops.size:
             raise BadParameter(
-                f"model {self.name!r} takes uint8 [N, {', '.join(map(str, wanted))}] with N from 1 "
+                f"model {self.name!r} takes uint8 [N, {', '.join(map(str, shape))}] with N from 1 "
                 f"on, not {crops.dtype} {list(crops.shape)}"
             )
 
     def take(self, model: Model) -> None:
-        """Become ready by this model."""
+        """Become ready: ``model`` computes from now on."""
         self._model = model
 
     def unload(self) -> Model:
-        """Become unloaded; whoever takes the model finishes its work and releases it."""
+        """Become unloaded. The caller closes and releases the model that is returned."""
         model = self.model
         self._model = None
         return model
@@ -150,18 +145,19 @@ class Plan(NamedTuple):
 
     parts: list[Part]
     protocol: str
-    """What the answer names."""
+    """The protocol that the answer names."""
     crops: int
-    """Over all parts."""
+    """The number of crops of all parts together."""
 
     @classmethod
     def of(cls, parts: list[Part], protocol: str) -> Plan:
-        """The plan of these parts."""
+        """Return the plan of these parts."""
         return cls(parts, protocol, sum(p.protocol.count(p.network.manifest) for p in parts))
 
     def seconds_per_crop(self) -> float:
-        """What a crop takes the whole engine on average; 0 where that was not measured: a network
-        is not loaded, or slides over whole pictures.
+        """Seconds that the whole engine needs per crop, on average over the parts.
+
+        0 where that was not measured: a network is not loaded, or takes whole pictures (dense).
         """
         seconds = 0.0
         for part in self.parts:
@@ -173,7 +169,10 @@ class Plan(NamedTuple):
 
 
 def protocol_of(network: Network, name: str | None) -> Protocol:
-    """The protocol of this name, or the model's own. Raises BadParameter, naming its protocols."""
+    """Return the protocol of this name, or the network's default for None.
+
+    Raises BadParameter, which lists the network's protocols.
+    """
     supported = network.manifest.protocols
     chosen = name or supported.default
     if chosen not in supported.names:
@@ -186,23 +185,23 @@ def protocol_of(network: Network, name: str | None) -> Protocol:
 def opened(
     found: Version, manifest: Manifest, settings: Settings, termination: Termination | None = None
 ) -> Model:
-    """Load a version of a network whose files are as its manifest says; blocking, some 100 ms.
+    """Check the files of a version and open its model. Blocks for some 100 ms or more.
 
     ``termination`` can end it. Raises RefusedModelError or BrokenModelError.
     """
-    folder = found.path.resolve()  # once: a link that is turned meanwhile leads elsewhere
+    folder = found.path.resolve()  # once: a link may be changed meanwhile and lead elsewhere
     versions_on_disk.check_files(folder, manifest)
     labels = versions_on_disk.labels(folder, manifest)
     return Model(folder, manifest, labels, settings, termination)
 
 
 def estimated_bytes(manifest: Manifest, batch: int, precision: PrecisionName | None = None) -> int:
-    """About how many bytes of memory a loaded network takes.
+    """Estimate how many bytes of memory a loaded network takes.
 
-    Its weights, once for each graph that its protocols need; what its layers need for a batch of
-    ``batch`` crops, which ONNX Runtime keeps for the next one; and a session's own share. The
-    factors fit what processes on CPUs grew by (docs/design.md). That growth itself would be truer,
-    but is known only afterwards, and mixed with what requests take meanwhile.
+    The sum of the weights, once for each graph that its protocols need; of the memory that its
+    layers need for ``batch`` crops, which ONNX Runtime keeps for the next batch; and of a fixed
+    share per session. The factors fit the measured growth of processes on CPUs (docs/design.md).
+    The growth itself is known only after the load, and is mixed with what requests take meanwhile.
     """
     graphs = {"model", *(PROTOCOLS[name].graph for name in manifest.protocols.names)}
     first = {file.role: file.bytes for file in reversed(manifest.files)}

@@ -1,4 +1,4 @@
-"""Follows the disk: the model repository, and what operators asked for."""
+"""Makes one worker follow the disk: the model repository, and what operators asked for."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ from service.repository.watcher import Watcher
 logger = logging.getLogger("zoo.versions")
 
 FOLLOW_SECONDS = 0.1
-"""Between two looks at whether the desired state has changed, which cost 10 µs."""
+"""Pause between two looks at whether the desired state has changed. A look costs 10 µs."""
 
 
 class Reconciler:
-    """One worker's. Lives in one event loop; what blocks is done in threads of their own."""
+    """Follows the disk for one worker. Lives in one event loop; what blocks runs in threads."""
 
     def __init__(self, settings: Settings, catalog: Catalog) -> None:
         self._settings = settings
         self._catalog = catalog
         self.state: DesiredState | None = None
-        """None where nothing may be asked for, or its folder cannot be written."""
+        """None where management is closed or the folder cannot be written."""
         self._generation = 0
         self._following: dict[str, asyncio.Task[None]] = {}
-        """By model, what carries out the last wish."""
+        """By model: the task that carries out the last wish."""
         self._loading: dict[str, asyncio.Task[None]] = {}
-        """By model, what loads what a look found."""
+        """By model: the task that loads what a look found."""
         self._loops: list[asyncio.Task[None]] = []
         self._looking = asyncio.Lock()
         self._catching_up = asyncio.Lock()
 
     async def start(self, only: Container[str] | None = None) -> None:
-        """Take over what is there, load what is to be loaded at start, and begin to follow.
+        """Read the repository, load the models that are loaded at start, and begin to follow.
 
-        ``only``: of these models.
+        ``only``: ignore all other models; None: take all.
         """
         self._watch = Watcher(self._settings.models, only)
         if self._settings.management:
@@ -54,7 +54,7 @@ class Reconciler:
             self._loops.append(asyncio.ensure_future(self._every(seconds, self.look)))
 
     async def stop(self) -> None:
-        """Follow no more."""
+        """Stop following, and cancel what is under way."""
         tasks = [*self._loops, *self._following.values(), *self._loading.values()]
         for task in tasks:
             task.cancel()
@@ -65,9 +65,10 @@ class Reconciler:
     async def look(
         self, name: str | None = None, *, patient: bool = True, again: bool = False
     ) -> None:
-        """Look at the repository, or at one model of it, and begin to load what came.
+        """Look at the repository, or at model ``name`` alone, and begin to load what came.
 
-        ``again``: what of this model was refused comes once more, though its files are the same.
+        ``patient`` is that of `Watcher.look`. ``again``: refused versions of this model are judged
+        again, though their files are the same.
         """
         async with self._looking:
             refused = self._catalog.refused(name) if again and name else ()
@@ -80,12 +81,12 @@ class Reconciler:
                 self._begin(self._loading, each, self._catalog.roll_out(each))
 
     async def catch_up(self) -> bool:
-        """Begin to do what operators asked for since the last time; whether anything was new."""
+        """Begin to do what operators asked for since the last call; False where that is nothing."""
         state = self.state
         if state is None or not (state.changed() or self._catching_up.locked()):
             return False
         async with self._catching_up:
-            if not state.changed():  # another has just done it
+            if not state.changed():  # another task has done it while this one waited
                 return True
             desired = await asyncio.to_thread(state.read)
             news = {
@@ -104,7 +105,7 @@ class Reconciler:
         return True
 
     async def _take_part(self) -> None:
-        """Be one of the workers that follow the desired state, and begin with it."""
+        """Become one of the workers that follow the desired state, and apply what it says now."""
         try:
             self.state = await asyncio.to_thread(DesiredState, self._settings.state)
         except OSError as error:
@@ -120,12 +121,12 @@ class Reconciler:
             self._catalog.wish(name, closed=wish.unloaded, policy=wish.policy)
 
     async def _carry_out(self, state: DesiredState, name: str, wish: Wish) -> None:
-        """Load or unload, and write down what came of it."""
+        """Load or unload a model as an operator wished, and write down the outcome."""
         failure = None
         if wish.unloaded:
             await self._catalog.emptied(name)
         else:
-            await self._catalog.roll_out(name, asked=True)
+            await self._catalog.roll_out(name, by_operator=True)
             failure = self._catalog.failure(name)
         await asyncio.to_thread(state.reach, name, Reached(wish.generation, failure))
 

@@ -1,4 +1,4 @@
-"""Loads the versions of a model beside what answers, and ahead of their use."""
+"""Loads the versions of a model: a successor beside what answers, and others before first use."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from service.repository.version_set import VersionSet
 logger = logging.getLogger("zoo.versions")
 
 Ahead = Literal["nothing", "front", "all"]
-"""Which of the versions that nobody has used are loaded: what answers, or all that are served."""
+"""Which versions are loaded before their first use: none, the one that answers, or all served."""
 
 
 async def roll_out(
-    version_set: VersionSet, loader: Loader, ahead: Ahead, *, asked: bool = False
+    version_set: VersionSet, loader: Loader, ahead: Ahead, *, by_operator: bool = False
 ) -> None:
-    """Load what is to take the place of another, and ``ahead`` of its use what came new.
+    """Load each version that is to take another's place, and those due ``ahead`` of first use.
 
-    For the former idle models may be unloaded where memory is short, never what answers now; for
-    the latter they are not, unless an operator has ``asked``. Why a version is not loaded is in
-    ``version_set.notes``.
+    Where memory is short, idle models are unloaded for a successor, never what answers now. For a
+    load ahead of first use they are unloaded only if an operator asked for it (``by_operator``).
+    ``version_set.notes`` says why a version is not loaded.
     """
     tried: set[Answerer] = set()
-    while wanted := next(
-        (one for one in _wanted(version_set, ahead, asked) if one[0] not in tried), None
+    while to_load := next(
+        (one for one in _to_load(version_set, ahead, by_operator) if one[0] not in tried), None
     ):
-        answerer, may_unload = wanted
+        answerer, may_unload = to_load
         tried.add(answerer)
         version_set.fresh.discard(answerer)
         if may_unload or loader.loaded.fits(answerer):
@@ -54,8 +54,10 @@ async def _load(version_set: VersionSet, loader: Loader, answerer: Answerer) -> 
             version_set.notes.pop(answerer.version, None)
 
 
-def _wanted(version_set: VersionSet, ahead: Ahead, asked: bool) -> Iterator[tuple[Answerer, bool]]:
-    """What to load, and whether idle models may be unloaded for it."""
+def _to_load(
+    version_set: VersionSet, ahead: Ahead, by_operator: bool
+) -> Iterator[tuple[Answerer, bool]]:
+    """Yield what to load, each with whether idle models may be unloaded for it."""
     if version_set.closed:
         return
     for answerer in version_set.beside():
@@ -63,15 +65,15 @@ def _wanted(version_set: VersionSet, ahead: Ahead, asked: bool) -> Iterator[tupl
     if ahead == "nothing":
         return
     for one in version_set.newest_first():
-        wanted = asked or one in version_set.fresh
-        if wanted and not one.ready and (ahead == "all" or one is version_set.front):
-            yield one, asked
+        due = by_operator or one in version_set.fresh
+        if due and not one.ready and (ahead == "all" or one is version_set.front):
+            yield one, by_operator
 
 
 def note(
     version_set: VersionSet, answerer: Answerer, reason: str, level: int = logging.WARNING
 ) -> None:
-    """Keep, and log once, why a version is not loaded."""
+    """Record why a version is not loaded, and log it unless the same was recorded before."""
     if version_set.notes.get(answerer.version) != reason:
         logger.log(
             level, "%s version %s is not loaded: %s", version_set.name, answerer.version, reason

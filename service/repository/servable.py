@@ -1,4 +1,4 @@
-"""What is known of a version of a model, and how every transport and the metrics tell of it."""
+"""Describes a version of a model the same way for every transport and for the metrics."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ class Description(NamedTuple):
     version: str
     state: State
     reason: str = ""
-    """Why it was refused; of a version that was, nothing of what follows is known."""
+    """Why it was refused. A refused version leaves all later fields at their defaults."""
     kind: Literal["network", "ensemble"] = "network"
     classes: int = 0
     random: bool = False
-    """Whether weights that were never trained take part."""
+    """Whether some weights were never trained."""
     protocol: str = ""
-    """The evaluation protocol of a request that names none."""
+    """The evaluation protocol that is used where a request names none."""
     protocols: Sequence[str] = ()
     members: Sequence[MemberDescription] = ()
     network: str = ""
-    """The architecture. This and what follows is said of networks, not of ensembles."""
+    """The architecture. An ensemble leaves this and the later fields at their defaults."""
     input: tuple[int, int, int] | None = None
     """Height, width and channels of a crop."""
     labels_file: str = ""
     running: Running | None = None
-    """How it computes, while it is loaded."""
+    """How it computes; None while it is not loaded."""
 
 
 class Servable(ABC):
-    """A version of a model: a Network, an Ensemble, or the Refusal of one."""
+    """A version of a model: a Network, an Ensemble, or a Refusal."""
 
     name: str
     version: str
@@ -56,17 +56,17 @@ class Servable(ABC):
 
     @property
     def ready(self) -> bool:
-        """Whether it answers without being loaded first."""
+        """Whether it can answer at once, without being loaded first."""
         return False
 
     @property
     def state(self) -> State:
-        """Refused, or how far it is with being loaded."""
+        """Whether it is ready, is being loaded, is unloaded, or was refused."""
         return "ready" if self.ready else "loading" if self.loading else "unloaded"
 
     @abstractmethod
     def describe(self) -> Description:
-        """What is said of it."""
+        """Return what transports show of this version."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""The versions of one model: which are there, which are served, and which one answers.
+"""Decides, for one model, which of its versions are served and which one answers.
 
-What changes is arranged anew as a whole, in one step of the event loop: no request sees half of it.
+`VersionSet.arrange` applies all changes in one step of the event loop: no request sees half of
+them.
 """
 
 from __future__ import annotations
@@ -28,14 +29,17 @@ class Entry(NamedTuple):
 
 
 class VersionSet:
-    """One model. Lives in one event loop."""
+    """The versions of one model. Lives in one event loop.
+
+    `put`, `remove` and `refuse` note what changed on disk; `arrange` then applies it.
+    """
 
     def __init__(
         self, name: str, policy: Policy, make: Callable[[Entry], Answerer], *, kept: bool
     ) -> None:
-        """``make`` puts together what answers for an entry, or raises RefusedModelError.
+        """``make`` returns the network or ensemble of an entry, or raises RefusedModelError.
 
-        ``kept``: what answers goes on when nothing on disk could take its place.
+        ``kept``: the version that answers stays when no version on disk can take its place.
         """
         self.name = name
         self.policy = policy
@@ -44,28 +48,28 @@ class VersionSet:
         self.closed = False
         """Whether an operator unloaded it."""
         self.known: dict[str, Entry] = {}
-        """On disk and not refused, whether or not the policy chooses it."""
+        """Versions on disk that are not refused, whether or not the policy chooses them."""
         self.refused: dict[str, Refusal] = {}
         self.waiting: dict[str, Entry] = {}
-        """Refused ensembles: other versions of their members may do."""
+        """Refused ensembles, which may be served once their members have changed."""
         self.served: dict[str, Answerer] = {}
         self.coming: dict[str, Answerer] = {}
-        """To take the place of a served one with the same number, once it is ready."""
+        """Successors of served versions with the same number, until they are ready."""
         self.front: Answerer | None = None
-        """What answers where no version is named."""
+        """The version that answers a request which names none."""
         self.fresh: set[Answerer] = set()
-        """Made, and not yet considered for being loaded ahead of their use."""
+        """New ones, for which it is not yet decided whether to load them before their first use."""
         self.notes: dict[str, str] = {}
         """Why versions that could be loaded are not."""
         self._found: object = None
-        """What requests found after the last arrangement."""
+        """What requests found after the last `arrange`."""
 
     def put(self, entry: Entry) -> None:
-        """A version is there, or its files have changed."""
+        """Note that a version has arrived, or that its files have changed."""
         version = entry.found.version
         known, old = self.known.get(version), self.served.get(version)
         if old is not None and old.ready and old.manifest == entry.manifest:
-            # what answers is what is there, whatever was there meanwhile: it is not loaded again
+            # the files are again those that are loaded, whatever lay there meanwhile
             self._forget(version)
             self.known[version] = Entry(old.found, old.manifest)
             if version in self.coming and self.coming[version].manifest != entry.manifest:
@@ -76,12 +80,12 @@ class VersionSet:
             self.known[version] = entry
 
     def remove(self, version: str) -> None:
-        """A version is not there any more."""
+        """Note that a version is not on disk any more."""
         self._forget(version)
         self.coming.pop(version, None)
 
     def refuse(self, version: str, reason: str, *, entry: Entry | None = None) -> None:
-        """What is there must not be served; what was there before and is loaded goes on.
+        """Refuse what is on disk for a version. Its predecessor goes on if it is loaded.
 
         ``entry`` is what is refused, where its manifest could be read.
         """
@@ -100,7 +104,7 @@ class VersionSet:
             self._drop(version)
 
     def refuse_answerer(self, answerer: Answerer, reason: str) -> None:
-        """This one turned out to be broken, unless another has taken its place anyway."""
+        """Refuse a version that loading showed to be broken, unless it was replaced meanwhile."""
         version = answerer.version
         if answerer in (self.served.get(version), self.coming.get(version)):
             if self.served.get(version) is answerer:
@@ -108,7 +112,7 @@ class VersionSet:
             self.refuse(version, reason, entry=Entry(answerer.found, answerer.manifest))
 
     def reconsider(self) -> None:
-        """Members of ensembles have changed: those that were refused may be served now."""
+        """Give refused ensembles another chance, because their members have changed."""
         for version, entry in self.waiting.items():
             self.refused.pop(version, None)
             self.known[version] = entry
@@ -117,10 +121,10 @@ class VersionSet:
     def arrange(self) -> bool:
         """Serve what the policy chooses. What answers goes on until its successor is ready.
 
-        Returns whether requests find anything else now than after the last time.
+        Returns whether requests find anything else than after the last call.
         """
-        while not all(map(self._stock, self.chosen())):
-            continue  # one was refused: another may be chosen instead
+        while not all(map(self._make_servable, self.chosen())):
+            continue  # one was refused: the policy may choose another instead
         chosen = self.chosen()
         for version in list(self.coming):
             if version not in chosen:
@@ -136,19 +140,19 @@ class VersionSet:
         return before != self._found
 
     def chosen(self) -> list[str]:
-        """The versions that are to be served, the newest last."""
+        """Return the versions that the policy chooses of those known, the newest last."""
         return self.policy.choose(self.known)
 
     @property
     def target(self) -> Answerer | None:
-        """What is to answer once it is ready."""
+        """The version that is to answer once it is ready: the newest that the policy chooses."""
         chosen = self.chosen()
         if not chosen:
             return None
         return self.coming.get(chosen[-1]) or self.served.get(chosen[-1])
 
     def beside(self) -> Iterator[Answerer]:
-        """What is to be loaded before it takes the place of another."""
+        """Yield the versions that must be loaded before they take another's place."""
         if self.closed:
             return
         if self.target is not None and self.target is not self.front:
@@ -156,20 +160,20 @@ class VersionSet:
         yield from (one for one in self.coming.values() if one is not self.target)
 
     def answerers(self) -> set[Answerer]:
-        """Everything that is served or comes."""
+        """Return everything that is served or is to take a served version's place."""
         return {*self.served.values(), *self.coming.values()}
 
     def newest_first(self) -> list[Answerer]:
-        """What is served: first the version that answers where none is named, if it is newest."""
+        """Return what is served, the newest first."""
         return [self.served[version] for version in sorted(self.served, key=int, reverse=True)]
 
     def listed(self) -> list[Servable]:
-        """Every version that is served or refused, the newest last."""
+        """Return every version that is served or refused, the newest last."""
         versions = sorted({*self.served, *self.refused}, key=int)
         return [self.served.get(version) or self.refused[version] for version in versions]
 
     def versions(self) -> list[str]:
-        """Every version on disk or in memory, the newest last."""
+        """Return the number of every version on disk or in memory, the newest last."""
         return sorted({*self.known, *self.refused, *self.served}, key=int)
 
     @property
@@ -179,7 +183,11 @@ class VersionSet:
         return any(entry.manifest.kind == "ensemble" for entry in entries)
 
     def model(self, version: str | None = None) -> Answerer:
-        """What answers, loaded or not. Raises UnknownModel or NotReady."""
+        """Return a version, or the one that answers where None is named, loaded or not.
+
+        Raises UnknownModel where it does not exist or the policy leaves it out, NotReady where it
+        was refused, or the model was unloaded by its operator or has no version to serve.
+        """
         if self.closed:
             raise NotReady(f"model {self.name!r} was unloaded by its operator")
         found = self.front if version is None else self.served.get(version)
@@ -192,14 +200,14 @@ class VersionSet:
             raise NotReady(f"model {self.name!r} version {newest} was refused: {reason}")
         if version is None:
             raise NotReady(f"no version of model {self.name!r} is served: {self.policy}")
-        there = ", ".join(one.version for one in self.listed())
+        existing = ", ".join(one.version for one in self.listed())
         left_out = f" while its policy is {self.policy}" if version in self.known else ""
         raise UnknownModel(
-            f"model {self.name!r} has no version {version!r}{left_out}; it has: {there}"
+            f"model {self.name!r} has no version {version!r}{left_out}; it has: {existing}"
         )
 
-    def _stock(self, version: str) -> bool:
-        """Have what answers for a version at hand; False where it was refused instead."""
+    def _make_servable(self, version: str) -> bool:
+        """Make the network or ensemble of a version, if it is new; False: it was refused."""
         entry = self.known[version]
         old, coming = self.served.get(version), self.coming.get(version)
         if any(one and one.manifest is entry.manifest for one in (old, coming)):
@@ -216,7 +224,7 @@ class VersionSet:
         return True
 
     def replace(self, old: Answerer, new: Answerer) -> None:
-        """The same version of an ensemble, of other networks."""
+        """Put ``new``, the same version of an ensemble with other networks, in place of ``old``."""
         places = self.served if self.served.get(old.version) is old else self.coming
         places[old.version] = new
         if self.front is old:
@@ -229,7 +237,11 @@ class VersionSet:
             self._turn_to(new)
 
     def _turn_to(self, target: Answerer | None) -> None:
-        """Let it answer, unless what answers is ready and it is not."""
+        """Let ``target`` answer, unless it is not ready and what answers now is.
+
+        What answers also stays where there is no target but its files are still good, and for
+        the default model.
+        """
         front = self.front
         if target is front:
             return

@@ -1,4 +1,4 @@
-"""The model repository on disk: finds models, checks them, refuses what cannot be trusted."""
+"""Finds and checks the versions in the model repository; refuses those that cannot be trusted."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class Version:
 
 
 def find(folder: Path) -> list[Version]:
-    """Every ``<name>/<version>/`` of ``folder`` with a numeric version, by name and version.
+    """Return every folder ``<name>/<version>/`` with a numeric version, by name and version.
 
-    Other folders (names that start with a dot or underscore, for example) are no models.
+    Other folders (names that start with a dot or underscore, for example) are not models.
     """
     versions = [
         Version(model.name, version.name, version)
@@ -52,7 +52,7 @@ _ANY: TypeAdapter[Manifest | EnsembleManifest] = TypeAdapter(AnyManifest)
 
 
 def read(found: Version) -> Manifest | EnsembleManifest:
-    """The manifest of a version. Raises RefusedModelError when it is missing or not valid."""
+    """Return the manifest of a version. Raises RefusedModelError when it is missing or invalid."""
     path = found.path / FILE_NAME
     try:
         with open_regular(path) as stream:
@@ -75,8 +75,8 @@ def read(found: Version) -> Manifest | EnsembleManifest:
 def check_files(folder: Path, manifest: Manifest) -> None:
     """Check the proof and every file that a manifest lists.
 
-    Raises RefusedModelError when the proof failed, or a file is missing, lies outside
-    ``folder``, or differs in size or SHA-256; OSError when that cannot be found out now.
+    Raises RefusedModelError when the proof failed, or a file is missing, lies outside of
+    ``folder``, or differs in size or SHA-256; OSError when a file cannot be read now.
     """
     if manifest.verification is not None and not manifest.verification.passed:
         raise RefusedModelError("its proof of equality with the network failed")
@@ -85,19 +85,19 @@ def check_files(folder: Path, manifest: Manifest) -> None:
 
 
 def labels(folder: Path, manifest: Manifest) -> list[Label]:
-    """The labels of a version, one per class, in the order of the network's outputs.
+    """Return the labels of a version, one per class, in the order of the network's outputs.
 
     Raises RefusedModelError when the CSV (index,synset,label) does not name each class once.
     """
     try:
         with (folder / manifest.labels).open(encoding="utf-8", newline="") as stream:
-            # one more than there are classes tells as much as all of them
+            # one row more than there are classes is enough to tell that there are too many
             rows = list(islice(csv.DictReader(stream, strict=True), manifest.classes + 1))
         names = [Label(row["synset"] or None, row["label"]) for row in rows]
         indices = [int(row["index"]) for row in rows]
     except (ValueError, KeyError, TypeError, csv.Error) as error:
         raise RefusedModelError(f"{manifest.labels} cannot be read: {error!r}") from error
-    # lengths first: the manifest may say any number, the rows are there
+    # lengths first: `classes` may be any number, and a range of it as long as memory allows
     if len(rows) != manifest.classes or indices != list(range(len(rows))):
         raise RefusedModelError(
             f"{manifest.labels} does not list the indices 0 to {manifest.classes - 1} in order"

@@ -1,7 +1,7 @@
-"""Looks at the model repository: which versions have come, changed, or gone.
+"""Looks at the model repository and finds the versions that have come, changed or gone.
 
-Plain looking, again and again, because it works on every file system; network volumes tell nobody
-of changes. A folder that is still being written is left alone until it is whole or has rested.
+It compares directory listings, because network volumes send no notice of changes. A folder that is
+still being written is left alone until it is complete or has stopped changing.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from service.repository.versions_on_disk import Version
 logger = logging.getLogger("zoo.versions")
 
 MAX_FILES = 1000
-"""Files of a version that are looked at; the others go unnoticed."""
+"""How many files of a version are looked at; changes of further ones go unnoticed."""
 
 Files = tuple[tuple[str, int, int, int], ...]
 """Name, bytes, time of change and inode of each file of a version."""
@@ -29,42 +29,43 @@ Key = tuple[str, str]
 
 @dataclass
 class Changes:
-    """What a look found out."""
+    """What one look found."""
 
     arrived: list[tuple[Version, Manifest | EnsembleManifest]] = field(default_factory=list)
-    """New, or with other files than before."""
+    """Versions that are new or whose files have changed."""
     broken: list[tuple[Version, str]] = field(default_factory=list)
-    """The same, but not to be served, and why."""
+    """Versions that are new or changed and must not be served, each with the reason."""
     gone: list[Version] = field(default_factory=list)
 
 
 class Watcher:
-    """Remembers what was seen. One look at a time, in any thread: it blocks, some ms."""
+    """Remembers what the last look saw. A look blocks for some ms: one at a time, in any thread."""
 
     def __init__(self, folder: Path, only: Container[str] | None = None) -> None:
-        """Of the repository ``folder`` only these models are looked at; None: all."""
+        """Watch the models ``only`` in the repository ``folder``; None: all of them."""
         self._folder = folder
         self._only = only
         self._judged: dict[Key, Files] = {}
-        """The files by which a version was accepted or refused."""
+        """The files of each version when it was accepted or refused."""
         self._resting: dict[Key, Files] = {}
-        """The files of versions that are not whole, at the last look."""
+        """The files that incomplete versions had at the last look."""
         self._missing: set[Key] = set()
         self._unreadable = False
 
     def look(
         self, name: str | None = None, *, patient: bool = True, again: Container[str] = ()
     ) -> Changes:
-        """What has changed since the last look, of one model or all.
+        """Return what has changed since the last look, of model ``name`` or of all.
 
-        With patience, what is not whole is judged when nothing in it has changed from one look to
-        the next, and what is missing has gone when it is missing twice. Without, at once: somebody
-        says that all is there. Versions in ``again`` are judged though nothing in them has changed.
+        ``patient``: an incomplete version is judged only when it has not changed from one look to
+        the next, and a version has gone only when it is missing twice. Otherwise both are decided
+        at once, because somebody says that all files are there. Versions of model ``name`` that
+        are in ``again`` are judged even if they have not changed.
         """
         changes = Changes()
         try:
-            there, unknown = self._list(name)
-            if self._judged and not there and name is None:
+            present, unknown = self._list(name)
+            if self._judged and not present and name is None:
                 raise FileNotFoundError(2, "it is empty")
         except OSError as error:
             if not self._unreadable:
@@ -72,11 +73,11 @@ class Watcher:
             self._unreadable = True
             return changes
         self._unreadable = False
-        for key, files in there.items():
+        for key, files in present.items():
             if self._judged.get(key) != files or (name is not None and key[1] in again):
                 self._judge(key, files, changes, patient=patient)
         for key in [key for key in self._judged if name in (None, key[0])]:
-            if key in there or key[0] in unknown:
+            if key in present or key[0] in unknown:
                 self._missing.discard(key)
             elif patient and key not in self._missing:
                 self._missing.add(key)
@@ -85,7 +86,7 @@ class Watcher:
                 del self._judged[key]
                 changes.gone.append(self._version(key))
         for key in [key for key in self._resting if name in (None, key[0])]:
-            if key not in there:
+            if key not in present:
                 del self._resting[key]
         return changes
 
@@ -97,7 +98,7 @@ class Watcher:
         manifest: Manifest | EnsembleManifest | None = None
         try:
             manifest = versions_on_disk.read(found)
-            reason = _unlike(manifest, files) if patient else None
+            reason = _incomplete(manifest, files) if patient else None
         except RefusedModelError as error:
             reason = str(error)
         if reason is not None and patient and self._resting.get(key) != files:
@@ -111,30 +112,30 @@ class Watcher:
             changes.broken.append((found, reason or ""))
 
     def _list(self, name: str | None) -> tuple[dict[Key, Files], set[str]]:
-        """Every version and its files; the models whose folder cannot be read now.
+        """Return every version with its files, and the models whose folder cannot be read now.
 
-        A new version without a manifest is not there yet, but at the first look nobody copies.
+        A new version without a manifest is skipped as unfinished, except at the first look.
         """
         first = not self._judged
         names = [entry.name for entry in os.scandir(self._folder)] if name is None else [name]
-        there: dict[Key, Files] = {}
+        present: dict[Key, Files] = {}
         unknown: set[str] = set()
         for model in sorted(names):
             if model.startswith((".", "_")) or (self._only is not None and model not in self._only):
                 continue
-            if not model.isascii():  # it could not be said in an answer, and is no model's name
+            if not model.isascii():  # not a valid model name, and no header could carry it
                 continue
             try:
                 for number, files in self._versions(model):
                     key = model, number
                     seen = first or key in self._judged
                     if seen or any(file[0] == FILE_NAME for file in files):
-                        there[key] = files
+                        present[key] = files
             except (FileNotFoundError, NotADirectoryError):
                 continue
             except OSError:
                 unknown.add(model)
-        return there, unknown
+        return present, unknown
 
     def _versions(self, model: str) -> Iterator[tuple[str, Files]]:
         with os.scandir(self._folder / model) as entries:
@@ -148,7 +149,7 @@ class Watcher:
                 yield number, _files(path)
             except FileNotFoundError:
                 continue
-            except OSError:  # there it is; reading its manifest will say what is wrong
+            except OSError:  # it exists; reading its manifest will say what is wrong
                 yield number, ((FILE_NAME, -1, 0, 0),)
 
 
@@ -157,17 +158,17 @@ def _files(folder: str) -> Files:
     with os.scandir(folder) as entries:
         for entry in entries:
             try:
-                about = entry.stat()
-            except FileNotFoundError:  # a link to nowhere, or removed right now
+                status = entry.stat()
+            except FileNotFoundError:  # a dangling link, or removed meanwhile
                 continue
-            found.append((entry.name, about.st_size, about.st_mtime_ns, about.st_ino))
+            found.append((entry.name, status.st_size, status.st_mtime_ns, status.st_ino))
             if len(found) == MAX_FILES:
                 break
     return tuple(sorted(found))
 
 
-def _unlike(manifest: Manifest | EnsembleManifest, files: Files) -> str | None:
-    """What is missing or has another size than the manifest says, or None."""
+def _incomplete(manifest: Manifest | EnsembleManifest, files: Files) -> str | None:
+    """Return which file is missing or has another size than the manifest says, or None."""
     if manifest.kind == "ensemble":
         return None
     sizes = {name: size for name, size, _, _ in files}

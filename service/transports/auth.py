@@ -1,4 +1,4 @@
-"""Who may ask for what: keys, checked the same way whatever brought the request."""
+"""Checks keys: who may ask for what, the same for every transport."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from service.telemetry import metrics
 logger = logging.getLogger("zoo.keys")
 
 LOOK_SECONDS = 1.0
-"""How often a file of keys is looked at, at most."""
+"""A file of keys is checked for changes at most this often."""
 
 
 class Need(Enum):
-    """What a request must show."""
+    """Which key a request needs."""
 
     NOTHING = "nothing"
-    """A probe, or the description of the service."""
+    """For probes and the description of the service."""
     KEY = "key"
     ADMIN = "admin"
-    """It changes which models are served, or asks about that."""
+    """For requests that change or list which models are served."""
 
 
 class Access:
-    """The rule. An administrator's key is also a key for everything else."""
+    """Decides whether a request may pass. An administrator's key also opens everything else."""
 
     def __init__(self, settings: Settings) -> None:
         self._asks = settings.has_api_keys
@@ -44,15 +44,15 @@ class Access:
 
     @classmethod
     def of(cls, settings: Settings) -> Access | None:
-        """None where no key is set: nothing is checked then, and it costs nothing."""
+        """Return the rule of these settings, or None where they set no key: nothing is checked."""
         return cls(settings) if settings.has_api_keys or settings.has_admin_keys else None
 
     def check(self, need: Need, authorization: str | None, transport: str) -> None:
-        """Let a request pass that shows what it ``need``s.
+        """Return if a request shows the key that it ``need``s.
 
         ``authorization`` is the header or metadata of that name (RFC 6750, section 2.1),
-        ``transport`` a label of the metric. Raises Unauthorized without a known key, Forbidden
-        with one that is not an administrator's.
+        ``transport`` a label of the metric of refusals. Raises Unauthorized where the key is
+        missing or unknown, Forbidden where an administrator's is needed and it is not one.
         """
         try:
             self._check(need, authorization)
@@ -89,7 +89,10 @@ def _digest(key: str) -> bytes:
 
 
 class _Keys:
-    """Digests of keys. Those of a file follow it: a bad change is logged, the old keys stay."""
+    """The SHA-256 digests of keys from a setting and a file.
+
+    They follow the file. If it becomes unreadable, that is logged and the old keys stay.
+    """
 
     def __init__(self, keys: Iterable[SecretStr], path: Path | None, setting: str) -> None:
         self._fixed = tuple(_digest(key.get_secret_value()) for key in keys)
@@ -102,7 +105,7 @@ class _Keys:
             self._follow(path)
 
     def hold(self, digest: bytes) -> bool:
-        """Whether it is the digest of one of them; takes as long for each."""
+        """Whether this is the digest of a key. An unknown key takes as long as a known one."""
         if self._path is not None and monotonic() >= self._look_again:
             self._follow(self._path)
         found = False
@@ -127,7 +130,7 @@ class _Keys:
 
 
 def _state(path: Path) -> tuple[int, ...]:
-    """Changes with the file; empty where there is none."""
+    """Return numbers that change with the file; empty where there is none."""
     try:
         status = os.stat(path)
     except OSError:

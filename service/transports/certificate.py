@@ -1,4 +1,4 @@
-"""When the certificate expires that clients are shown, by the standard library alone."""
+"""Finds out when the server's certificate expires, for a metric."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _EXPIRED = 10
 
 
 def record_expiry(settings: Settings) -> None:
-    """Set the metric that says when the certificate of these settings expires, if there is one."""
+    """Set the metric of when the certificate in these settings expires, if there is one."""
     if settings.tls_cert is None:
         return
     try:
@@ -27,24 +27,24 @@ def record_expiry(settings: Settings) -> None:
 
 
 def expiry(certificate: Path, key: Path | None) -> float:
-    """When the first certificate of the PEM file expires, in seconds since 1970; 0: it has.
+    """Return when the first certificate of a PEM file expires, in seconds since 1970; 0: it has.
 
-    Python cannot read a certificate as such, so a client in this process shakes hands with a server
-    that has it, in memory, and trusts just what the file holds.
+    Python's standard library only shows a peer's certificate. So a TLS client and a TLS server
+    with this certificate shake hands in memory, and the client trusts just what the file holds.
     Raises OSError (ssl.SSLError) where it is not a server's certificate.
     """
-    shows = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    shows.load_cert_chain(certificate, key)
-    looks = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    looks.check_hostname = False
-    looks.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    looks.load_verify_locations(certificate)
+    of_server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    of_server.load_cert_chain(certificate, key)
+    of_client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    of_client.check_hostname = False
+    of_client.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    of_client.load_verify_locations(certificate)
     to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
-    server = shows.wrap_bio(to_server, to_client, server_side=True)
-    client = looks.wrap_bio(to_client, to_server)
+    server = of_server.wrap_bio(to_server, to_client, server_side=True)
+    client = of_client.wrap_bio(to_client, to_server)
     try:
-        while not _shaken(client):
-            _shaken(server)
+        while not _handshake_done(client):
+            _handshake_done(server)
     except ssl.SSLCertVerificationError as error:
         if error.verify_code == _EXPIRED:
             return 0.0
@@ -53,7 +53,8 @@ def expiry(certificate: Path, key: Path | None) -> float:
     return float(ssl.cert_time_to_seconds(str(shown["notAfter"])))
 
 
-def _shaken(side: ssl.SSLObject) -> bool:
+def _handshake_done(side: ssl.SSLObject) -> bool:
+    """Take the handshake as far as it goes without more data; True once it is complete."""
     try:
         side.do_handshake()
     except ssl.SSLWantReadError:

@@ -1,4 +1,4 @@
-"""TLS of the HTTP port, which BentoML hands on to uvicorn; that of gRPC is in its server."""
+"""Configures TLS of the HTTP port; `grpc/server.py` configures that of the gRPC port."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from service.config.settings import Settings
 
 CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-"""Of TLS 1.2, forward secret and authenticated; no older version has one of them. Those of TLS 1.3
-are OpenSSL's. Without a word BentoML asks for the ciphers of TLS 1.0."""
+"""The forward-secret, authenticated ciphers of TLS 1.2. No older version has any of them, so the
+server speaks none; TLS 1.3 keeps OpenSSL's. BentoML's default allows the ciphers of TLS 1.0."""
 
 
 def bentoml_config(settings: Settings) -> dict[str, Any]:
-    """The part `ssl` of a service's configuration, so that no flag is needed."""
+    """Return the `ssl` section of BentoML's service configuration, which goes on to uvicorn."""
     if settings.tls_cert is None:
         return {"enabled": False}
     config = {

@@ -1,4 +1,4 @@
-"""Keys over gRPC: what a call of each method must show."""
+"""Says which key a call of each gRPC method needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _ADMIN = "/inference.GRPCInferenceService/Repository"
 
 
 def need_of(method: str) -> Need:
-    """What a call of this method (``/package.Service/Method``) must show, when keys are set."""
+    """Return the key that a call of this method (``/package.Service/Method``) needs.
+
+    It holds where keys are set.
+    """
     if method.startswith(_OPEN):
         return Need.NOTHING
     return Need.ADMIN if method.startswith(_ADMIN) else Need.KEY

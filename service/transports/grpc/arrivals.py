@@ -1,7 +1,8 @@
-"""Messages on their way in: how large they may be, how long they may take.
+"""Reads the messages of calls within limits of size and time.
 
-How much has come of a message is known to grpc alone until it is whole, so its bytes cannot be
-counted. One that is slow stands for a message of the greatest size instead.
+Until a message is complete, only grpc knows how much of it has arrived, so its bytes cannot be
+counted. Instead, only so many messages may be slow at a time as would fit into the budget of bodies
+if each had the greatest size.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from service.errors import (
 from service.transports.grpc.calls import Context
 
 SLOW = 1 / 6
-"""The part of its time after which a message is slow: 5 s by default."""
+"""A message is slow after this share of the time that it has to arrive: 5 s by default."""
 END_SECONDS = 0.1
-"""A call that ends without a message was cancelled, most often; within this we hear of it."""
+"""A call that ends without a message was most often cancelled; grpc reports that within this."""
 
 Request = TypeVar("Request")
 Result = TypeVar("Result")
@@ -38,20 +39,17 @@ class Arrivals:
     """Reads the messages of unary calls. Lives in one event loop."""
 
     def __init__(self, seconds: float, most_slow: int, deadlines: Deadlines) -> None:
-        """A message has ``seconds`` to arrive.
-
-        At most ``most_slow`` of them may be slow at a time.
-        """
+        """Give each message ``seconds`` to arrive; at most ``most_slow`` may be slow at a time."""
         self._seconds = seconds
         self._most_slow = most_slow
         self._deadlines = deadlines
         self._slow: set[_Wait] = set()
 
     async def read(self, context: Context, limit: int) -> bytes:
-        """The one message of a call, of at most ``limit`` bytes.
+        """Read the one message of a call, of at most ``limit`` bytes.
 
-        Raises DeadlineExceeded when it takes too long, Overloaded when too many others are slow as
-        well, BodyTooLarge, and BadParameter where there is none.
+        Raises DeadlineExceeded when it takes too long, Overloaded when it is slow and too many
+        others are, BodyTooLarge, and BadParameter where the call has no message.
         """
         wait = _Wait()
         self._until(SLOW * self._seconds, wait, self._late)
@@ -85,7 +83,7 @@ class Arrivals:
 
 
 class _Wait:
-    """The task that reads a message, until it has one or is told why not."""
+    """A task that waits for a message. `end` cancels it with the error to raise."""
 
     __slots__ = ("deadlines", "refusal", "task")
 
@@ -100,35 +98,41 @@ class _Wait:
 
 
 class Requests(AsyncIterator[Request]):
-    """The messages of a stream; there is no saying whether the next is late or not yet begun."""
+    """The requests of a stream, one per message.
+
+    grpc does not tell whether the next message is late or has not begun.
+    """
 
     def __init__(
         self,
         context: Context,
-        understood: Callable[[bytes], Request],
+        parse: Callable[[bytes], Request],
         idle_s: float | None = None,
     ) -> None:
-        """A message that is not ``understood`` is the end; the function raises why.
+        """``parse`` makes a request of a message; what it raises ends the stream.
 
-        RequestTimeout is raised when none has come for ``idle_s``; `stream` knows better, where
-        there is work.
+        RequestTimeout is raised when no message has come for ``idle_s`` seconds; None: never.
+        Streams with work in progress leave that to `stream.Stream`.
         """
         self._context = context
-        self._understood = understood
+        self._parse = parse
         self._idle_s = idle_s
         self.size = 0
-        """The bytes of the last message."""
+        """How many bytes the last message had."""
 
     async def __anext__(self) -> Request:
         message = await in_time(self._context.read(), self._idle_s, "nothing was asked")
         if message is grpc.aio.EOF:
             raise StopAsyncIteration
         self.size = len(cast(bytes, message))
-        return self._understood(cast(bytes, message))
+        return self._parse(cast(bytes, message))
 
 
 async def in_time(work: Awaitable[Result], seconds: float | None, what: str) -> Result:
-    """The result of ``work``. Raises RequestTimeout when it takes longer than ``seconds``."""
+    """Return the result of ``work``. Raises RequestTimeout when it takes more than ``seconds``.
+
+    ``what`` begins the text of the error. None: it may take any time.
+    """
     if seconds is None:
         return await work
     try:
@@ -138,7 +142,7 @@ async def in_time(work: Awaitable[Result], seconds: float | None, what: str) -> 
 
 
 def checked(message: bytes, limit: int) -> bytes:
-    """The message. Raises BodyTooLarge."""
+    """Return the message. Raises BodyTooLarge when it has more than ``limit`` bytes."""
     if len(message) > limit:
         raise BodyTooLarge(f"the message has {len(message)} bytes, the limit is {limit}")
     return message

@@ -1,4 +1,4 @@
-"""What every call gets: an id, a line in the log, a status with details for its error."""
+"""Gives every call an id, a line in the access log, and a status with details for its error."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class Call:
         "facts",
         "ids",
         "trace",
-        "unheard",
+        "uncounted",
     )
 
     def __init__(
         self, method: str, level: int, context: Context, tracer: spans.Tracer | None
     ) -> None:
-        """``method`` is what the log says, ``level`` how loud."""
+        """``method`` and ``level`` are those of the call's line in the log."""
         self._started = perf_counter()
         self._method = method
         self._level = level
@@ -60,19 +60,19 @@ class Call:
         self._logged = access.isEnabledFor(level)
         self._client = ""
         if self._logged or tracer is not None:
-            self._client = context.peer()  # not later: to ask a cancelled call kills the process
+            self._client = context.peer()  # now: asked of a cancelled call, it kills the process
         self._code = "ok"
         self.facts: dict[str, Any] = {}
-        """What the log says of it besides, see `service.telemetry.facts`."""
+        """Further members of the call's line in the log, see `service.telemetry.facts`."""
         self.authorization: str | None = None
-        """The metadata of that name; of several the first."""
+        """The first metadata of that name."""
         self.ids = self._read(context.invocation_metadata() or ())
         """The `request_id` and, where the call belongs to a trace, the `trace_id`."""
         self._trailing: tuple[tuple[str, str], ...] = ((REQUEST_ID, self.ids["request_id"]),)
-        self.unheard = False
-        """Whether it asks for a classification that the data plane does not count yet."""
+        self.uncounted = False
+        """Whether the call is to be counted as a request and has not reached the data plane."""
         self.trace: spans.Call | None = None
-        if tracer is not None and level > logging.DEBUG:  # no probe
+        if tracer is not None and level > logging.DEBUG:  # probes are not traced
             metadata = context.invocation_metadata() or ()
             self.trace = tracer.call(method, self._client, metadata).__enter__()
             self.ids |= self.trace.ids
@@ -80,21 +80,21 @@ class Call:
         context.set_trailing_metadata(self._trailing)
 
     def _read(self, metadata: Any) -> dict[str, str]:
-        given = ""
+        sent_id = ""
         parents: list[str] = []
         for name, value in metadata:
             if name == REQUEST_ID:
-                given = value if isinstance(value, str) else ""
+                sent_id = value if isinstance(value, str) else ""
             elif name == trace_context.HEADER:
                 parents.append(str(value))
             elif name == AUTHORIZATION and self.authorization is None:
                 self.authorization = str(value)
-        ids = {"request_id": request_id_of(given)}
+        ids = {"request_id": request_id_of(sent_id)}
         trace_id = trace_context.trace_id_of(parents) if parents else None
         return ids if trace_id is None else {**ids, "trace_id": trace_id}
 
     async def failed(self, error: BaseException) -> bool:
-        """Answer with the status of what the call raised; False where it is to be raised again."""
+        """Answer what the call raised by a status. Returns False where the caller must raise it."""
         if isinstance(error, ZooError):
             await self._abort(error)
             return True
@@ -112,22 +112,22 @@ class Call:
         return False
 
     async def _abort(self, error: ZooError) -> None:
-        """Answer with an error. Whoever called the handler must return, and raise nothing more.
+        """Answer with an error. The caller must then return and raise nothing.
 
-        grpcio keeps what `abort` raises with the call and raises it again itself. Were it to pass
-        through our frames, these would be kept as well, with the message in them.
+        grpcio keeps what `abort` raises with the call, and raises it again itself. If it passed
+        through our frames, it would keep them too, with the message that they hold.
         """
         self._code = error.code
         details = status_of(error).SerializeToString()
         trailing = (*self._trailing, (DETAILS_KEY, details))
-        let_go(error)  # before what may take long: the client need not read
+        let_go(error)  # before the answer, which takes as long as the client does not read
         try:
             await self._context.abort(code_of(error), message_of(error), trailing)
         except grpc.aio.AbortError as aborted:
             let_go(aborted)
 
     def log(self) -> None:
-        """Write the line, and end the trace."""
+        """Write the call's line in the access log, and end its trace."""
         if self.trace is not None:
             self.trace.end(self._code)
             self.trace.__exit__()
@@ -144,6 +144,6 @@ class Call:
 
 
 def end_of(context: Context) -> float:
-    """When the caller's patience ends, by ``time.perf_counter``; infinity where it says nothing."""
+    """Return the call's deadline by ``time.perf_counter``; infinity where the client set none."""
     left = context.time_remaining()
     return math.inf if left is None else perf_counter() + left

@@ -1,7 +1,7 @@
-"""grpc.health.v1.Health: the server as a whole (``""``) and each service, which have one state.
+"""Serves grpc.health.v1.Health: one state for the server as a whole (``""``) and each service.
 
-In place of grpcio-health-checking's own servicer, whose watches hold up a stop until its grace is
-over, and which keeps an entry for every name that somebody ever watched.
+It stands in place of grpcio-health-checking's own servicer, whose watches delay a stop by its whole
+grace period, and which keeps an entry for every name that a client ever watched.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from service.transports.grpc.calls import Context
 
 States = messages.HealthCheckResponse
 MAX_WATCHES = 64
-"""Watches are open to everybody and never end."""
+"""How many watches may be open: anybody may open one, and it never ends by itself."""
 
 
 class UnknownService(NotFound):
-    """There is no service of that name; the status is that of the health protocol."""
+    """No service has that name. The status is the one that the health protocol prescribes."""
 
     grpc_status = "NOT_FOUND"
 
 
 class Health(health_pb2_grpc.HealthServicer):
-    """The state of ``services``: NOT_SERVING until `report` says otherwise."""
+    """The health service for ``services``: NOT_SERVING until `report` says otherwise."""
 
     def __init__(self, services: Iterable[str]) -> None:
         self._names = frozenset(("", *services))
@@ -37,19 +37,19 @@ class Health(health_pb2_grpc.HealthServicer):
         self._watches = 0
 
     def report(self, ready: bool) -> None:
-        """Whether the default model answers."""
+        """Set the state: SERVING where ``ready``, which means that the default model answers."""
         self._ready = ready
         self._tell()
 
     def stop(self) -> None:
-        """From now on NOT_SERVING. Watches say so and end; their clients look elsewhere."""
+        """Set NOT_SERVING for good. Watches send it and end, so that clients look elsewhere."""
         self._stopping = True
         self._tell()
 
     async def Check(  # noqa: N802
         self, request: messages.HealthCheckRequest, context: Context
     ) -> messages.HealthCheckResponse:
-        """The state now. NOT_FOUND for a service that is not here."""
+        """Answer the state now. Raises UnknownService (NOT_FOUND)."""
         status = self._status(request.service)
         if status == States.SERVICE_UNKNOWN:
             raise UnknownService("there is no service of that name")
@@ -58,7 +58,7 @@ class Health(health_pb2_grpc.HealthServicer):
     async def List(  # noqa: N802
         self, request: messages.HealthListRequest, context: Context
     ) -> messages.HealthListResponse:
-        """The state of the server and of each service now."""
+        """Answer the state of the server and of each service now."""
         return messages.HealthListResponse(
             statuses={name: States(status=self._status(name)) for name in self._names}
         )
@@ -66,7 +66,10 @@ class Health(health_pb2_grpc.HealthServicer):
     async def Watch(  # noqa: N802
         self, request: messages.HealthCheckRequest, context: Context
     ) -> AsyncIterator[messages.HealthCheckResponse]:
-        """The state now and whenever it changes: SERVICE_UNKNOWN for what is not here."""
+        """Send the state now and whenever it changes; SERVICE_UNKNOWN for an unknown name.
+
+        Raises NotReady when the server stops, and Overloaded where too many watches are open.
+        """
         if self._watches == MAX_WATCHES:
             raise Overloaded(f"there are {MAX_WATCHES} watches", retry_after=1)
         self._watches += 1
@@ -78,7 +81,7 @@ class Health(health_pb2_grpc.HealthServicer):
                 if status != last:
                     yield States(status=status)
                     last = status
-                if stopping:  # and said so: it may have begun while the answer was written
+                if stopping:  # read before the answer, so that NOT_SERVING has been sent
                     raise NotReady("the server is stopping")
                 await changed.wait()
         finally:

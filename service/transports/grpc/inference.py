@@ -1,4 +1,7 @@
-"""inference.GRPCInferenceService: the Open Inference Protocol's messages. See docs/oip.md."""
+"""Serves inference.GRPCInferenceService, the Open Inference Protocol over gRPC.
+
+docs/oip.md says what each method does.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ from service.transports.oip.parameters import (
     Value,
     binary_size,
     content_type,
-    wanted,
+    requested_output,
 )
 from service.transports.oip.tensors import (
     LONG_VALUES,
@@ -43,13 +46,13 @@ from service.transports.oip.tensors import (
 
 TRANSPORT = "grpc"
 _CONTENTS = {"BYTES": "bytes_contents", "UINT8": "uint_contents", "FP32": "fp32_contents"}
-"""Which field holds the values of an input that is not raw."""
+"""By datatype: the field that holds the values of an input without raw data."""
 
 M = TypeVar("M", bound=Message)
 
 
 class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
-    """One method per call; what they mean is said in oip.proto."""
+    """The methods of the service, which protos/oip.proto describes."""
 
     def __init__(self, plane: DataPlane, streams: Streams) -> None:
         self._plane = plane
@@ -58,39 +61,39 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
     async def ServerLive(  # noqa: N802
         self, request: messages.ServerLiveRequest, context: Context
     ) -> messages.ServerLiveResponse:
-        """The process answers."""
+        """Answer that the process is alive."""
         return messages.ServerLiveResponse(live=True)
 
     async def ServerReady(  # noqa: N802
         self, request: messages.ServerReadyRequest, context: Context
     ) -> messages.ServerReadyResponse:
-        """Whether the default model answers."""
+        """Answer whether the default model answers."""
         return messages.ServerReadyResponse(ready=self._plane.ready)
 
     async def ModelReady(  # noqa: N802
         self, request: messages.ModelReadyRequest, context: Context
     ) -> messages.ModelReadyResponse:
-        """Whether it answers without being loaded first. Raises UnknownModel."""
+        """Answer whether a model answers without being loaded first. Raises UnknownModel."""
         ready = await server.model_ready(self._plane, request.name, request.version or None)
         return messages.ModelReadyResponse(ready=ready)
 
     async def ServerMetadata(  # noqa: N802
         self, request: messages.ServerMetadataRequest, context: Context
     ) -> messages.ServerMetadataResponse:
-        """Name, version and extensions."""
+        """Answer the name, version and extensions of the server."""
         return messages.ServerMetadataResponse(**server.metadata())
 
     async def ModelMetadata(  # noqa: N802
         self, request: messages.ModelMetadataRequest, context: Context
     ) -> messages.ModelMetadataResponse:
-        """What it takes and yields. Raises UnknownModel, NotReady."""
+        """Answer the inputs and outputs of a model. Raises UnknownModel, NotReady."""
         face = await faces.find(self._plane, request.name, request.version or None)
         return _filled(faces.metadata(self._plane, face), messages.ModelMetadataResponse())
 
     async def ModelConfig(  # noqa: N802
         self, request: messages.ModelConfigRequest, context: Context
     ) -> messages.ModelConfigResponse:
-        """Triton's model configuration. Raises UnknownModel, NotReady."""
+        """Answer Triton's model configuration. Raises UnknownModel, NotReady."""
         face = await faces.find(self._plane, request.name, request.version or None)
         content = {"config": faces.config(self._plane, face)}
         return _filled(content, messages.ModelConfigResponse())
@@ -98,7 +101,7 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
     async def ModelStatistics(  # noqa: N802
         self, request: messages.ModelStatisticsRequest, context: Context
     ) -> messages.ModelStatisticsResponse:
-        """Triton's statistics, of all workers. Raises UnknownModel."""
+        """Answer Triton's statistics, over all workers. Raises UnknownModel."""
         statistics = await server.model_statistics(
             self._plane, request.name or None, request.version or None
         )
@@ -107,14 +110,14 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
     async def ModelInfer(  # noqa: N802
         self, request: messages.ModelInferRequest, context: Context
     ) -> messages.ModelInferResponse:
-        """Answer one request. Raises ZooError."""
+        """Classify pictures, or compute crops. Raises ZooError."""
         last = end_of(context)
         return await self._message(await self._infer(request, last), last)
 
     async def ModelStreamInfer(  # noqa: N802
         self, request_iterator: Requests[messages.ModelInferRequest], context: Context
     ) -> AsyncIterator[messages.ModelStreamInferResponse]:
-        """Requests and answers at the same time, each answer as soon as it is ready."""
+        """Answer many requests at a time, each as soon as its answer is ready."""
         last = end_of(context)
 
         async def answer(
@@ -132,7 +135,7 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
     async def RepositoryIndex(  # noqa: N802
         self, request: messages.RepositoryIndexRequest, context: Context
     ) -> messages.RepositoryIndexResponse:
-        """Every face of every version, and its state. Raises ManagementClosed."""
+        """Answer every face of every version and its state. Raises ManagementClosed."""
         _check_repository(request.repository_name)
         models = server.index(self._plane, ready_only=request.ready)
         return _filled({"models": models}, messages.RepositoryIndexResponse())
@@ -140,27 +143,30 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
     async def RepositoryModelLoad(  # noqa: N802
         self, request: messages.RepositoryModelLoadRequest, context: Context
     ) -> messages.RepositoryModelLoadResponse:
-        """Load a model. Raises ManagementClosed and what loading it raises."""
+        """Load a model. Raises what `oip.server.load` raises."""
         _check_repository(request.repository_name)
         deadline = self._deadline(end_of(context))
-        given = _values(request.parameters)
-        await server.load(self._plane, request.model_name, given, deadline)
+        parameters = _values(request.parameters)
+        await server.load(self._plane, request.model_name, parameters, deadline)
         return messages.RepositoryModelLoadResponse()
 
     async def RepositoryModelUnload(  # noqa: N802
         self, request: messages.RepositoryModelUnloadRequest, context: Context
     ) -> messages.RepositoryModelUnloadResponse:
-        """Unload a model. Raises ManagementClosed, UnknownModel."""
+        """Unload a model. Raises what `oip.server.unload` raises."""
         _check_repository(request.repository_name)
         deadline = self._deadline(end_of(context))
-        given = _values(request.parameters)
-        await server.unload(self._plane, request.model_name, given, deadline)
+        parameters = _values(request.parameters)
+        await server.unload(self._plane, request.model_name, parameters, deadline)
         return messages.RepositoryModelUnloadResponse()
 
     async def _infer(
         self, message: messages.ModelInferRequest, last: float, patience: Patience | None = None
     ) -> Response:
-        """``last`` is the call's own deadline; that of the settings may be sooner."""
+        """Answer one request before ``last``, the call's deadline, or sooner by the settings.
+
+        Raises ZooError.
+        """
         deadline = self._deadline(last)
         with Reading(TRANSPORT):
             request = _request(message)
@@ -181,7 +187,7 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
 def failure(
     request: messages.ModelInferRequest, error: ZooError
 ) -> messages.ModelStreamInferResponse:
-    """The answer in a stream to a request that failed: why, and which one it was."""
+    """Return a stream's answer to a request that failed: the error, and the request's id."""
     empty = messages.ModelInferResponse(
         model_name=request.model_name[: faces.MOST_NAME], id=request.id[:MOST_ID_BYTES]
     )
@@ -190,7 +196,7 @@ def failure(
 
 
 def _request(message: messages.ModelInferRequest) -> Request:
-    """Read a message. Raises BadParameter, before anything is made of too many parts."""
+    """Read a message. Raises BadParameter, for too many tensors before any is read."""
     for name, parts in (("inputs", message.inputs), ("outputs", message.outputs)):
         if len(parts) > MOST_TENSORS:
             raise BadParameter(f"the request has {len(parts)} {name}, more than {MOST_TENSORS}")
@@ -210,14 +216,17 @@ def _request(message: messages.ModelInferRequest) -> Request:
             _input(tensor, raw[index] if raw else None, content)
             for index, tensor in enumerate(message.inputs)
         ],
-        outputs=[wanted(output.name, _values(output.parameters)) for output in message.outputs],
+        outputs=[
+            requested_output(output.name, _values(output.parameters)) for output in message.outputs
+        ],
     )
 
 
 def _input(tensor: Any, raw: bytes | None, content: str | None) -> Tensor:
-    """``tensor`` is an InferInputTensor; ``raw`` its data, unless its contents hold them.
+    """Read an InferInputTensor. Raises BadParameter.
 
-    ``content`` is the request's content_type.
+    ``raw`` is its data, or None where its contents hold the values. ``content`` is the request's
+    content_type.
     """
     name, datatype = tensor.name, tensor.datatype
     parameters = _values(tensor.parameters)
@@ -244,7 +253,7 @@ def _as_sent(tensor: Any, raw: bytes | None, parameters: Mapping[str, Value]) ->
 
 
 def _values(parameters: Mapping[str, Any]) -> dict[str, Value]:
-    """The parameters as values, and those without one as absent. Raises BadParameter."""
+    """Return the parameters that have a value. Raises BadParameter where there are too many."""
     if len(parameters) > MOST_PARAMETERS:
         raise BadParameter(f"there are {len(parameters)} parameters, more than {MOST_PARAMETERS}")
     chosen = {name: each.WhichOneof("parameter_choice") for name, each in parameters.items()}

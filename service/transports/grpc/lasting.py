@@ -1,11 +1,11 @@
-"""grpcio's server, which keeps its port whatever clients send.
+"""Makes a grpcio server that keeps its port whatever clients send.
 
-The loop of grpcio 1.85 that accepts calls decodes the name of a method that nobody registered, so
-one HEADERS frame whose :path is no UTF-8 makes it fail. grpcio then closes the port, and ends the
-server when its last call ends: a watch of the health may never do so. Here all methods are
-registered, and a call of another one is answered without a look at its name. Should the loop fail
-for another reason, or a release of grpcio lack the means, the port stays open until there is a
-successor.
+The loop of grpcio 1.85 that accepts calls decodes the names of methods that are not registered, so
+a single HEADERS frame whose :path is not UTF-8 makes it fail. grpcio then closes the port, and ends
+the server when its last call ends, which a health watch may never do. Here all methods are
+registered, and calls of others are answered without decoding their names. Should the loop fail for
+another reason, or a release of grpcio lack these functions, the port stays open until a new server
+has bound it.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ if TYPE_CHECKING:
 logger = logging.getLogger("zoo.grpc")
 
 LOOK_SECONDS = 0.1
-"""How often a server is asked whether it lives, where grpcio has no such handler of failures."""
+"""How often a server is asked whether it lives, where grpcio does not report its failure."""
 
 CALLS_SECONDS = 3600.0
-"""How long calls may go on when their server has failed: watches have no end of their own."""
+"""How long the calls of a failed server may go on; a watch would never end by itself."""
 
 UNKNOWN = "/unknown"
-"""The name of every method that is not registered."""
+"""The name under which calls of unregistered methods are answered."""
 
 Options = Sequence[tuple[str, Any]]
 
 _REGISTERS = hasattr(cygrpc.AioServer, "_request_registered_call") and all(
     hasattr(cygrpc, name) for name in ("_handle_rpc", "_schedule_rpc_coro")
 )
-"""Whether grpcio can tell calls of registered methods from others, and lets us answer these."""
+"""Whether this grpcio tells calls of registered methods from others and lets us answer those."""
 
 
 class _Others:
-    """Finds the handler of methods that are not registered."""
+    """Finds the handler for methods that are not registered."""
 
     def __init__(self, methods: Methods) -> None:
         self._methods = methods
 
     def resolve_handler(self, details: grpc.HandlerCallDetails) -> Any:
-        """As grpcio asks for it."""
+        """Return the handler; grpcio calls this."""
         return self._methods.service(details)
 
 
 class _Lasting(cygrpc.AioServer):
-    """Tells that it has failed, and leaves the end to others."""
+    """grpcio's server, which sets ``failed`` when it fails, and does not shut down by itself."""
 
     def __init__(self, methods: Methods, options: tuple[tuple[str, Any], ...]) -> None:
         super().__init__(asyncio.get_running_loop(), None, (methods,), None, options, None)
@@ -66,7 +66,7 @@ class _Lasting(cygrpc.AioServer):
             self.add_registered_method_handlers(methods.registered)
 
     async def _request_call(self) -> Any:
-        """In place of grpcio's, which returns the next call of a method that is not registered."""
+        """Answer calls of unregistered methods here; grpcio's own returns each to be decoded."""
         while True:
             state = await super()._request_call()
             if not _REGISTERS:
@@ -80,17 +80,17 @@ class _Lasting(cygrpc.AioServer):
             del state, call, answering
 
     def _serving_task_crash_handler(self, task: asyncio.Task[None]) -> None:
-        """In place of grpcio's, which shuts down."""
+        """Report that the loop which accepts calls has failed; grpcio's own shuts down."""
         if not task.cancelled() and task.exception() is not None:
             error = task.exception()
-            # what a client may send is no fault of the service
+            # a client's bytes can cause a UnicodeError: it is no fault of the service
             level = logging.WARNING if isinstance(error, UnicodeError) else logging.ERROR
             logger.log(level, "gRPC can accept no more calls: %s", error)
             self.failed.set()
 
 
 def _no_metadata(record: logging.LogRecord) -> bool:
-    """Not of a traceback for every value of metadata that is no UTF-8: a call may have hundreds."""
+    """Filter out grpcio's tracebacks of metadata that is not UTF-8: a call may cause hundreds."""
     return not str(record.msg).startswith("Invalid encoding")
 
 
@@ -98,7 +98,7 @@ logging.getLogger(cygrpc.__name__).addFilter(_no_metadata)
 
 
 def made(methods: Methods, options: Options) -> grpc.aio.Server:
-    """A server of these methods, not yet bound."""
+    """Make a server of these methods, not yet bound."""
     if not hasattr(cygrpc.AioServer, "_serving_task_crash_handler"):
         server = grpc.aio.server(options=options)
         server.add_generic_rpc_handlers((methods,))
@@ -110,18 +110,18 @@ def made(methods: Methods, options: Options) -> grpc.aio.Server:
 
 
 async def failed(server: grpc.aio.Server) -> None:
-    """Wait until a server accepts no more calls though nobody stopped it."""
+    """Wait until a server has failed: it accepts no more calls, though nobody stopped it."""
     inner: Any = getattr(server, "_server", None)
     if isinstance(inner, _Lasting):
         await inner.failed.wait()
         return
-    with suppress(Exception):  # of whatever kind: it has ended; grpcio logs it
+    with suppress(Exception):  # it has ended, whatever it raised; grpcio logs that
         while await server.wait_for_termination(LOOK_SECONDS):
             pass
 
 
 async def finished(server: grpc.aio.Server) -> None:
     """Close the port of a server that has failed, and wait until its calls have ended."""
-    for _ in range(2):  # the first raises what had failed once the port is closed
+    for _ in range(2):  # the first closes the port and raises the server's failure
         with suppress(Exception):
             await server.stop(CALLS_SECONDS)

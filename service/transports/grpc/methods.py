@@ -1,8 +1,8 @@
-"""All methods of the server: who may call them, how many calls at a time, how each is answered.
+"""Wraps every method of the server: keys, limits of calls and messages, errors, the access log.
 
-The handlers that grpcio is given read and write bytes, so that a message is counted before
-anything is made of it, and one that is none can be refused. There is one coroutine around each
-method: interceptors, and methods that grpcio knows by name, cost every call more.
+The handlers that grpcio gets read and write bytes, so that a message is counted before it is
+parsed, and one that cannot be parsed is refused with details. One coroutine wraps each method,
+because interceptors, and methods that grpcio finds by name, cost every call more.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ if TYPE_CHECKING:
 
 TRANSPORT = "grpc"
 MOST_PROBES = 256
-"""Calls at a time that need no key; they have places of their own."""
+"""How many calls that need no key may be open at a time; they do not count as other calls."""
 MAX_LOGGED_METHOD = 256
 MAX_SMALL_BYTES = 64 * 1024
-"""Of a message that holds no pictures or tensors, but names: watches keep theirs."""
+"""How large a message may be that holds names, not pictures or tensors; a watch keeps its own."""
 _QUIET = ("/grpc.health.v1.", "/grpc.reflection.")
 _CLASSIFYING = (
     "/zoo.v1.Classifier/Classify",  # and ClassifyStream
     "/inference.GRPCInferenceService/ModelInfer",
     "/inference.GRPCInferenceService/ModelStreamInfer",
 )
-"""Their calls are requests for a classification; the data plane counts those that reach it."""
+"""The methods whose calls are counted as requests; the data plane counts those that reach it."""
 
 # in quotes: generic to a type checker alone
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 class Methods(grpc.GenericRpcHandler):
-    """Has a handler for every method, be it that of a name that is unknown."""
+    """The handlers of all methods, and one for unknown methods."""
 
     def __init__(self, plane: DataPlane, tracer: Tracer | None) -> None:
-        """Made in the event loop that serves."""
+        """Call this in the event loop that serves."""
         settings = plane.settings
         self.plane = plane
         self.tracer = tracer
@@ -67,10 +67,10 @@ class Methods(grpc.GenericRpcHandler):
         self._handlers: dict[str, Handler] = {}
 
     def add_generic_rpc_handlers(self, handlers: object) -> None:
-        """Nothing. Generated code, which takes this for a server, gives them by name as well."""
+        """Do nothing. Generated code takes this for a server and calls this and the next method."""
 
     def add_registered_method_handlers(self, service: str, methods: Mapping[str, Handler]) -> None:
-        """Take the methods of a service."""
+        """Wrap and keep the methods of a service."""
         for name, handler in methods.items():
             path = f"/{service}/{name}"
             self._handlers[path] = _Method(self, path, handler).handler()
@@ -81,20 +81,20 @@ class Methods(grpc.GenericRpcHandler):
         return self._handlers
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler:
-        """The handler of the method that is called."""
+        """Return the handler of the method that is called."""
         path = handler_call_details.method
         return self._handlers.get(path) or _Method(self, path).handler()
 
     async def idle(self) -> None:
-        """Wait until every call whose message was read is answered; probes are not waited for."""
+        """Wait until every call whose message was read is answered, except probes."""
         await self.in_work.none()
 
 
 class _Method:
-    """One method: what is done before and after the servicer's part of it."""
+    """One method: does what comes before and after the servicer's part of a call."""
 
     def __init__(self, methods: Methods, path: str, handler: Handler | None = None) -> None:
-        """Without a ``handler`` the method is unknown."""
+        """Wrap the servicer's ``handler``; None: the method is unknown."""
         self._path = path[:MAX_LOGGED_METHOD]
         self._handler = handler
         self._plane = methods.plane
@@ -113,8 +113,12 @@ class _Method:
         self._limit = limit if self._classifies else min(limit, MAX_SMALL_BYTES)
 
     def handler(self) -> Handler:
-        """What grpcio calls. All read for themselves, so that a refusal need not wait."""
-        inner: Any = self._handler  # its types are those of methods that are not asynchronous
+        """Return the handler that grpcio calls.
+
+        For grpcio every method takes a stream, so that a call can be refused before its message
+        has arrived.
+        """
+        inner: Any = self._handler  # its types are those of synchronous methods
         if inner is None:
             return grpc.stream_unary_rpc_method_handler(cast(Any, self._unknown))
         self._parse = _parser(inner.request_deserializer)
@@ -138,7 +142,10 @@ class _Method:
             call.log()
 
     async def _answered(self, call: Call, context: Context) -> bytes:
-        """The answer. What holds the message has ended before an error is answered."""
+        """Answer a unary call.
+
+        The frames that hold its message have ended before `_unary` answers an error.
+        """
         self._check(call)
         with self._places:
             message = await self._arrivals.read(context, self._limit)
@@ -150,7 +157,7 @@ class _Method:
                 with self._in_work:
                     request = self._parse(message)
                     del message
-                    call.unheard = False
+                    call.uncounted = False
                     return self._serialize(await self._inner(request, context))
             finally:
                 self._bodies.give(size)
@@ -166,11 +173,11 @@ class _Method:
             call.log()
 
     async def _answer(self, call: Call, context: Context) -> None:
-        """Write the answers of a call with many."""
+        """Write the answers of a streaming call."""
         self._check(call)
         with self._places, self._in_work:
-            call.unheard = False
-            async with aclosing(self._inner(await self._given(context), context)) as answers:
+            call.uncounted = False
+            async with aclosing(self._inner(await self._requests(context), context)) as answers:
                 async for answer in answers:
                     writing = _write(context, self._serialize(answer))
                     await in_time(writing, self._idle_s, "the answer was not taken")
@@ -189,23 +196,23 @@ class _Method:
     def _check(self, call: Call) -> None:
         if self._access is not None:
             self._access.check(self._need, call.authorization, transport=TRANSPORT)
-        call.unheard = self._classifies
+        call.uncounted = self._classifies
 
-    async def _given(self, context: Context) -> Any:
-        """The message, or the messages, of a call with many answers."""
+    async def _requests(self, context: Context) -> Any:
+        """Return the request of a call with many answers, or the iterator of its requests."""
         assert self._handler is not None  # noqa: S101
         if self._handler.request_streaming:
-            return Requests(context, self._understood, self._idle_s)
+            return Requests(context, self._parse_and_count, self._idle_s)
         return self._parse(await self._arrivals.read(context, self._limit))
 
-    def _understood(self, message: bytes) -> Any:
-        """A message of a stream. Raises BodyTooLarge and BadParameter, which are counted."""
+    def _parse_and_count(self, message: bytes) -> Any:
+        """Parse a message of a stream. Raises and counts BodyTooLarge and BadParameter."""
         with Reading(TRANSPORT) if self._classifies else nullcontext():
             return self._parse(checked(message, self._limit))
 
     async def _failed(self, call: Call, error: BaseException) -> bool:
-        """Count and answer an error; False where it is to be raised again."""
-        if call.unheard:
+        """Count and answer an error. Returns False where the caller must raise it again."""
+        if call.uncounted:
             code = error.code if isinstance(error, ZooError) else "cancelled"
             refused(TRANSPORT, code)
         return await call.failed(error)
@@ -230,7 +237,10 @@ def _parser(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 
 
 class Places:
-    """``with`` this around a call that takes one of ``most`` places. Raises Overloaded."""
+    """A context manager around each call that takes one of ``most`` places.
+
+    Entering raises Overloaded when all are taken.
+    """
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -246,12 +256,12 @@ class Places:
 
 
 class InWork:
-    """``with`` this around each call that is in work."""
+    """A context manager around each call that is in work, which counts them."""
 
     def __init__(self) -> None:
         self._count = 0
         self._none: asyncio.Event | None = None
-        """Is set when there is none; where somebody waits for that."""
+        """Set when no call is in work. None until somebody waits for that."""
 
     def __enter__(self) -> None:
         self._count += 1
@@ -262,7 +272,7 @@ class InWork:
             self._none.set()
 
     async def none(self) -> None:
-        """Wait until there is no such call."""
+        """Wait until no call is in work."""
         if not self._count:
             return
         if self._none is None or self._none.is_set():

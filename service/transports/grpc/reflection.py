@@ -1,6 +1,6 @@
-"""gRPC's reflection, versions v1alpha and v1, whose messages differ by nothing but their package.
+"""Serves gRPC's reflection in the versions v1alpha and v1, which differ only in their package.
 
-grpcio-reflection 1.85 knows v1alpha alone. Newer clients ask for v1 first.
+grpcio-reflection 1.85 knows only v1alpha. Newer clients ask for v1 first.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from service.transports.grpc.methods import Methods
 _PACKAGE, _FILE = "grpc.reflection.v1", "grpc/reflection/v1/reflection.proto"
 V1 = f"{_PACKAGE}.ServerReflection"
 NAMES = (reflection.SERVICE_NAME, V1)
-"""The services, one for each version."""
+"""The names of both versions of the service."""
 _METHOD = "ServerReflectionInfo"
 
 
 def add(names: Iterable[str], methods: Methods) -> None:
-    """Have both versions tell of the services ``names``, and of each other."""
+    """Add both versions to ``methods``. They describe the services ``names`` and each other."""
     _describe()
     servicer = reflection.aio.ReflectionServicer((*names, *NAMES))
     handler = grpc.stream_stream_rpc_method_handler(
@@ -35,7 +35,7 @@ def add(names: Iterable[str], methods: Methods) -> None:
 
 
 def _describe() -> None:
-    """Make the definition of v1 of that of v1alpha, unless a library brought it."""
+    """Register the definition of v1, made from v1alpha's, unless some library has done so."""
     pool = descriptor_pool.Default()
     try:
         pool.FindServiceByName(V1)
@@ -44,7 +44,7 @@ def _describe() -> None:
 
 
 def _of_v1(v1alpha: Any) -> descriptor_pb2.FileDescriptorProto:
-    """The definition, as grpc/reflection/v1/reflection.proto has it."""
+    """Return the definition in grpc/reflection/v1/reflection.proto, made from that of v1alpha."""
     found = descriptor_pb2.FileDescriptorProto()
     v1alpha.CopyToProto(found)
     old, new = f".{found.package}.", f".{_PACKAGE}."

@@ -1,4 +1,4 @@
-"""The gRPC server of one worker: services, limits, life."""
+"""Makes, starts and stops the gRPC server of one worker, and sets its limits."""
 
 from __future__ import annotations
 
@@ -37,22 +37,23 @@ CLASSIFIER = classifier_pb2.DESCRIPTOR.services_by_name["Classifier"].full_name
 INFERENCE = oip_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 MARGIN_BYTES = 1 << 20
-"""By so much a message may exceed the limit and be refused by us, with details: what is larger
-grpc refuses, with none, before it is received."""
+"""A message may exceed the limit by so many bytes and still be received, so that we refuse it with
+details. Larger ones grpc refuses before they are received, without details."""
 INT_MAX = 2**31 - 1
 MAX_METADATA_BYTES = 16 * 1024
 MAX_STREAMS = 256
-"""Calls that one connection may have open at a time; the client's library queues more."""
+"""How many calls one connection may have open; the client's library queues further ones."""
 KEEPALIVE_MS = 60_000
-"""A connection that is silent for this long is asked whether it lives."""
+"""After so much silence the server pings a client to see whether the connection lives."""
 KEEPALIVE_TIMEOUT_MS = 20_000
 WINDOW_PER_THREAD = 8
-"""Requests of one stream in work at a time, for each thread that computes."""
+"""How many requests of one stream are in work at a time, per thread of the pool."""
 RETRY_SECONDS = 1.0
+"""Pause between two attempts to bind the port for a new server."""
 LAST_SECONDS = 0.25
-"""At a stop, for calls that are on their way, once all that was accepted is answered: twice."""
+"""At a stop, once all calls are answered: how long to wait for calls on their way, twice."""
 MIN_PING_MS = 10_000
-"""Clients that ping more often than this are told to calm down and closed."""
+"""A connection whose client pings more often than this is closed (ENHANCE_YOUR_CALM)."""
 
 
 class PortTakenError(RuntimeError):
@@ -60,10 +61,10 @@ class PortTakenError(RuntimeError):
 
 
 class GrpcServer(Transport):
-    """Every worker has one; the kernel spreads connections among them (SO_REUSEPORT)."""
+    """The gRPC server of one worker. The kernel spreads connections over workers (SO_REUSEPORT)."""
 
     def __init__(self, plane: DataPlane, tracer: Tracer | None) -> None:
-        """Made in the event loop that serves."""
+        """Call this in the event loop that serves."""
         self._plane = plane
         self._tracer = tracer
         self._health = Health((CLASSIFIER, INFERENCE))
@@ -77,10 +78,10 @@ class GrpcServer(Transport):
         self._server = self._made()
         self._guard: asyncio.Task[None] | None = None
         self._last: dict[grpc.aio.Server, asyncio.Task[None]] = {}
-        """Servers that have failed, until their calls have ended."""
+        """Servers that have failed, each with the task that waits until its calls have ended."""
 
     def _all(self) -> Methods:
-        """The methods of all services."""
+        """Make the methods of all services."""
         methods = Methods(self._plane, self._tracer)
         classifier = Classifier(self._plane, self._streams)
         inference = Inference(self._plane, self._streams)
@@ -91,11 +92,11 @@ class GrpcServer(Transport):
         return methods
 
     def _made(self) -> grpc.aio.Server:
-        """A server of all methods, not yet bound."""
+        """Make a server of all methods, not yet bound."""
         return lasting.made(self._methods, options(self._plane.settings))
 
     async def start(self) -> None:
-        """Bind and serve. Raises PortTakenError."""
+        """Bind the port and serve. Raises PortTakenError."""
         settings = self._plane.settings
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         address = f"{host}:{settings.grpc_port}"
@@ -117,9 +118,9 @@ class GrpcServer(Transport):
         await self._server.start()
 
     async def _keep_serving(self, address: str) -> None:
-        """Whenever the server has failed, bind another and then close the port of the last.
+        """Whenever the server has failed, bind a new one and then close the old one's port.
 
-        In between the two share it. What the last has in work goes on.
+        Meanwhile both share the port. The old server finishes the calls that it has in work.
         """
         while True:
             await lasting.failed(self._server)
@@ -139,22 +140,21 @@ class GrpcServer(Transport):
         del self._last[last]
 
     def _bind(self, address: str) -> int:
-        """The port that was bound, or 0."""
+        """Return the port that was bound, or 0."""
         credentials = credentials_of(self._plane.settings)
         if credentials is None:
             return self._server.add_insecure_port(address)
         return self._server.add_secure_port(address, credentials)
 
     def drain(self) -> None:
-        """Nothing: clients watch the health of the server, which follows the data plane."""
+        """Do nothing: clients watch the server's health, which follows the data plane."""
 
     async def stop(self) -> None:
-        """Say that nothing is served any more, finish what was accepted, close the port.
+        """Report NOT_SERVING, finish the calls that were accepted, close the port.
 
-        What is open but asks for nothing (a message half sent, an idle stream of reflection) is
-        not waited for.
+        Calls without a complete message, or idle streams such as reflection's, are not waited for.
         """
-        if self._guard is None:  # it never began
+        if self._guard is None:  # it was never started
             return
         self._guard.cancel()
         self._health.stop()
@@ -162,7 +162,7 @@ class GrpcServer(Transport):
         settings = self._plane.settings
         grace = min(settings.deadline_ms, settings.grace_ms) / 1e3
         stopping = asyncio.ensure_future(self._server.stop(grace))
-        for _ in range(2):  # a call that was on its way may come once all others are answered
+        for _ in range(2):  # a call on its way may arrive once all others are answered
             idle = asyncio.ensure_future(self._methods.idle())
             await asyncio.wait({stopping, idle}, return_when=asyncio.FIRST_COMPLETED)
             idle.cancel()
@@ -173,7 +173,10 @@ class GrpcServer(Transport):
 
 
 def credentials_of(settings: Settings) -> grpc.ServerCredentials | None:
-    """The certificate and who must show one as well; None without TLS. TLS 1.2 at least."""
+    """Return the server's certificate and the CA that clients must have; None without TLS.
+
+    grpc speaks TLS 1.2 and newer. Raises OSError where a file cannot be read.
+    """
     if settings.tls_cert is None or settings.tls_key is None:
         return None
     pair = (settings.tls_key.read_bytes(), settings.tls_cert.read_bytes())
@@ -182,7 +185,7 @@ def credentials_of(settings: Settings) -> grpc.ServerCredentials | None:
 
 
 def options(settings: Settings) -> list[tuple[str, int | str]]:
-    """Channel arguments: limits of messages, metadata, streams and pings."""
+    """Return grpc's channel arguments: limits of messages, metadata, connections and pings."""
     return [
         ("grpc.so_reuseport", 1),
         ("grpc.optimization_target", "throughput"),

@@ -1,4 +1,4 @@
-"""Errors as gRPC statuses with google.rpc details: the same family as the problem documents."""
+"""Translates errors into gRPC statuses with google.rpc details."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ DOMAIN = "imagenet-zoo"
 """The domain of every google.rpc.ErrorInfo; its reason is the code of the problem document."""
 DETAILS_KEY = "grpc-status-details-bin"
 _MAX_MESSAGE = 1024
-"""Characters: a status travels in HTTP/2 trailers, which clients limit to some KB."""
+"""How many characters of a detail are sent: clients limit HTTP/2 trailers to some KB."""
 
 
 def code_of(error: ZooError) -> grpc.StatusCode:
-    """The canonical code of an error's row in `service.errors`."""
+    """Return the canonical code of an error, from `service.errors`."""
     return grpc.StatusCode[error.grpc_status]
 
 
 def status_of(error: ZooError) -> status_pb2.Status:
-    """The status with an ErrorInfo and, where a second try is sensible, a RetryInfo."""
+    """Return the status with an ErrorInfo and, where the client should try again, a RetryInfo."""
     number: int = code_of(error).value[0]
     status = status_pb2.Status(code=number, message=message_of(error))
     status.details.add().Pack(error_details_pb2.ErrorInfo(reason=error.code, domain=DOMAIN))
@@ -32,5 +32,5 @@ def status_of(error: ZooError) -> status_pb2.Status:
 
 
 def message_of(error: ZooError) -> str:
-    """The detail, bounded, with nothing that UTF-8 cannot say."""
+    """Return the detail, cut to 1024 characters; what UTF-8 cannot encode becomes `?`."""
     return error.detail[:_MAX_MESSAGE].encode("utf-8", "replace").decode()

@@ -1,4 +1,4 @@
-"""Many requests of one stream in work at a time, answered in whatever order they are ready."""
+"""Works on many requests of a stream at a time and answers each as soon as it is ready."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from service.transports.grpc.arrivals import Requests
 logger = logging.getLogger("zoo.grpc")
 
 LOOKS = 8
-"""At a stream while it may be idle: so it ends an eighth of that time late at most."""
+"""How often a stream is looked at within its idle time: it ends late by an eighth at most."""
 LEAST_WINDOW = 16
-"""Requests of one stream that are in work, or answered and not yet written. More would only wait in
-the queue, before the requests of others."""
+"""How many requests of one stream may at least be in work, or answered and not yet written. With
+more, one stream would fill the queue ahead of the requests of others."""
 
 
 Request = TypeVar("Request")
@@ -29,7 +29,7 @@ Response = TypeVar("Response")
 
 
 class Streams:
-    """The open streams of a server, which end when it stops."""
+    """The open streams of a server."""
 
     def __init__(
         self,
@@ -38,11 +38,11 @@ class Streams:
         window: int = LEAST_WINDOW,
         idle_s: float = math.inf,
     ) -> None:
-        """``budget`` bounds the bytes of all requests in work, ``window`` how many a stream has.
+        """``budget`` bounds the bytes of all requests in work, ``window`` their number per stream.
 
-        ``refused`` is told the code of a request that did not fit into the budget. A stream ends
-        when for ``idle_s`` seconds it has had no request in work and none came, or when an answer
-        was not taken for so long.
+        ``refused`` is called with the error code of a request that does not fit into the budget. A
+        stream ends when for ``idle_s`` seconds it has had no request in work and none has come, or
+        when the client has not read an answer for so long.
         """
         self._budget = budget
         self._refused = refused
@@ -57,7 +57,7 @@ class Streams:
         answer: Callable[[Request, Patience], Awaitable[Response]],
         failure: Callable[[Request, ZooError], Response],
     ) -> AsyncIterator[Response]:
-        """One more stream, see `Stream`. Raises NotReady when the server stops."""
+        """Open a stream and yield its answers, as `Stream.answers` does."""
 
         def refusal(request: Request, error: ZooError) -> Response:
             self._refused(error.code)
@@ -74,17 +74,17 @@ class Streams:
             self._open.discard(stream)
 
     def end(self) -> None:
-        """Read nothing more, answer what was read, then end."""
+        """End all streams: they read nothing more and answer what they have read."""
         self._ending = True
         for stream in self._open:
             stream.end()
 
 
 class Stream(Generic[Request, Response]):
-    """One stream. At most ``window`` of its requests are read and not yet written back.
+    """One stream. At most ``window`` of its requests are read whose answers are not yet written.
 
-    So who does not read answers, or sends faster than the engine computes, is held up by HTTP/2
-    flow control. The bytes of a request are in ``budget`` until its answer is ready.
+    So HTTP/2 flow control slows down a client that does not read answers or that sends faster than
+    the engine computes. The bytes of a request are in ``budget`` until its answer is ready.
     """
 
     def __init__(
@@ -96,9 +96,9 @@ class Stream(Generic[Request, Response]):
         window: int,
         idle_s: float,
     ) -> None:
-        """``answer`` may raise ZooError, which ``failure`` makes a response of.
+        """``answer`` makes the response to a request, ``failure`` that to a ZooError it raises.
 
-        ``refusal`` makes one for what is not even begun.
+        ``refusal`` makes the response to a request that did not fit into the budget.
         """
         self._answer = answer
         self._failure = failure
@@ -115,9 +115,9 @@ class Stream(Generic[Request, Response]):
         self._idle_s = idle_s
         self._overdue = False
         self._since = 0.0
-        """When a request came, was done, or its answer was taken last, by the loop's clock."""
+        """When a request last came or was done, or an answer was written, by the loop's clock."""
         self._writer: asyncio.Task[Any] | None = None
-        """The task that writes an answer, while it does."""
+        """The task that is writing an answer now."""
         self._writing_since = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -128,10 +128,11 @@ class Stream(Generic[Request, Response]):
             self._reading.cancel()
 
     async def answers(self, requests: Requests[Request]) -> AsyncIterator[Response]:
-        """Each answer as soon as it is ready. When the consumer ends, so does all work.
+        """Yield each answer as soon as it is ready. When the consumer ends, all work is cancelled.
 
-        Raises what reading ``requests`` raised, NotReady after `end`, RequestTimeout where nothing
-        was asked for too long. Who leaves an answer unread for so long is cancelled.
+        Raises what reading ``requests`` raised, NotReady after `end`, and RequestTimeout where no
+        request came for too long. Where the client does not read an answer for as long, the
+        consumer is cancelled.
         """
         reader = asyncio.create_task(self._read(requests))
         self._moved()
@@ -154,7 +155,7 @@ class Stream(Generic[Request, Response]):
                 self._timer.cancel()
             for task in (reader, *self._tasks):
                 task.cancel()
-            # a task keeps what ended it, whose frames would keep this stream with the task
+            # a task keeps the exception that ended it, and the exception's frames this stream
             self._reading = self._writer = None
             del reader, task
 
@@ -162,7 +163,7 @@ class Stream(Generic[Request, Response]):
         self._since = asyncio.get_running_loop().time()
 
     def _look(self) -> None:
-        """End the stream where it is idle, or look again when it may be."""
+        """End the stream where it has been idle for too long, else look again later."""
         if self._idle_s == math.inf:
             return
         loop = asyncio.get_running_loop()
@@ -193,7 +194,7 @@ class Stream(Generic[Request, Response]):
             self._done.put_nowait(None)
 
     async def _start(self, requests: Requests[Request]) -> None:
-        """Begin the work on each request as it comes and fits into the budget."""
+        """Begin to work on each request as it comes, once it fits into the budget."""
         while True:
             await self._room.acquire()
             try:
@@ -213,7 +214,10 @@ class Stream(Generic[Request, Response]):
             del request, task
 
     async def _hold(self, size: int) -> None:
-        """Count a request in the budget. While others of the stream are in it, wait for room."""
+        """Take a request's bytes from the budget, or wait for other requests of the stream to end.
+
+        Raises Overloaded where there are none.
+        """
         while True:
             try:
                 self._budget.take(size)
@@ -225,7 +229,7 @@ class Stream(Generic[Request, Response]):
             await self._freed.wait()
 
     def _finished(self, size: int, task: asyncio.Task[None]) -> None:
-        """A request is answered, or was given up: there is room for another, and for a retry."""
+        """After a request was answered or given up, give back its bytes and wake one that waits."""
         self._tasks.discard(task)
         self._moved()
         self._budget.give(size)
@@ -256,10 +260,11 @@ class Stream(Generic[Request, Response]):
             self._working -= 1
 
     async def _another_ended(self) -> bool:
-        """The patience of a request that there was no room for, while others are in work.
+        """Wait until another request of the stream ends; False where none is in work.
 
-        The stream itself may be what fills the queue; its client is slowed down, not refused. Each
-        request that ends wakes one that was refused.
+        It is the `Patience` of a request that the engine had no room for: the stream itself may
+        fill the queue, and its client is then slowed down and not refused. Each request that ends
+        wakes one that waits.
         """
         if self._working == 1:
             return False

@@ -1,4 +1,4 @@
-"""Request bodies: read with a byte limit, and taken apart where they are forms."""
+"""Receives request bodies within a byte limit, and takes forms apart into pictures."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from service.transports.http.interrupt import Interrupt, InterruptedByError
 from service.transports.http.multipart import form_boundary, pictures_of
 
 LINGER_SECONDS = 0.8
-"""How long an upload that is too large is read and thrown away, so that a client which reads the
-answer only after sending everything still gets it."""
+"""How long the rest of a refused upload is read and discarded, so that a client that reads the
+answer only after it has sent everything still gets it."""
 
 
 class ReceivedBody:
-    """``async with`` this: the whole body, at most ``limit`` bytes, before ``deadline``.
+    """An async context manager that receives a whole body and yields its bytes.
 
-    ``deadline`` is in seconds of ``time.perf_counter``. Its bytes stay in the budget for as long
-    as the context is open. Entering raises BodyTooLarge by the announced length before anything is
-    read, else by counting; Overloaded when the budget is used up; DeadlineExceeded when the client
-    is too slow; ClientDisconnect when it has gone.
+    The body may have ``limit`` bytes and must arrive before ``deadline``
+    (``time.perf_counter``). Its bytes stay in the budget for as long as the context is open.
+    Entering raises BodyTooLarge, by the announced length before anything is read, else by
+    counting; Overloaded when the budget is used up; DeadlineExceeded when the client is too slow;
+    ClientDisconnect when it has gone.
     """
 
     def __init__(
@@ -90,7 +91,7 @@ class ReceivedBody:
 
 
 async def linger(receive: Receive) -> None:
-    """Throw away what is still being sent, for `LINGER_SECONDS` at most."""
+    """Read and discard what the client still sends, for `LINGER_SECONDS` at most."""
     with suppress(asyncio.TimeoutError):
         await asyncio.wait_for(_discard(receive), LINGER_SECONDS)
 
@@ -105,11 +106,11 @@ async def _discard(receive: Receive) -> None:
 def pictures(
     body: bytes, content_type: str, limit: int
 ) -> tuple[Sequence[bytes | memoryview], bool]:
-    """The encoded pictures of a body, and whether it is a form.
+    """Return the encoded pictures of a body, at most ``limit``, and whether it is a form.
 
     A body that is not multipart/form-data is itself one picture, whatever its content type says
-    (``curl --data-binary`` calls it application/x-www-form-urlencoded). Raises what `multipart`
-    raises.
+    (``curl --data-binary`` says application/x-www-form-urlencoded). Raises what
+    `multipart.form_boundary` and `multipart.pictures_of` raise.
     """
     boundary = form_boundary(content_type)
     if boundary is None:

@@ -1,4 +1,4 @@
-"""Calls from pages of other origins (the Fetch standard's CORS protocol)."""
+"""Decides which web pages of other origins may call (the Fetch standard's CORS protocol)."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ _SHOWN = ("Inference-Header-Content-Length", "Retry-After", "X-Request-ID")
 
 
 class Cors(CORSMiddleware):
-    """Starlette's, without credentials: a page shows a key of its own, never a cookie.
+    """Starlette's middleware without credentials: a page sends a key of its own, never a cookie.
 
-    A preflight, which carries no key, is answered here.
+    It answers preflights itself, because they carry no key.
     """
 
     def __init__(self, app: ASGIApp, origins: Collection[str]) -> None:
@@ -51,10 +51,11 @@ class Cors(CORSMiddleware):
 
 
 def check_site(headers: Headers, origins: Collection[str]) -> None:
-    """Raise Forbidden for what a page of another site makes a browser send.
+    """Raise Forbidden for a request that a page of another site makes a browser send.
 
-    A browser sends simple requests without asking first, and only hides the answer from the page;
-    what changes something must not listen to them. Other clients send neither header.
+    A browser sends simple requests without a preflight and only hides the answer from the page, so
+    a route that changes something must refuse them. Clients other than browsers send neither
+    Origin nor Sec-Fetch-Site, and pass.
     """
     origin = headers.get("origin")
     if origin is not None and ("*" in origins or origin in origins):

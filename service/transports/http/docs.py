@@ -1,4 +1,4 @@
-"""The page at /docs: Swagger UI from a package, so that it loads without the internet."""
+"""Holds the page at /docs: Swagger UI from a Python package, so that it needs no internet."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from swagger_ui_bundle import swagger_ui_path
 
 STATIC_FOLDER = Path(swagger_ui_path)
-"""Swagger UI's scripts and styles, Apache-2.0."""
+"""The folder of Swagger UI's scripts and styles (Apache-2.0)."""
 STATIC_FILES = ("favicon-32x32.png", "swagger-ui.css", "swagger-ui-bundle.js")
 
 PAGE = b"""<!DOCTYPE html>

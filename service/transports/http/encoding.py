@@ -1,4 +1,4 @@
-"""Bodies that arrive compressed, unpacked within the limits of any body."""
+"""Decompresses request bodies (Content-Encoding) within the limits of any body."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from service.dataplane.body_budget import BodyBudget
 from service.errors import BadParameter, BodyTooLarge, UnsupportedEncoding
 
 ACCEPTED = "gzip, deflate"
-"""What an answer names as Accept-Encoding where a request had another one."""
+"""The Accept-Encoding of the answer to a request whose body had another coding."""
 MOST_CODINGS = 2
-"""One after the other; each unpacks up to the limit of a body."""
+"""How many codings may be applied one after the other; each may yield up to the body's limit."""
 MOST_MEMBERS = 4096
-"""Of a gzip body: bgzip makes 512 of the largest body by default."""
+"""How many members a gzip body may have: by default bgzip makes 512 of the largest body."""
 _PIECE = 1 << 20
-"""Bytes that are unpacked before others have their turn."""
+"""How many bytes are unpacked before the event loop has its turn."""
 _FEED = 1 << 16
-"""Bytes that are given to zlib at a time; it copies what it leaves of them."""
+"""How many bytes zlib gets at a time, because it copies those that it leaves."""
 _KNOWN = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 
 
 def codings_of(headers: Headers) -> Sequence[str]:
-    """What was done to the body, first to last (RFC 9110, section 8.4). Raises UnsupportedEncoding.
+    """Return the codings of the body in the order in which they were applied.
 
-    It is asked before the body is read.
+    See RFC 9110, section 8.4. Raises UnsupportedEncoding, before the body is read.
     """
-    given = headers.getlist("content-encoding")
-    if not given:
+    values = headers.getlist("content-encoding")
+    if not values:
         return ()
-    names = [name.strip(" \t").lower() for name in ",".join(given).split(",")]
+    names = [name.strip(" \t").lower() for name in ",".join(values).split(",")]
     names = [name for name in names if name not in ("", "identity")]
     for name in names:
         if name not in _KNOWN:
@@ -52,10 +52,10 @@ def codings_of(headers: Headers) -> Sequence[str]:
 async def unpacked(
     body: bytes, codings: Sequence[str], limit: int, budget: BodyBudget
 ) -> AsyncIterator[bytes]:
-    """The body as it was before ``codings``; what they yield is in the budget meanwhile.
+    """Yield the body without its ``codings``. The unpacked bytes are in the budget meanwhile.
 
-    Raises BodyTooLarge when one yields more than ``limit`` bytes, Overloaded when the budget is
-    used up, BadParameter for what is not encoded so.
+    Raises BodyTooLarge when a coding yields more than ``limit`` bytes, Overloaded when the budget
+    is used up, and BadParameter for a body that is not encoded so.
     """
     taken = 0
     try:
@@ -70,17 +70,18 @@ async def unpacked(
                 pieces.append(piece)
                 await asyncio.sleep(0)
             body = b"".join(pieces)
-            pieces.clear()  # or all of it would be held twice until the request is answered
+            pieces.clear()  # they would be held beside ``body`` until the request is answered
         yield body
     finally:
         budget.give(taken)
 
 
 def _pieces(body: bytes, coding: str) -> Iterator[bytes]:
-    """Up to `_PIECE` bytes at a time, for at most `_FEED` bytes of the body. Raises BadParameter.
+    """Unpack a body in pieces of up to `_PIECE` bytes, each of at most `_FEED` bytes of the body.
 
-    A gzip body may have several members (RFC 1952, section 2.2). What is called deflate should be
-    zlib's format (RFC 9110, section 8.4.1.2), and is bare deflate from some clients.
+    A gzip body may have several members (RFC 1952, section 2.2). The coding called deflate is
+    zlib's format (RFC 9110, section 8.4.1.2), but some clients send bare deflate, which is taken
+    as well. Raises BadParameter.
     """
     window = _GZIP if coding == "gzip" else _ZLIB if _is_zlib(body) else _RAW
     rest, members = memoryview(body), 0
@@ -110,7 +111,7 @@ def _pieces(body: bytes, coding: str) -> Iterator[bytes]:
 
 
 def _is_zlib(body: bytes) -> bool:
-    """Whether its first two bytes are zlib's (RFC 1950, section 2.2)."""
+    """Whether the first two bytes are a header of zlib's format (RFC 1950, section 2.2)."""
     if len(body) < 2:
         return True
     first, second = body[0], body[1]

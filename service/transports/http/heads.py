@@ -1,4 +1,4 @@
-"""What RFC 9112 says of a request's head beyond its grammar: version, Host, and how a body ends."""
+"""Checks what llhttp leaves of a request's head: version, Host and transfer codings (RFC 9112)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def check_head(version: str, target: bytes, headers: Headers) -> None:
-    """Check a head that llhttp has taken, and let a target that is a URL name the host.
+    """Check a head that llhttp has accepted. Where the target is a URL, its host becomes Host.
 
     Raises BadParameter for a version, a Host or a transfer coding that RFC 9112 tells a server to
-    refuse, and UnsupportedTransferCoding for one that is sound and that nobody decodes here.
+    refuse, and UnsupportedTransferCoding for a valid one that is not decoded here.
     """
     if version not in VERSIONS:
         raise BadParameter(f"the request line says HTTP/{version}; this port speaks HTTP/1.1")
@@ -46,7 +46,10 @@ def check_head(version: str, target: bytes, headers: Headers) -> None:
 
 
 def _check_codings(version: str, values: Sequence[bytes]) -> None:
-    """Sections 6.1 and 6.3: only what ends in `chunked`, once, says where the body ends."""
+    """Check Transfer-Encoding (sections 6.1 and 6.3): the last coding, and no other, is `chunked`.
+
+    Without that nobody knows where the body ends.
+    """
     if version == "1.0":
         raise BadParameter("HTTP/1.0 knows no Transfer-Encoding")
     codings = [each.strip(b" \t").lower() for each in b",".join(values).split(b",")]
@@ -61,7 +64,7 @@ def _check_codings(version: str, values: Sequence[bytes]) -> None:
 
 
 def _take_host(target: bytes, headers: Headers) -> None:
-    """Section 3.2.2: the authority of a URL replaces the Host header, whatever that says."""
+    """Replace the Host header by the authority of the URL in the target (section 3.2.2)."""
     try:
         url = httptools.parse_url(target)
     except httptools.HttpParserError:

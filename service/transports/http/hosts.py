@@ -1,7 +1,8 @@
-"""Which hosts a request may name: what keeps pages away whose own name was pointed at this service.
+"""Checks the host that a request names, against web pages that attack by DNS rebinding.
 
-A browser takes a page for one of this service as soon as the page's host name resolves to it (DNS
-rebinding): its requests are of the same origin then. Only the Host header still has the name.
+An attacker lets the host name of a page resolve to this service. A browser then takes the page's
+requests to the service for requests to the page's own origin. Only their Host header, which has the
+attacker's name, tells them apart.
 """
 
 from __future__ import annotations
@@ -22,24 +23,24 @@ _PROBES = frozenset({"/livez", "/readyz"})
 _PROBES_BELOW = "/v2/health/"
 _LOOPBACK = ("localhost", "*.localhost")
 _EVERY_ADDRESS = ("0.0.0.0/0", "::/0")
-"""No page can have an address for its name unless it comes from there."""
+"""A page whose host is an address was loaded from that address: rebinding needs a name."""
 
 
 class Hosts:
-    """Names, `*.name` for all below a name, addresses and networks of them, or `*`."""
+    """A set of hosts: names, `*.name` for all below a name, addresses, networks, or `*` for all."""
 
     def __init__(self, allowed: Sequence[str]) -> None:
-        """``allowed`` is as the setting takes it: lower case, no ports, no brackets."""
+        """``allowed`` is in the form of ZOO_ALLOWED_HOSTS: lower case, no ports, no brackets."""
         self._any = "*" in allowed
         self._below = tuple(each[1:] for each in allowed if each.startswith("*."))
         self._names = frozenset(each for each in allowed if "*" not in each and "/" not in each)
         self._networks = [ip_network(each) for each in allowed if "/" in each]
 
-    def hold(self, given: str | None) -> bool:
-        """Whether one of them is the host of this Host header; None where there is none."""
-        if self._any or given is None:
+    def hold(self, header: str | None) -> bool:
+        """Whether they include the host of this Host header; None: the request has none."""
+        if self._any or header is None:
             return self._any
-        host = given[1:].partition("]")[0] if given.startswith("[") else given.partition(":")[0]
+        host = header[1:].partition("]")[0] if header.startswith("[") else header.partition(":")[0]
         host = host.lower().removesuffix(".")
         if host in self._names or host.endswith(self._below):
             return True
@@ -50,17 +51,21 @@ class Hosts:
         return str(address) in self._names or any(address in each for each in self._networks)
 
     def check(self, headers: Headers, setting: str) -> None:
-        """Raise MisdirectedRequest, whose text names the ``setting``, for another host."""
-        given = headers.get("host")
-        if not self.hold(given):
-            named = "names no host" if given is None else f"is for the host {given[:64]!r}"
+        """Raise MisdirectedRequest where the Host header names none of them.
+
+        ``setting`` ends its text: it says by which setting the host would be allowed.
+        """
+        header = headers.get("host")
+        if not self.hold(header):
+            named = "names no host" if header is None else f"is for the host {header[:64]!r}"
             raise MisdirectedRequest(f"the request {named}: {setting}")
 
 
 def of_management(settings: Settings) -> Hosts | None:
-    """Whom calls to the repository may be for, where no setting says it; None: anybody.
+    """Return the hosts that calls to the repository may name where no setting lists them.
 
-    Those of an administrator have a key, which no such page knows.
+    Returns None, for any host, where ZOO_ALLOWED_HOSTS is set, which `HostMiddleware` checks, or
+    where these calls need an administrator's key, which no attacker's page knows.
     """
     if settings.allowed_hosts or settings.has_admin_keys:
         return None
@@ -70,7 +75,7 @@ def of_management(settings: Settings) -> Hosts | None:
 
 
 class HostMiddleware:
-    """Lets a request through that is for one of the hosts, and probes, which come by address."""
+    """Lets requests through that name one of the hosts, and probes, which come by address."""
 
     def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Ending what a task awaits from outside, without a task of its own for it."""
+"""Lets a callback end what a task awaits, without a second task."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from types import TracebackType
 
 
 class InterruptedByError(Exception):
-    """`Interrupt.trip` was called."""
+    """Raised by an `Interrupt` block after `trip` was called."""
 
 
 class Interrupt:
-    """``with`` this: once `trip` is called, what the block awaits is cancelled.
+    """A context manager: `trip` cancels what its block awaits.
 
-    The block then raises InterruptedByError. A cancellation by somebody else stays one.
+    The block then raises InterruptedByError. A cancellation by somebody else stays a
+    CancelledError.
     """
 
     def __init__(self) -> None:
@@ -21,9 +22,9 @@ class Interrupt:
         self._tripped = False
 
     def trip(self, *_: object) -> None:
-        """Interrupt the block, or do nothing when it has ended; a callback of timers and futures.
+        """Interrupt the block, or do nothing when it has ended. Fits as a callback of futures.
 
-        Only from the event loop: the block's task is waiting then, and is cancelled where it waits.
+        Call it in the event loop alone: the block's task is awaiting something then.
         """
         if self._task is not None and not self._tripped:
             self._tripped = True

@@ -1,4 +1,4 @@
-"""Keys over HTTP: which path needs which, and the refusal before a body is read."""
+"""Says which key each HTTP path needs, and refuses requests without it before reading a body."""
 
 from __future__ import annotations
 
@@ -19,9 +19,10 @@ _ADMIN_BELOW = "/v2/repository"
 
 
 def need_of(path: str) -> Need:
-    """What a request for this path must show, when keys are set.
+    """Return the key that a request for this path needs, where keys are set.
 
-    Open are probes, and the description of the service, which a browser opens without a header.
+    Probes need none, nor does the description of the service, because a browser that opens it
+    sends no header.
     """
     if path in _OPEN or path.startswith(_OPEN_BELOW):
         return Need.NOTHING
@@ -29,9 +30,9 @@ def need_of(path: str) -> Need:
 
 
 def describe_keys(document: dict[str, Any], refusals: dict[str, Any], settings: Settings) -> None:
-    """Write into an OpenAPI document which of its routes ask for a key, and what refuses it.
+    """Write into an OpenAPI document which routes need a key, with ``refusals`` as their errors.
 
-    Where none is asked for a client may show one all the same.
+    On routes that need none a client may send a key all the same.
     """
     scheme = {"type": "http", "scheme": "bearer", "description": "Authorization: Bearer KEY"}
     document["components"]["securitySchemes"] = {"bearer": scheme}
@@ -50,7 +51,7 @@ def describe_keys(document: dict[str, Any], refusals: dict[str, Any], settings: 
 
 
 class KeyMiddleware:
-    """Lets a request through that shows the key its path needs."""
+    """Lets requests through that show the key their path needs."""
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
         self._app = app
@@ -64,7 +65,7 @@ class KeyMiddleware:
                     need_of(scope["path"]), headers.get("authorization"), transport="http"
                 )
             except ZooError as error:
-                # who sends a body reads the answer behind it
+                # a client that sends a body may read the answer only after it
                 scope[UNREAD] = "transfer-encoding" in headers or "content-length" in headers
                 await answer_error(Request(scope), error)(scope, receive, send)
                 return

@@ -1,4 +1,4 @@
-"""Forms of pictures (RFC 7578), taken apart as RFC 2046, section 5.1.1, says; nothing is copied."""
+"""Takes forms of pictures apart (RFC 7578; RFC 2046, section 5.1.1), without copying pictures."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from service.errors import BadParameter, BodyTooLarge
 PART_NAME = "image"
 
 MAX_TYPE_BYTES = 1024
-"""Of the content type of a form: reading it takes more than its length."""
+"""How long the content type of a form may be; reading it takes more than linear time."""
 MAX_BOUNDARY_BYTES = 200
 """RFC 2046 allows 70."""
 MAX_PART_HEAD_BYTES = 8192
 MAX_PART_PARAMETERS = 300
-"""Semicolons of a part's Content-Disposition, each of which takes a microsecond to read. A file's
-name, of 255 characters at most, may have one for each."""
+"""How many semicolons a part's Content-Disposition may have, each of which takes a microsecond to
+read. A file name has at most 255 characters, all of which may be semicolons."""
 MAX_FALSE_BOUNDARIES = 100
-"""Lines that begin as a boundary does and are none; who writes a form avoids them all."""
+"""How many lines may begin like a boundary without being one; a correct form has none."""
 
 _NAME = re.compile(rb"image(?:\[[0-9]{0,9}\])?")
-"""PHP and axios number what is a list."""
+"""The name of a part; PHP and axios number the parts of a list."""
 _REST = re.compile(rb"(--)?+[ \t]*+(?:\r\n|\Z)")
-"""Of the line of a boundary; the two hyphens make it the last one."""
+"""What follows the boundary in its line; two hyphens mark the last one."""
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*)", re.DOTALL)
 _SHOWN = 64
 
 
 class _Boundary(NamedTuple):
     start: int
-    """Where the line break before it is; that belongs to it."""
+    """Where it starts, with the line break before it."""
     end: int
-    """Where its line ends."""
+    """Where its line ends, behind the line break."""
     last: bool
 
 
 def form_boundary(content_type: str) -> bytes | None:
-    """The boundary that the content type of a form names; None for another type.
+    """Return the boundary in the content type of a form, or None where it is another type.
 
-    Raises BadParameter for one of which no form can be read.
+    Raises BadParameter for a content type that is too long or has no usable boundary.
     """
     if not content_type[:32].lower().lstrip().startswith("multipart/form-data"):
         return None
@@ -61,10 +61,11 @@ def form_boundary(content_type: str) -> bytes | None:
 
 
 def pictures_of(body: bytes, boundary: bytes, limit: int) -> list[memoryview]:
-    """The parts named `image`, in order; what is before the first and behind the last is ignored.
+    """Return the parts named `image`, in order; bytes before the first and behind the last go.
 
-    Raises BadParameter for a broken form, one without such a part, or one with other parts, which
-    would be parameters in the wrong place; BodyTooLarge when it has more than ``limit`` parts.
+    Raises BadParameter for a broken form, a form without such a part, or one with other parts
+    (most likely parameters, which belong into the query string); BodyTooLarge when it has more
+    than ``limit`` parts.
     """
     found: list[memoryview] = []
     part: _Boundary | None = None
@@ -92,7 +93,7 @@ def _boundaries(body: bytes, boundary: bytes) -> Iterator[_Boundary]:
         rest = _REST.match(body, at)
         if rest is not None:
             yield _Boundary(max(start, 0), rest.end(), rest[1] is not None)
-            at = rest.end() - 2  # the next may begin with this line's break
+            at = rest.end() - 2  # the line break may also be that before the next boundary
         else:
             false += 1
             if false > MAX_FALSE_BOUNDARIES:
@@ -101,7 +102,10 @@ def _boundaries(body: bytes, boundary: bytes) -> Iterator[_Boundary]:
 
 
 def _data_start(body: bytes, start: int, end: int) -> int:
-    """Behind the head of a part that begins at ``start``. Raises BadParameter."""
+    """Return where the data of a part begins whose head begins at ``start``.
+
+    Raises BadParameter for a head that is too long, has no end, or is not that of a picture.
+    """
     break_ = body.find(b"\r\n\r\n", start - 2, min(end, start + MAX_PART_HEAD_BYTES) + 2)
     if break_ == -1:
         if end - start > MAX_PART_HEAD_BYTES:

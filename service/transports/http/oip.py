@@ -1,4 +1,7 @@
-"""The Open Inference Protocol over REST, under /v2: bodies in, bodies out. See docs/oip.md."""
+"""Routes the Open Inference Protocol over REST, below /v2.
+
+docs/oip.md says what each route does.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +39,7 @@ from service.transports.oip.inference import infer
 
 TRANSPORT = "http"
 REPOSITORY_BODY_BYTES = 64 * 1024
-"""What a request to the repository may have: a few parameters."""
+"""How large the body of a request to the repository may be; it holds a few parameters."""
 
 _ALLOW = "models are managed by the name or address of this machine, or by ZOO_ALLOWED_HOSTS"
 
@@ -45,14 +48,14 @@ INFER = re.compile(r"/v2/models/(?P<name>[^/]+)(?:/versions/(?P<version>[^/]+))?
 
 
 class OipRoutes:
-    """One method per route."""
+    """The handlers of the protocol, one method per route."""
 
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
         self._hosts = of_management(plane.settings)
 
     def all(self) -> list[BaseRoute]:
-        """The routing table."""
+        """Return the routing table."""
         return [
             Route("/v2", self.server, methods=["GET"]),
             Route("/v2/health/live", self.live, methods=["GET"]),
@@ -90,12 +93,12 @@ class OipRoutes:
         return json_reply({"live": True, "ready": ready}, 200 if ready else 503)
 
     async def metadata(self, request: Request) -> Response:
-        """GET /v2/models/{name}: what it takes and yields."""
+        """GET /v2/models/{name}: the inputs that a model takes and the outputs that it yields."""
         return json_reply(faces.metadata(self._plane, await self._face(request)))
 
     async def model_ready(self, request: Request) -> Response:
         """GET /v2/models/{name}/ready: 200 where it answers without being loaded first."""
-        name, version = _asked(request)
+        name, version = _model_in_path(request)
         ready = await server.model_ready(self._plane, name, version)
         return json_reply({"name": name, "ready": ready}, 200 if ready else 503)
 
@@ -111,22 +114,22 @@ class OipRoutes:
         )
 
     async def infer(self, request: Request) -> Response:
-        """POST /v2/models/{name}/infer."""
+        """POST /v2/models/{name}/infer: classify pictures, or compute crops."""
         settings = self._plane.settings
         facts = cast(dict[str, Any], request.scope["zoo"])
         request.scope[UNREAD] = True
         with Reading(TRANSPORT, ClientDisconnect) as request_read:
             deadline = self._deadline(request)
             async with self._body(request, settings.max_body_bytes, deadline) as body:
-                name, version = _asked(request)
+                name, version = _model_in_path(request)
                 length = request.headers.get(HEADER_LENGTH)
                 reading = partial(read, name, version, body, length)
                 if is_long_to_read(body, length):
-                    asked = await self._plane.offload.run(reading, deadline)
+                    parsed = await self._plane.offload.run(reading, deadline)
                 else:
-                    asked = reading()
+                    parsed = reading()
                 request_read.done()
-                work = infer(self._plane, asked, transport=TRANSPORT, deadline=deadline)
+                work = infer(self._plane, parsed, transport=TRANSPORT, deadline=deadline)
                 answer = await unless_gone(work, request.receive)
         facts.update(code="ok", inferences=answer.outputs[0].shape[0])
         if is_long_to_write(answer):
@@ -140,40 +143,40 @@ class OipRoutes:
 
     async def index(self, request: Request) -> Response:
         """POST /v2/repository/index: every face of every version, and its state."""
-        given = await self._repository_request(request, "ready", self._deadline(request))
-        ready = given.get("ready", False)
+        body = await self._repository_request(request, "ready", self._deadline(request))
+        ready = body.get("ready", False)
         if not isinstance(ready, bool):
             raise BadParameter("ready must be a boolean")
         return json_reply(server.index(self._plane, ready_only=ready))
 
     async def load(self, request: Request) -> Response:
-        """POST /v2/repository/models/{name}/load."""
+        """POST /v2/repository/models/{name}/load: load a model."""
         deadline = self._deadline(request)
-        given = await self._parameters(request, deadline)
-        await server.load(self._plane, request.path_params["name"], given, deadline)
+        parameters = await self._parameters(request, deadline)
+        await server.load(self._plane, request.path_params["name"], parameters, deadline)
         return json_reply({})
 
     async def unload(self, request: Request) -> Response:
-        """POST /v2/repository/models/{name}/unload."""
+        """POST /v2/repository/models/{name}/unload: unload a model."""
         deadline = self._deadline(request)
-        given = await self._parameters(request, deadline)
-        await server.unload(self._plane, request.path_params["name"], given, deadline)
+        parameters = await self._parameters(request, deadline)
+        await server.unload(self._plane, request.path_params["name"], parameters, deadline)
         return json_reply({})
 
     async def _face(self, request: Request) -> faces.Face:
-        name, version = _asked(request)
+        name, version = _model_in_path(request)
         return await faces.find(self._plane, name, version)
 
     def _deadline(self, request: Request) -> float:
-        """By ``time.perf_counter``. Raises BadParameter."""
+        """Return the request's deadline by ``time.perf_counter``. Raises BadParameter."""
         return self._plane.deadline(timeout_s(request.headers))
 
     async def _repository_request(
         self, request: Request, member: str, deadline: float
     ) -> dict[str, Any]:
-        """The members of a body that may be empty.
+        """Return the members of a body, whose only one can be ``member``; none where it is empty.
 
-        Raises BadParameter, and Forbidden or MisdirectedRequest for what pages of others send.
+        Raises BadParameter, and Forbidden or MisdirectedRequest for requests of other sites' pages.
         """
         request.scope[UNREAD] = True
         if self._hosts is not None:
@@ -183,8 +186,8 @@ class OipRoutes:
             return dict(members(parse(body), (member,), "the request")) if body else {}
 
     async def _parameters(self, request: Request, deadline: float) -> dict[str, Any]:
-        given = await self._repository_request(request, "parameters", deadline)
-        parameters = given.get("parameters", {})
+        body = await self._repository_request(request, "parameters", deadline)
+        parameters = body.get("parameters", {})
         if not isinstance(parameters, dict):
             raise BadParameter("parameters must be a JSON object")
         return parameters
@@ -200,6 +203,6 @@ class OipRoutes:
                 yield body
 
 
-def _asked(request: Request) -> tuple[str, str | None]:
-    """The model in the path, and the version where it has one."""
+def _model_in_path(request: Request) -> tuple[str, str | None]:
+    """Return the model that the path names, and the version or None."""
     return request.path_params["name"], request.path_params.get("version")

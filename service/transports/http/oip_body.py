@@ -1,8 +1,8 @@
-"""Inference bodies of the protocol over REST: JSON, and binary data after it.
+"""Reads and writes inference bodies of the protocol over REST: JSON, and binary data after it.
 
-A tensor whose parameters have ``binary_data_size`` has its data behind the JSON, in the order of
-the tensors; the header `HEADER_LENGTH` says where the JSON ends. What is BYTES in JSON is base64
-where it comes in (pictures are no text), and text where it goes out (labels are).
+The data of a tensor whose parameters have ``binary_data_size`` follows the JSON, in the order of
+the tensors; the header `HEADER_LENGTH` says where the JSON ends. BYTES in JSON are base64 in a
+request, which sends pictures, and text in an answer, which sends labels.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from service.transports.oip.inference import Request, Response
 from service.transports.oip.parameters import (
     MOST_PARAMETERS,
     MOST_TENSORS,
+    RequestedOutput,
     Value,
-    Wanted,
     binary_size,
     content_type,
-    wanted,
+    requested_output,
 )
 from service.transports.oip.tensors import (
     LONG_VALUES,
@@ -40,11 +40,13 @@ from service.transports.oip.tensors import (
 
 HEADER_LENGTH = "Inference-Header-Content-Length"
 MOST_MEMBERS = 10_000
-"""Of all objects in a body together; no request that can be answered has a tenth of them."""
+"""How many members all JSON objects of a body may have together; a request that can be answered
+has less than a tenth of that."""
 _MOST_DIGITS = 19
-"""Of a whole number: 2^63 - 1."""
+"""How many digits a whole number may have: those of 2^63 - 1."""
 _LONG_JSON, _LONG_TEXT = 1 << 14, 1 << 20
-"""Bytes of JSON: fewer are read at once, and of so many nobody need count the values."""
+"""Bytes of JSON: up to the first, reading is never long; beyond the second it always is. Between
+them the number of values decides."""
 _SHOWN = 64
 
 T = TypeVar("T")
@@ -54,47 +56,47 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 def read(model: str, version: str | None, body: bytes, header_length: str | None) -> Request:
     """Read a body; ``header_length`` is the text of the header. Raises BadParameter.
 
-    ``model`` and ``version`` are those of the path. What the body says of them must be the same; a
-    version that the body alone names is the one that answers. A length of 0 says that there is no
-    JSON: the body is the data of the only input.
+    ``model`` and ``version`` are those of the path. The body must not contradict them; where only
+    the body names a version, that version answers. A length of 0 means that there is no JSON: the
+    whole body is the data of the only input.
     """
     length = length_of(header_length, len(body))
     if length == 0 and header_length is not None:
         return Request(model, version, raw=body)
-    given = members(
+    fields = members(
         parse(body if length == len(body) else body[:length]),
         ("id", "parameters", "inputs", "outputs", "model_name", "model_version"),
         "the request",
     )
-    parameters = _parameters(given)
+    parameters = _parameters(fields)
     content = content_type("the request", parameters)
-    version = _agreed(given, model, version)
-    binary, found = _Binary(memoryview(body)[length:]), _items(given, "inputs")
+    version = _agreed(fields, model, version)
+    binary, found = _Binary(memoryview(body)[length:]), _items(fields, "inputs")
     inputs = [_input(each, binary, content, alone=len(found) == 1) for each in found]
     binary.check_used_up()
     return Request(
         model,
         version,
-        id=_text(given, "id") or "",
+        id=_text(fields, "id") or "",
         parameters=parameters,
         inputs=inputs,
-        outputs=[_output(each) for each in _items(given, "outputs")],
+        outputs=[_output(each) for each in _items(fields, "outputs")],
     )
 
 
-def _agreed(given: Mapping[str, Any], model: str, version: str | None) -> str | None:
-    """The version that path and body ask for. Raises BadParameter where they contradict."""
+def _agreed(fields: Mapping[str, Any], model: str, version: str | None) -> str | None:
+    """Return the version that path or body names. Raises BadParameter where they contradict."""
     for member, in_path in (("model_name", model), ("model_version", version)):
-        in_body = _text(given, member)
+        in_body = _text(fields, member)
         if in_body and in_path is not None and in_body != in_path:
             raise BadParameter(
                 f"{member} is {in_body[:_SHOWN]!r}, the path names {in_path[:_SHOWN]!r}"
             )
-    return version or _text(given, "model_version") or None
+    return version or _text(fields, "model_version") or None
 
 
 def write(response: Response) -> tuple[bytes, int | None]:
-    """The body of an answer, and the length of its JSON where binary data follows."""
+    """Return the body of an answer, and the length of its JSON; None where it is all JSON."""
     parts: list[bytes] = []
     texts: list[str] = []
     for tensor, binary in zip(response.outputs, response.binary, strict=True):
@@ -119,7 +121,7 @@ def write(response: Response) -> tuple[bytes, int | None]:
 
 
 def is_long_to_read(body: bytes, header_length: str | None) -> bool:
-    """Whether `read` takes more than some milliseconds. Raises BadParameter."""
+    """Whether `read` takes more than a few milliseconds. Raises BadParameter."""
     length = length_of(header_length, len(body))
     if length <= _LONG_JSON or length > _LONG_TEXT:
         return length > _LONG_TEXT
@@ -127,7 +129,7 @@ def is_long_to_read(body: bytes, header_length: str | None) -> bool:
 
 
 def is_long_to_write(response: Response) -> bool:
-    """Whether `write` takes more than some milliseconds."""
+    """Whether `write` takes more than a few milliseconds."""
     return (
         sum(
             math.prod(tensor.shape)
@@ -139,10 +141,10 @@ def is_long_to_write(response: Response) -> bool:
 
 
 def parse(text: bytes) -> object:
-    """Read JSON, UTF-8. Raises BadParameter.
+    """Read JSON in UTF-8. Raises BadParameter.
 
-    Python's lock is held while arrays and objects are read, whatever thread does it: so there may
-    not be more of them than some 100 ms are enough for.
+    Python's lock is held while arrays and objects are read, in whatever thread. So their number is
+    limited to what takes some 100 ms.
     """
     for mark in b",", b"[":
         if text.count(mark) > MOST_VALUES:
@@ -157,20 +159,24 @@ def parse(text: bytes) -> object:
         raise BadParameter(f"the body is no JSON: {str(error)[:_SHOWN]}") from None
 
 
-def members(given: object, known: Sequence[str], owner: str) -> Mapping[str, Any]:
-    """The members of a JSON object; null stands for absent. Raises BadParameter."""
-    if not isinstance(given, dict):
+def members(document: object, known: Sequence[str], owner: str) -> Mapping[str, Any]:
+    """Return the members of a JSON object, without those that are null.
+
+    Raises BadParameter for another value and for members that are not ``known``; ``owner`` names
+    the object in its text.
+    """
+    if not isinstance(document, dict):
         raise BadParameter(f"{owner} must be a JSON object")
-    for name in given:
+    for name in document:
         if name not in known:
             raise BadParameter(
                 f"{owner} has no member {name[:_SHOWN]!r}; there are: {', '.join(known)}"
             )
-    return {name: value for name, value in given.items() if value is not None}
+    return {name: value for name, value in document.items() if value is not None}
 
 
 class _Binary:
-    """What comes after the JSON, taken off piece by piece."""
+    """The binary data after the JSON, which inputs take piece by piece."""
 
     def __init__(self, data: memoryview) -> None:
         self._data = data
@@ -185,7 +191,7 @@ class _Binary:
 
     @property
     def left(self) -> int:
-        """Bytes that are not taken yet."""
+        """How many bytes no input has taken yet."""
         return len(self._data)
 
     def check_used_up(self) -> None:
@@ -194,7 +200,10 @@ class _Binary:
 
 
 def length_of(text: str | None, most: int) -> int:
-    """Bytes of the JSON, by the header's text; ``most``: of the body. Raises BadParameter."""
+    """Return the length of the JSON by the header's text; ``most``, the body's, without one.
+
+    Raises BadParameter for a text that is not a whole number up to ``most``.
+    """
     if text is None:
         return most
     if not (text.isascii() and text.isdigit() and len(text) <= 12 and int(text) <= most):
@@ -205,10 +214,13 @@ def length_of(text: str | None, most: int) -> int:
     return int(text)
 
 
-def _input(given: object, binary: _Binary, content: str | None, *, alone: bool) -> Tensor:
-    """``content`` is the request's content_type; ``alone``: there is no other input."""
+def _input(document: object, binary: _Binary, content: str | None, *, alone: bool) -> Tensor:
+    """Read one input. Raises BadParameter.
+
+    ``content`` is the request's content_type; ``alone``: there is no other input.
+    """
     known = ("name", "shape", "datatype", "parameters", "data")
-    tensor = members(given, known, "an input")
+    tensor = members(document, known, "an input")
     name, datatype = _needed(tensor, "name", _text), _needed(tensor, "datatype", _text)
     shape = shape_of(name, _needed(tensor, "shape", _list))
     parameters = _parameters(tensor)
@@ -225,13 +237,13 @@ def _input(given: object, binary: _Binary, content: str | None, *, alone: bool) 
     return from_values(name, datatype, shape, values, _from_base64)
 
 
-def _output(given: object) -> Wanted:
-    output = members(given, ("name", "parameters"), "an output")
-    return wanted(_needed(output, "name", _text), _parameters(output))
+def _output(document: object) -> RequestedOutput:
+    output = members(document, ("name", "parameters"), "an output")
+    return requested_output(_needed(output, "name", _text), _parameters(output))
 
 
 def _flat(name: str, values: list[Any], shape: tuple[int, ...]) -> list[Any]:
-    """Values that may be nested as the shape is."""
+    """Flatten values that are nested as the shape is, or flat. Raises BadParameter."""
     for size in shape[1:]:
         if not values or not isinstance(values[0], list):
             break
@@ -247,15 +259,15 @@ def _from_base64(value: object) -> bytes:
     return base64.b64decode(value, validate=True)
 
 
-def _items(given: Mapping[str, Any], name: str) -> list[Any]:
-    items = _list(given, name) or []
+def _items(fields: Mapping[str, Any], name: str) -> list[Any]:
+    items = _list(fields, name) or []
     if len(items) > MOST_TENSORS:
         raise BadParameter(f"the request has more than {MOST_TENSORS} {name}")
     return items
 
 
-def _parameters(given: Mapping[str, Any]) -> dict[str, Value]:
-    parameters = given.get("parameters", {})
+def _parameters(fields: Mapping[str, Any]) -> dict[str, Value]:
+    parameters = fields.get("parameters", {})
     if not isinstance(parameters, dict):
         raise BadParameter("parameters must be a JSON object")
     if len(parameters) > MOST_PARAMETERS:
@@ -270,16 +282,16 @@ def _parameters(given: Mapping[str, Any]) -> dict[str, Value]:
 
 
 def _needed(
-    given: Mapping[str, Any], name: str, read_as: Callable[[Mapping[str, Any], str], T | None]
+    fields: Mapping[str, Any], name: str, read_as: Callable[[Mapping[str, Any], str], T | None]
 ) -> T:
-    value = read_as(given, name)
+    value = read_as(fields, name)
     if value is None:
         raise BadParameter(f"{name!r} is missing in an input or output")
     return value
 
 
-def _text(given: Mapping[str, Any], name: str) -> str | None:
-    value = given.get(name)
+def _text(fields: Mapping[str, Any], name: str) -> str | None:
+    value = fields.get(name)
     if value is not None and not isinstance(value, str):
         raise BadParameter(f"{name} must be a text")
     if value is not None and not value.isascii():
@@ -288,15 +300,15 @@ def _text(given: Mapping[str, Any], name: str) -> str | None:
 
 
 def _check_encodable(name: str, value: str) -> None:
-    """JSON can escape half a surrogate pair, which UTF-8 cannot say."""
+    """Raise BadParameter for a lone surrogate: JSON can escape one, UTF-8 cannot encode it."""
     try:
         value.encode()
     except UnicodeEncodeError:
         raise BadParameter(f"{name} is no text that UTF-8 can say") from None
 
 
-def _list(given: Mapping[str, Any], name: str) -> list[Any] | None:
-    value = given.get(name)
+def _list(fields: Mapping[str, Any], name: str) -> list[Any] | None:
+    value = fields.get(name)
     if value is not None and not isinstance(value, list):
         raise BadParameter(f"{name} must be a list")
     return value
@@ -307,14 +319,18 @@ def _refuse(constant: str) -> NoReturn:
 
 
 def _whole(digits: str) -> int:
-    """Python's own takes the square of their number; and this lets other threads have a turn."""
+    """Read a whole number of at most `_MOST_DIGITS` digits. Raises ValueError.
+
+    Reading takes time in the square of their number. That this is a function of Python's, not of
+    C's, lets other threads run between two numbers.
+    """
     if len(digits.removeprefix("-")) > _MOST_DIGITS:
         raise ValueError(f"a whole number has more than {_MOST_DIGITS} digits")
     return int(digits)
 
 
 def _fraction(digits: str) -> float:
-    """As above."""
+    """Read a fraction. As above, this lets other threads run between two numbers."""
     return float(digits)
 
 

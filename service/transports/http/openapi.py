@@ -1,6 +1,7 @@
-"""The OpenAPI document. Tests send what it describes and check what comes back against it.
+"""Builds the OpenAPI document of the service.
 
-Version 3.0, which the Swagger UI in swagger-ui-bundle understands.
+It is of version 3.0, which the Swagger UI in swagger-ui-bundle understands. Tests send what it
+describes and check the answers against it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _CLASSIFY_ERRORS = (400, 404, 408, 413, 415, 421, 422, 429, 500, 501, 503, 504)
 
 
 _EVERYWHERE = (400, 408, 500, 503)
-"""A head that is refused or slow, a fault of ours, more connections than a worker may have."""
+"""Any request may get these: for a bad or slow head, a fault of ours, or too many connections."""
 _TAGS = {
     "classification": "Pictures in, classes out.",
     "models": "What the service can answer with.",
@@ -38,7 +39,7 @@ _TAGS = {
 
 
 def document(settings: Settings) -> Json:
-    """The document of a service with these settings, as JSON values."""
+    """Return the document of a service with these settings, as JSON values."""
     described: Json = {
         "openapi": "3.0.3",
         "info": {
@@ -89,7 +90,7 @@ def _tag(path: str) -> str:
 
 
 def _refuse_everywhere(operation: Json, schema: str) -> None:
-    """Add what any request may get; a status that is described already gets one more type."""
+    """Add the errors that any request may get; a status described already gets one more type."""
     responses = operation["responses"]
     for status, refusal in problems(*_EVERYWHERE, schema=schema).items():
         known = responses.setdefault(status, refusal)

@@ -1,4 +1,4 @@
-"""The part of the OpenAPI document about /v2, the Open Inference Protocol."""
+"""Builds the part of the OpenAPI document about /v2, the Open Inference Protocol."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _REPOSITORY_ERRORS = (400, 403, 404, 408, 413, 415, 421, 429, 503, 504)
 
 
 def paths(settings: Settings) -> Json:
-    """Every route under /v2."""
+    """Return the description of every route below /v2."""
     found: Json = {
         "/v2": {
             "get": get(

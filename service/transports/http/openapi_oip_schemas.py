@@ -1,4 +1,4 @@
-"""Schemas of the bodies under /v2, as `transports.oip` and `http.oip_body` read and write them."""
+"""Builds the OpenAPI schemas of the bodies below /v2, which `oip_body.py` reads and writes."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _STATES = ["READY", "LOADING", "UNAVAILABLE"]
 _PICTURE = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR42mP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
 )
-"""A red pixel, PNG in base64."""
+"""A PNG of one red pixel in base64."""
 
 
 def schemas() -> Json:
-    """All of them, by name."""
+    """Return all of them, by name."""
     return {**_metadata(), **_inference(), **_statistics(), **_repository()}
 
 
@@ -64,7 +64,7 @@ def _inference() -> Json:
         "items": {},
         "description": "Row by row, flat or nested as the shape is; missing where it is binary.",
     }
-    given: Json = {
+    request: Json = {
         "id": _TEXT,
         "model_name": {**_TEXT, "description": "As in the path."},
         "model_version": {**_TEXT, "description": "As in the path."},
@@ -93,7 +93,7 @@ def _inference() -> Json:
             {"name": _TEXT, "parameters": ref("OipParameters")}, optional=("parameters",)
         ),
         "OipRequest": {
-            **object_(given, optional=tuple(name for name in given if name != "inputs")),
+            **object_(request, optional=tuple(name for name in request if name != "inputs")),
             "example": {"id": "1", "inputs": [image]},
         },
         "OipOutput": object_(

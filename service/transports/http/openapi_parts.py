@@ -1,4 +1,4 @@
-"""Pieces of the OpenAPI document that every part of it uses."""
+"""Makes the pieces of the OpenAPI document that all its parts use."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _OF_STATUSES: dict[int, tuple[str, Json, str]] = {
     429: ("Retry-After", {"type": "integer"}, "Seconds after which a second try is sensible."),
     503: ("Retry-After", {"type": "integer"}, "Seconds after which a second try is sensible."),
 }
-"""Headers that an answer of this status may have."""
+"""The header that an answer of this status may have: its name, schema and description."""
 REQUEST_ID: Json = {"X-Request-ID": {"$ref": "#/components/headers/X-Request-ID"}}
 
 
 def ref(name: str) -> Json:
-    """A schema by its name."""
+    """Refer to a schema by its name."""
     return {"$ref": f"#/components/schemas/{name}"}
 
 
 def answer(description: str, schema: Json, media_type: str = "application/json") -> Json:
-    """A response with one media type."""
+    """Describe a response of one media type."""
     return {
         "description": description,
         "headers": dict(REQUEST_ID),
@@ -42,7 +42,7 @@ def answer(description: str, schema: Json, media_type: str = "application/json")
 
 
 def problems(*statuses: int, schema: str = "Problem") -> Json:
-    """The responses of these statuses, each with the codes it stands for."""
+    """Describe the error responses of these statuses, each with its error codes."""
     return {str(status): _problem(status, schema) for status in statuses}
 
 
@@ -61,7 +61,7 @@ def _problem(status: int, schema: str) -> Json:
 
 
 def get(operation: str, summary: str, schema: str, description: str) -> Json:
-    """A GET that answers with the named schema."""
+    """Describe a GET that answers with the named schema."""
     return {
         "operationId": operation,
         "summary": summary,
@@ -71,24 +71,24 @@ def get(operation: str, summary: str, schema: str, description: str) -> Json:
 
 
 def parameter(name: str, schema: Json, description: str) -> Json:
-    """A parameter of the query."""
+    """Describe a query parameter."""
     return {"name": name, "in": "query", "schema": schema, "description": description}
 
 
 def header(name: str, schema: Json, description: str) -> Json:
-    """A header that a request may have."""
+    """Describe a header that a request may have."""
     return {**parameter(name, schema, description), "in": "header"}
 
 
 def in_path(name: str, example: str, description: str) -> Json:
-    """A parameter of the path."""
+    """Describe a path parameter."""
     schema: Json = {"type": "string"}
     found = parameter(name, schema, description)
     return {**found, "in": "path", "required": True, "example": example}
 
 
 def timeout(deadline_ms: int) -> Json:
-    """The header that shortens the deadline."""
+    """Describe the header that shortens the deadline."""
     return header(
         TIMEOUT_HEADER,
         {"type": "integer", "minimum": 1, "maximum": 999_999_999},
@@ -97,7 +97,10 @@ def timeout(deadline_ms: int) -> Json:
 
 
 def object_(properties: Json, *, optional: tuple[str, ...] = (), closed: bool = True) -> Json:
-    """An object whose properties are all there but for the ``optional`` ones."""
+    """Make the schema of an object whose properties are required unless they are ``optional``.
+
+    ``closed``: it has no other properties.
+    """
     required = [name for name in properties if name not in optional]
     return {
         "type": "object",
@@ -108,5 +111,5 @@ def object_(properties: Json, *, optional: tuple[str, ...] = (), closed: bool = 
 
 
 def one_of(*names: str) -> Json:
-    """One of the named schemas. No single member tells them apart, so there is no discriminator."""
+    """Make a schema of alternatives. No member tells them apart, so there is no discriminator."""
     return {"oneOf": [ref(name) for name in names]}

@@ -1,4 +1,4 @@
-"""Schemas of what /classify, /models and the probes answer."""
+"""Builds the OpenAPI schemas of what /classify, /models and the probes answer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from service.transports.http.openapi_parts import Json, object_, one_of, ref
 
 
 def schemas(settings: Settings) -> Json:
-    """All of them, by name."""
+    """Return all of them, by name."""
     text: Json = {"type": "string"}
     count: Json = {"type": "integer", "minimum": 1}
     texts: Json = {"type": "array", "items": text}

@@ -1,4 +1,4 @@
-"""What a client may ask for in the query string and in headers."""
+"""Reads what a client asks for in the query string and in the timeout header."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ PARAMETERS = ("model", "version", "protocol", "top_k", "exif")
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
 
 
-def asked(given: QueryParams) -> Query:
-    """What the query string asks for. Raises BadParameter."""
-    for name in given:
+def asked(params: QueryParams) -> Query:
+    """Read the query string. Raises BadParameter for unknown, repeated or bad parameters."""
+    for name in params:
         if name not in PARAMETERS:
             raise BadParameter(
                 f"there is no parameter {name[:64]!r}; there are: {', '.join(PARAMETERS)}"
             )
-        if len(given.getlist(name)) > 1:
+        if len(params.getlist(name)) > 1:
             raise BadParameter(f"the parameter {name!r} is given more than once")
-    exif = given.get("exif", "apply")
+    exif = params.get("exif", "apply")
     if exif not in ("apply", "ignore"):
         raise BadParameter(f"exif is {exif[:64]!r}, it can be 'apply' or 'ignore'")
     return Query(
-        model=_short(given, "model"),
-        version=_short(given, "version"),
-        protocol=_short(given, "protocol"),
-        top_k=_integer("top_k", given["top_k"]) if "top_k" in given else None,
+        model=_short(params, "model"),
+        version=_short(params, "version"),
+        protocol=_short(params, "protocol"),
+        top_k=_integer("top_k", params["top_k"]) if "top_k" in params else None,
         exif=cast(Exif, exif),
     )
 
 
-def _short(given: QueryParams, name: str) -> str | None:
-    value = given.get(name)
+def _short(params: QueryParams, name: str) -> str | None:
+    value = params.get(name)
     if value is not None and not 1 <= len(value) <= 64:
         raise BadParameter(f"the parameter {name!r} must have 1 to 64 characters")
     return value
@@ -50,9 +50,9 @@ def _integer(name: str, text: str) -> int:
 
 
 def timeout_s(headers: Headers) -> float:
-    """Seconds that the client gives the request; infinity where it says nothing.
+    """Return how many seconds the client gives the request; infinity where it does not say.
 
-    Raises BadParameter.
+    Raises BadParameter for a header that is not a whole number of milliseconds from 1 on.
     """
     text = headers.get(TIMEOUT_HEADER)
     if text is None:

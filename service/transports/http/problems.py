@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details."""
+"""Answers errors as RFC 9457 problem details."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ logger = logging.getLogger("zoo.http")
 
 MEDIA_TYPE = "application/problem+json"
 UNREAD = "zoo.unread"
-"""Key of the ASGI scope: the error came before the whole body was read."""
+"""Key of the ASGI scope: whether the body has not been read to its end."""
 CLIENT_CLOSED_REQUEST = 499
-"""nginx' status for the log; nobody is left to receive it."""
+"""nginx' status for a client that has gone; it only stands in the log."""
 
 
 def problem(error: ZooError) -> dict[str, object]:
-    """The members of the problem: type, title, status, code and detail."""
+    """Return the members of the problem document: type, title, status, code and detail."""
     return {
         "type": "about:blank",
         "title": error.title,
@@ -43,9 +43,9 @@ def problem(error: ZooError) -> dict[str, object]:
 
 
 def answer_error(request: Request, error: Exception) -> Response:
-    """Starlette's exception handler: any error that a route raised, as a problem.
+    """Make a problem document of any error that a route raised; Starlette's exception handler.
 
-    The problem repeats the request's id, for a report to the operator.
+    The document repeats the request's id, for a report to the operator.
     """
     facts = request.scope["zoo"]
     if isinstance(error, ClientDisconnect):
@@ -86,10 +86,11 @@ def _as_zoo_error(request: Request, error: Exception) -> ZooError:
 
 
 class LingeringResponse(Response):
-    """An answer to a client that may still be sending.
+    """An answer to a client that may still be sending its body.
 
-    It is sent whole, then what arrives is thrown away for a while, then the connection is closed:
-    a client that reads only after it has sent everything would see a reset otherwise.
+    The answer is sent whole, then what arrives is discarded for `LINGER_SECONDS`, then the
+    connection is closed. A client that reads only after it has sent everything would otherwise see
+    a reset connection.
     """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,8 +1,8 @@
-"""HTTP/1.1 by llhttp, with limits: a parser in C takes a fraction of what one in Python does.
+"""Speaks HTTP/1.1 on one connection, by the parser llhttp and with limits.
 
-uvicorn's own protocol over httptools takes a head of any length, and answers what it cannot parse
-in plain text. Here heads and whatever frames a chunked body are bounded as they arrive, and
-everything refused is a problem document. `service.app` names this class to uvicorn.
+uvicorn's own protocol over httptools accepts a head of any length, and answers in plain text what
+it cannot parse. `BoundedProtocol` bounds heads and the framing of chunked bodies as they arrive,
+and refuses by a problem document. `service.app` names this class to uvicorn.
 """
 
 from __future__ import annotations
@@ -31,124 +31,128 @@ from service.transports.http.transport import MAX_WAITING, Flow, Joined
 logger = logging.getLogger("zoo.http")
 
 MAX_HEAD_BYTES = 64 * 1024
-"""Of a request's target and headers together, and of the trailers behind a chunked body."""
+"""How many bytes the target and the headers of a request may have together; the trailers behind a
+chunked body may have as many."""
 MAX_HEADERS = 256
 NEVER_SECONDS = 10**9
-"""uvicorn's own patience with idle connections."""
+"""uvicorn's keep-alive timeout, which is put out of use: `look` closes idle connections."""
 MAX_TURNED_AWAY = 64
-"""Connections beyond the limit that are told so, at a time; more are closed without a word."""
+"""So many connections beyond the limit are answered 503 at a time; further ones are just closed."""
 FIRST_SECONDS = 1.0
-"""At the stop, for the first request of a connection that was made last."""
+"""At the stop: how long after connecting a client may still send its first request."""
 YOUNG_SECONDS = 1.0
-"""A connection that has waited for less is not closed in favour of a new one."""
+"""A connection that has been idle for less is not closed to make room for a new one."""
 PIECE_BYTES = 4096
-"""Parsed at a time, unless it is content of a known length; a request has 16 bytes at least."""
+"""So many bytes are parsed at a time, except content of a known length. A request has at least 16,
+so a piece cannot hold many requests beyond those that may wait."""
 MAX_FRAME = 16
-"""Bytes beside each byte of a chunked body: a chunk of one byte takes five."""
+"""Bytes of framing that are allowed per byte of a chunked body; a chunk of one byte needs five."""
 
 
 class _RefusedError(Exception):
-    """Raised while parsing: what is in the message is refused."""
+    """Raised by a callback of the parser where the message is refused."""
 
 
 class Connections:
-    """What the connections of one worker have in common."""
+    """What all HTTP connections of one worker share."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.open: set[BoundedProtocol] = set()
-        """Those of now: uvicorn's own set."""
+        """The open connections. This is uvicorn's own set."""
         self.reaper = Reaper()
         self.turned_away = 0
-        """How many are open only to be told that there is no room."""
+        """How many connections are open only to be answered 503."""
         self.leaving = False
-        """Whether each is to end with its next answer."""
+        """Whether each connection is to close after its next answer."""
 
     def leave(self) -> None:
-        """End each with the answer that is made now, or with its next one."""
+        """Close each connection after the answer in work, or after its next one."""
         self.leaving = True
         for each in list(self.open):
             each.leave()
 
     def any_idle(self) -> bool:
-        """Return whether there is one without a request."""
+        """Whether some connection has no request."""
         return any(each.idle for each in self.open)
 
 
 class BoundedProtocol(HttpToolsProtocol):
-    """One connection. Answers 400 and hangs up when a head, or a body's frame, is too large.
+    """One connection. It answers 400 and closes when a head or the framing of a body is too large.
 
-    It ends as well when the client is idle or slow, and where there are too many: the one that has
-    waited longest for a request makes room for a new one, else the new one is turned away.
+    It also closes when the client is idle or slow. Where there are too many connections, the one
+    that has waited longest for a request makes room for a new one; where none waits, the new one
+    is answered 503.
     """
 
-    def __init__(self, others: Connections, **options: Any) -> None:
+    def __init__(self, shared: Connections, **options: Any) -> None:
         super().__init__(**options)
-        self._others = others
-        self._limits = others.limits
-        others.open = cast("set[BoundedProtocol]", self.connections)
-        self.access_log = False  # ours has a line for each request
+        self._shared = shared
+        self._limits = shared.limits
+        shared.open = cast("set[BoundedProtocol]", self.connections)
+        self.access_log = False  # `RequestMiddleware` logs every request
         self._in_head = True
         self._began = False
-        """Whether the present message began in what was received last."""
+        """Whether the current message began in the bytes received last."""
         self._frame = 0
-        """Bytes of the present message, from the next read on, that are not content."""
+        """Bytes of the current message that are not content, without those of its first read."""
         self._content = 0
+        """Bytes of content of the current message."""
         self._unparsed = b""
-        """Received, but behind more requests than may wait."""
+        """Bytes that were received and not parsed, because too many requests wait."""
         self._answering: RequestResponseCycle | None = None
-        self.timeout_keep_alive = NEVER_SECONDS  # `look` does it, and counts
+        self.timeout_keep_alive = NEVER_SECONDS  # `look` closes idle connections and counts them
         self._since = self.loop.time()
-        """When the present wait began: for a request, its head or body, or its answer to leave."""
+        """When the current wait began: for a request, its head or body, or an answer to be sent."""
         self._message = False
-        """Whether a request has begun to arrive and has not ended."""
+        """Whether a request is arriving: it has begun and not ended."""
         self._unsent: int | None = None
-        """Bytes that waited for the client when it ceased to keep up."""
+        """How many bytes were unsent when the client began to read too slowly."""
         self._turned_away = False
         self._fault: ZooError | None = None
-        """Why a callback of the parser raised, where it knows."""
+        """The error that a callback of the parser found, if it knows one."""
         self._ending = False
-        """Whether what came last was refused, and what came before it is still answered."""
+        """Whether a message was refused while requests before it are still being answered."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(cast(asyncio.Transport, transport))
         self.flow = Flow(self.transport, self.pipeline, self._go_on)
-        self._others.reaper.over(self.connections)
+        self._shared.reaper.over(self.connections)
         metrics.HTTP_CONNECTIONS.set(len(self.connections))
         if len(self.connections) > self._limits.connections:
             self._make_room()
 
     def _make_room(self) -> None:
-        """Close the connection that has waited longest for a request, or turn this one away."""
-        waiting = [each for each in self._others.open if each is not self and each.waits]
+        """Close the connection that has waited longest for a request, or answer this one 503."""
+        waiting = [each for each in self._shared.open if each is not self and each.waits]
         oldest = min(waiting, key=lambda each: each.since, default=None)
         if oldest is not None and self.loop.time() - oldest.since > YOUNG_SECONDS:
             oldest.end("room")
             return
         metrics.HTTP_ENDED.labels("too_many").inc()
-        if self._others.turned_away >= MAX_TURNED_AWAY:
+        if self._shared.turned_away >= MAX_TURNED_AWAY:
             self.transport.abort()
             return
         self._turned_away = True
-        self._others.turned_away += 1
+        self._shared.turned_away += 1
 
     @property
     def since(self) -> float:
-        """When it began to wait for what it waits for, by the loop's clock."""
+        """When its current wait began, by the loop's clock."""
         return self._since
 
     @property
     def waits(self) -> bool:
-        """Whether nobody here works for it: no request has its head, or its answer is out."""
+        """Whether it may be closed for another: no request of it is in work, nor its answer."""
         return self.idle and not self._turned_away and not self.transport.is_closing()
 
     def end(self, reason: str) -> None:
-        """Close it because of the client, or for another one, and count that."""
+        """Close it and count that under ``reason``."""
         metrics.HTTP_ENDED.labels(reason).inc()
         self.transport.close()
 
     def look(self, now: float) -> None:
-        """End it where the client is overdue; `Reaper` calls this once a second."""
+        """Close it where the client is too slow or idle too long; `Reaper` calls this."""
         seconds = now - self._since
         left = self.transport.get_write_buffer_size()
         if self.flow.write_paused or (left and self.transport.is_closing()):
@@ -170,7 +174,7 @@ class BoundedProtocol(HttpToolsProtocol):
             elif self._message and seconds > self._limits.slow_s:
                 if self._in_head:
                     self._too_slow("slow_head", "the head of the request did not arrive in time")
-                else:  # a body that nobody waits for: its request is answered
+                else:  # the request was answered before its body had arrived
                     self.end("slow_body")
         elif self._receives_body and self._limits.too_slow(self._content, seconds):
             slow = f"the body arrived at less than {self._limits.rate} bytes per second"
@@ -178,7 +182,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     @property
     def _receives_body(self) -> bool:
-        """Whether the request whose turn it is waits for its body."""
+        """Whether the request that is being answered still waits for its body."""
         mine = self._message and self.cycle is self._answering
         return mine and not self.cycle.response_started and not self.flow.read_paused
 
@@ -187,23 +191,23 @@ class BoundedProtocol(HttpToolsProtocol):
         self._refuse(RequestTimeout(detail))
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The request that is being answered hears of it, not only the newest."""
+        """Tell the request that is being answered, too; uvicorn tells only the newest."""
         if self._turned_away:
-            self._others.turned_away -= 1
+            self._shared.turned_away -= 1
         self.pipeline.clear()
         self._unparsed = b""
         if self._answering is not None and not self._answering.response_complete:
             self._answering.disconnected = True
             self._answering.message_event.set()
         super().connection_lost(exc)
-        self._unset_keepalive_if_required()  # else the timer would keep this for ever
+        self._unset_keepalive_if_required()  # its timer would keep this object alive
         metrics.HTTP_CONNECTIONS.set(len(self.connections))
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._answering = cycle
         self._since = self.loop.time()
         super()._start_asgi_task(cycle, app)
-        if self._others.leaving or self._ending:
+        if self._shared.leaving or self._ending:
             self.leave()
 
     @property
@@ -212,12 +216,15 @@ class BoundedProtocol(HttpToolsProtocol):
         return self.cycle is None or (self.cycle.response_complete and not self.pipeline)
 
     def leave(self) -> None:
-        """Say `Connection: close` with the answer that is made, where it is the last that waits."""
+        """Send `Connection: close` with the answer in work, unless further requests wait."""
         if self._answering is not None and not self.pipeline:
             self._answering.keep_alive = False
 
     def shutdown(self) -> None:
-        """At the stop of the worker: what is asked is answered, by a client just connected too."""
+        """Close it when the worker stops, after its requests are answered.
+
+        A client that has just connected may still send its first request.
+        """
         if not self.idle:
             self.leave()
         elif self.cycle is None and (left := self._since + FIRST_SECONDS - self.loop.time()) > 0:
@@ -236,7 +243,7 @@ class BoundedProtocol(HttpToolsProtocol):
         self._take(self._unparsed + data if self._unparsed else data)
 
     def _go_on(self) -> None:
-        """Parse what was left, as far as may be: there is room for more requests."""
+        """Parse what was left unparsed, because there is room for more requests."""
         if self._unparsed and not self._ending and not self.transport.is_closing():
             self._take(self._unparsed)
 
@@ -252,7 +259,7 @@ class BoundedProtocol(HttpToolsProtocol):
             self._refuse(_too_large("the request has too many bytes beside its content"))
 
     def _parse(self, data: bytes) -> bytes:
-        """Returns what is left where too many requests wait; reading pauses then."""
+        """Parse the bytes and return those that are left because too many requests wait."""
         while data:
             if len(self.pipeline) > MAX_WAITING:
                 return data
@@ -263,7 +270,7 @@ class BoundedProtocol(HttpToolsProtocol):
             try:
                 self.parser.feed_data(piece)
             except httptools.HttpParserUpgrade as upgrade:
-                # the parser took the request for one without content, and stopped behind its head
+                # the parser assumed that no content follows, and stopped behind the head
                 data = self._without_upgrade() + piece[upgrade.args[0] :] + data
             except httptools.HttpParserError:
                 self.send_400_response("")
@@ -271,13 +278,16 @@ class BoundedProtocol(HttpToolsProtocol):
         return b""
 
     def _announced(self) -> int:
-        """Bytes of the content that is arriving, where its head says so; else 0."""
+        """Return the announced length of the content that is arriving; 0 where it is not known."""
         if not self._message or self._in_head:
             return 0
         return next((int(size) for name, size in self.headers if name == b"content-length"), 0)
 
     def _without_upgrade(self) -> bytes:
-        """The head again, to be parsed anew: no upgrade is offered (RFC 9110, section 7.8)."""
+        """Return the head without its upgrade, to be parsed again (RFC 9110, section 7.8).
+
+        The service offers no upgrade.
+        """
         version = self.parser.get_http_version().encode()
         lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
         for name, value in self.headers:
@@ -298,7 +308,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._in_head:
-            return  # a trailer (RFC 9110, section 6.5): nobody asked for it
+            return  # a trailer (RFC 9110, section 6.5), which may be discarded
         super().on_header(name, value)
         if len(self.headers) > MAX_HEADERS:
             raise _RefusedError
@@ -311,15 +321,15 @@ class BoundedProtocol(HttpToolsProtocol):
         try:
             check_head(version, self.url, self.headers)
         except ZooError as fault:
-            self._fault = fault.with_traceback(None)  # whose frames hold this: a circle
+            self._fault = fault.with_traceback(None)  # its frames refer to self: a cycle
             raise _RefusedError from None
         if self.parser.should_upgrade():
-            return  # it comes again
+            return  # the head is parsed again without its upgrade
         self._in_head = False
         before = self.cycle
         super().on_headers_complete()
         if self.cycle is not before:
-            if version == "1.0" and not self._others.leaving:  # uvicorn keeps none of these
+            if version == "1.0" and not self._shared.leaving:  # uvicorn would close it
                 self.cycle.keep_alive = self.parser.should_keep_alive()
             joined = Joined(self.transport, version == "1.0")
             cast(Any, self.cycle).transport = joined
@@ -340,27 +350,28 @@ class BoundedProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
-        """What the parser refused, or a callback above did."""
+        """Refuse a message that the parser, or a callback above, did not accept."""
         self._refuse(
             self._fault
             or _too_large(f"the request is not HTTP/1.1 or has more than {MAX_HEADERS} headers")
         )
 
     def _refuse(self, error: ZooError) -> None:
-        """Answer the message that came last by ``error``, and end the connection.
+        """Answer the latest message with ``error`` and close the connection.
 
-        Nothing is written in the place of another answer: requests before that message are
-        answered first, and the last of their answers says `Connection: close`.
+        Where requests before it are not answered yet, the error is only logged: a client would
+        take it for the answer to one of them. They are answered first, and the last of their
+        answers says `Connection: close`.
         """
-        broken = self.cycle if self._message and not self._in_head else None  # in its body
+        broken = self.cycle if self._message and not self._in_head else None  # broken in its body
         if broken is None and not self.idle:
             self._end_after_answers(error)
         elif broken is not None and broken is not self._answering:
-            self.pipeline.popleft()  # the newest; nobody has begun it
+            self.pipeline.popleft()  # it is the newest, and not yet begun
             self.cycle = self.pipeline[0][0] if self.pipeline else cast(Any, self._answering)
             self._end_after_answers(error)
         elif broken is not None and broken.response_started:
-            self.transport.close()  # it would be taken for the answer to another request
+            self.transport.close()  # its own answer has begun: no other can follow
         else:
             self._write_refusal(error)
 

@@ -1,4 +1,4 @@
-"""What handlers of several routes need to answer."""
+"""Helps the handlers of several routes to answer: JSON, and clients that leave."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def json_reply(content: object, status: int = 200) -> Response:
-    """The content as JSON."""
+    """Answer ``content`` as JSON."""
     return Response(_encode(content).encode(), status, media_type="application/json")
 
 

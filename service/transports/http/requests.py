@@ -1,4 +1,4 @@
-"""What every HTTP request gets: an id, its trace, and a line in the access log."""
+"""Gives every HTTP request an id, the id of its trace, and a line in the access log."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ access = logging.getLogger(ACCESS)
 QUIET = frozenset({"/livez", "/readyz", "/metrics"})
 MAX_LOGGED_PATH = 256
 MAX_DIGITS = 18
-"""Of a length; what is more is no body's."""
+"""A Content-Length of more digits is not one."""
 
 
 class RequestMiddleware:
-    """Outermost: makes ``scope["zoo"]``, where handlers add facts to the request's log line."""
+    """The outermost middleware.
+
+    It makes ``scope["zoo"]``, to which handlers add facts for the request's log line.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -58,7 +61,7 @@ class RequestMiddleware:
         try:
             await self.app(scope, receive, answer)
         except Exception:
-            # Starlette raises again what it has answered and logged; no answer means a real fault
+            # Starlette raises again what it has answered with 500 and logged
             if not status:
                 raise
         finally:
@@ -77,7 +80,7 @@ class RequestMiddleware:
 
 
 def _length(announced: str | None) -> int:
-    """How many bytes a body is to have; 0 where that is not said, see `ReceivedBody`."""
+    """Return the announced length of a body; 0 where there is none, see `ReceivedBody`."""
     if announced is None or not announced.isdecimal() or len(announced) > MAX_DIGITS:
         return 0
     return int(announced)

@@ -1,4 +1,4 @@
-"""HTTP of one worker: uvicorn accepts the connections and parses; this says how they end."""
+"""Starts, drains and stops the HTTP of one worker, whose connections uvicorn accepts."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from service.telemetry.spans import Tracer
 
 LINGER_SECONDS = 0.3
-"""At the stop, for idle connections: what a client has just sent on one is still answered."""
+"""At the stop: how long idle connections stay open, to answer what a client has just sent."""
 LEAST_SECONDS = 0.05
-"""Until the connections that have begun are accepted; none begins any more."""
+"""At the stop: how long to wait at least, so that connections in the backlog are accepted."""
 
 
 class HttpServer(Transport):
-    """The ASGI app, and the connections over which uvicorn asks it."""
+    """The ASGI app, and the connections over which uvicorn calls it."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class HttpServer(Transport):
         listen: Callable[[], None],
         end: Callable[[], None],
     ) -> None:
-        """``listen`` opens the port, ``end`` has uvicorn close it and finish what it accepted."""
+        """``listen`` opens the port; ``end`` tells uvicorn to close it and finish its requests."""
         settings = plane.settings
         self.app = create_app(plane, tracer)
         self._connections = Connections(
@@ -46,20 +46,20 @@ class HttpServer(Transport):
         self._end = end
         self._stopping = False
 
-    def connection(self, **given: Any) -> BoundedProtocol:
-        """Return the protocol of a new connection; uvicorn says what it is ``given``."""
-        return BoundedProtocol(self._connections, **given)
+    def connection(self, **options: Any) -> BoundedProtocol:
+        """Return the protocol of a new connection, with the ``options`` that uvicorn passes."""
+        return BoundedProtocol(self._connections, **options)
 
     async def start(self) -> None:
         """Listen on the port that the supervisor has bound."""
         self._listen()
 
     def drain(self) -> None:
-        """End every connection with its next answer."""
+        """Close every connection after its next answer."""
         self._connections.leave()
 
     async def stop(self) -> None:
-        """Leave idle connections a moment, then have uvicorn end."""
+        """Give idle connections `LINGER_SECONDS`, then tell uvicorn to end."""
         if self._stopping:
             return
         self._stopping = True

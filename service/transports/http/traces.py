@@ -1,4 +1,4 @@
-"""The trace of an HTTP request, where traces are wanted."""
+"""Traces HTTP requests, where tracing is configured."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _OF_VERSION = "/v2/models/{name}/versions/{version}/infer"
 
 
 class TraceMiddleware:
-    """Just inside of what makes ``scope["zoo"]``; probes are not traced."""
+    """Makes a span of each request but probes. It stands right inside of `RequestMiddleware`."""
 
     def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
         self.app = app
@@ -49,7 +49,7 @@ class TraceMiddleware:
 
 
 def _route(scope: Scope) -> str | None:
-    """The template of the path, None where nothing is there."""
+    """Return the template of the route that the path matches, or None."""
     if "route" in scope:
         return str(scope["route"].path)
     if scope["path"] == "/classify":

@@ -1,4 +1,4 @@
-"""Between a connection and its socket: heads that wait for their body, and reading that pauses."""
+"""Stands between a connection and its socket: joins head and body, and pauses reading."""
 
 from __future__ import annotations
 
@@ -9,26 +9,24 @@ from uvicorn.protocols.http.flow_control import FlowControl
 
 _CONTINUE = b"HTTP/1.1 100 "
 MAX_WAITING = 16
-"""Requests behind the one that is being answered, beyond which nothing more is parsed and the
-connection not read. While it is not read, nobody sees that the client has left."""
+"""While more requests than this wait behind the one that is being answered, nothing more of the
+connection is parsed or read. Until it is read again, nobody notices that the client has left."""
 
 
 class Joined:
-    """The transport of one answer: its head waits for the first of its body, to go in one write.
+    """The transport of one answer: writes its head together with the first piece of its body."""
 
-    A client of HTTP/1.0 that asks to keep the connection is told where it is kept.
-    """
+    __slots__ = ("_head", "_says_kept", "_transport")
 
-    __slots__ = ("_head", "_tells", "_transport")
-
-    def __init__(self, transport: asyncio.Transport, tells: bool = False) -> None:
+    def __init__(self, transport: asyncio.Transport, says_kept: bool = False) -> None:
+        """``says_kept``: write `Connection: keep-alive`, which a client of HTTP/1.0 needs."""
         self._transport = transport
         self._head: bytes | None = None
-        self._tells = tells
+        self._says_kept = says_kept
 
     def write(self, data: bytes) -> None:
         if self._head is None and not data.startswith(_CONTINUE):
-            if self._tells and b"\r\nconnection: " not in data:
+            if self._says_kept and b"\r\nconnection: " not in data:
                 data = data.removesuffix(b"\r\n") + b"connection: keep-alive\r\n\r\n"
             self._head = data  # never empty, and a body follows or the transport is closed
         elif self._head:
@@ -38,7 +36,7 @@ class Joined:
             self._transport.write(data)
 
     def flush(self) -> None:
-        """An answer to HEAD has no body."""
+        """Write a head whose answer has no body, as one to HEAD."""
         if self._head:
             self.write(b"")
 
@@ -51,12 +49,15 @@ class Joined:
 
 
 class Flow(FlowControl):
-    """Reads nothing while many requests wait behind the one that is being answered."""
+    """Pauses reading while many requests wait behind the one that is being answered."""
 
     def __init__(
         self, transport: asyncio.Transport, waiting: Sized, go_on: Callable[[], None]
     ) -> None:
-        """``go_on`` takes what was read before and had to wait, as far as there is room."""
+        """``waiting`` are the requests that wait.
+
+        ``go_on`` parses bytes that were read and had to wait, as far as there is room for more.
+        """
         super().__init__(transport)
         self._waiting = waiting
         self._go_on = go_on

@@ -1,6 +1,6 @@
-"""Elements that come in another form than the model takes: base64 text, and pixels as FP32.
+"""Decodes inputs that come in another form than the model takes: base64 text and FP32 pixels.
 
-MLServer's clients send pictures as base64 text, and say so by the parameter `content_type`. Those
+MLServer's clients send pictures as base64 text and say so in the parameter `content_type`. Clients
 of OpenVINO Model Server send pixels as FP32, from 0 to 255.
 """
 
@@ -18,15 +18,15 @@ from service.errors import BadParameter
 from service.transports.oip.tensors import Elements, Tensor
 
 BASE64, NUMPY = "base64", "np"
-"""What `content_type` can be: elements are base64 text, or numbers."""
+"""The values of `content_type`: the elements are base64 text, or numbers."""
 _LONG_VALUES, _LONG_BYTES = 1 << 19, 1 << 20
-"""Of FP32 and of base64: what takes longer than a millisecond or two to decode."""
+"""More FP32 values, or more bytes of base64, take longer than a millisecond or two to decode."""
 
 
 def check_content(owner: str, datatype: str | None, content_type: str | None) -> None:
-    """Raise BadParameter where a ``content_type`` says something else than what is done.
+    """Raise BadParameter where a ``content_type`` is unknown or does not go with ``datatype``.
 
-    ``datatype`` is that of the tensor, None for a request as a whole.
+    ``owner`` names in the error what has it; ``datatype`` is None for a request as a whole.
     """
     if content_type is None:
         return
@@ -42,19 +42,22 @@ def check_content(owner: str, datatype: str | None, content_type: str | None) ->
 
 
 def needs_decoding(tensor: Tensor) -> bool:
-    """Whether `pictures_or_pixels` makes another tensor of it."""
+    """Whether `pictures_or_pixels` has something to do for this tensor."""
     return tensor.encoded or tensor.datatype == "FP32"
 
 
 def is_long_to_decode(tensor: Tensor) -> bool:
-    """Whether that takes more than a few milliseconds."""
+    """Whether `pictures_or_pixels` takes more than a few milliseconds for this tensor."""
     if isinstance(tensor.data, np.ndarray):
         return tensor.data.size > _LONG_VALUES
     return sum(map(len, tensor.data)) > _LONG_BYTES
 
 
 def pictures_or_pixels(tensor: Tensor) -> Tensor:
-    """BYTES without the base64 around them, or UINT8 pixels. Raises BadParameter."""
+    """Return the tensor decoded: BYTES from base64, or UINT8 pixels from FP32.
+
+    Raises BadParameter for text that is not base64, and for values outside of 0 to 255.
+    """
     if tensor.encoded:
         elements = cast(Elements, tensor.data)
         return replace(tensor, data=_from_base64(tensor.name, elements), encoded=False)
@@ -70,11 +73,11 @@ def _from_base64(name: str, elements: Elements) -> list[bytes]:
 
 
 def _pixels(name: str, crops: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Round crops [N, ...] to whole numbers, one after the other, as they may be many."""
+    """Round float32 crops [N, ...] to uint8, crop by crop, so that no large copy is needed."""
     pixels = np.empty(crops.shape, np.uint8)
     for crop, target in zip(crops, pixels, strict=True):
         low, high = crop.min(), crop.max()
-        if not (low >= 0 and high <= 255):  # nor where any is no number
+        if not (low >= 0 and high <= 255):  # true also where any is NaN
             raise BadParameter(
                 f"{name!r} as FP32 has values from 0 to 255, as they come out of a decoder: mean "
                 f"and scale lie in the model. Here they go from {low} to {high}"

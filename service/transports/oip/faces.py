@@ -1,7 +1,8 @@
-"""The faces of a model: NAME and NAME.topk take encoded pictures, NAME.tensor ready-made crops.
+"""Shows each model under up to three names, its faces: NAME, NAME.topk and NAME.tensor.
 
-NAME and NAME.tensor yield one vector of probabilities in the order of the classes, as the clients
-of other servers expect; NAME.topk yields the best classes, sorted. No name of a model holds a dot
+NAME and NAME.topk take encoded pictures, NAME.tensor ready-made crops. NAME and NAME.tensor answer
+one vector of probabilities in the order of the classes, as clients of other servers expect;
+NAME.topk answers the best classes, sorted. No model's name holds a dot
 (`service.manifest.ModelName`), so a suffix is never part of one.
 """
 
@@ -18,54 +19,54 @@ from service.repository.servable import Description
 
 Kind: TypeAlias = Literal["image", "topk", "tensor"]
 SUFFIXES: dict[Kind, str] = {"image": "", "topk": ".topk", "tensor": ".tensor"}
-"""What follows the model's name in a face's."""
+"""What is appended to the model's name."""
 PLATFORMS = {"network": "onnxruntime_onnx", "ensemble": "ensemble"}
 BACKENDS = {"network": "onnxruntime", "ensemble": ""}
-"""Of each kind of model."""
+"""By kind of model, in Triton's words."""
 MOST_NAME = 128
-"""Characters of a name that is looked up at all."""
+"""A longer name, in characters, is not even looked up."""
 ANY = -1
-"""A dimension of any size."""
+"""Stands in a shape for a dimension of any size."""
 _BESIDE_TENSORS = 4096
-"""Bytes that names, shapes and parameters of a request may take beside its crops."""
+"""Bytes reserved in a body for the names, shapes and parameters beside its crops."""
 
 _TYPES = {"BYTES": "TYPE_STRING", "UINT8": "TYPE_UINT8", "INT64": "TYPE_INT64", "FP32": "TYPE_FP32"}
-"""Datatypes as model_config.proto calls them."""
+"""The names of our datatypes in model_config.proto."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """An input or output: name, datatype, shape with `ANY` for what is not fixed."""
+    """An input or output: its name, datatype and shape, with `ANY` for dimensions of any size."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
 
     def metadata(self) -> dict[str, Any]:
-        """As the model's metadata lists it."""
+        """Return it in the form in which model metadata lists it."""
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
 
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """A version of a model, seen from one side."""
+    """A version of a model under one of its names."""
 
     name: str
-    """As the client calls it."""
+    """The name that the client used, with its suffix."""
     model: Answerer
-    """A network where ``kind`` is `tensor`."""
+    """Always a network where ``kind`` is `tensor`."""
     kind: Kind
     input: Spec
     outputs: tuple[Spec, ...]
-    """What the metadata lists, and a request gets that names no outputs."""
+    """The outputs that the metadata lists; a request that names none gets these."""
     further: tuple[Spec, ...] = ()
-    """What a request gets only where it names it."""
+    """Outputs that a request gets only if it names them."""
     classifiable: tuple[str, ...] = ()
-    """The outputs that the classification extension can turn into text."""
+    """The outputs that Triton's classification extension can turn into text."""
 
 
 def base(name: str) -> str:
-    """The model behind a face's name. Raises UnknownModel for what cannot be one."""
+    """Return the model's name in a face's name. Raises UnknownModel for what cannot be a name."""
     return _parts(name)[0]
 
 
@@ -79,11 +80,15 @@ def _parts(name: str) -> tuple[str, Kind]:
 
 
 async def find(plane: DataPlane, name: str, version: str | None) -> Face:
-    """The version that answers, loaded or not. Raises UnknownModel, or NotReady if refused."""
+    """Return the face of this name for a version, or for the one that answers, loaded or not.
+
+    Raises UnknownModel, also for the tensor face of an ensemble, and NotReady where the version
+    was refused.
+    """
     if version is not None and len(version) > MOST_NAME:
         raise UnknownModel(f"a version has at most {MOST_NAME} characters")
-    of, kind = _parts(name)
-    model = await plane.model(of, version)
+    model_name, kind = _parts(name)
+    model = await plane.model(model_name, version)
     if kind == "image":
         return _of_vectors(name, model, kind, IMAGE)
     if kind == "topk":
@@ -97,7 +102,7 @@ async def find(plane: DataPlane, name: str, version: str | None) -> Face:
 
 
 def names(plane: DataPlane, name: str, version: str) -> list[str]:
-    """The faces of one version in the repository; of a refused one only the first is known."""
+    """Return the names of all faces of one version; a refused version has only the first."""
     for model in plane.versions_here(name):
         if model.version == version and model.state != "refused":
             takes_crops = model.describe().input is not None
@@ -106,7 +111,7 @@ def names(plane: DataPlane, name: str, version: str) -> list[str]:
 
 
 def metadata(plane: DataPlane, face: Face) -> dict[str, Any]:
-    """What GET /v2/models/{name} and ModelMetadata say."""
+    """Return what GET /v2/models/{name} and ModelMetadata answer."""
     versions = plane.versions_here(face.model.name)
     return {
         "name": face.name,
@@ -118,14 +123,14 @@ def metadata(plane: DataPlane, face: Face) -> dict[str, Any]:
 
 
 def config(plane: DataPlane, face: Face) -> dict[str, Any]:
-    """Triton's ModelConfig, in its JSON form.
+    """Return Triton's ModelConfig in its JSON form.
 
-    ``max_batch_size`` is how many pictures or crops one request may hold; batches are formed of
-    many requests, of a size that is learnt at load.
+    ``max_batch_size`` is how many pictures or crops one request may hold. The batches that a
+    session runs hold crops of many requests, and their size is learnt at load.
     """
     format_ = "FORMAT_NHWC" if face.kind == "tensor" else "FORMAT_NONE"
     model = face.model.describe()
-    labels = "" if face.kind == "topk" else model.labels_file  # where columns are classes
+    labels = "" if face.kind == "topk" else model.labels_file  # its columns are not classes
     return {
         "name": face.name,
         "platform": PLATFORMS[model.kind],
@@ -140,7 +145,7 @@ def config(plane: DataPlane, face: Face) -> dict[str, Any]:
 
 
 IMAGE = Spec("image", "BYTES", (ANY, 1))
-"""A file a picture; its second dimension may be left out of a request."""
+"""One encoded picture per element. A request may leave out the second dimension."""
 
 
 def _of_vectors(name: str, model: Answerer, kind: Kind, input_: Spec) -> Face:
@@ -167,13 +172,13 @@ def _of_the_best(name: str, model: Answerer) -> Face:
 
 
 def _tensor(spec: Spec) -> dict[str, Any]:
-    """Without the first dimension, which is the batch's."""
+    """Return a tensor as ModelConfig lists it: without the first dimension, the batch."""
     dims = list(spec.shape[1:])
     return {"name": spec.name, "data_type": _TYPES[spec.datatype], "dims": dims}
 
 
 def _most(plane: DataPlane, face: Face) -> int:
-    """Pictures, or UINT8 crops, that one request may hold."""
+    """Return how many pictures, or crops in UINT8, one request may hold."""
     settings = plane.settings
     if face.kind != "tensor":
         return settings.max_pictures

@@ -1,4 +1,4 @@
-"""A request of the protocol, answered by the data plane."""
+"""Answers an inference request of the protocol by a call of the data plane."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from service.telemetry.request_metrics import Reading
 from service.transports.oip import faces
 from service.transports.oip.codecs import is_long_to_decode, needs_decoding, pictures_or_pixels
 from service.transports.oip.faces import Face
-from service.transports.oip.parameters import Options, Value, Wanted, options
+from service.transports.oip.parameters import Options, RequestedOutput, Value, options
 from service.transports.oip.tensors import LONG_VALUES, Elements, Tensor, from_binary
 
 MOST_ID_BYTES = 256
@@ -30,17 +30,17 @@ MOST_ID_BYTES = 256
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client sent, read but not yet understood."""
+    """What a client sent, as the transport read it; not yet checked against the model."""
 
     model: str
     version: str | None
     id: str = ""
     parameters: dict[str, Value] = field(default_factory=dict)
     inputs: Sequence[Tensor] = ()
-    outputs: Sequence[Wanted] = ()
-    """Empty: those that the metadata lists."""
+    outputs: Sequence[RequestedOutput] = ()
+    """The requested outputs; where empty, those that the metadata lists."""
     raw: bytes | None = None
-    """Instead of inputs: the data of the only one, whose shape follows from its length."""
+    """Takes the place of ``inputs``: the data of the only input, whose length gives its shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,20 +52,20 @@ class Response:
     id: str
     outputs: list[Tensor]
     binary: list[bool]
-    """Whether the client wants each output in binary, where it can choose."""
+    """For each output, whether the client wants it in binary; gRPC ignores this."""
     final_response: bool
 
 
 @dataclass(frozen=True, slots=True)
 class _Work:
-    """A request that has been understood."""
+    """A request that has been checked against its model."""
 
     face: Face
     options: Options
     tensor: Tensor
-    outputs: Sequence[Wanted]
+    outputs: Sequence[RequestedOutput]
     top_k: int
-    """How many classes NAME.topk gives."""
+    """How many classes NAME.topk answers."""
     deadline: float
 
 
@@ -77,14 +77,14 @@ async def infer(
     deadline: float,
     patience: Patience | None = None,
 ) -> Response:
-    """Answer before ``deadline`` (``time.perf_counter``), or the request's own ``timeout``.
+    """Answer a request before ``deadline`` (``time.perf_counter``), or its own ``timeout``.
 
-    A picture that cannot be classified fails the whole request: the protocol has no answer for
-    one alone. Raises ZooError: BadParameter for tensors or parameters that are not the model's,
-    and all that `DataPlane.classify` and `DataPlane.infer` raise.
+    A picture that cannot be classified fails the whole request, because the protocol has no error
+    for a single element. Raises ZooError: BadParameter for tensors or parameters that the model
+    does not have, and all that `DataPlane.classify` and `DataPlane.infer` raise.
     """
     with Reading(transport):
-        work = await _understood(plane, request, deadline)
+        work = await _checked_request(plane, request, deadline)
     face = work.face
     query = Query(face.model.name, request.version)
     if face.kind == "tensor":
@@ -110,12 +110,11 @@ async def infer(
 async def _classified(
     plane: DataPlane, work: _Work, query: Query, transport: str, patience: Patience | None
 ) -> list[Classification]:
-    asked = work.options
     most = max(each.classification or 1 for each in work.outputs)
     query = query._replace(
-        protocol=asked.protocol,
+        protocol=work.options.protocol,
         top_k=max(work.top_k, most) if work.face.kind == "topk" else 1,
-        exif=asked.exif,
+        exif=work.options.exif,
         vectors=work.face.kind == "image",
     )
     return await plane.classify_all(
@@ -128,24 +127,25 @@ async def _classified(
 
 
 def _values(work: _Work) -> int:
-    """How many values of the answer are made one by one."""
+    """Return how many values of the answer Python makes one by one."""
     rows = work.tensor.shape[0]
     return rows * sum(each.classification or work.top_k for each in work.outputs)
 
 
-async def _understood(plane: DataPlane, request: Request, deadline: float) -> _Work:
+async def _checked_request(plane: DataPlane, request: Request, deadline: float) -> _Work:
+    """Check a request against its model and decode its input. Raises ZooError."""
     if len(request.id.encode()) > MOST_ID_BYTES:
         raise BadParameter(f"id has more than {MOST_ID_BYTES} bytes")
     face = await faces.find(plane, request.model, request.version)
-    asked = options(request.parameters, face.kind)
-    outputs = request.outputs or [Wanted(spec.name) for spec in face.outputs]
+    chosen = options(request.parameters, face.kind)
+    outputs = request.outputs or [RequestedOutput(spec.name) for spec in face.outputs]
     outputs = [_checked(face, each) for each in outputs]
     if len({each.name for each in outputs}) < len(outputs):
         raise BadParameter("an output is requested twice")
     if face.kind == "image" and any(each.name == "logits" for each in outputs):
-        _check_logits(face, asked.protocol)
-    if asked.timeout_s is not None:
-        deadline = min(deadline, perf_counter() + asked.timeout_s)
+        _check_logits(face, chosen.protocol)
+    if chosen.timeout_s is not None:
+        deadline = min(deadline, perf_counter() + chosen.timeout_s)
     tensor = _input(face, request)
     if needs_decoding(tensor):
         decoding = partial(pictures_or_pixels, tensor)
@@ -153,8 +153,8 @@ async def _understood(plane: DataPlane, request: Request, deadline: float) -> _W
         tensor = await plane.offload.run(decoding, deadline) if is_long else decoding()
     top_k = 0
     if face.kind == "topk":
-        top_k = asked.top_k or default_top_k(face.model.classes)
-    return _Work(face, asked, tensor, outputs, top_k, deadline)
+        top_k = chosen.top_k or default_top_k(face.model.classes)
+    return _Work(face, chosen, tensor, outputs, top_k, deadline)
 
 
 def _input(face: Face, request: Request) -> Tensor:
@@ -195,10 +195,13 @@ def _from_raw(face: Face, raw: bytes) -> Tensor:
     return from_binary(spec.name, spec.datatype, (len(raw) // size, *crop), raw)
 
 
-def _checked(face: Face, wanted: Wanted) -> Wanted:
-    """The output with at most as many classes as there are. Raises BadParameter."""
+def _checked(face: Face, requested: RequestedOutput) -> RequestedOutput:
+    """Check a requested output against the face, and cut its number of classes to what there is.
+
+    Raises BadParameter.
+    """
     known = [spec.name for spec in (*face.outputs, *face.further)]
-    name = wanted.name
+    name = requested.name
     if name not in known:
         other = ""
         if face.kind == "image" and name in ("scores", "indices", "labels"):
@@ -206,17 +209,17 @@ def _checked(face: Face, wanted: Wanted) -> Wanted:
         raise BadParameter(
             f"model {face.name!r} has no output {name[:64]!r}; it has: {', '.join(known)}{other}"
         )
-    if wanted.classification is None:
-        return wanted
+    if requested.classification is None:
+        return requested
     if name not in face.classifiable:
         raise BadParameter(
             f"classification goes with {' and '.join(face.classifiable)}, not {name!r}"
         )
-    return replace(wanted, classification=min(wanted.classification, face.model.classes))
+    return replace(requested, classification=min(requested.classification, face.model.classes))
 
 
 def _check_logits(face: Face, protocol: str | None) -> None:
-    """Raise BadParameter where several crops answer for a picture: their logits are not one."""
+    """Raise BadParameter where a protocol cuts several crops, because only one crop has logits."""
     plan = face.model.plan(protocol)
     if plan.crops > 1:
         raise _no_logits(plan.protocol)
@@ -230,19 +233,19 @@ def _no_logits(protocol: str) -> BadParameter:
 
 
 def _of_pictures(answers: Sequence[Classification], work: _Work) -> list[Tensor]:
-    """NAME's outputs: vectors in the order of the classes."""
+    """Make the outputs of NAME: vectors in the order of the classes."""
     vectors = [answer.vectors for answer in answers if answer.vectors is not None]
     tensors = []
     for each in work.outputs:
         rows = [getattr(one, each.name) for one in vectors]
-        if any(row is None for row in rows):  # another version answers than was asked
+        if any(row is None for row in rows):  # a version that superseded the checked one answered
             raise _no_logits(answers[0].protocol)
         tensors.append(_of_vectors(np.stack(rows), vectors[0].labels, each))
     return tensors
 
 
 def _of_the_best(answers: Sequence[Classification], work: _Work) -> list[Tensor]:
-    """NAME.topk's outputs: the best classes, sorted."""
+    """Make the outputs of NAME.topk: the best classes, sorted."""
     rows = [answer.predictions[: work.top_k] for answer in answers]
     shape = (len(rows), work.top_k)
     tensors = []
@@ -264,16 +267,18 @@ def _of_the_best(answers: Sequence[Classification], work: _Work) -> list[Tensor]
     return tensors
 
 
-def _of_crops(inferred: Inference, outputs: Sequence[Wanted]) -> list[Tensor]:
-    """The outputs of NAME.tensor."""
+def _of_crops(inferred: Inference, outputs: Sequence[RequestedOutput]) -> list[Tensor]:
+    """Make the outputs of NAME.tensor: vectors in the order of the classes."""
     return [
         _of_vectors(getattr(inferred.outputs, each.name), inferred.labels, each) for each in outputs
     ]
 
 
-def _of_vectors(values: npt.NDArray[np.float32], labels: Sequence[Label], wanted: Wanted) -> Tensor:
-    """An output of float32 [N, classes], or its best classes as text."""
-    name, most = wanted.name, wanted.classification
+def _of_vectors(
+    values: npt.NDArray[np.float32], labels: Sequence[Label], requested: RequestedOutput
+) -> Tensor:
+    """Make an output of float32 [N, classes], or of its best classes as text."""
+    name, most = requested.name, requested.classification
     if most is None:
         return Tensor(name, "FP32", values.shape, values)
     try:
@@ -285,5 +290,5 @@ def _of_vectors(values: npt.NDArray[np.float32], labels: Sequence[Label], wanted
 
 
 def _text(value: float, index: int, label: Label) -> bytes:
-    """A class as Triton's classification extension writes it."""
+    """Write a class as Triton's classification extension does: value:index:label."""
     return f"{value:f}:{index}:{label.name}".encode()

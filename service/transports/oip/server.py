@@ -1,4 +1,4 @@
-"""What the server says of itself, of its repository and of what its models have done."""
+"""Answers the protocol's questions about the server, its repository and its statistics."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ EXTENSIONS = (
 
 
 def metadata() -> dict[str, Any]:
-    """What GET /v2 and ServerMetadata say."""
+    """Return what GET /v2 and ServerMetadata answer."""
     return {"name": NAME, "version": __version__, "extensions": list(EXTENSIONS)}
 
 
 async def model_ready(plane: DataPlane, name: str, version: str | None) -> bool:
-    """Whether it answers without being loaded first. Raises UnknownModel."""
+    """Whether a model answers without being loaded first. Raises UnknownModel."""
     try:
         return (await faces.find(plane, name, version)).model.ready
-    except NotReady:  # it was refused
+    except NotReady:  # refused or unloaded
         return False
 
 
 async def model_statistics(
     plane: DataPlane, name: str | None, version: str | None
 ) -> list[dict[str, Any]]:
-    """Of one model or of all, of one version or of all: Triton's model_stats in its JSON form.
+    """Return Triton's model_stats in its JSON form, of one model or all, one version or all.
 
-    The faces of a model share what it has done, so a list of all names each model once.
-    Raises UnknownModel.
+    The faces of a model share its statistics, so a list of all models names each once. Raises
+    UnknownModel.
     """
     if name is None:
         chosen = plane.models()
@@ -66,7 +66,7 @@ async def model_statistics(
 
 
 def index(plane: DataPlane, *, ready_only: bool) -> list[dict[str, str]]:
-    """Every face of every version in the repository. Raises ManagementClosed."""
+    """Return every face of every version in the repository. Raises ManagementClosed."""
     return [
         {"name": name, "version": entry.version, "state": entry.state, "reason": entry.reason}
         for entry in plane.index(ready_only)
@@ -77,9 +77,10 @@ def index(plane: DataPlane, *, ready_only: bool) -> list[dict[str, str]]:
 async def load(
     plane: DataPlane, name: str, parameters: Mapping[str, object], deadline: float
 ) -> None:
-    """Load a model, by any of its faces; the parameter `versions` is a policy, as in ZOO_VERSIONS.
+    """Load a model, named by any of its faces, before ``deadline`` (``time.perf_counter``).
 
-    Raises BadParameter, and what `DataPlane.load` raises.
+    The parameter `versions` is a version policy as in ZOO_VERSIONS. Raises BadParameter, and what
+    `DataPlane.load` raises.
     """
     for key in parameters:
         if key != "versions":
@@ -96,7 +97,7 @@ async def load(
 async def unload(
     plane: DataPlane, name: str, parameters: Mapping[str, object], deadline: float
 ) -> None:
-    """Unload a model, by any of its faces: all go.
+    """Unload a model, named by any of its faces; all its faces go.
 
     Raises BadParameter, and what `DataPlane.unload` raises.
     """
@@ -109,19 +110,20 @@ async def unload(
     await plane.unload(faces.base(name), deadline)
 
 
-def _statistics(name: str, version: str, of: Statistics) -> dict[str, Any]:
+def _statistics(name: str, version: str, found: Statistics) -> dict[str, Any]:
     never = asdict(Duration())
     return {
         "name": name,
         "version": version,
-        "last_inference": of.last_ms,
-        "inference_count": of.inferences,
-        "execution_count": of.executions,
-        "inference_stats": {**_durations(of), "cache_hit": never, "cache_miss": never},
-        "batch_stats": [{"batch_size": each.crops, **_durations(each)} for each in of.batches],
+        "last_inference": found.last_ms,
+        "inference_count": found.inferences,
+        "execution_count": found.executions,
+        "inference_stats": {**_durations(found), "cache_hit": never, "cache_miss": never},
+        "batch_stats": [{"batch_size": each.crops, **_durations(each)} for each in found.batches],
     }
 
 
-def _durations(of: Statistics | Batches) -> dict[str, Any]:
-    """Those of its fields that are durations, in their order."""
-    return {name: asdict(each) for name, each in of._asdict().items() if isinstance(each, Duration)}
+def _durations(found: Statistics | Batches) -> dict[str, Any]:
+    """Return the fields that are durations, in their order."""
+    fields = found._asdict().items()
+    return {name: asdict(each) for name, each in fields if isinstance(each, Duration)}

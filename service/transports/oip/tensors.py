@@ -1,4 +1,7 @@
-"""Tensors as the protocol carries them: elements in row-major order, in binary or as values."""
+"""Reads and writes tensors as the protocol carries them, in binary or as lists of values.
+
+Elements are in row-major order.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +17,24 @@ import numpy.typing as npt
 from service.errors import BadParameter, BodyTooLarge
 
 Elements: TypeAlias = "Sequence[bytes | memoryview]"
-"""Of BYTES."""
+"""The elements of a BYTES tensor."""
 
 DATATYPES: dict[str, npt.DTypeLike] = {"UINT8": "u1", "INT64": "<i8", "FP32": "<f4"}
-"""The datatypes of fixed size that some input or output here has; BYTES comes to them."""
+"""The datatypes of fixed size that our inputs and outputs have; BYTES is the other one."""
 MOST_VALUES = 1_000_000
-"""Values that are not in binary, in one request: to read more would hold up everybody else."""
+"""How many values a request may hold outside of binary data: to read more would delay others."""
 LONG_VALUES = 4096
-"""So many values are read or written one by one in a few milliseconds; for more, see
-`service.dataplane.offload`."""
+"""So many values take a few milliseconds to read or write one by one. More are read and written in
+the thread of `service.dataplane.offload`."""
 MOST_ELEMENTS = 4096
-"""Of BYTES in one tensor: as many pictures as ZOO_MAX_PICTURES may allow."""
+"""How many elements a BYTES tensor may have: as many pictures as ZOO_MAX_PICTURES may allow."""
 MOST_DIMENSIONS = 8
 _LENGTH = struct.Struct("<I")
 
 
 @dataclass(frozen=True, slots=True)
 class Tensor:
-    """A named tensor; its data agrees with datatype and shape."""
+    """A named tensor whose data agrees with its datatype and shape."""
 
     name: str
     datatype: str
@@ -43,7 +46,7 @@ class Tensor:
 
 
 def shape_of(name: str, shape: Sequence[object]) -> tuple[int, ...]:
-    """Check the dimensions that a client gave. Raises BadParameter."""
+    """Check the dimensions that a client sent and return them. Raises BadParameter."""
     if len(shape) > MOST_DIMENSIONS:
         raise BadParameter(f"the shape of {name[:64]!r} has more than {MOST_DIMENSIONS} dimensions")
     sizes = []
@@ -59,9 +62,10 @@ def shape_of(name: str, shape: Sequence[object]) -> tuple[int, ...]:
 def from_binary(
     name: str, datatype: str, shape: tuple[int, ...], data: bytes | memoryview
 ) -> Tensor:
-    """Read little-endian elements; those of BYTES each have their length in 4 bytes before them.
+    """Read a tensor from little-endian binary data, without a copy.
 
-    Nothing is copied. Raises BadParameter when data, datatype and shape do not agree.
+    Each element of BYTES follows its length, an unsigned integer of 4 bytes. Raises BadParameter
+    when data, datatype and shape do not agree.
     """
     count = math.prod(shape)
     if datatype == "BYTES":
@@ -83,10 +87,10 @@ def from_values(
     values: Sequence[Any],
     decode: Callable[[Any], bytes] = bytes,
 ) -> Tensor:
-    """Read flat values: numbers of UINT8 or FP32, or elements of BYTES for ``decode``.
+    """Read a tensor from a flat list: numbers for UINT8 or FP32, anything for BYTES.
 
-    ``decode`` raises ValueError or TypeError for what it cannot read. Raises BadParameter when
-    values, datatype and shape do not agree.
+    ``decode`` makes bytes of each element of BYTES, and raises ValueError or TypeError where it
+    cannot. Raises BadParameter when values, datatype and shape do not agree.
     """
     if len(values) > MOST_VALUES:
         raise BadParameter(
@@ -110,20 +114,23 @@ def from_values(
 
 
 def values_are_numbers(values: Sequence[Any]) -> bool:
-    """Whether there is no boolean among these, which Python and NumPy take for 0 and 1."""
+    """Whether there is no boolean among these; Python and NumPy would take it for 0 or 1."""
     return bool not in set(map(type, values))
 
 
 def _floats(values: Sequence[Any]) -> npt.NDArray[np.float32]:
-    """NumPy alone would read texts and booleans too. Raises TypeError."""
+    """Return float32 [N]. Raises TypeError for text and booleans, which NumPy would convert."""
     if isinstance(values, list) and not {float, int}.issuperset(map(type, values)):
         raise TypeError("not all of them are numbers")
-    with np.errstate(over="ignore"):  # they become infinite
+    with np.errstate(over="ignore"):  # what is too large for FP32 becomes infinite
         return np.fromiter(values, np.float32, len(values))
 
 
 def _shaped(name: str, values: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Raises BadParameter where nothing times much is more than NumPy can count."""
+    """Give flat values their shape. Raises BadParameter for a shape that NumPy cannot represent.
+
+    Such a shape can agree with the data: 0 elements of [0, 2**62, 2**62].
+    """
     try:
         return values.reshape(shape)
     except ValueError as error:
@@ -131,7 +138,7 @@ def _shaped(name: str, values: npt.NDArray[Any], shape: tuple[int, ...]) -> npt.
 
 
 def to_binary(tensor: Tensor) -> bytes:
-    """The inverse of `from_binary`."""
+    """Return the data of a tensor in the form that `from_binary` reads."""
     if not isinstance(tensor.data, np.ndarray):
         parts = (part for element in tensor.data for part in (_LENGTH.pack(len(element)), element))
         return b"".join(parts)
@@ -139,7 +146,10 @@ def to_binary(tensor: Tensor) -> bytes:
 
 
 def to_values(tensor: Tensor) -> Iterator[list[Any]]:
-    """Flat numbers, or the text of BYTES, which outputs hold, in pieces of `LONG_VALUES`."""
+    """Yield the flat values in pieces of `LONG_VALUES`: numbers, or the text of BYTES.
+
+    BYTES must be UTF-8, as our outputs are.
+    """
     flat = tensor.data.ravel() if isinstance(tensor.data, np.ndarray) else tensor.data
     for start in range(0, len(flat), LONG_VALUES):
         piece = flat[start : start + LONG_VALUES]
@@ -173,10 +183,10 @@ def _check_elements(name: str, count: int) -> None:
         raise BodyTooLarge(f"the tensor {name[:64]!r} has more than {MOST_ELEMENTS} elements")
 
 
-def _check_count(name: str, shape: tuple[int, ...], wanted: int, have: int) -> None:
-    if wanted != have:
+def _check_count(name: str, shape: tuple[int, ...], expected: int, have: int) -> None:
+    if expected != have:
         raise BadParameter(
-            f"the tensor {name[:64]!r} has {have} elements, its shape {list(shape)} has {wanted}"
+            f"the tensor {name[:64]!r} has {have} elements, its shape {list(shape)} has {expected}"
         )
 
 

@@ -1,1 +1,1 @@
-"""Protocol definitions and the stubs that `make protos` generates from them."""
+"""Holds the protocol definitions and the stubs that `make protos` generates from them."""
