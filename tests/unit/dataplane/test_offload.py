@@ -23,7 +23,7 @@ from service.transports.grpc.stream import Streams
 from service.transports.http.app import create_app
 from service.transports.http.oip_body import MOST_MEMBERS, parse
 from service.transports.oip.inference import Request, Response, infer
-from service.transports.oip.parameters import Wanted
+from service.transports.oip.parameters import RequestedOutput
 from service.transports.oip.tensors import LONG_VALUES, MOST_VALUES, Tensor
 from tests.harness.copies import copy_of
 from tests.harness.oip_client import elements as elements_of
@@ -104,7 +104,7 @@ async def test_a_large_request_is_read_beside_the_loop(plane: DataPlane) -> None
 
 @pytest.mark.parametrize("binary", [True, False], ids=["classes", "values"])
 async def test_a_large_answer_is_written_beside_the_loop(plane: DataPlane, binary: bool) -> None:
-    wanted = [Wanted("logits", 10 if binary else None, binary)]
+    wanted = [RequestedOutput("logits", 10 if binary else None, binary)]
 
     async def ask(pixels: np.ndarray) -> list[Any]:
         given = Tensor("pixels", "UINT8", pixels.shape, pixels)

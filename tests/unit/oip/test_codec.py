@@ -16,7 +16,7 @@ from hypothesis.extra import numpy as arrays
 from service.errors import BadParameter, BodyTooLarge
 from service.transports.http.oip_body import read, write
 from service.transports.oip.inference import Response
-from service.transports.oip.parameters import options, wanted
+from service.transports.oip.parameters import options, requested_output
 from service.transports.oip.tensors import (
     MOST_ELEMENTS,
     MOST_VALUES,
@@ -111,7 +111,7 @@ def test_any_json_is_read_or_refused(content: object, data: bytes) -> None:
     )
 )
 def test_any_parameters_are_read_or_refused(values: dict[str, bool | int | float | str]) -> None:
-    for read_as in (lambda: options(values, "topk"), lambda: wanted("x", values)):
+    for read_as in (lambda: options(values, "topk"), lambda: requested_output("x", values)):
         with suppress(BadParameter):
             read_as()
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from service.errors import BadParameter
-from service.transports.oip.parameters import Options, binary_size, options, wanted
+from service.transports.oip.parameters import Options, binary_size, options, requested_output
 
 
 def test_what_they_mean() -> None:
@@ -23,8 +23,10 @@ def test_what_they_mean() -> None:
     assert options({"timeout": 0}, "tensor").timeout_s is None
     assert options({"timeout": 1}, "tensor").timeout_s == pytest.approx(1e-6)
     assert binary_size("image", {"binary_data_size": 7}) == 7
-    assert wanted("scores", {"classification": 0}).classification is None
-    assert wanted("scores", {"classification": 2, "binary_data": False}).classification == 2
+    assert requested_output("scores", {"classification": 0}).classification is None
+    assert (
+        requested_output("scores", {"classification": 2, "binary_data": False}).classification == 2
+    )
 
 
 @pytest.mark.parametrize(

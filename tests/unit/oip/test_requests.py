@@ -17,7 +17,7 @@ from service.errors import BadParameter, DeadlineExceeded
 from service.telemetry import version_stats
 from service.transports.oip import server
 from service.transports.oip.inference import Request, Response, infer
-from service.transports.oip.parameters import Wanted
+from service.transports.oip.parameters import RequestedOutput
 from service.transports.oip.tensors import Tensor
 from tests.harness.planes import PICTURE, slowed, started
 
@@ -38,7 +38,11 @@ async def plane(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterato
 
 
 async def ask(
-    plane: DataPlane, *outputs: Wanted, model: str = "default", seconds: float = 30, **more: Any
+    plane: DataPlane,
+    *outputs: RequestedOutput,
+    model: str = "default",
+    seconds: float = 30,
+    **more: Any,
 ) -> Response:
     given = {"inputs": [IMAGE], "outputs": outputs, **more}
     deadline = perf_counter() + seconds
@@ -46,11 +50,11 @@ async def ask(
 
 
 async def test_classes_as_text_are_value_index_and_name(plane: DataPlane) -> None:
-    (best,) = (await ask(plane, Wanted("probabilities", 3))).outputs
+    (best,) = (await ask(plane, RequestedOutput("probabilities", 3))).outputs
     assert (best.name, best.datatype, best.shape) == ("probabilities", "BYTES", (1, 3))
     first = bytes(best.data[0]).decode()
     assert first == f"{1:f}:1:{marked.label(1, 1)}"
-    (every,) = (await ask(plane, Wanted("probabilities", 10_000))).outputs
+    (every,) = (await ask(plane, RequestedOutput("probabilities", 10_000))).outputs
     assert every.shape == (1, 10)  # as many as there are
     indices = [int(bytes(text).decode().split(":")[1]) for text in every.data]
     assert sorted(indices) == list(range(10))
@@ -69,7 +73,7 @@ async def test_outputs_that_cannot_be_had(
     plane: DataPlane, outputs: list[str], parameters: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(BadParameter, match=words):
-        await ask(plane, *map(Wanted, outputs), parameters=parameters)
+        await ask(plane, *map(RequestedOutput, outputs), parameters=parameters)
 
 
 async def test_a_request_can_shorten_its_time_and_not_lengthen_it(plane: DataPlane) -> None:
@@ -96,7 +100,9 @@ async def test_failures_are_in_the_statistics(plane: DataPlane) -> None:
 
 
 async def test_the_vectors_are_in_the_order_of_the_classes(plane: DataPlane) -> None:
-    probabilities, logits = (await ask(plane, Wanted("probabilities"), Wanted("logits"))).outputs
+    probabilities, logits = (
+        await ask(plane, RequestedOutput("probabilities"), RequestedOutput("logits"))
+    ).outputs
     assert probabilities.shape == logits.shape == (1, 10)
     assert np.asarray(probabilities.data).argmax() == np.asarray(logits.data).argmax() == 1
     assert np.asarray(probabilities.data).sum() == pytest.approx(1)
