@@ -271,7 +271,8 @@ def _forms(dice: Dice) -> Built:
         body = dice.choice(before) + body
     if dice.one_in(6):
         padding = dice.choice((b" ", b"\t ", b" " * 100_000, b"\0"))
-        body = body.replace(boundary + b"\r\n", boundary + padding + b"\r\n") + b"epilogue"
+        # forty, or a boundary of one byte would make gigabytes of it
+        body = body.replace(boundary + b"\r\n", boundary + padding + b"\r\n", 40) + b"epilogue"
     if dice.one_in(6):
         body = body.replace(b"\r\n", b"\n")
     kinds = (
