@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import sys
@@ -22,7 +23,6 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # they run in an environment of their own: make clients
 collect_ignore = [] if "ZOO_TEST_PYTHON" in os.environ else ["clients"]
 UNIT = ROOT / "tests" / "unit"
-GUARD = pytest.StashKey[guard.Guard]()
 LONGEST = (
     "served/house/test_bento.py",
     "served/supervision/test_lifecycle.py",
@@ -49,9 +49,7 @@ _refused = pytest.StashKey[Path]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Set up the guard of unit tests, and hide OpenVINO where ZOO_TEST_WITHOUT names it."""
-    # one for all tests: every hook is called for every event, and none can be removed
-    config.stash[GUARD] = guard.Guard()
+    """Hide OpenVINO where ZOO_TEST_WITHOUT names it."""
     try:
         names = capabilities.hidden()
     except ValueError as error:
@@ -95,12 +93,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """A unit test that starts a process or opens a port fails: it lies in the wrong folder."""
-    guard = item.config.stash[GUARD]
-    guard.armed = item.path.is_relative_to(UNIT)
-    try:
+    with guard.armed() if item.path.is_relative_to(UNIT) else contextlib.nullcontext():
         return (yield)
-    finally:
-        guard.armed = False
 
 
 @pytest.hookimpl(wrapper=True)
