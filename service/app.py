@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 try:
     _settings = settings.load()
-    strict_check.demand(_settings)
     sockets.demand(_settings)
     tracing.demand()
-    if sys.argv[1:2] == ["serve"]:
+    if sys.argv[1:2] == ["serve"]:  # the parent, which asks once for all workers
+        strict_check.demand(_settings)
         scratch.hold(paths.bentoml_home())  # before BentoML empties it
 except settings.InvalidSettingsError as invalid:
     sys.exit(f"bad setting {invalid}")

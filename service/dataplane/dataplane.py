@@ -199,8 +199,8 @@ class DataPlane:
         The answers come in the order of the pictures; one that fails is an error in its place
         and does not touch the others. Raises BadParameter, UnknownModel, NotReady, BodyTooLarge
         (too many pictures), Overloaded or DeadlineExceeded (it had passed, or did while the model
-        was being loaded) for the request as a whole. With ``patience`` an Overloaded is waited
-        out, as long as it says; what is counted is the end.
+        was being loaded) for the request as a whole. With ``patience`` an Overloaded
+        request is tried again for as long as that returns True; only the end is counted.
         """
         with self._tally(query, transport) as tally:
             work = partial(self._answers, pictures, query, tally, deadline)

@@ -18,8 +18,8 @@ from service.errors import DeadlineExceeded, Overloaded
 _WINDOW_S = 2.0
 """The pace is measured over so many seconds."""
 _CAUTION = 1.4
-"""The pace varies, so a wait is estimated as this many times what it says: an answer that comes too
-late has cost its work all the same."""
+"""Safety factor on the estimated wait: the pace varies, and an answer that comes too late is wasted
+work."""
 _EVIDENCE = 16
 """The least crops that must have been computed within the window for a pace to be believed."""
 

@@ -34,9 +34,9 @@ def measure(
     """Measure the seconds per crop of batches of 1, 2, 4 … ``most`` crops, up to where it pays.
 
     ``run`` computes a batch of the given size. The climb ends after ``patience`` sizes that are no
-    better than the best one, or after ``seconds``. Each size is run in turn with the best one so
-    far, three to five times, and its cost is that one's times the median of the ratios, because
-    machines change their speed while they are measured.
+    better than the best one, or after ``seconds``. Each size is timed alternately with the
+    best so far, three to five times. Its cost is the best one's cost times the median ratio of the
+    two times, so a change in the machine's speed cancels out.
 
     ``at_once`` threads run the same size at a time, as in service, since a single thread would have
     the caches and the memory's bandwidth to itself. Each repeats it for ``slice_s`` seconds, at

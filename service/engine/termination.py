@@ -41,7 +41,7 @@ class Termination:
                 _cancel(options)
 
     def check(self) -> None:
-        """Raise BrokenModelError where the load is to end; it calls this between its steps."""
+        """Raise BrokenModelError where the load is to end; whoever loads asks between two steps."""
         if self.asked:
             raise BrokenModelError("the load was ended before it was finished")
 

@@ -1,9 +1,9 @@
 """Decides whose crops are computed next.
 
 Requests stand in three lines by their number of crops: one, the few of a ten-crop, or many. The
-lines take turns. Each gets crops computed in proportion to how many requests stand in it, so that a
-request of 144 crops takes turns with single crops; but the weight of a line is at least a quarter
-of the number of all requests. Within a line the request with the earliest deadline is served first,
+lines take turns. A line's share of the computed crops is proportional to its weight: the number of
+requests in it, but at least a quarter of all waiting requests, so that single crops do not starve a
+few large requests. Within a line the request with the earliest deadline is served first,
 to its end: equal shares among large requests would let all of them miss their deadlines where some
 could be answered.
 """

@@ -237,10 +237,10 @@ class VersionSet:
             self._turn_to(new)
 
     def _turn_to(self, target: Answerer | None) -> None:
-        """Let ``target`` answer, unless it is not ready and what answers now is.
+        """Make ``target`` the front, the version that answers, with two exceptions.
 
-        What answers also stays where there is no target but its files are still good, and for
-        the default model.
+        The front stays where it is ready and ``target`` is not. It stays without a target, where
+        it is ready and its files are still good, or where it is the default model's.
         """
         front = self.front
         if target is front:

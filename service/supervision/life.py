@@ -115,7 +115,8 @@ class Life:
         if self._server is not None and not self._server.should_exit:
             server = cast(Any, self._server)
             server.config.timeout_graceful_shutdown = self._settings.grace_ms / 1e3
-            server.handle_exit(signal.SIGINT, None)  # uvicorn acts on it, this process ignores it
+            # only tells uvicorn to stop: this process ignores the signal itself
+            server.handle_exit(signal.SIGINT, None)
 
     def _signalled(self) -> None:
         """Drain, and stop later: the signal was for this worker, or for all processes at once."""

@@ -8,7 +8,11 @@ from abc import ABC, abstractmethod
 class Transport(ABC):
     """A way in: it takes requests and has the data plane answer them.
 
-    To add one: a folder beside `http` and `grpc`, a line in `service.app`, and its settings.
+    To add one: a folder beside `http` and `grpc`, a line in `service.app` that makes it and one
+    that warms it up, and its settings. Follow `grpc`; uvicorn accepts what `http` answers. A
+    transport checks keys by `transports.auth`, reads requests within
+    `telemetry.request_metrics.Reading`, passes its name to the data plane, and hears from
+    `DataPlane.listen` whether this worker is ready.
     """
 
     @abstractmethod

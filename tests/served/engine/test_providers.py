@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -60,6 +61,20 @@ def test_a_demanded_provider_that_is_there(tmp_path: Path) -> None:
     with serving(tmp_path, **strict) as server:
         assert server.classify(COFFEE).status_code == 200
         assert server.client.get("/models/lenet5").json()["max_batch"] <= 3
+
+
+def test_workers_do_not_ask_again_for_what_the_parent_demanded(tmp_path: Path) -> None:
+    """Each would start a process of its own for it, at its start and as a spare."""
+    strict = {"ZOO_PROVIDERS": "tensorrt,cuda", "ZOO_PROVIDERS_STRICT": "true"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import service.app"],
+        cwd=ROOT,
+        env=environment(tmp_path, **strict),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("model", ["", '{"lenet5": {"providers": ["tensorrt", "cuda"]}}'])
