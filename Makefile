@@ -6,7 +6,7 @@
 # make lock    renews requirements/*.lock (UPGRADE=--no-upgrade: only what no longer fits)
 # make unit    the tests without a server, a socket or PyTorch: a minute on two cores
 # make mutants plants faults in a copy of the tree, one at a time, and tells which of them the tests
-#              see; half an hour (ROOM=engine: those of one room; MUTANTS='--jobs 2': two at a time)
+#              see; long (ROOM=engine: those of one room; MUTANTS='--jobs 2': two at a time)
 # make lint    only the first two
 # make clients only tests/clients: tritonclient, the KServe SDK, grpcurl, docs/clients.md
 # make audit   asks PyPI for known flaws of what `make serve` installs; needs the network
