@@ -22,6 +22,8 @@ from service.engine.allocator import return_large_blocks
 from service.errors import PictureTooLarge, UndecodablePicture
 from service.imaging.decode import DEFAULT_MAX_PIXELS, decode
 
+# to watch which lines run takes CPU seconds as well
+pytestmark = pytest.mark.no_cover
 MEGABYTE = 1 << 20
 BODY = 4 * MEGABYTE
 """Of what a body may have an eighth: what is not linear shows."""
