@@ -80,7 +80,7 @@ aside:
 
 # what starts no process, listens on no socket and needs no PyTorch
 unit: $(TEST_ENV)/.installed
-	$(PYTEST) $(UNIT) -m "not long"
+	$(PYTEST) $(UNIT) -m "not long and not zoo and not gpu"
 
 # tests/mutants/*.toml
 mutants: $(TEST_ENV)/.installed $(TOOLS)/.installed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing.util
 import os
 import socket
 import subprocess
@@ -13,8 +14,11 @@ from unittest import mock
 
 _STARTS: tuple[tuple[Any, str], ...] = (
     (subprocess.Popen, "_execute_child"),
+    (multiprocessing.util, "spawnv_passfds"),
     *((os, name) for name in ("fork", "forkpty", "posix_spawn", "posix_spawnp", "execv", "execve")),
+    (os, "system"),
     (socket.socket, "bind"),
+    (socket.socket, "listen"),
 )
 """What starts a process or opens a port in the end.
 

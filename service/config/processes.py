@@ -36,7 +36,7 @@ def identity(pid: int) -> str:
 def lives(identity_then: str) -> bool:
     """Return whether the process still runs to which `identity` gave this name."""
     pid = identity_then.partition("-")[0]
-    return pid.isdigit() and identity(int(pid)) == identity_then
+    return pid.isascii() and pid.isdecimal() and identity(int(pid)) == identity_then
 
 
 def _exists(pid: int) -> bool:

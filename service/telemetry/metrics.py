@@ -7,9 +7,11 @@ what a client made up. `model_metrics` sets the gauges of models, `request_metri
 
 from __future__ import annotations
 
+import logging
 import warnings
-from collections.abc import Set
-from functools import lru_cache
+from collections.abc import Callable, Set
+from functools import lru_cache, wraps
+from typing import ParamSpec
 
 from prometheus_client import Counter, Gauge, Histogram, values
 
@@ -20,6 +22,9 @@ if value_files.shared_folder() is not None:
     # it warns and removes its own record of the series; `value_files.forget` removes the value
     warnings.filterwarnings("ignore", "Removal of labels has not been implemented", UserWarning)
 
+logger = logging.getLogger("zoo.metrics")
+
+P = ParamSpec("P")
 UNKNOWN = "unknown"
 
 _SECONDS = (
@@ -324,3 +329,16 @@ def forget(gone: Set[tuple[str, str]]) -> None:
     requests.cache_clear()
     value_files.forget(gone)
     labelled.difference_update(gone)
+
+
+def harmless(write: Callable[P, None]) -> Callable[P, None]:
+    """Make a function that counts something log what it raises: an answer does not depend on it."""
+
+    @wraps(write)
+    def counted(*arguments: P.args, **options: P.kwargs) -> None:
+        try:
+            write(*arguments, **options)
+        except Exception:
+            logger.exception("what was to be counted cannot be written")
+
+    return counted

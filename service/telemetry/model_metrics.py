@@ -141,24 +141,29 @@ class ModelObserver:
         self._seconds = metrics.BATCH_SECONDS.labels(model)
         self._waiting = metrics.QUEUE_CROPS.labels(model)
 
+    @metrics.harmless
     def ran(self, crops: int, input_s: float, infer_s: float) -> None:
         """A batch of this many crops was run: seconds to put it together, and to compute it."""
         self._batch.observe(crops)
         self._record.ran(crops, input_s, infer_s)
         self._seconds.observe(infer_s)
 
+    @metrics.harmless
     def failed(self, crops: int) -> None:
         """The device could not run a batch of this many crops."""
         self._batch.observe(crops)
 
+    @metrics.harmless
     def dropped(self, reason: str) -> None:
         """A request left the queue unanswered: `cancelled` or `expired`."""
         metrics.DROPPED.labels(self._model, reason).inc()
 
+    @metrics.harmless
     def retried(self, requests: int) -> None:
         """A batch failed; its parts, of this many requests, are run one by one."""
         metrics.RETRIED.labels(self._model).inc()
 
+    @metrics.harmless
     def waiting(self, crops: int) -> None:
         """This many crops more wait now, or fewer."""
         self._waiting.inc(crops)

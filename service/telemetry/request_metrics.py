@@ -71,6 +71,7 @@ class RequestMetrics:
             self.trace.end(error, self._code, self._attributes())
         self._count(ended)
 
+    @metrics.harmless
     def _count(self, ended: float) -> None:
         """Write it all down; ``ended`` by ``time.perf_counter``."""
         how = self._protocol, self._transport
@@ -109,7 +110,7 @@ class Reading:
 
     __slots__ = ("_done", "_gone", "_transport")
 
-    def __init__(self, transport: str, gone: type[Exception] | None = None) -> None:
+    def __init__(self, transport: str, gone: type[BaseException] | None = None) -> None:
         """``gone``: what the transport raises where the client has left."""
         self._transport = transport
         self._gone = gone

@@ -18,14 +18,14 @@ import psutil
 from tests import time_limit
 from tests.mutants.faults import ROOT, Fault
 
-Outcome = Literal["seen", "survived", "hung", "skipped", "red"]
+Outcome = Literal["seen", "survived", "hung", "skipped", "red", "broken"]
 """What became of a fault: only `seen` counts for it.
 
 ``hung``: the run did not end and was ended. Nothing says then what is wrong, and a run of the suite
 would wait for ever, so it is not seen. What hangs within a test is seen: each test has a limit of
 its own (`tests.time_limit`), by which it fails. ``skipped``: this machine lacks what the tests
 need; the fault is left out of the share. ``red``: the tests fail without the fault, so they say
-nothing about it.
+nothing about it. ``broken``: the run ended otherwise than by a test that fails.
 """
 
 
@@ -126,7 +126,7 @@ class Copy:
             return "hung"
         if process.returncode == 0:
             return "survived" if re.search(r"\b\d+ passed", said) else "skipped"
-        return "seen"
+        return "seen" if process.returncode == 1 else "broken"  # no test has said anything
 
 
 def _kill(process: subprocess.Popen[str]) -> None:

@@ -112,7 +112,9 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
     ) -> messages.ModelInferResponse:
         """Classify pictures, or compute crops. Raises ZooError."""
         last = end_of(context)
-        return await self._message(await self._infer(request, last), last)
+        inferring = self._infer(request, last)
+        del request  # `_infer` copies what it needs, and lets go of it as well
+        return await self._message(await inferring, last)
 
     async def ModelStreamInfer(  # noqa: N802
         self, request_iterator: Requests[messages.ModelInferRequest], context: Context
@@ -170,6 +172,7 @@ class Inference(oip_pb2_grpc.GRPCInferenceServiceServicer):
         deadline = self._deadline(last)
         with Reading(TRANSPORT):
             request = _request(message)
+        del message
         return await infer(
             self._plane, request, transport=TRANSPORT, deadline=deadline, patience=patience
         )

@@ -158,7 +158,9 @@ class _Method:
                     request = self._parse(message)
                     del message
                     call.uncounted = False
-                    return self._serialize(await self._inner(request, context))
+                    answering = self._inner(request, context)
+                    del request  # the method lets go of it once it has what it needs
+                    return self._serialize(await answering)
             finally:
                 self._bodies.give(size)
 

@@ -86,6 +86,8 @@ class GrpcServer(Transport):
         classifier = Classifier(self._plane, self._streams)
         inference = Inference(self._plane, self._streams)
         classifier_pb2_grpc.add_ClassifierServicer_to_server(classifier, methods)
+        # after the generated handlers, which these replace
+        methods.add_registered_method_handlers(CLASSIFIER, classifier.handlers())
         oip_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, methods)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
         reflection.add((CLASSIFIER, INFERENCE, HEALTH), methods)

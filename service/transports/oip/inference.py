@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -83,7 +84,7 @@ async def infer(
     for a single element. Raises ZooError: BadParameter for tensors or parameters that the model
     does not have, and all that `DataPlane.classify` and `DataPlane.infer` raise.
     """
-    with Reading(transport):
+    with Reading(transport, asyncio.CancelledError):
         work = await _checked_request(plane, request, deadline)
     face = work.face
     query = Query(face.model.name, request.version)
