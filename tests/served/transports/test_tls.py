@@ -124,6 +124,7 @@ def test_clients_that_do_not_know_the_authority_hang_up(
     assert not classified(server.grpc_address, other)
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1:DeprecationWarning")  # to be refused
 @pytest.mark.parametrize(
     ("version", "answered"),
     [("TLSv1_1", False), ("TLSv1_2", True), ("TLSv1_3", True)],
