@@ -17,11 +17,11 @@ from export.weights import files
 from export.zoo import registry
 from service.manifest import EnsembleManifest, Member
 from tests.harness.copies import ensemble
+from tests.harness.edited_versions import edit
 from tests.paths import ROOT
 from tests.photographs import CHELSEA, COFFEE, FLOWER
 from tests.references import crops_144
 from tests.server import Server, serving
-from tests.unit.repository.test_versions_on_disk import edit
 
 LITE0 = ROOT / "models" / "efficientnet_lite0" / "1"
 PROTOCOLS = [{"name": "center"}, {"name": "ten_crop"}, {"name": "crops_144"}]

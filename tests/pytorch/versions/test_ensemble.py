@@ -10,11 +10,11 @@ import pytest
 from export.errors import ExportError
 from export.versions import ensemble
 from service.manifest import EnsembleManifest, Member
+from tests.harness.edited_versions import edit, resign
 from tests.paths import ROOT
 from tests.photographs import COFFEE
 from tests.pytorch.conftest import Command
 from tests.server import serving
-from tests.unit.repository.test_versions_on_disk import edit, resign
 
 
 @pytest.fixture

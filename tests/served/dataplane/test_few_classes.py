@@ -15,8 +15,8 @@ from onnx import numpy_helper
 from service.manifest import Member
 from service.transports.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
 from tests.harness.copies import copy_of, ensemble
+from tests.harness.edited_versions import edit, resign
 from tests.harness.grpc_client import PICTURES, request
-from tests.served.repository.test_versions_on_disk import edit, resign
 from tests.server import Server, serving
 
 NAMES = ("ant", "bee", "cat")

@@ -10,18 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pathspec
 import pytest
 
+from tests.harness.dockerfiles import everywhere, ignores
 from tests.served.house.test_packaging import ROOT
 from tests.served.transports.test_tls import issue
 from tests.server import Server, free_port, serving
 
-DOCKERFILES = sorted((ROOT / "deploy").glob("Dockerfile*"))
 QUICK = {"zoo_default_model": "lenet5", "zoo_load": "used", "zoo_max_batch": 1}
-
-
-everywhere = pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
 
 
 @everywhere
@@ -29,24 +25,6 @@ def test_hadolint_finds_nothing(path: Path) -> None:
     hadolint = Path(sys.executable).with_name("hadolint")
     done = subprocess.run([hadolint, "--no-color", path], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
-
-
-def ignores():  # type: ignore[no-untyped-def]
-    """Whether .dockerignore leaves a path out of the build; the last line that matches decides."""
-    lines = (ROOT / ".dockerignore").read_text().splitlines()
-    patterns = [line for line in lines if line and not line.startswith("#")]
-
-    def ignored(path: Path) -> bool:
-        left_out = False
-        for pattern in patterns:
-            name = pattern.lstrip("!")
-            anchored = name if name.startswith("**") else f"/{name}"  # as Docker reads it
-            names = pathspec.PathSpec.from_lines("gitwildmatch", [anchored])
-            if names.match_file(str(path)):
-                left_out = not pattern.startswith("!")
-        return left_out
-
-    return ignored
 
 
 @pytest.mark.needs("git")

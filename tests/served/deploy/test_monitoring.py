@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
-import json
 import math
 import os
 import re
@@ -22,12 +20,10 @@ import yaml
 
 from service.transports.grpc.protos import classifier_pb2, classifier_pb2_grpc
 from tests.capabilities import demand, program
-from tests.paths import ROOT
+from tests.harness.monitoring import PROMETHEUS, alerts, written
 from tests.photographs import COFFEE
 from tests.server import Server, free_port, serving
 
-PROMETHEUS = ROOT / "deploy" / "prometheus"
-GRAFANA = ROOT / "deploy" / "grafana"
 HERE = Path(__file__).resolve().parent
 PATIENCE = 60
 
@@ -47,11 +43,6 @@ def promtool(*arguments: str | Path) -> str:
     return done.stdout
 
 
-def alerts() -> list[dict[str, Any]]:
-    content = yaml.safe_load((PROMETHEUS / "alerts.rules.yml").read_text())
-    return [rule for group in content["groups"] for rule in group["rules"]]
-
-
 def test_the_configuration_is_valid() -> None:
     promtool("check", "config", PROMETHEUS / "prometheus.yml")
     promtool("check", "rules", *PROMETHEUS.glob("*.rules.yml"))
@@ -60,17 +51,6 @@ def test_the_configuration_is_valid() -> None:
 @pytest.mark.parametrize("path", sorted(HERE.glob("*.test.yml")), ids=lambda path: path.stem)
 def test_alerts_fire_when_they_should(path: Path) -> None:
     assert "SUCCESS" in promtool("test", "rules", path)
-
-
-def written() -> dict[str, Any]:
-    spec = importlib.util.spec_from_file_location("dashboard", GRAFANA / "dashboard.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert module.PAGE.read_text() == module.text()  # python deploy/grafana/dashboard.py
-    content: dict[str, Any] = json.loads(module.text())
-    return content
 
 
 def queries(dashboard: dict[str, Any]) -> dict[str, str]:

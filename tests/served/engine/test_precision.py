@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.edited_versions import edit
 from tests.paths import ROOT
 from tests.photographs import COFFEE
-from tests.served.repository.test_versions_on_disk import edit
 from tests.server import Server, serving
 
 

@@ -11,21 +11,11 @@ from service.transports.http.multipart import (
     MAX_PART_PARAMETERS,
     pictures_of,
 )
+from tests.harness.forms import HEAD, form
 from tests.photographs import CHELSEA, COFFEE, PHOTOGRAPHS
 from tests.server import Server
 
-HEAD = b'Content-Disposition: form-data; name="image"; filename="a.jpg"'
 TYPE = {"Content-Type": "multipart/form-data; boundary=x"}
-
-
-def form(
-    *parts: bytes,
-    head: bytes = HEAD,
-    line: bytes = b"--x\r\n",
-    end: bytes = b"--x--\r\n",
-    before: bytes = b"",
-) -> bytes:
-    return before + b"".join(line + head + b"\r\n\r\n" + part + b"\r\n" for part in parts) + end
 
 
 BAD = {

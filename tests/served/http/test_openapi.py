@@ -12,6 +12,7 @@ from service.errors import ALL, ManagementClosed, MethodNotAllowed
 from service.transports.http.oip_body import HEADER_LENGTH
 from service.transports.http.parameters import TIMEOUT_HEADER
 from tests.harness.oip_client import base64_input, post
+from tests.harness.openapi import follow, operations, validate
 from tests.paths import ROOT
 from tests.photographs import COFFEE
 from tests.server import Server
@@ -22,37 +23,6 @@ def document(server: Server) -> dict:
     reply = server.client.get("/openapi.json")
     assert reply.status_code == 200
     return reply.json()
-
-
-def nullable(schema: object) -> object:
-    """OpenAPI 3.0 writes `nullable`, JSON Schema a list of types."""
-    if isinstance(schema, dict):
-        changed = {key: nullable(value) for key, value in schema.items() if key != "nullable"}
-        if schema.get("nullable"):
-            changed["type"] = [changed["type"], "null"]
-        return changed
-    return [nullable(item) for item in schema] if isinstance(schema, list) else schema
-
-
-def follow(document: dict, found: dict) -> dict:
-    """What a reference leads to; anything else as it is."""
-    while "$ref" in found:
-        root, *steps = found["$ref"].split("/")
-        assert root == "#"
-        found = document
-        for step in steps:
-            found = found[step]
-    return found
-
-
-def operations(document: dict) -> Iterator[dict]:
-    for item in document["paths"].values():
-        yield from item.values()
-
-
-def validate(document: dict, value: object, schema: dict) -> None:
-    whole = nullable({**schema, "components": document["components"]})
-    jsonschema.validate(value, whole, jsonschema.Draft202012Validator)
 
 
 def check(document: dict, path: str, method: str, reply: object) -> None:

@@ -10,9 +10,10 @@ import pytest
 
 from service.manifest import Member
 from tests.harness.copies import copy_of, ensemble
+from tests.harness.edited_versions import garble_onnx
 from tests.photographs import COFFEE
 from tests.served.http.test_openapi import check
-from tests.served.repository.test_versions_on_disk import garble_onnx, no_onnx
+from tests.served.repository.test_versions_on_disk import no_onnx
 from tests.server import START_SECONDS, Server, serving
 
 LIMIT_MB = 138

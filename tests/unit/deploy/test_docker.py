@@ -10,15 +10,14 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-import pathspec
 import pytest
 import yaml
 
 from service.config.settings import PREFIX, Settings
+from tests.harness.dockerfiles import DOCKERFILES, everywhere, ignores
 from tests.paths import ROOT
 from tests.unit.house.test_packaging import PROJECT
 
-DOCKERFILES = sorted((ROOT / "deploy").glob("Dockerfile*"))
 SERVICES = [path for path in DOCKERFILES if path.name in ("Dockerfile", "Dockerfile.gpu")]
 BENTOFILE = yaml.safe_load((ROOT / "bentofile.yaml").read_text())
 PYTHON = "3.11"
@@ -56,7 +55,6 @@ def defaults(path: Path) -> dict[str, str]:
     return dict(re.findall(r'^(\w+)="?([^"\n]*)"?$', "\n".join(named), flags=re.M))
 
 
-everywhere = pytest.mark.parametrize("path", DOCKERFILES, ids=lambda path: path.name)
 services = pytest.mark.parametrize("path", SERVICES, ids=lambda path: path.name)
 
 
@@ -109,24 +107,6 @@ def test_what_is_copied_is_there_and_not_ignored(path: Path) -> None:
         files = [ROOT / source] if (ROOT / source).is_file() else (ROOT / source).rglob("*.py")
         kept = [file for file in files if not ignored(file.relative_to(ROOT))]
         assert kept, source
-
-
-def ignores():  # type: ignore[no-untyped-def]
-    """Whether .dockerignore leaves a path out of the build; the last line that matches decides."""
-    lines = (ROOT / ".dockerignore").read_text().splitlines()
-    patterns = [line for line in lines if line and not line.startswith("#")]
-
-    def ignored(path: Path) -> bool:
-        left_out = False
-        for pattern in patterns:
-            name = pattern.lstrip("!")
-            anchored = name if name.startswith("**") else f"/{name}"  # as Docker reads it
-            names = pathspec.PathSpec.from_lines("gitwildmatch", [anchored])
-            if names.match_file(str(path)):
-                left_out = not pattern.startswith("!")
-        return left_out
-
-    return ignored
 
 
 @services

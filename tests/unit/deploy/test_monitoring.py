@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
-import json
 import re
-from typing import Any
 
 import yaml
 
+from tests.harness.monitoring import GRAFANA, alerts, written
 from tests.paths import ROOT
 
-PROMETHEUS = ROOT / "deploy" / "prometheus"
-GRAFANA = ROOT / "deploy" / "grafana"
 TESTS = ROOT / "tests" / "served" / "deploy"
 RUNBOOK = ROOT / "docs" / "observability.md"
-
-
-def alerts() -> list[dict[str, Any]]:
-    content = yaml.safe_load((PROMETHEUS / "alerts.rules.yml").read_text())
-    return [rule for group in content["groups"] for rule in group["rules"]]
 
 
 def test_every_alert_is_tested_both_ways_and_has_its_runbook() -> None:
@@ -42,17 +33,6 @@ def test_every_alert_is_tested_both_ways_and_has_its_runbook() -> None:
         assert notes["runbook"] == f"docs/observability.md#{name.lower()}"
         assert notes["summary"]
         assert notes["description"].endswith("."), name
-
-
-def written() -> dict[str, Any]:
-    spec = importlib.util.spec_from_file_location("dashboard", GRAFANA / "dashboard.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert module.PAGE.read_text() == module.text()  # python deploy/grafana/dashboard.py
-    content: dict[str, Any] = json.loads(module.text())
-    return content
 
 
 def test_the_dashboard_is_whole() -> None:

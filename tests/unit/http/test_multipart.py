@@ -13,19 +13,7 @@ from service.transports.http.multipart import (
     form_boundary,
     pictures_of,
 )
-
-HEAD = b'Content-Disposition: form-data; name="image"; filename="a.jpg"'
-
-
-def form(
-    *parts: bytes,
-    head: bytes = HEAD,
-    line: bytes = b"--x\r\n",
-    end: bytes = b"--x--\r\n",
-    before: bytes = b"",
-) -> bytes:
-    return before + b"".join(line + head + b"\r\n\r\n" + part + b"\r\n" for part in parts) + end
-
+from tests.harness.forms import HEAD, form
 
 GOOD = {
     "plain": form(b"a", b"bc"),

@@ -20,8 +20,8 @@ from service.repository import loader, versions_on_disk
 from service.repository.servable import Refusal
 from service.repository.versions_on_disk import Version
 from tests.harness.copies import copy_of
+from tests.harness.edited_versions import resign
 from tests.unit.repository.test_loader import ask, started
-from tests.unit.repository.test_versions_on_disk import resign
 
 
 def endless_loop(folder: Path) -> None:

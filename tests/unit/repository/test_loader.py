@@ -30,8 +30,8 @@ from service.manifest import Member
 from service.repository import versions_on_disk
 from service.telemetry.metrics import MODEL_EVICTIONS, MODEL_LOADS, MODEL_READY
 from tests.harness.copies import copy_of, ensemble
+from tests.harness.edited_versions import garble_onnx, resign
 from tests.photographs import COFFEE
-from tests.unit.repository.test_versions_on_disk import garble_onnx, resign
 
 ROOM_FOR_TWO, ROOM_FOR_THREE = 4, 5
 """ZOO_MODEL_MEMORY_MB for so many copies of LeNet-5 at 1.6 MB."""

@@ -27,8 +27,8 @@ from service.repository.watcher import Watcher
 from service.telemetry import exporter
 from service.telemetry.metrics import MODEL_LOADS, MODEL_SWAPS
 from tests.harness.copies import ensemble
+from tests.harness.edited_versions import edit, resign
 from tests.photographs import COFFEE
-from tests.unit.repository.test_versions_on_disk import edit, resign
 
 PICTURE = COFFEE.read_bytes()
 LOOK_SECONDS = 0.02
