@@ -20,7 +20,6 @@ from service.transports.oip.codecs import BASE64
 from service.transports.oip.inference import Request, Response
 from service.transports.oip.parameters import (
     MOST_PARAMETERS,
-    MOST_TENSORS,
     RequestedOutput,
     Value,
     binary_size,
@@ -29,6 +28,7 @@ from service.transports.oip.parameters import (
 )
 from service.transports.oip.tensors import (
     LONG_VALUES,
+    MOST_TENSORS,
     MOST_VALUES,
     Tensor,
     from_binary,
