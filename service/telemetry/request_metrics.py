@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from time import perf_counter, time
-from types import TracebackType
 
 from service.errors import Internal, ZooError
 from service.telemetry import facts, metrics, tracing, version_stats
@@ -58,12 +57,7 @@ class RequestMetrics:
     def __enter__(self) -> RequestMetrics:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         ended = perf_counter()
         if error is not None:
             self._code = _code(error)
@@ -123,12 +117,7 @@ class Reading:
     def __enter__(self) -> Reading:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if self._done:
             return
         if isinstance(error, ZooError):
