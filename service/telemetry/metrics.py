@@ -11,7 +11,7 @@ import logging
 import warnings
 from collections.abc import Callable, Set
 from functools import lru_cache, partial, wraps
-from typing import ParamSpec
+from typing import ParamSpec, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram, values
 
@@ -25,6 +25,7 @@ if value_files.shared_folder() is not None:
 logger = logging.getLogger("zoo.metrics")
 
 P = ParamSpec("P")
+M = TypeVar("M", Counter, Histogram)
 UNKNOWN = "unknown"
 
 _SECONDS = (
@@ -262,10 +263,12 @@ def refused(reason: str) -> None:
     REFUSALS.labels(reason).inc()
 
 
-@lru_cache(maxsize=1024)
-def stage_seconds(model: str, stage: str) -> Histogram:
-    """Return the histogram of one stage, cached: to look it up takes longer than to add to it."""
-    return STAGE_SECONDS.labels(model, stage)
+@lru_cache(maxsize=4096)
+def series(metric: M, *labels: str) -> M:
+    """Return a metric's series with these labels, cached: to look it up takes longer than to add
+    to it.
+    """
+    return metric.labels(*labels)
 
 
 @lru_cache(maxsize=1024)
@@ -274,18 +277,6 @@ def requests(model: str, version: str, protocol: str, transport: str, code: str)
     if version != UNKNOWN:
         labelled.add((model, version))
     return REQUESTS.labels(model, version, protocol, transport, code)
-
-
-@lru_cache(maxsize=1024)
-def pictures(model: str, protocol: str, transport: str, code: str) -> Counter:
-    """Return the counter of pictures with these labels, cached likewise."""
-    return PICTURES.labels(model, protocol, transport, code)
-
-
-@lru_cache(maxsize=1024)
-def request_seconds(model: str, transport: str) -> Histogram:
-    """Return the histogram of a request's seconds with these labels, cached likewise."""
-    return REQUEST_SECONDS.labels(model, transport)
 
 
 OF_VERSIONS = (

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from starlette.applications import Starlette
@@ -34,8 +35,9 @@ from service.transports.http.body import ReceivedBody, pictures
 from service.transports.http.cors import Cors
 from service.transports.http.docs import PAGE, STATIC_FILES, STATIC_FOLDER
 from service.transports.http.encoding import codings_of, unpacked
-from service.transports.http.hosts import HostMiddleware, Hosts
-from service.transports.http.keys import KeyMiddleware
+from service.transports.http.guard import Guard
+from service.transports.http.hosts import Hosts, check_host
+from service.transports.http.keys import check_key
 from service.transports.http.oip import INFER, OipRoutes
 from service.transports.http.openapi import document
 from service.transports.http.parameters import asked, timeout_s
@@ -61,11 +63,11 @@ def create_app(plane: DataPlane, tracer: Tracer | None = None) -> ASGIApp:
     guarded: ASGIApp = _Shortcut(routes.classify, oip.infer, app)
     access = Access.of(plane.settings)
     if access is not None:
-        guarded = KeyMiddleware(guarded, access)
+        guarded = Guard(guarded, partial(check_key, access))
     if plane.settings.cors_origins:  # outside: a browser must be able to read a refusal
         guarded = Cors(guarded, plane.settings.cors_origins)
     if plane.settings.allowed_hosts:
-        guarded = HostMiddleware(guarded, Hosts(plane.settings.allowed_hosts))
+        guarded = Guard(guarded, partial(check_host, Hosts(plane.settings.allowed_hosts)))
     if tracer is not None:
         from service.transports.http.traces import TraceMiddleware
 

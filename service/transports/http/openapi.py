@@ -13,15 +13,7 @@ from pydantic import Field
 from service import __version__
 from service.config.settings import Settings
 from service.imaging.decode import Exif
-from service.transports.http import openapi_oip
-from service.transports.http.answers import (
-    Answer,
-    Form,
-    Liveness,
-    Model,
-    ModelList,
-    Readiness,
-)
+from service.transports.http import answers, openapi_oip
 from service.transports.http.keys import describe_keys
 from service.transports.http.openapi_parts import (
     CLASSIFY_ERRORS,
@@ -116,7 +108,7 @@ def _gets() -> dict[str, Json]:
     model = get(
         "getModel",
         "All about one model",
-        Model,
+        answers.Model,
         "The version that answers, with its manifest, and the others. It loads nothing.",
         404,
         503,
@@ -129,7 +121,7 @@ def _gets() -> dict[str, Json]:
         "/models": get(
             "listModels",
             "Every version in the repository",
-            ModelList,
+            answers.ModelList,
             "It lists what is loaded, what is loaded on its first use, and what was refused and "
             "why.",
         ),
@@ -137,13 +129,13 @@ def _gets() -> dict[str, Json]:
         "/livez": get(
             "live",
             "Whether the process answers",
-            Liveness,
+            answers.Liveness,
             "A probe that fails where the process has to be started again.",
         ),
         "/readyz": probe(
             "ready",
             "Whether the default model answers",
-            Readiness,
+            answers.Readiness,
             "It names the versions that are loaded and those that were refused.",
         ),
         "/metrics": {
@@ -188,11 +180,11 @@ def _classify(settings: Settings) -> Json:
             "description": f"JPEG, PNG, WebP, GIF or BMP, {limit}.",
             "content": {
                 "application/octet-stream": {"schema": bytes},
-                "multipart/form-data": {"schema": Form},
+                "multipart/form-data": {"schema": answers.Form},
             },
         },
         "responses": {
-            "200": answer("The answer, or one per picture of a form with several", Answer),
+            "200": answer("The answer, or one per picture of a form with several", answers.Answer),
             **problems(*CLASSIFY_ERRORS),
         },
     }

@@ -19,22 +19,7 @@ from service.transports.http.openapi_parts import (
     problems,
     timeout,
 )
-from service.transports.oip.answers import (
-    OipConfig,
-    OipDone,
-    OipIndex,
-    OipIndexRequest,
-    OipLive,
-    OipLoadRequest,
-    OipModel,
-    OipModelReady,
-    OipReady,
-    OipRequest,
-    OipResponse,
-    OipServer,
-    OipStatistics,
-    OipUnloadRequest,
-)
+from service.transports.oip import answers
 from service.transports.oip.faces import SUFFIXES
 
 _REPOSITORY_ERRORS = (400, 403, 404, 408, 413, 415, 421, 429, 503, 504)
@@ -48,11 +33,11 @@ def paths(settings: Settings) -> Json:
             operation["parameters"] = [*_in_path(place), *operation.get("parameters", ())]
             operation["operationId"] += "OfVersion" if "version" in place else ""
             found[place + suffix] = {method: operation}
-    index = ("oipIndex", "Every face of every version", OipIndexRequest, OipIndex)
+    index = ("oipIndex", "Every face of every version", answers.OipIndexRequest, answers.OipIndex)
     found["/v2/repository/index"] = {"post": _repository(settings, *index)}
-    for action, request in (("load", OipLoadRequest), ("unload", OipUnloadRequest)):
+    for action, request in (("load", answers.OipLoadRequest), ("unload", answers.OipUnloadRequest)):
         operation = _repository(
-            settings, f"oip{action.title()}", f"{action.title()} a model", request, OipDone
+            settings, f"oip{action.title()}", f"{action.title()} a model", request, answers.OipDone
         )
         operation["parameters"][:0] = _in_path("{name}")
         found[f"/v2/repository/models/{{name}}/{action}"] = {"post": operation}
@@ -64,25 +49,25 @@ def _of_server() -> dict[str, Json]:
         "/v2": get(
             "oipServer",
             "Name, version and extensions",
-            OipServer,
+            answers.OipServer,
             "What the server calls itself, and which extensions of Triton it has.",
         ),
         "/v2/health/live": get(
             "oipLive",
             "Whether the process answers",
-            OipLive,
+            answers.OipLive,
             "The protocol's own probe.",
         ),
         "/v2/health/ready": probe(
             "oipReady",
             "Whether the default model answers",
-            OipReady,
+            answers.OipReady,
             "The protocol's own probe: 200 or 503.",
         ),
         "/v2/models/stats": get(
             "oipAllStatistics",
             "What every model has done",
-            OipStatistics,
+            answers.OipStatistics,
             "Triton's statistics of each version; its faces share them.",
         ),
     }
@@ -93,7 +78,7 @@ def _of_models(settings: Settings) -> dict[str, tuple[str, Json]]:
     metadata = get(
         "oipModel",
         "What a model takes and yields",
-        OipModel,
+        answers.OipModel,
         "The versions that are served, and the tensors that this face takes and yields.",
         404,
         503,
@@ -101,14 +86,14 @@ def _of_models(settings: Settings) -> dict[str, tuple[str, Json]]:
     ready = probe(
         "oipModelReady",
         "Whether a model is loaded",
-        OipModelReady,
+        answers.OipModelReady,
         "200 where it answers without being loaded first, else 503.",
         404,
     )
     config = get(
         "oipConfig",
         "Triton's model configuration",
-        OipConfig,
+        answers.OipConfig,
         "Only the fields of model_config.proto that say something here.",
         404,
         503,
@@ -116,7 +101,7 @@ def _of_models(settings: Settings) -> dict[str, tuple[str, Json]]:
     statistics = get(
         "oipStatistics",
         "What a model has done",
-        OipStatistics,
+        answers.OipStatistics,
         "Triton's statistics, of one version or of all.",
         404,
     )
@@ -128,7 +113,7 @@ def _of_models(settings: Settings) -> dict[str, tuple[str, Json]]:
 
 
 def _infer(settings: Settings) -> Json:
-    reply = answer("The outputs", OipResponse)
+    reply = answer("The outputs", answers.OipResponse)
     reply["content"]["application/octet-stream"] = {"schema": bytes}
     reply["headers"][HEADER_LENGTH] = {
         "schema": Annotated[int, Field(ge=0)],
@@ -154,7 +139,7 @@ def _infer(settings: Settings) -> Json:
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": OipRequest},
+                "application/json": {"schema": answers.OipRequest},
                 "application/octet-stream": {"schema": bytes},
             },
         },
