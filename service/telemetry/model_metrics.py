@@ -133,7 +133,7 @@ def _count_from_zero(name: str) -> None:
 
 
 class ModelObserver:
-    """Writes down what the batcher of one model does."""
+    """Writes down what the batcher of one model does; it is called from any thread."""
 
     def __init__(self, model: str, version: str) -> None:
         self._model = model
@@ -166,5 +166,5 @@ class ModelObserver:
 
     @metrics.harmless
     def waiting(self, crops: int) -> None:
-        """This many crops more wait now, or fewer."""
+        """The number of crops that wait has changed by ``crops``, which may be negative."""
         self._waiting.inc(crops)
