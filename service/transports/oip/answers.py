@@ -120,12 +120,8 @@ class OipRequest(TypedDict):
     model_version: NotRequired[Named]
 
 
-class OipOutput(TypedDict):
-    name: str
-    datatype: str
-    shape: Shape
-    parameters: NotRequired[Parameters]
-    data: NotRequired[Data]
+class OipOutput(OipInput):
+    """An output has what an input has."""
 
 
 @with_config(ConfigDict(json_schema_extra={"example": _RESPONSE}))
