@@ -161,7 +161,8 @@ def small_resnet() -> Spec:
         input=real.input.model_copy(update={"height": 64, "width": 64}),
         resize=real.resize.model_copy(update={"size": 74}),
         protocols=Protocols(default="center", supported=supported),
-        build=make,
+        builder=lambda _: make(),
+        reference="small_resnet",
         dense=lambda network: dense.resnet(network, extent=2),
     )
 
