@@ -174,13 +174,12 @@ class PictureTask:
             raise _expired(in_queue=False)
         at_least = None
         if rules.preprocessing == "fast":
-            sides = (part.protocol.side(part.network.manifest) for part in rules.parts)
+            sides = (part.protocol.side(part.manifest) for part in rules.parts)
             at_least = decoded_side(max(sides))
         image = decode_scaled(picture, at_least, max_pixels=rules.max_pixels, exif=rules.exif)
         decoded = self._decoded = perf_counter()
         groups = [
-            part.protocol.crops(image, part.network.manifest, rules.preprocessing)
-            for part in rules.parts
+            part.protocol.crops(image, part.manifest, rules.preprocessing) for part in rules.parts
         ]
         cut = self._cut = perf_counter()
         self._stages = {

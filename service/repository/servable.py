@@ -19,6 +19,8 @@ class MemberDescription(NamedTuple):
     version: str
     protocol: str
     weight: float
+    scales: Sequence[int] = ()
+    """Shorter sides in pixels of the resized picture; empty where the protocol has one size."""
 
 
 class Description(NamedTuple):

@@ -131,7 +131,13 @@ def schemas(settings: Settings) -> Json:
             "additionalProperties": {"type": "number"},
         },
         "Member": object_(
-            {"model": text, "version": text, "protocol": text, "weight": {"type": "number"}}
+            {
+                "model": text,
+                "version": text,
+                "protocol": text,
+                "weight": {"type": "number"},
+                "scales": {"type": "array", "items": count},
+            }
         ),
         "Manifest": {
             "type": "object",
