@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Literal
 from service.manifest import Input, Paper, Protocols, PublishedError, Resize, Weights
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 Library = Literal["torchvision", "timm", "pytorchcv", "own"]
 LabelSet = Literal["imagenet", "digits", "fashion_mnist"]
 Builder = Callable[[], "nn.Module"]
+Reader = Callable[[Path], "dict[str, Tensor]"]
 Conversion = Callable[["nn.Module"], "nn.Module"]
 
 
@@ -55,6 +56,13 @@ class WeightsSource(ABC):
     @abstractmethod
     def licence(self) -> Licence:
         """The licence of those weights."""
+
+    def arranged(self, file: Path, network: nn.Module, read: Reader) -> dict[str, Tensor]:
+        """The tensors of ``file``, which may be in a form of the authors' own.
+
+        ``read`` reads what every network's weights may come in. Raises ExportError.
+        """
+        return read(file)
 
     def recognise(self, file: Path) -> Weights | None:
         """The record of a file that the user named, when it is known to be this source's."""

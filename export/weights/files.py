@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from export.errors import UnreadableWeights, WeightsMismatch, WeightsUnavailable
 from export.spec import Licence, Spec
-from export.weights import key_mapping, untrained
+from export.weights import caffe_model, key_mapping, untrained
 from service.manifest import Weights, sha256_of
 
 State = Mapping[str, Tensor]
@@ -67,7 +67,7 @@ def load(spec: Spec, file: Path | None, seed: int | None = None) -> LoadedWeight
         except OSError as error:
             raise UnreadableWeights(f"cannot read {file}: {error.strerror}") from error
     network = spec.build()
-    tensors = read(source)
+    tensors = spec.weights.arranged(source, network, read)
     if spec.weights.strangers is not None:
         prefix, reason = spec.weights.strangers
         if any(key.startswith(prefix) for key in tensors):
@@ -91,12 +91,14 @@ def _of_the_user(spec: Spec, file: Path) -> tuple[Weights, Licence]:
 
 
 def read(file: Path) -> dict[str, Tensor]:
-    """Read a state dict from .safetensors, or from .pth with ``weights_only=True``.
+    """Read a state dict from .safetensors or .caffemodel, or .pth with ``weights_only=True``.
 
     Returns tensors by key, on the CPU. Raises UnreadableWeights when the file is neither, is
     broken, or holds anything but tensors: code in a pickle is refused, never run.
     """
     try:
+        if file.suffix == caffe_model.SUFFIX:
+            return caffe_model.read(file)
         state = _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file)
     except pickle.UnpicklingError as error:
         raise UnreadableWeights(
