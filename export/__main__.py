@@ -37,7 +37,7 @@ WeightsFile = Annotated[
     Path | None,
     typer.Option(
         "--weights",
-        help="A state dict: .pth (tensors only) or .safetensors; `random`: untrained.",
+        help="A state dict: .pth (tensors only), .safetensors, .caffemodel; `random`: untrained.",
     ),
 ]
 
