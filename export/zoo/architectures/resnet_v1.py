@@ -23,12 +23,12 @@ MSRA = {50: [3, 4, 6, 3], 101: [3, 4, 23, 3], 152: [3, 8, 36, 3]}
 WRN_68 = [3, 4, 12, 3]
 
 
-def resnet_msra(layers: int) -> ResNet:
+def resnet_msra(layers: int, classes: int = 1000) -> ResNet:
     """float32 [N, 3, 224, 224], mean subtracted -> logits float32 [N, 1000].
 
     Tensors have the names of torchvision's ResNet.
     """
-    network = ResNet(Bottleneck, MSRA[layers])
+    network = ResNet(Bottleneck, MSRA[layers], num_classes=classes)
     network.maxpool = nn.MaxPool2d(3, 2, ceil_mode=True)
     for block in network.modules():
         if isinstance(block, Bottleneck):
@@ -36,6 +36,6 @@ def resnet_msra(layers: int) -> ResNet:
     return network
 
 
-def wrn_68_2() -> ResNet:
+def wrn_68_2(classes: int = 1000) -> ResNet:
     """float32 [N, 3, 224, 224], normalised -> logits float32 [N, 1000]."""
-    return ResNet(Bottleneck, WRN_68, width_per_group=128)
+    return ResNet(Bottleneck, WRN_68, num_classes=classes, width_per_group=128)

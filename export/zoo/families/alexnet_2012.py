@@ -69,11 +69,11 @@ def _input(color: Color) -> Input:
         ),
     ),
 )
-def alexnet_2012() -> nn.Module:
+def alexnet_2012(classes: int) -> nn.Module:
     """AlexNet with the paper's response normalisation: k = 2, n = 5, alpha = 1e-4, beta = 0.75."""
     from export.zoo.architectures.alexnet_2012 import AlexNet2012
 
-    return AlexNet2012("paper")
+    return AlexNet2012("paper", classes=classes)
 
 
 @register(
@@ -100,11 +100,11 @@ def alexnet_2012() -> nn.Module:
         ),
     ),
 )
-def alexnet_2012_pretrained() -> nn.Module:
+def alexnet_2012_pretrained(classes: int) -> nn.Module:
     """AlexNet with a sixth convolution over the last pooling, for all of ImageNet at first."""
     from export.zoo.architectures.alexnet_2012 import AlexNet2012
 
-    return AlexNet2012("paper", sixth=True)
+    return AlexNet2012("paper", sixth=True, classes=classes)
 
 
 @register(
@@ -131,8 +131,8 @@ def alexnet_2012_pretrained() -> nn.Module:
         ),
     ),
 )
-def alexnet_bvlc() -> nn.Module:
+def alexnet_bvlc(classes: int) -> nn.Module:
     """AlexNet as BVLC trained it in Caffe, whose response normalisation has k = 1."""
     from export.zoo.architectures.alexnet_2012 import AlexNet2012
 
-    return AlexNet2012("caffe")
+    return AlexNet2012("caffe", classes=classes)

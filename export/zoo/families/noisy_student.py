@@ -72,10 +72,10 @@ for _name, _tag, _size, _crop_pct, _parameters, _multiply_adds, _errors in _NETW
     )
 
 
-def _create(network: str) -> nn.Module:
+def _create(network: str, classes: int) -> nn.Module:
     from timm import create_model
 
-    module: nn.Module = create_model(network, pretrained=False)
+    module: nn.Module = create_model(network, pretrained=False, num_classes=classes)
     return module
 
 

@@ -67,11 +67,11 @@ def _published(top1: float, top5: float, protocol: str) -> PublishedError:
         _published(39.01, 16.97, "dense at 1 scale"),
     ),
 )
-def overfeat_fast() -> nn.Module:
+def overfeat_fast(classes: int) -> nn.Module:
     """OverFeat, fast model."""
     from export.zoo.architectures.overfeat import OverFeatFast
 
-    return OverFeatFast()
+    return OverFeatFast(classes)
 
 
 @register(
@@ -93,8 +93,8 @@ def overfeat_fast() -> nn.Module:
     ),
     published=(_published(35.74, 14.18, "dense at 4 scales"),),
 )
-def overfeat_accurate() -> nn.Module:
+def overfeat_accurate(classes: int) -> nn.Module:
     """OverFeat, accurate model: a layer more, smaller strides."""
     from export.zoo.architectures.overfeat import OverFeatAccurate
 
-    return OverFeatAccurate()
+    return OverFeatAccurate(classes)

@@ -51,10 +51,10 @@ def _published(layers: int) -> tuple[PublishedError, ...]:
     )
 
 
-def _msra(layers: int) -> nn.Module:
+def _msra(layers: int, classes: int) -> nn.Module:
     from export.zoo.architectures.resnet_v1 import resnet_msra
 
-    network: nn.Module = resnet_msra(layers)
+    network: nn.Module = resnet_msra(layers, classes)
     return network
 
 

@@ -56,11 +56,11 @@ def _published(top1: float, top5: float, scales: str, table: str) -> PublishedEr
     weights=_WEIGHTS,
     published=(_published(29.7, 10.5, "256", "table 3, configuration A-LRN"),),
 )
-def vgg11_lrn() -> nn.Module:
+def vgg11_lrn(classes: int) -> nn.Module:
     """Configuration A-LRN."""
     from export.zoo.architectures.vgg_2014 import A_LRN, VGG2014
 
-    return VGG2014(A_LRN)
+    return VGG2014(A_LRN, classes)
 
 
 @register(
@@ -82,8 +82,8 @@ def vgg11_lrn() -> nn.Module:
         _published(27.3, 8.8, "384", "table 3, configuration C, S in [256; 512]"),
     ),
 )
-def vgg16_c() -> nn.Module:
+def vgg16_c(classes: int) -> nn.Module:
     """Configuration C."""
     from export.zoo.architectures.vgg_2014 import VGG2014, C
 
-    return VGG2014(C)
+    return VGG2014(C, classes)

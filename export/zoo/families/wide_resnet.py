@@ -63,9 +63,9 @@ for _name, _file, _parameters, _multiply_adds, _accuracy in _NETWORKS:
     protocols=protocols(256),
     weights=CheckpointOnly(known="Trimps-Soushen never published theirs"),
 )
-def wrn_68_2() -> nn.Module:
+def wrn_68_2(classes: int) -> nn.Module:
     """A member of Trimps-Soushen's ensemble of 2016; how its layers are spread is our reading."""
     from export.zoo.architectures.resnet_v1 import wrn_68_2
 
-    network: nn.Module = wrn_68_2()
+    network: nn.Module = wrn_68_2(classes)
     return network

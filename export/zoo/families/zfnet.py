@@ -66,11 +66,11 @@ def _published(top1: float, top5: float, which: str) -> PublishedError:
     ),
     published=(_published(38.4, 16.5, "1 convnet as per Fig. 3"),),
 )
-def zfnet() -> nn.Module:
+def zfnet(classes: int) -> nn.Module:
     """ZFNet with contrast normalised after the first two poolings."""
     from export.zoo.architectures.zfnet import ZFNet
 
-    return ZFNet()
+    return ZFNet(classes=classes)
 
 
 @register(
@@ -93,8 +93,8 @@ def zfnet() -> nn.Module:
     ),
     published=(_published(37.5, 16.0, "1 convnet with layers 3, 4, 5: 512, 1024, 512 maps"),),
 )
-def zfnet_512() -> nn.Module:
+def zfnet_512(classes: int) -> nn.Module:
     """ZFNet with 512, 1024 and 512 maps in its last convolutions."""
     from export.zoo.architectures.zfnet import ZFNet
 
-    return ZFNet((512, 1024, 512))
+    return ZFNet((512, 1024, 512), classes)

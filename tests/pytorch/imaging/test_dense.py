@@ -164,7 +164,7 @@ def small_resnet() -> Spec:
         input=real.input.model_copy(update={"height": 64, "width": 64}),
         resize=real.resize.model_copy(update={"size": 74}),
         protocols=Protocols(default="center", supported=supported),
-        build=make,
+        builder=lambda _: make(),
         dense=lambda network: dense.resnet(network, extent=2),
     )
 
@@ -222,7 +222,7 @@ def small_overfeat(pool: int) -> Spec:
         input=real.input.model_copy(update={"height": 64, "width": 64}),
         resize=real.resize.model_copy(update={"size": 74}),
         protocols=Protocols(default="dense", supported=supported),
-        build=make,
+        builder=lambda _: make(),
     )
 
 

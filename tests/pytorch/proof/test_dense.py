@@ -157,7 +157,7 @@ def spec() -> Spec:
         input=real.input.model_copy(update={"height": 32, "width": 32}),
         resize=real.resize.model_copy(update={"size": 40}),
         parameters=sum(parameter.numel() for parameter in tiny().parameters()),
-        build=tiny,
+        builder=lambda _: tiny(),
     )
 
 
@@ -243,7 +243,7 @@ def test_verify_proves_the_dense_form(
 
 
 def test_the_protocol_and_the_conversion_come_together(spec: Spec) -> None:
-    fields = {name: getattr(spec, name) for name in Spec.__dataclass_fields__ if name != "build"}
+    fields = {name: getattr(spec, name) for name in Spec.__dataclass_fields__ if name != "builder"}
     with pytest.raises(ValueError, match="tiny has the protocol dense without its conversion"):
         registry.register(**{**fields, "dense": None})
     center = Protocols(default="center", supported=(ProtocolSpec(name="center"),))

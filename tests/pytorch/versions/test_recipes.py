@@ -159,7 +159,7 @@ def little(tmp_path_factory: pytest.TempPathFactory) -> Path:
         resize=real.resize.model_copy(update={"size": 40, "centre_square": False}),
         protocols=protocols,
         parameters=sum(parameter.numel() for parameter in tiny().parameters()),
-        build=tiny,
+        builder=lambda _: tiny(),
     )
     folder = tmp_path_factory.mktemp("little")
     build.build(spec, output=folder, weights_file=files.RANDOM, seed=1)
