@@ -174,11 +174,11 @@ class PictureTask:
             raise _expired(in_queue=False)
         at_least = None
         if rules.preprocessing == "fast":
-            sides = (part.protocol.side(part.network.manifest) for part in rules.parts)
+            sides = (part.protocol.side(part.manifest) for part in rules.parts)
             at_least = decoded_side(max(sides))
         image = decode_scaled(picture, at_least, max_pixels=rules.max_pixels, exif=rules.exif)
         decoded = self._decoded = perf_counter()
-        groups = [part.protocol.crops(image, part.network.manifest) for part in rules.parts]
+        groups = [part.protocol.crops(image, part.manifest) for part in rules.parts]
         cut = self._cut = perf_counter()
         self._stages = {
             "decode": decoded - begun,

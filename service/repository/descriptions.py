@@ -26,6 +26,10 @@ class Member(TypedDict):
     version: str
     protocol: str
     weight: float
+    scales: Annotated[
+        Sequence[Count],
+        Field(description="Shorter sides of the resized picture; none where there is one size."),
+    ]
 
 
 class _Answerer(TypedDict):

@@ -35,8 +35,9 @@ class Ensemble(Servable):
 
         ``find`` takes a name and a version (None: the one that answers) and returns the network,
         loaded or not, or raises a ZooError. Raises RefusedModelError when a member is missing,
-        does not have its protocol, or has another number of classes than the first member or the
-        manifest. `compare_labels` compares the labels themselves, once they are loaded.
+        does not have its protocol or cannot do its scales, or has another number of classes than
+        the first member or the manifest. `compare_labels` compares the labels themselves, once they
+        are loaded.
         """
         self.name, self.version = manifest.name, manifest.version
         self.found = found
@@ -80,12 +81,13 @@ class Ensemble(Servable):
             "protocol": PROTOCOL_NAME,
             "members": [
                 {
-                    "model": network.name,
-                    "version": network.version,
-                    "protocol": protocol.name,
-                    "weight": weight,
+                    "model": part.network.name,
+                    "version": part.network.version,
+                    "protocol": part.protocol.name,
+                    "weight": part.weight,
+                    "scales": part.protocol.scales(part.manifest),
                 }
-                for network, protocol, weight in self.parts
+                for part in self.parts
             ],
         }
 
@@ -130,7 +132,11 @@ def _part(member: Member, find: Callable[[str, str | None], Network]) -> Part:
     name = member.model if member.version is None else f"{member.model} version {member.version}"
     try:
         network = find(member.model, member.version)
-        return Part(network, protocol_of(network, member.protocol), member.weight)
+        protocol = protocol_of(network, member.protocol)
+        manifest = network.manifest
+        if member.scales:
+            manifest = protocol.rescaled(manifest, member.scales)
+        return Part(network, protocol, member.weight, manifest)
     except ZooError as error:
         raise RefusedModelError(f"its member {name} cannot be used: {error.detail}") from error
 

@@ -107,7 +107,7 @@ class Network(Servable):
         """Return how a picture is answered. Raises BadParameter for a protocol it does not have."""
         plan = self._plans.get(protocol)
         if plan is None:
-            part = Part(self, protocol_of(self, protocol), 1.0)
+            part = Part(self, protocol_of(self, protocol), 1.0, self.manifest)
             plan = self._plans[protocol] = Plan.of([part], part.protocol.name)
         return plan
 
@@ -145,6 +145,8 @@ class Part(NamedTuple):
     network: Network
     protocol: Protocol
     weight: float
+    manifest: Manifest
+    """The network's, but for the scales of the protocol where this part has scales of its own."""
 
 
 class Plan(NamedTuple):
@@ -159,7 +161,7 @@ class Plan(NamedTuple):
     @classmethod
     def of(cls, parts: list[Part], protocol: str) -> Plan:
         """Return the plan of these parts."""
-        return cls(parts, protocol, sum(p.protocol.count(p.network.manifest) for p in parts))
+        return cls(parts, protocol, sum(p.protocol.count(p.manifest) for p in parts))
 
     def seconds_per_crop(self) -> float:
         """Seconds that the whole engine needs per crop, on average over the parts.
@@ -171,7 +173,7 @@ class Plan(NamedTuple):
             each = part.network.seconds_per_crop() if part.protocol.graph == "model" else 0.0
             if not each:
                 return 0.0
-            seconds += each * part.protocol.count(part.network.manifest)
+            seconds += each * part.protocol.count(part.manifest)
         return seconds / self.crops
 
 
