@@ -127,7 +127,8 @@ def _opened(spec: Spec, file: Path, reading: Reading) -> Checkpoint:
 
     with torch.device("meta"):
         network = spec.build()
-    return replace(opened, tensors=spec.weights.arranged(file, network, read))
+    tensors = spec.weights.arranged(file, network, read)
+    return replace(opened, tensors=tensors)
 
 
 def fill(spec: Spec, found: Found, reading: Reading = Reading()) -> LoadedWeights:

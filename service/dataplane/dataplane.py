@@ -310,6 +310,7 @@ class DataPlane:
             done.predictions,
             Timing._make([1e3 * stages[stage] for stage in Timing._fields]),
             model.random,
+            model.preprocessing == "assumed",
             done.vectors,
         )
 

@@ -54,6 +54,8 @@ class Classification(NamedTuple):
     timing_ms: Timing
     random: bool
     """Whether some weights were never trained, so that the answer means nothing."""
+    assumed: bool
+    """Whether nobody said that some weights were trained with the preprocessing that was used."""
     vectors: Vectors | None = None
     """None unless they were asked for (`service.dataplane.query.Query.vectors`)."""
 

@@ -52,6 +52,14 @@ class _Network(_Answerer):
     input: Annotated[Sequence[Count], Field(min_length=3, max_length=3)]
     protocol: str
     protocols: Sequence[str]
+    preprocessing: Annotated[
+        str | None,
+        Field(description="recognised, stated or assumed: how it is known to be the training's."),
+    ]
+    as_built: Annotated[
+        bool | None,
+        Field(description="Whether the manifest says what it said when it was written."),
+    ]
 
 
 class UnloadedNetwork(_Network):

@@ -66,6 +66,12 @@ class Ensemble(Servable):
         return self.networks[0].labels
 
     @property
+    def preprocessing(self) -> str | None:
+        """``assumed`` where that of some member is; None otherwise."""
+        assumed = any(network.preprocessing == "assumed" for network in self.networks)
+        return "assumed" if assumed else None
+
+    @property
     def random(self) -> bool:
         """Whether the weights of some member were never trained."""
         return any(network.random for network in self.networks)

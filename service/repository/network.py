@@ -65,6 +65,14 @@ class Network(Servable):
         return self.model.labels
 
     @property
+    def preprocessing(self) -> str | None:
+        """How it is known that the weights were trained with this preprocessing.
+
+        One of ``recognised``, ``stated`` and ``assumed``; None where the manifest does not say.
+        """
+        return None if self.manifest.build is None else self.manifest.build.preprocessing
+
+    @property
     def random(self) -> bool:
         """Whether the weights were never trained, so that the answers mean nothing."""
         return self.manifest.weights.source == "random"
@@ -82,6 +90,8 @@ class Network(Servable):
             "state": "loading" if self.loading else "unloaded",
             "classes": self.classes,
             "random_weights": self.random,
+            "preprocessing": self.preprocessing,
+            "as_built": self.manifest.as_built,
             "kind": "network",
             "network": self.manifest.network,
             "input": self.crop,

@@ -52,6 +52,10 @@ class _Weights(TypedDict, total=False):
         Literal["random"],
         Field(description="Only where weights were never trained: the answer means nothing."),
     ]
+    preprocessing: Annotated[
+        Literal["assumed"],
+        Field(description="Only where nobody said that the weights were trained with it."),
+    ]
 
 
 class Classification(_Weights):
@@ -123,6 +127,8 @@ def classification(answer: results.Classification) -> Classification:
     """Return the answer for one picture as JSON has it."""
     timing = answer.timing_ms
     weights: _Weights = {"weights": "random"} if answer.random else {}
+    if answer.assumed:
+        weights["preprocessing"] = "assumed"
     return {
         "model": answer.model,
         "version": answer.version,

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import shlex
+import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
@@ -19,9 +24,10 @@ from export.versions import build
 from export.versions.own import Own
 from export.weights.files import Reading
 from export.zoo import resolve
+from tests.paths import ROOT
 from tests.pytorch.conftest import Command, read_manifest, snapshot
 from tests.pytorch.imaging.test_dense import check, resnet
-from tests.server import serving
+from tests.server import Server, serving
 
 CLASSES = 37
 SMALL = "timm:test_resnet"
@@ -66,7 +72,7 @@ def pets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """torchvision's ResNet-18, trained to 37 classes of pictures that are made here."""
     from torchvision.models import resnet18
 
-    network = trained(resnet18(num_classes=CLASSES), 128, CLASSES)
+    network = trained(resnet18(num_classes=CLASSES), 96, CLASSES, steps=12)
     file = tmp_path_factory.mktemp("weights") / "pets37.pth"
     torch.save(network.state_dict(), file)
     return file
@@ -126,6 +132,9 @@ def test_a_resnet_of_37_classes_answers_as_pytorch_by_every_protocol(
             ("pets", "2"),
         ]
         check((server, loaded.spec, loaded.network), photographs, resnet(loaded.network))
+        first = server.classify(next(iter(photographs)), version="1").json()
+        assert first["preprocessing"] == "assumed"
+        assert "preprocessing" not in server.classify(next(iter(photographs))).json()
         top = server.classify(next(iter(photographs))).json()["predictions"][0]
         assert top["label"] == f"pet {top['index']}"
 
@@ -145,16 +154,19 @@ def test_a_lightning_checkpoint_of_timm_brings_its_own_labels(
     given = ("--weights", file, "--name", "insects", "--output", models)
     built = export("build", SMALL, *given, "--trained-as", SMALL)
     assert (built.code, built.err) == (0, "")
+    assumed = export("build", SMALL, *given, "--version", 2)
+    assert (assumed.code, f"--trained-as {SMALL} says so" in assumed.out) == (0, True)
     verified = export("verify", "insects", "--weights", file, "--models", models)
     assert (verified.code, verified.err) == (0, "")
     loaded, record = build.load(resolve.network(SMALL), Own(), file, None)
     assert record.labels == "file"
     with serving(tmp_path, zoo_models=models, zoo_default_model="insects") as server:
         check((server, loaded.spec, loaded.network), photographs, None)
-        labels = {
-            p["label"] for p in server.classify(next(iter(photographs))).json()["predictions"]
-        }
-        assert labels == {"ant", "bee", "cat", "dog", "eel"}
+        second = server.classify(next(iter(photographs))).json()
+        assert (second["version"], second["preprocessing"]) == ("2", "assumed")
+        first = server.classify(next(iter(photographs)), version="1").json()
+        assert "preprocessing" not in first
+        assert {p["label"] for p in first["predictions"]} == {"ant", "bee", "cat", "dog", "eel"}
 
 
 def test_what_differs_from_the_networks_own_preprocessing_is_built_recorded_and_verified(
@@ -238,6 +250,46 @@ def test_a_folder_of_the_hub_says_all_by_itself(tmp_path: Path, export: Command)
         2,
         True,
     )
+
+
+def test_the_walk_of_the_docs(
+    pets: Path, labels: Path, tmp_path: Path, export: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "own-network.md").read_text()
+    walk = page.partition("<!-- walk -->\n```sh\n")[2].partition("```\n<!-- /walk -->")[0]
+    lines = walk.splitlines()
+    assert len(lines) <= 10
+    monkeypatch.chdir(tmp_path)
+    for name in ("pets37.pth", "better.pth"):
+        shutil.copy(pets, name)
+    shutil.copy(labels, "pets.txt")
+    picture(3).save("cat.jpg")
+    with contextlib.ExitStack() as stack:
+        server: Server | None = None
+        answers = []
+        for line in lines:
+            words = shlex.split(line)
+            if words[:3] == ["python", "-m", "export"]:
+                done = export(*words[3:])
+                assert (done.code, done.err) == (0, ""), line
+            elif words[-1] == "&":
+                assert words[0] == "ZOO_DEFAULT_MODEL=pets"
+                settings: dict[str, object] = {
+                    "zoo_models": tmp_path / "models",
+                    "zoo_default_model": "pets",
+                }
+                server = stack.enter_context(serving(tmp_path, **settings, zoo_watch_seconds=0.2))
+            else:
+                assert server is not None
+                assert words[:3] == ["curl", "-F", "image=@cat.jpg"]
+                query = dict(parse_qsl(words[3].partition("?")[2]))
+                end = time.monotonic() + 60
+                while query and len(server.client.get("/models/pets").json()["versions"]) < 2:
+                    assert time.monotonic() < end
+                    time.sleep(0.1)
+                answers.append(server.classify(Path("cat.jpg"), **query).json())
+    assert [each["version"] for each in answers] == ["1", "2"]
+    assert all(each["model"] == "pets" for each in answers)
 
 
 REFUSED: dict[str, tuple[list[str], str]] = {
