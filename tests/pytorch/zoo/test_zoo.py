@@ -195,7 +195,7 @@ def test_torchvision_says_the_same(spec: Spec) -> None:
 
 @pytest.mark.parametrize("spec", _of("timm"), ids=_ids)
 def test_timm_says_the_same(spec: Spec) -> None:
-    from timm.data import resolve_data_config
+    from timm.data.config import resolve_data_config
     from timm.data.transforms_factory import create_transform
     from timm.models import get_pretrained_cfg
     from torchvision.transforms import InterpolationMode

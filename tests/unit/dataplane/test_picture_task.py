@@ -74,7 +74,7 @@ class Part:
         assert self.gate.wait(10)
         if self.fails:
             raise RuntimeError("the device fell over")
-        rows = np.tile(np.float32(self._probabilities), (len(crops), 1))
+        rows = np.tile(np.array(self._probabilities, np.float32), (len(crops), 1))
         return Outputs(rows, rows)
 
 
@@ -105,7 +105,7 @@ def run(
     pool: Pool,
     *parts: Any,
     seconds: float = 10,
-    picture: bytes = b"picture",
+    picture: Any = b"picture",
 ) -> Any:
     permit = Admission(1000, lambda _: None).acquire(100)
     rules = Rules(parts, permit, perf_counter() + seconds, 1, "exact", "apply", LABELS, 3)

@@ -27,7 +27,7 @@ def wait() -> None:
 
 
 def wait_in_a_loop() -> None:
-    asyncio.run(asyncio.Event().wait())  # type: ignore[arg-type]
+    asyncio.run(asyncio.Event().wait())
 
 
 def spin_in_a_loop() -> None:

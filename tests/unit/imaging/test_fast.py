@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from loadtests.benchmarks import preprocessing as benchmark
 from loadtests.harness.photographs import WITH_A_CLASS, jpeg, photographs, varied
 from service.engine.session import Session
 from service.errors import PictureTooLarge, UndecodablePicture
-from service.imaging.crops import center_box, cut, decoded_side, resized_size
+from service.imaging.crops import Mode, center_box, cut, decoded_side, resized_size
 from service.imaging.decode import Scaled, decode, decode_scaled
 from service.imaging.protocols import PROTOCOLS
 from service.manifest import Manifest, Resize
@@ -39,7 +40,7 @@ def cat() -> Image.Image:
     return Image.open(CHELSEA).convert("RGB").resize((1203, 801), Image.Resampling.BICUBIC)
 
 
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
@@ -49,7 +50,7 @@ def crop(picture: Image.Image | Scaled, side: int = 96) -> np.ndarray:
     resize = Resize(rule="shortest_side", size=side, interpolation="bicubic")
     size = resized_size(*picture.size, resize, (side, side))
     box = center_box(size, (side, side))
-    mode = "fast" if isinstance(picture, Scaled) else "exact"
+    mode: Mode = "fast" if isinstance(picture, Scaled) else "exact"
     return cut(picture, size, [box], resize, "RGB", mode)[0].astype(int)
 
 

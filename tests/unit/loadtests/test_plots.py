@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -19,6 +20,7 @@ def test_bars_show_medians_quartiles_and_what_is_wanted() -> None:
         plots.Bar("one", Spread(2.0, 1.5, 3.0), "ours"),
         plots.Bar("two", Spread(1.0, 0.5, 1.25), "theirs"),
     ]
+    axes: Any
     _, (axes,) = plots.panels("title", [1], [ABOUT])
     plots.bars(axes, shown, "seconds", wanted=4.0)
     assert [container.patches[0].get_width() for container in axes.containers[1::2]] == [2, 1]
@@ -35,6 +37,7 @@ def test_bars_show_medians_quartiles_and_what_is_wanted() -> None:
 
 def test_lines_run_through_the_medians_in_bands_of_quartiles() -> None:
     points = [plots.Point(1, Spread(1, 1, 1)), plots.Point(2, Spread(0.5, 0.25, 0.75))]
+    axes: Any
     _, (axes,) = plots.panels("title", [4], [ABOUT], beside=True)
     plots.lines(axes, {"ours": points}, "size", "cost", wanted=0.3)
     line, wanted = axes.get_lines()

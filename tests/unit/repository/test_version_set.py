@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def started(folder: Path, **settings: object) -> AsyncIterator[DataPlane]:
+async def started(folder: Path, **settings: Any) -> AsyncIterator[DataPlane]:
     common = {"default_model": "default", "threads": 2, "watch_seconds": LOOK_SECONDS}
     plane = DataPlane(Settings(models=folder, **{**common, **settings}))
     await plane.start()
@@ -335,7 +335,7 @@ async def test_under_load_every_answer_is_whole(folder: Path) -> None:
         clients = [asyncio.ensure_future(client()) for _ in range(4)]
         for number in range(2, 8):
             marked.add(folder, "net", number)
-            await until(lambda number=number: states(plane) == {str(number): "ready"})
+            await until(lambda n=number: states(plane) == {str(n): "ready"})  # type: ignore[misc]
         marked.add(folder, "net", 8, broken=True)
         await until(lambda: states(plane).get("8") == "refused")
         for number in (7, 6, 8):
