@@ -130,6 +130,21 @@ async def test_where_nothing_is_loaded_nothing_is_loaded_for_it(folder: Path) ->
         assert await version(plane) == 2
 
 
+async def test_a_version_superseded_while_it_waits_for_its_turn_is_not_loaded(
+    folder: Path,
+) -> None:
+    loads = MODEL_LOADS.labels("net", "ok")._value
+    async with started(folder, load="used", versions="latest") as plane:
+        before = loads.get()
+        async with plane.catalog._loader._turn:  # as while another network is loaded
+            waiting = asyncio.ensure_future(version(plane))
+            await until(lambda: states(plane) == {"1": "loading"})
+            marked.add(folder, "net", 2)
+            await until(lambda: "2" in states(plane))
+        assert await waiting == 2
+        assert loads.get() == before + 1
+
+
 async def test_a_new_model_appears_and_an_old_one_goes(folder: Path) -> None:
     async with started(folder) as plane:
         marked.add(folder, "other", 7)
