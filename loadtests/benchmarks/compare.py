@@ -141,17 +141,24 @@ def measure(
 
 
 def state_of(checkout: Path) -> str:
-    """Its commit, with a mark where files differ from it. Raises LookupError.
+    """Return its commit, with ``-dirty`` where files differ from it or git does not know them.
 
-    The installed package may be another checkout: what counts is what is imported there.
+    Files that git ignores do not count. Raises LookupError where Python, started in ``checkout``,
+    imports the service of another place: what counts is what is imported there.
     """
-    ask = [sys.executable, "-c", "import service; print(service.__file__)"]
-    imported = subprocess.run(ask, cwd=checkout, capture_output=True, text=True, check=False)  # noqa: S603
-    if Path(imported.stdout.strip()).parent != checkout / "service":
+    imported = _output([sys.executable, "-c", "import service; print(service.__file__)"], checkout)
+    if Path(imported).parent != checkout / "service":
         raise LookupError(f"{checkout} is no checkout of this project")
-    describe = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    commit = subprocess.run(describe, cwd=checkout, capture_output=True, text=True, check=False)  # noqa: S603
-    return commit.stdout.strip() or "no commit"
+    commit = _output(["git", "rev-parse", "--short", "--verify", "HEAD"], checkout)
+    changes = ["git", "status", "--porcelain", "--untracked-files=normal"]
+    dirty = "-dirty" if commit and _output(changes, checkout) else ""
+    return commit + dirty or "no commit"
+
+
+def _output(command: list[str], folder: Path) -> str:
+    """What a command prints to its standard output in a folder, stripped; empty where it fails."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
+    return done.stdout.strip()
 
 
 def main() -> int:
