@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 Library = Literal["torchvision", "timm", "pytorchcv", "own"]
 LabelSet = Literal["imagenet", "digits", "fashion_mnist"]
-Builder = Callable[[], "nn.Module"]
+Builder = Callable[[int], "nn.Module"]
+"""From a number of classes an untrained network: float32 [N, channels, H, W] -> [N, classes]."""
 Conversion = Callable[["nn.Module"], "nn.Module"]
 
 
@@ -84,8 +85,7 @@ class Spec:
     labels: LabelSet
     weights: WeightsSource
     published: tuple[PublishedError, ...]
-    build: Builder
-    """Builds the network, untrained: float32 [N, channels, height, width] -> [N, classes]."""
+    builder: Builder
     training_only: tuple[str, ...] = ()
     """Prefixes of tensors in checkpoints that only training needs: auxiliary heads."""
     peers: tuple[str, ...] = ()
@@ -94,3 +94,7 @@ class Spec:
     """Whether a mean image may be subtracted instead of one mean per channel."""
     dense: Conversion | None = None
     """Makes the network fully convolutional, for the protocol ``dense``: export/graph/dense.py."""
+
+    def build(self) -> nn.Module:
+        """The network, untrained: float32 [N, channels, height, width] -> [N, classes]."""
+        return self.builder(self.classes)

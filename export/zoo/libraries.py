@@ -103,10 +103,12 @@ def torchvision(
     """
     architecture = network or name
 
-    def build() -> nn.Module:
+    def build(classes: int) -> nn.Module:
         from torchvision.models import get_model
 
-        module: nn.Module = get_model(architecture, weights=None, **(options or {}))
+        module: nn.Module = get_model(
+            architecture, weights=None, num_classes=classes, **(options or {})
+        )
         return module
 
     own = PublishedError(
@@ -185,10 +187,10 @@ def timm(
         else HubDownload(tag=f"timm {full}", url=url, spdx=spdx, notice=notice, hashed=False)
     )
 
-    def build() -> nn.Module:
+    def build(classes: int) -> nn.Module:
         from timm import create_model
 
-        module: nn.Module = create_model(full, pretrained=False)
+        module: nn.Module = create_model(full, pretrained=False, num_classes=classes)
         return module
 
     own = PublishedError(
@@ -249,10 +251,10 @@ def pytorchcv(
         sha1=sha1,
     )
 
-    def build() -> nn.Module:
+    def build(classes: int) -> nn.Module:
         from pytorchcv.model_provider import get_model
 
-        module: nn.Module = get_model(network, pretrained=False)
+        module: nn.Module = get_model(network, pretrained=False, num_classes=classes)
         return module
 
     own = PublishedError(

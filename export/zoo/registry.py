@@ -83,7 +83,7 @@ def register(
             labels=labels,
             weights=weights,
             published=published,
-            build=build,
+            builder=build,
             training_only=training_only,
             mean_image=mean_image,
             dense=dense,

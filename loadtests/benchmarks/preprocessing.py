@@ -33,7 +33,7 @@ from loadtests.harness.bench import (
 )
 from loadtests.harness.photographs import jpeg, photographs, png, varied
 from service.engine.session import Session
-from service.imaging import simd
+from service.imaging import kernels
 from service.imaging.crops import Mode, decoded_side
 from service.imaging.decode import decode_scaled
 from service.imaging.protocols import PROTOCOLS
@@ -81,7 +81,7 @@ def reference(data: bytes, manifest: Manifest) -> Pixels:
 def ours(data: bytes, manifest: Manifest, mode: Mode) -> Pixels:
     """The same by the service's own way, as its data plane goes it."""
     at_least = decoded_side(CENTER.side(manifest)) if mode == "fast" else None
-    (crops,) = CENTER.crops(decode_scaled(data, at_least), manifest, mode)
+    (crops,) = CENTER.crops(decode_scaled(data, at_least), manifest)
     crop: Pixels = crops[0]
     return crop
 
@@ -176,7 +176,7 @@ def proofs(manifest: Manifest, session: Session, count: int) -> list[Row]:
     """The proof for pictures as they come and for ones so large that fast decodes them scaled."""
     sets = {"as they come": [jpeg(picture) for picture in varied(count)]}
     for name, pixels in {"1.4 MP": 1_400_000, "12 MP": 12_000_000}.items():
-        sets[name] = [jpeg(_enlarged(p, pixels)) for p in varied(count // 4, seed=1)]
+        sets[name] = [jpeg(enlarged(p, pixels)) for p in varied(count // 4, seed=1)]
     rows: list[Row] = []
     for kind, pictures in sets.items():
         modes: tuple[Mode, ...] = ("exact", "fast")
@@ -186,7 +186,8 @@ def proofs(manifest: Manifest, session: Session, count: int) -> list[Row]:
     return rows
 
 
-def _enlarged(picture: Image.Image, pixels: int) -> Image.Image:
+def enlarged(picture: Image.Image, pixels: int) -> Image.Image:
+    """A picture with so many pixels and the same aspect."""
     scale = (pixels / (picture.width * picture.height)) ** 0.5
     return _sized(picture, (round(picture.width * scale), round(picture.height * scale)))
 
@@ -218,13 +219,13 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=800, help="pictures of the proof")
     parser.add_argument("--results", type=Path, default=RESULTS, help="folder to write to")
     chosen = parser.parse_args()
-    if not simd.available():
+    if not kernels.available():
         parser.error("the extra `fast` is not installed: pip install '.[fast]'")
 
     folder = models.REPOSITORY / MODEL / "1"
     manifest = Manifest.model_validate_json((folder / "manifest.json").read_bytes())
     session = Session(folder / "model.onnx", manifest, ["cpu"])
-    about = machine("pillow", "cykooz-resizer", "numpy")
+    about = machine("pillow", "numba", "numpy")
     print("  ".join(f"{name}: {value}" for name, value in about.items()), flush=True)
 
     rows = speed(manifest, chosen.rounds, chosen.slice)

@@ -178,10 +178,7 @@ class PictureTask:
             at_least = decoded_side(max(sides))
         image = decode_scaled(picture, at_least, max_pixels=rules.max_pixels, exif=rules.exif)
         decoded = self._decoded = perf_counter()
-        groups = [
-            part.protocol.crops(image, part.network.manifest, rules.preprocessing)
-            for part in rules.parts
-        ]
+        groups = [part.protocol.crops(image, part.network.manifest) for part in rules.parts]
         cut = self._cut = perf_counter()
         self._stages = {
             "decode": decoded - begun,

@@ -7,6 +7,6 @@ pixels that it is served with. The room owns the limits on what one picture may 
 network, starts no thread and subtracts no mean: the network's mean and scale lie in its graph.
 
 Begin with `decode.py`, then `protocols.py` and `crops.py`, which has the geometry. `formats.py`,
-`png.py` and `exif.py` check a file before Pillow opens it; `resample.py`, `kernels.py`, `simd.py`
-and `pixels.py` make it fast; `mistaken.py` and `unreadable.py` word the errors.
+`png.py` and `exif.py` check a file before Pillow opens it; `resample.py`, `kernels.py` and
+`pixels.py` make it fast; `mistaken.py` and `unreadable.py` word the errors.
 """

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.imaging import resample, simd
+from service.imaging import resample
 from service.imaging.decode import Scaled
 from service.manifest import Color, Resize
 
@@ -22,8 +22,8 @@ Crops = npt.NDArray[np.uint8]
 """uint8 [N, height, width, channels]."""
 
 Mode = Literal["exact", "fast"]
-"""``exact``: the pixels that torchvision makes of PIL images, to the last bit.
-``fast``: at most 0.3 of 255 levels off those on average, for a picture decoded at full scale."""
+"""``exact``: the pixels that torchvision makes of PIL images, to the last bit. ``fast``: the same,
+but a JPEG that is large enough is decoded at a fraction of its size (`decoded_side`)."""
 
 _RESAMPLING = {
     "nearest": Image.Resampling.NEAREST,
@@ -132,7 +132,6 @@ def cut(
     boxes: Sequence[Box],
     resize: Resize,
     color: Color,
-    mode: Mode = "exact",
 ) -> Crops:
     """Resize ``picture`` (mode RGB) to ``size`` (width, height) and cut ``boxes`` out of it.
 
@@ -149,13 +148,15 @@ def cut(
     insides = [_inside(box, size) for box in boxes]
     # crops overlap: what they span is computed once, unless that is more than torchvision computes
     span = _span(insides) if makes_whole(picture.size, size) else None
-    shared = None if span is None else _resized_window(picture, size, span, resize, mode)
+    shared = None if span is None else _resized_window(picture, size, span, resize)
     for crop, box, inside in zip(crops, boxes, insides, strict=True):
         if span is not None and shared is not None:
             rows = slice(inside.top - span.top, inside.bottom - span.top)
             window = shared[rows, inside.left - span.left : inside.right - span.left]
-        else:  # the resize enlarges the picture, so it was decoded at full scale
-            window = resample.resized_window(picture.image, size, inside, resize.interpolation)
+        else:
+            window = resample.resized_window(
+                picture.image, size, inside, resize.interpolation, picture.frame
+            )
         y, x = inside.top - box.top, inside.left - box.left
         crop[y : y + window.shape[0], x : x + window.shape[1]] = window
     return crops
@@ -181,16 +182,14 @@ def _span(windows: Sequence[_Edges]) -> _Edges:
 
 
 def _resized_window(
-    picture: Scaled, size: tuple[int, int], edges: _Edges, resize: Resize, mode: Mode
+    picture: Scaled, size: tuple[int, int], edges: _Edges, resize: Resize
 ) -> npt.NDArray[np.uint8]:
     """Return a window of the resized picture, uint8 [height, width, channels], the fastest way."""
     image, interpolation = picture.image, resize.interpolation
     if size == image.size == picture.size:
         window = image.crop(edges)
-    elif mode == "fast" and simd.supports(interpolation):
-        return simd.resized_window(image, size, edges, interpolation, picture.frame)
-    elif image.size == picture.size and resample.quick(interpolation):
-        return resample.resized_window(image, size, edges, interpolation)
+    elif resample.quick(interpolation):
+        return resample.resized_window(image, size, edges, interpolation, picture.frame)
     else:
         window = image.resize(size, _RESAMPLING[interpolation], box=picture.frame).crop(edges)
     return np.asarray(window).reshape(window.height, window.width, -1)

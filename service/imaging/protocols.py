@@ -20,7 +20,6 @@ from service.errors import PictureTooLarge
 from service.imaging.crops import (
     Box,
     Crops,
-    Mode,
     center_box,
     corner_boxes,
     cropped_frame,
@@ -54,9 +53,7 @@ class Protocol(ABC):
         """Return how many crops admission counts for one picture, before it is decoded."""
 
     @abstractmethod
-    def crops(
-        self, picture: Image.Image | Scaled, manifest: Manifest, mode: Mode = "exact"
-    ) -> list[Crops]:
+    def crops(self, picture: Image.Image | Scaled, manifest: Manifest) -> list[Crops]:
         """Cut a picture into groups of uint8 crops [N, height, width, channels].
 
         All crops of a group have one size. Raises PictureTooLarge when this picture would cost more
@@ -94,14 +91,12 @@ class Center(Protocol):
     def count(self, manifest: Manifest) -> int:
         return 1
 
-    def crops(
-        self, picture: Image.Image | Scaled, manifest: Manifest, mode: Mode = "exact"
-    ) -> list[Crops]:
+    def crops(self, picture: Image.Image | Scaled, manifest: Manifest) -> list[Crops]:
         crop = (manifest.input.height, manifest.input.width)
         size = resized_size(*picture.size, manifest.resize, crop)
         frame = cropped_frame(size, manifest.resize)
         box = frame.place(center_box(frame.size, crop))
-        return [cut(picture, size, [box], manifest.resize, manifest.input.color, mode)]
+        return [cut(picture, size, [box], manifest.resize, manifest.input.color)]
 
 
 class TenCrop(Protocol):
@@ -116,9 +111,7 @@ class TenCrop(Protocol):
     def count(self, manifest: Manifest) -> int:
         return 10
 
-    def crops(
-        self, picture: Image.Image | Scaled, manifest: Manifest, mode: Mode = "exact"
-    ) -> list[Crops]:
+    def crops(self, picture: Image.Image | Scaled, manifest: Manifest) -> list[Crops]:
         crop = (manifest.input.height, manifest.input.width)
         size = resized_size(*picture.size, manifest.resize, crop)
         frame = cropped_frame(size, manifest.resize)
@@ -127,7 +120,7 @@ class TenCrop(Protocol):
         # mirror of this centre, and its left corners are the mirrors of the right ones
         mirrored = [box._replace(left=frame.width - box.left - box.width) for box in five]
         boxes = [frame.place(box) for box in five + mirrored]
-        ten = cut(picture, size, boxes, manifest.resize, manifest.input.color, mode)
+        ten = cut(picture, size, boxes, manifest.resize, manifest.input.color)
         return [np.concatenate([ten[:5], ten[5:, :, ::-1]])]
 
 
@@ -145,16 +138,14 @@ class Crops144(Protocol):
     def count(self, manifest: Manifest) -> int:
         return 36 * len(self.scales(manifest))
 
-    def crops(
-        self, picture: Image.Image | Scaled, manifest: Manifest, mode: Mode = "exact"
-    ) -> list[Crops]:
+    def crops(self, picture: Image.Image | Scaled, manifest: Manifest) -> list[Crops]:
         crop = (manifest.input.height, manifest.input.width)
         color = manifest.input.color
         cuts: list[Crops] = []
         for scale in self.scales(manifest):
             size, resize = _short_side(picture, manifest, scale)
             windows = [*corner_boxes((scale, scale), crop), center_box((scale, scale), crop)]
-            for square in cut(picture, size, _squares(size, scale), resize, color, mode):
+            for square in cut(picture, size, _squares(size, scale), resize, color):
                 cuts += [square[box.top :, box.left :][: crop[0], : crop[1]] for box in windows]
                 cuts.append(resize_crop(square, crop, resize))
         stacked = np.stack(cuts)
@@ -181,9 +172,7 @@ class Dense(Protocol):
         area = manifest.input.height * manifest.input.width
         return sum(2 * math.ceil(q * q * 4 / 3 / area) for q in self.scales(manifest))
 
-    def crops(
-        self, picture: Image.Image | Scaled, manifest: Manifest, mode: Mode = "exact"
-    ) -> list[Crops]:
+    def crops(self, picture: Image.Image | Scaled, manifest: Manifest) -> list[Crops]:
         groups = []
         for scale in self.scales(manifest):
             size, resize = _short_side(picture, manifest, scale)
@@ -192,7 +181,7 @@ class Dense(Protocol):
                     f"the picture is too long for dense: at scale {scale} it has "
                     f"{size[0]}x{size[1]} pixels, the limit is {self.MAX_PIXELS}"
                 )
-            whole = cut(picture, size, [Box(0, 0, *size)], resize, manifest.input.color, mode)
+            whole = cut(picture, size, [Box(0, 0, *size)], resize, manifest.input.color)
             groups.append(np.concatenate([whole, whole[:, :, ::-1]]))
         return groups
 

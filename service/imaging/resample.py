@@ -1,10 +1,11 @@
 """Computes a window of a resized picture, bit for bit as Pillow computes it in the whole picture.
 
-Pillow can resize a box alone, but takes the box in single precision, which changes values by a
-level. Here Pillow's 8-bit arithmetic is done for the rows and columns of the window only. Where a
-picture shrinks, the filters are widened by the scale; their weights are normalised in double
-precision and rounded to 22 bits. The first pass goes along the rows, the second along the columns
-(or the other way round where Pillow does so), and each rounds to a byte.
+Pillow can resize a box alone, but takes the box in single precision: the edges of a window that is
+mapped back to the source are rounded, which changes values by a level. Here Pillow's 8-bit
+arithmetic is done for the rows and columns of the window only. Where a picture shrinks, the filters
+are widened by the scale; their weights are normalised in double precision and rounded to 22 bits.
+The first pass goes along the rows, the second along the columns (or the other way round where
+Pillow does so), and each rounds to a byte.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from service.imaging.kernels import PRECISION_BITS, Ints, Words
 from service.imaging.pixels import words
 
 Array = npt.NDArray[np.float64]
+Frame = tuple[float, float, float, float]
+"""Left, top, right, bottom, in pixels of a picture."""
 
 _PILLOW_MAY_SWAP = int(PIL.__version__.partition(".")[0]) >= 13
 
@@ -84,26 +87,40 @@ class _Axis(NamedTuple):
     ``taps``."""
 
 
-def _axis(start: int, stop: int, length: int, resized: int, interpolation: str) -> _Axis:
-    """Return the `_Axis` of the pixels from ``start`` to ``stop``, where ``length`` source pixels
-    are resized to ``resized``; axes of usual sizes are cached.
+class _Side(NamedTuple):
+    """The pixels of one axis of a picture, and the part of them that is resized."""
+
+    length: int
+    """How many source pixels the axis has."""
+    begin: float
+    """Where the resized part begins, in source pixels."""
+    end: float
+    """Where the resized part ends, in source pixels."""
+    resized: int
+    """How many pixels the resized part becomes."""
+
+
+def _axis(start: int, stop: int, side: _Side, interpolation: str) -> _Axis:
+    """Return the `_Axis` of the pixels from ``start`` to ``stop`` of a resized side; axes of usual
+    sizes are cached.
     """
-    usual = length <= _USUAL_LENGTH and stop - start <= _USUAL_INTERVAL
+    usual = side.length <= _USUAL_LENGTH and stop - start <= _USUAL_INTERVAL
     axis = _cached_axis if usual else _new_axis
-    return axis(start, stop, length, resized, interpolation)
+    return axis(start, stop, side, interpolation)
 
 
-def _new_axis(start: int, stop: int, length: int, resized: int, interpolation: str) -> _Axis:
-    scale = length / resized
+def _new_axis(start: int, stop: int, side: _Side, interpolation: str) -> _Axis:
+    length, begin, end, resized = side
+    scale = (end - begin) / resized
+    center = begin + (np.arange(start, stop) + 0.5) * scale
     if interpolation == "nearest":
-        source = np.floor((np.arange(start, stop) + 0.5) * scale).astype(np.int32)
+        source = np.floor(center).astype(np.int32)
         first, last = int(source.min()), int(source.max()) + 1
         whole = np.full((len(source), 1), 1 << PRECISION_BITS, np.int32)
         return _Axis(first, last, source - np.int32(first), np.ones_like(source), whole)
     kernel, reach = _FILTERS[interpolation]
     widened = max(scale, 1.0)
     support = reach * widened
-    center = (np.arange(start, stop) + 0.5) * scale
     low = np.maximum((center - support + 0.5).astype(np.int64), 0)
     high = np.minimum((center + support + 0.5).astype(np.int64), length)
     taps = low[:, None] + np.arange(int((high - low).max()))
@@ -182,14 +199,17 @@ def resized_window(
     size: tuple[int, int],
     window: tuple[int, int, int, int],
     interpolation: str,
+    frame: Frame | None = None,
 ) -> npt.NDArray[np.uint8]:
     """Return a window (left, top, right, bottom) of ``picture`` resized to ``size``, (w, h).
 
-    ``picture`` is of mode RGB or L. Returns uint8 [bottom - top, right - left, channels].
+    ``picture`` is of mode RGB or L; ``frame`` is the part of it that becomes ``size``, by default
+    all of it. Returns uint8 [bottom - top, right - left, channels].
     """
     left, top, right, bottom = window
-    columns = _axis(left, right, picture.width, size[0], interpolation)
-    rows = _axis(top, bottom, picture.height, size[1], interpolation)
+    x, y, x_end, y_end = frame or (0.0, 0.0, *picture.size)
+    columns = _axis(left, right, _Side(picture.width, x, x_end, size[0]), interpolation)
+    rows = _axis(top, bottom, _Side(picture.height, y, y_end, size[1]), interpolation)
     pixels = words(picture)
     if rows_first(picture.size, size):
         across = slice(columns.first, columns.last)

@@ -94,9 +94,9 @@ class TableConv(nn.Module):
 
 
 class LeNet5(nn.Module):
-    """float32 [N, 1, 32, 32] (background -0.1, ink 1.175) -> logits float32 [N, 10]."""
+    """float32 [N, 1, 32, 32] (background -0.1, ink 1.175) -> logits float32 [N, classes]."""
 
-    def __init__(self) -> None:
+    def __init__(self, classes: int = 10) -> None:
         super().__init__()
         self.c1 = nn.Conv2d(1, 6, 5)
         self.s2 = Subsampling(6)
@@ -104,7 +104,7 @@ class LeNet5(nn.Module):
         self.s4 = Subsampling(16)
         self.c5 = nn.Conv2d(16, 120, 5)
         self.f6 = nn.Linear(120, 84)
-        self.output = nn.Linear(84, 10)
+        self.output = nn.Linear(84, classes)
         self.squash = Squash()
 
     def forward(self, picture: Tensor) -> Tensor:

@@ -58,8 +58,8 @@ CAFFE_MEAN = (104.00699, 116.66877, 122.67892)
         ),
     ),
 )
-def alexnet_2012() -> nn.Module:
+def alexnet_2012(classes: int) -> nn.Module:
     """AlexNet with the paper's response normalisation: k = 2, n = 5, alpha = 1e-4, beta = 0.75."""
     from export.zoo.architectures.alexnet_2012 import AlexNet2012
 
-    return AlexNet2012("paper")
+    return AlexNet2012("paper", classes)

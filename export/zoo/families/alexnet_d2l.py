@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     labels="fashion_mnist",
     weights=CheckpointOnly(known="the state dict of the book's AlexNet, trained on Fashion-MNIST"),
 )
-def alexnet_d2l() -> nn.Module:
+def alexnet_d2l(classes: int) -> nn.Module:
     """AlexNet with one input channel and ten classes; layers in the order of the book's."""
     from export.zoo.architectures.alexnet_d2l import AlexNetD2L
 
-    return AlexNetD2L()
+    return AlexNetD2L(classes)

@@ -98,10 +98,10 @@ def _lite(
     )
 
 
-def _create(network: str) -> nn.Module:
+def _create(network: str, classes: int) -> nn.Module:
     import timm
 
-    module: nn.Module = timm.create_model(network, pretrained=False)
+    module: nn.Module = timm.create_model(network, pretrained=False, num_classes=classes)
     return module
 
 
@@ -114,9 +114,9 @@ def _create(network: str) -> nn.Module:
     accuracy=75.1,
     timm_errors=(25.170, 7.828),
 )
-def efficientnet_lite0() -> nn.Module:
+def efficientnet_lite0(classes: int) -> nn.Module:
     """EfficientNet-Lite0: width 1.0, depth 1.0."""
-    return _create("tf_efficientnet_lite0")
+    return _create("tf_efficientnet_lite0", classes)
 
 
 @_lite(
@@ -128,9 +128,9 @@ def efficientnet_lite0() -> nn.Module:
     accuracy=76.7,
     timm_errors=(23.356, 6.770),
 )
-def efficientnet_lite1() -> nn.Module:
+def efficientnet_lite1(classes: int) -> nn.Module:
     """EfficientNet-Lite1: width 1.0, depth 1.1."""
-    return _create("tf_efficientnet_lite1")
+    return _create("tf_efficientnet_lite1", classes)
 
 
 @_lite(
@@ -142,6 +142,6 @@ def efficientnet_lite1() -> nn.Module:
     accuracy=77.6,
     timm_errors=(22.536, 6.250),
 )
-def efficientnet_lite2() -> nn.Module:
+def efficientnet_lite2(classes: int) -> nn.Module:
     """EfficientNet-Lite2: width 1.1, depth 1.2."""
-    return _create("tf_efficientnet_lite2")
+    return _create("tf_efficientnet_lite2", classes)

@@ -53,8 +53,8 @@ def _published(top5: float, protocol: str) -> PublishedError:
         _published(7.89, "crops_144"),
     ),
 )
-def googlenet_2014() -> nn.Module:
+def googlenet_2014(classes: int) -> nn.Module:
     """GoogLeNet without the heads that it has in training."""
     from export.zoo.architectures.googlenet_2014 import GoogLeNet2014
 
-    return GoogLeNet2014()
+    return GoogLeNet2014(classes=classes)

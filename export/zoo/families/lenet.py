@@ -75,8 +75,8 @@ https://creativecommons.org/licenses/by/4.0/.
         ),
     ),
 )
-def lenet5() -> nn.Module:
+def lenet5(classes: int) -> nn.Module:
     """LeNet-5 in the paper's form, with a linear output layer."""
     from export.zoo.architectures.lenet5 import LeNet5
 
-    return LeNet5()
+    return LeNet5(classes)

@@ -50,8 +50,8 @@ _GIST = "https://gist.github.com/mavenlin/d802a5849de39225bcc6"
         ),
     ),
 )
-def nin() -> nn.Module:
+def nin(classes: int) -> nn.Module:
     """Network in Network: four mlpconv layers and global average pooling."""
     from export.zoo.architectures.nin import NetworkInNetwork
 
-    return NetworkInNetwork()
+    return NetworkInNetwork(classes)

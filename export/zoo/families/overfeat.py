@@ -63,8 +63,8 @@ MEAN, STD = 118.380948, 61.896913
         ),
     ),
 )
-def overfeat_fast() -> nn.Module:
+def overfeat_fast(classes: int) -> nn.Module:
     """OverFeat, fast model."""
     from export.zoo.architectures.overfeat import OverFeatFast
 
-    return OverFeatFast()
+    return OverFeatFast(classes)

@@ -63,8 +63,8 @@ _PYTORCHCV = "pytorchcv's zfnet fits but normalises contrast elsewhere, so its a
         ),
     ),
 )
-def zfnet() -> nn.Module:
+def zfnet(classes: int) -> nn.Module:
     """ZFNet with contrast normalised after the first two poolings."""
     from export.zoo.architectures.zfnet import ZFNet
 
-    return ZFNet()
+    return ZFNet(classes)

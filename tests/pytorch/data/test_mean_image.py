@@ -184,7 +184,7 @@ def spec() -> Spec:
         name="tiny",
         input=real.input.model_copy(update={"height": 32, "width": 32}),
         resize=real.resize.model_copy(update={"size": 40}),
-        build=tiny,
+        builder=lambda _: tiny(),
     )
 
 

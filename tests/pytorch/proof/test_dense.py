@@ -153,7 +153,7 @@ def spec() -> Spec:
         input=real.input.model_copy(update={"height": 32, "width": 32}),
         resize=real.resize.model_copy(update={"size": 40}),
         parameters=sum(parameter.numel() for parameter in tiny().parameters()),
-        build=tiny,
+        builder=lambda _: tiny(),
     )
 
 

@@ -47,9 +47,9 @@ def test_an_unknown_name_gets_its_neighbours() -> None:
 
 def test_a_name_is_registered_once() -> None:
     spec = registry.get("lenet5")
-    fields = {name: getattr(spec, name) for name in Spec.__dataclass_fields__ if name != "build"}
+    fields = {name: getattr(spec, name) for name in Spec.__dataclass_fields__ if name != "builder"}
     with pytest.raises(ValueError, match="lenet5 is registered twice"):
-        registry.register(**fields)(spec.build)
+        registry.register(**fields)(spec.builder)
 
 
 def test_the_registry_does_not_import_torch() -> None:

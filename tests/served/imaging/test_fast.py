@@ -1,4 +1,4 @@
-"""Fast preprocessing: scaled decoding and SIMD, held to its bounds on photographs."""
+"""Fast preprocessing behind HTTP: photographs and large JPEGs keep their first class."""
 
 from __future__ import annotations
 
