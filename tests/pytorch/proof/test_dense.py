@@ -239,7 +239,7 @@ def test_verify_proves_the_dense_form(
 
 
 def test_the_protocol_and_the_conversion_come_together(spec: Spec) -> None:
-    fields = {name: getattr(spec, name) for name in Spec.__dataclass_fields__ if name != "build"}
+    fields = {name: getattr(spec, name) for name in Spec.__dataclass_fields__ if name != "builder"}
     with pytest.raises(ValueError, match="tiny has the protocol dense without its conversion"):
         registry.register(**{**fields, "dense": None})
     center = Protocols(default="center", supported=(ProtocolSpec(name="center"),))
