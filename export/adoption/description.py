@@ -9,9 +9,9 @@ from typing import Literal
 from export.adoption.fitting import Fitted
 from export.adoption.foreign import Foreign, parameters
 from export.adoption.operators import of_the_runtime
-from export.adoption.proof import PROVEN
 from export.adoption.truth import Truth
 from export.data import mean_image
+from export.data.transforms import PROTOCOLS
 from export.errors import ExportError
 from export.weights.sources import licence_text
 from export.zoo import labels
@@ -60,7 +60,7 @@ def protocols(
 ) -> Protocols:
     """The protocols of a model, the first being the default. Raises ExportError for others."""
     room = resize.rule != "exact" and resize.size >= max(input.height, input.width)
-    names = wished or (PROVEN if room else PROVEN[:1])
+    names = wished or (PROTOCOLS if room else PROTOCOLS[:1])
     for name in names:
         if name not in _GRAPHS:
             raise ExportError(f"protocol {name!r}: an adopted model can have {', '.join(_GRAPHS)}")

@@ -7,24 +7,19 @@ decoding and cropping.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from PIL import Image
-from torchvision.transforms import v2
 
 from export.adoption import graft
 from export.adoption.original import TREMOR, Pixels
 from export.adoption.runtime import session
 from export.adoption.truth import Truth, narrow, stacked, tolerance
+from export.data import transforms
 from export.errors import ProofFailed
 from export.proof.parity import Exported, Parity, Tolerance, compare
 from service.imaging.protocols import PROTOCOLS
 from service.manifest import Input, ProtocolName, Resize
-
-PROVEN: tuple[ProtocolName, ...] = ("center", "ten_crop")
-"""The protocols that torchvision has; others cut crops for the same graph."""
 
 _HALF_ULP = 2.0**-10
 _BATCH = 8
@@ -44,7 +39,7 @@ def prove(
     """
     manifest = exported.manifest
     found: dict[str, Parity] = {}
-    for protocol in PROVEN:
+    for protocol in transforms.PROTOCOLS:  # others cut crops for the same graph
         proven = protocol in manifest.protocols.names
         if not proven and protocol != "center":
             continue
@@ -128,22 +123,10 @@ def crops_of(
     resize: Resize,
     protocol: ProtocolName,
 ) -> Pixels:
-    """Crops of an encoded picture as torchvision cuts them: uint8 [N, H, W, C], RGB or gray."""
-    crop = (input.height, input.width)
-    size = {
-        "shortest_side": resize.size,
-        "square": (resize.size, resize.size),
-        "exact": crop,
-    }[resize.rule]
-    with Image.open(io.BytesIO(picture)) as opened:
-        image = opened.convert("RGB")
-    if input.color == "L":
-        image = image.convert("L")
-    # resized by Pillow, whose filters widen when they shrink
-    resized = v2.Resize(size, v2.InterpolationMode(resize.interpolation))(image)
-    if resize.centre_square:
-        resized = v2.CenterCrop(resize.size)(resized)
-    cut = v2.TenCrop(crop) if protocol == "ten_crop" else v2.CenterCrop(crop)
-    images = cut(resized)
-    crops = [np.asarray(one) for one in (images if isinstance(images, tuple) else [images])]
-    return np.stack(crops).reshape(len(crops), *crop, input.channels)
+    """Crops of an encoded picture as torchvision cuts them: uint8 [N, H, W, C], RGB or gray.
+
+    Raises ValueError for a protocol that torchvision has no transform for.
+    """
+    cut = transforms.cutting(input, resize, protocol)
+    crops = np.stack([np.asarray(crop) for crop in cut(transforms.opened(picture))])
+    return crops.reshape(len(crops), input.height, input.width, input.channels)

@@ -27,9 +27,46 @@ def crops(
     spec: Spec, picture: bytes, protocol: ProtocolName, mean_image: MeanImage | None = None
 ) -> Tensor:
     """float32 [crops, C, H, W], normalised, of one encoded picture."""
-    with Image.open(io.BytesIO(picture)) as opened:
-        image = opened.convert("RGB")
-    return transform(spec.input, spec.resize, protocol, mean_image)(image)
+    return transform(spec.input, spec.resize, protocol, mean_image)(opened(picture))
+
+
+def opened(picture: bytes) -> Image.Image:
+    """Open an encoded picture as the training loaders do, in mode RGB."""
+    with Image.open(io.BytesIO(picture)) as file:
+        return file.convert("RGB")
+
+
+def cutting(
+    input: Input,  # noqa: A002
+    resize: Resize,
+    protocol: ProtocolName,
+) -> Callable[[Image.Image], list[Image.Image]]:
+    """PIL image of mode RGB -> crops of ``input``'s height and width, of mode L where it is gray.
+
+    Raises ValueError for a protocol that torchvision has no transform for.
+    """
+    crop = (input.height, input.width)
+    size: Any = {
+        "shortest_side": resize.size,
+        "square": (resize.size, resize.size),
+        "exact": crop,
+    }[resize.rule]
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"torchvision has no transform for the protocol {protocol}")
+    cut = v2.Compose(
+        [
+            *([v2.Grayscale(1)] if input.color == "L" else []),
+            v2.Resize(size, v2.InterpolationMode(resize.interpolation), antialias=True),
+            *([v2.CenterCrop(resize.size)] if resize.centre_square else []),
+            v2.TenCrop(crop) if protocol == "ten_crop" else v2.CenterCrop(crop),
+        ]
+    )
+
+    def crops(image: Image.Image) -> list[Image.Image]:
+        cut_out = cut(image)
+        return list(cut_out) if isinstance(cut_out, (tuple, list)) else [cut_out]
+
+    return crops
 
 
 def transform(
@@ -43,27 +80,7 @@ def transform(
     ``mean_image`` [H, W, C] is subtracted instead of ``input.mean`` where it is given.
     Raises ValueError for a protocol that torchvision has no transform for.
     """
-    crop = (input.height, input.width)
-    size: Any = {
-        "shortest_side": resize.size,
-        "square": (resize.size, resize.size),
-        "exact": crop,
-    }[resize.rule]
-    cut: v2.Transform
-    if protocol == "center":
-        cut = v2.CenterCrop(crop)
-    elif protocol == "ten_crop":
-        cut = v2.TenCrop(crop)
-    else:
-        raise ValueError(f"torchvision has no transform for the protocol {protocol}")
-    before = v2.Compose(
-        [
-            *([v2.Grayscale(1)] if input.color == "L" else []),
-            v2.Resize(size, v2.InterpolationMode(resize.interpolation), antialias=True),
-            *([v2.CenterCrop(resize.size)] if resize.centre_square else []),
-            cut,
-        ]
-    )
+    cut = cutting(input, resize, protocol)
     subtracted = None if mean_image is None else torch.from_numpy(mean_image).permute(2, 0, 1)
     no_mean = [0.0] * input.channels
     after = v2.Compose(
@@ -79,9 +96,7 @@ def transform(
     )
 
     def crops(image: Image.Image) -> Tensor:
-        cut_out = before(image)
-        images = cut_out if isinstance(cut_out, (tuple, list)) else [cut_out]
-        return torch.stack([torch.as_tensor(after(one)) for one in images])
+        return torch.stack([torch.as_tensor(after(one)) for one in cut(image)])
 
     return crops
 
