@@ -33,7 +33,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Adoption:
-    """What the user asks for."""
+    """What the user asks for: the file, and what only the user knows of it."""
 
     file: Path
     name: str
@@ -52,7 +52,7 @@ class Adoption:
 
 @dataclass(frozen=True)
 class Adopted:
-    """What came of it."""
+    """The result of an adoption: the folder that was written and its proof."""
 
     manifest: Manifest
     parities: dict[str, Parity]
@@ -152,7 +152,7 @@ def _demand(wanted: Adoption, parities: Mapping[str, Parity]) -> None:
 
 
 def _sample(folder: Path | None) -> dict[str, bytes]:
-    """The pictures to prove with, by name."""
+    """Return the encoded pictures to prove with, by name."""
     if folder is not None:
         return pictures.below(folder)
     return {**pictures.photographs(), **pictures.random_pictures()}
@@ -163,7 +163,10 @@ def _is_raw(input: Input) -> bool:  # noqa: A002
 
 
 def _labels(given: list[Label] | None, classes: int, *, skip_first: bool) -> list[Label]:
-    """The labels of the classes that are served. Raises ForeignModelRefused when they disagree."""
+    """Return the labels of the served classes.
+
+    Raises ForeignModelRefused when their number is not that of the classes.
+    """
     served = classes - skip_first
     if served < 2:
         raise ForeignModelRefused("without its first class it has only one")
@@ -180,7 +183,7 @@ def _labels(given: list[Label] | None, classes: int, *, skip_first: bool) -> lis
 
 
 def _probes(sample: Mapping[str, bytes], input: Input, resize: Resize) -> Pixels:  # noqa: A002
-    """Centre crops uint8 [5, H, W, C] of five pictures, photographs and random ones."""
+    """Cut centre crops uint8 [5, H, W, C] from five pictures, photographs and random ones."""
     chosen = list(sample.values())[:: -max(1, len(sample) // _PROBES)]
     chosen = (chosen * _PROBES)[:_PROBES]  # a folder may have four
     return np.concatenate([crops_of(picture, input, resize, "center") for picture in chosen])

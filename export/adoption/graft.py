@@ -1,4 +1,4 @@
-"""Put a foreign graph between our pixels and our probabilities, with operators of every opset.
+"""Wrap a foreign graph: put it between our ``pixels`` and our ``probabilities`` and ``logits``.
 
 Only operators are used that mean the same from opset 7 on (Cast, Gather, Transpose, Mul, Add,
 Flatten, Softmax over the last of two dimensions, Log, Shape, Loop), so that a graph that cannot be
@@ -26,7 +26,7 @@ Means = npt.NDArray[np.float64]
 TINY = 1e-37
 """Added to a probability before its logarithm: single precision goes down to 1.2e-38."""
 _OWN, _NETWORK = "adopted", "network"
-"""How the names of our own tensors, and of those that had to be renamed, begin."""
+"""With these begin the names of our own tensors, and of those that had to be renamed."""
 
 
 class Draft:
@@ -39,13 +39,13 @@ class Draft:
         self.constants: list[TensorProto] = []
 
     def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
-        """Append a node; the name of its (first) output."""
+        """Append a node and return the name of its first output."""
         output = output or f"{self.prefix}{operator.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
         return output
 
     def constant(self, value: npt.ArrayLike, dtype: npt.DTypeLike) -> str:
-        """Append a constant; its name."""
+        """Append a constant and return its name."""
         name = f"{self.prefix}constant_{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
         return name
@@ -62,7 +62,7 @@ def assemble(
     skip_first: bool,
     one_by_one: bool,
 ) -> ModelProto:
-    """The model we serve: ``pixels`` uint8 [N, H, W, C] -> ``probabilities``, ``logits``.
+    """Return the served model: ``pixels`` uint8 [N, H, W, C] -> ``probabilities``, ``logits``.
 
     ``network`` is the foreign graph, converted or not; ``classes`` are its own. With
     ``one_by_one`` it stands in a Loop over the pictures and keeps the batch it insists on.
@@ -92,7 +92,9 @@ def head(
     input: Input,  # noqa: A002
     mean: Means,
 ) -> str:
-    """``pixels`` uint8 [N, H, W, C] in RGB -> the foreign input; ``(p * rescale - mean) / std``.
+    """Append ``(pixel * rescale - mean) / std``, from ``pixels`` uint8 [N, H, W, C] in RGB.
+
+    Returns the name of the tensor that the foreign graph takes.
 
     ``mean`` is that of each channel [1, 1, C] or of each pixel [H, W, C]. Pixels are moved while
     they are bytes. One multiplication and one addition do the rest.
@@ -123,7 +125,7 @@ def normalisation(
     input: Input,  # noqa: A002
     mean: Means,
 ) -> ModelProto:
-    """The head alone: ``pixels`` uint8 [N, H, W, C] -> what the foreign graph is fed."""
+    """Return a model of the head alone: ``pixels`` uint8 [N, H, W, C] -> the foreign input."""
     draft = Draft()
     output = head(draft, foreign.signature, input, mean)
     graph = helper.make_graph(
@@ -140,7 +142,7 @@ def normalisation(
 def pruned(
     nodes: Sequence[NodeProto], constants: Sequence[TensorProto], outputs: Sequence[str]
 ) -> tuple[list[NodeProto], list[TensorProto]]:
-    """The nodes and constants that ``outputs`` need, in their order."""
+    """Return the nodes and constants that ``outputs`` depend on, in their order."""
     needed = set(outputs)
     kept = []
     for node in reversed(nodes):
@@ -151,7 +153,7 @@ def pruned(
 
 
 def _reads(node: NodeProto) -> set[str]:
-    """The tensors that a node reads, those of its subgraphs (and their own) among them."""
+    """Return the tensors that a node reads, with those that its subgraphs read or make."""
     names = set(node.input)
     for inner in subgraphs(node):
         names.update(value.name for value in inner.output)
@@ -257,7 +259,7 @@ def _answers(
 
 
 def _model(draft: Draft, network: ModelProto, input: Input, classes: int) -> ModelProto:  # noqa: A002
-    """A model of the draft's nodes, tidy: no traces of who made it, and every node with a name."""
+    """Return a model of the draft's nodes: every node has a name, and nothing tells who made it."""
     answers = ["probabilities", "logits"]
     nodes, constants = pruned(draft.nodes, draft.constants, answers)
     graph = helper.make_graph(

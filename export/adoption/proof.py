@@ -1,4 +1,4 @@
-"""The proof of an adopted model: the file as it came, against what we serve, from the picture on.
+"""Prove an adopted model: compare it with the file as it came, from the encoded picture on.
 
 One side is the foreign ONNX file in ONNX Runtime, fed through its own input with pictures that
 torchvision cut and numpy normalised. The other is the adopted model behind the service's own
@@ -83,9 +83,9 @@ def _network(
 ) -> Parity:
     """Compare the adopted graph with the file fed what the adopted graph's own head makes.
 
-    Strictly, but for halves: ONNX Runtime computes them in single precision on a CPU and drops
-    the casts between our nodes and the file's, so it does not round what the file rounds. They
-    get what ``allowed`` is from the picture on.
+    The tolerance is strict, except for halves, which get ``allowed``, the tolerance from the
+    picture on: on a CPU ONNX Runtime computes them in single precision and drops the casts between
+    our nodes and the file's, so it does not round what the file rounds.
     """
     original = truth.original
     head = session(graft.normalisation(original.foreign, original.input, original.mean))
@@ -123,7 +123,7 @@ def crops_of(
     resize: Resize,
     protocol: ProtocolName,
 ) -> Pixels:
-    """Crops of an encoded picture as torchvision cuts them: uint8 [N, H, W, C], RGB or gray.
+    """Cut crops uint8 [N, H, W, C], RGB or gray, from an encoded picture as torchvision does.
 
     Raises ValueError for a protocol that torchvision has no transform for.
     """

@@ -1,4 +1,4 @@
-"""Torchvision's own transforms, from an encoded picture to the crops that a network is fed.
+"""Cut and normalise crops by torchvision's own transforms, from an encoded picture on.
 
 Nothing of the service is used here: pictures are opened as the training loaders do
 (``Image.open(...).convert("RGB")``) and every rule is torchvision.transforms.v2's own.
@@ -26,7 +26,7 @@ PROTOCOLS: tuple[ProtocolName, ...] = ("center", "ten_crop")
 def crops(
     spec: Spec, picture: bytes, protocol: ProtocolName, mean_image: MeanImage | None = None
 ) -> Tensor:
-    """float32 [crops, C, H, W], normalised, of one encoded picture."""
+    """Return the normalised crops float32 [crops, C, H, W] of one encoded picture."""
     return transform(spec.input, spec.resize, protocol, mean_image)(opened(picture))
 
 
@@ -41,7 +41,9 @@ def cutting(
     resize: Resize,
     protocol: ProtocolName,
 ) -> Callable[[Image.Image], list[Image.Image]]:
-    """PIL image of mode RGB -> crops of ``input``'s height and width, of mode L where it is gray.
+    """Return a function from a PIL image of mode RGB to its crops, PIL images.
+
+    They have the height and width of ``input``, and mode L where its colour is.
 
     Raises ValueError for a protocol that torchvision has no transform for.
     """
@@ -75,7 +77,7 @@ def transform(
     protocol: ProtocolName,
     mean_image: MeanImage | None = None,
 ) -> Callable[[Image.Image], Tensor]:
-    """PIL image of mode RGB -> float32 [crops, C, H, W], normalised.
+    """Return a function from a PIL image of mode RGB to normalised float32 [crops, C, H, W].
 
     ``mean_image`` [H, W, C] is subtracted instead of ``input.mean`` where it is given.
     Raises ValueError for a protocol that torchvision has no transform for.

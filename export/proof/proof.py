@@ -36,11 +36,12 @@ _LIBRARIES = (
 
 
 def enough(spec: Spec, protocol: ProtocolName, work: int | None = None) -> int:
-    """How many pictures prove ``spec`` under ``protocol`` for ``work`` multiply-adds a side,
-    or ``WORK``.
+    """Return how many pictures prove ``spec`` under ``protocol``.
 
-    Large networks are proved on fewer: what a picture more could show is in the crops, which are
-    cut the same for every network.
+    They cost one side at most ``work`` multiply-adds (``WORK`` by default), but for a least number.
+
+    So large networks are proved on fewer: more pictures would show errors of the crops, which are
+    cut alike for every network.
     """
     crops = {"center": 1, "ten_crop": 10}[protocol]
     return max(_FEWEST[protocol], (WORK if work is None else work) // (crops * spec.multiply_adds))
@@ -54,9 +55,10 @@ def run(
     report: Callable[[str], None] = lambda _: None,
     work: int | None = None,
 ) -> dict[str, Parity]:
-    """Compare ``network`` with the ONNX file ``model``; the agreement by protocol, and ``batch``.
+    """Compare ``network`` with the ONNX file ``model``.
 
-    Protocols that torchvision has no transform for are the service's own tests' business.
+    Returns the agreement by protocol, and under ``batch`` that of a batch with its pictures.
+    Protocols that torchvision has no transform for are left to the service's own tests.
     ``work`` bounds the multiply-adds of one protocol on one side, else ``WORK``. The file with
     the role ``dense``, if there is one, lies beside ``model`` and is compared too.
 
@@ -94,7 +96,7 @@ def _open(model: Path, manifest: Manifest) -> Exported:
 
 
 def record(parities: Mapping[str, Parity], remarks: Sequence[str] = ()) -> Verification:
-    """The manifest's record: the worst figure, the fewest pictures of a protocol, today's date.
+    """Return the manifest's record: worst figures, fewest pictures of a protocol, today's date.
 
     ``remarks`` go before those of the comparisons.
     """
@@ -124,7 +126,7 @@ def _remarks(parities: Mapping[str, Parity]) -> Iterator[str]:
 
 
 def demand(name: str, parities: Mapping[str, Parity]) -> None:
-    """Raise ProofFailed, with every failure in its line, unless all comparisons hold."""
+    """Raise ProofFailed, with all failures in one line, unless all comparisons hold."""
     failures = [
         f"{part}: {failure}" for part, parity in parities.items() for failure in parity.failures
     ]
