@@ -39,7 +39,6 @@ def enough(spec: Spec, protocol: ProtocolName, work: int | None = None) -> int:
     """Return how many pictures prove ``spec`` under ``protocol``.
 
     They cost one side at most ``work`` multiply-adds (``WORK`` by default), but for a least number.
-
     So large networks are proved on fewer: more pictures would show errors of the crops, which are
     cut alike for every network.
     """

@@ -143,7 +143,7 @@ def draw(rows: plots.Rows) -> Figure:
         learnt = own[0]["learnt"]
         axes.axvline(float(learnt), color="gray", linestyle=":", label=f"learnt: {learnt}")
         plots.lines(
-            axes, series, "crops in a batch", "time per crop ÷ that of a batch of one", wanted=1
+            axes, series, "crops in a batch", "time per crop ÷ that of a batch of one", target=1
         )
         axes.set_xscale("log", base=2)
         places = sorted({point.x for points in series.values() for point in points})
@@ -167,15 +167,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--slice", type=float, default=0.3, help="seconds per slice")
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "batching.csv")
-    asked = parser.parse_args()
-    sizes = sorted({1, *asked.sizes})
+    args = parser.parse_args()
+    sizes = sorted({1, *args.sizes})
     threads = sorted({1, available_cores()})
     rows: list[Row] = []
-    for name in asked.networks:
+    for name in args.networks:
         try:
-            model = load(asked.models, name, asked.providers, sizes, asked.precision)
+            model = load(args.models, name, args.providers, sizes, args.precision)
         except ValidationError as invalid:
-            parser.error(f"--providers {asked.providers}: {invalid.errors()[0]['msg']}")
+            parser.error(f"--providers {args.providers}: {invalid.errors()[0]['msg']}")
         except (LookupError, OSError, RefusedModelError) as error:
             parser.error(str(error))
         costs = ", ".join(f"{size}: {1e3 * s:.3g}" for size, s in model.batch_costs.items())
@@ -184,12 +184,12 @@ def main() -> None:
             f"from ms per crop by size {costs}",
             flush=True,
         )
-        found = measure(model, sizes, threads, asked.rounds, asked.slice)
+        found = measure(model, sizes, threads, args.rounds, args.slice)
         print(bench.table(found), flush=True)
         rows += found
         close(model)
-    plots.write(asked.output, rows, bench.machine("onnxruntime", "numpy"), draw)
-    print(f"written: {asked.output} and its plot")
+    plots.write(args.output, rows, bench.machine("onnxruntime", "numpy"), draw)
+    print(f"written: {args.output} and its plot")
 
 
 def _size(text: str) -> int:

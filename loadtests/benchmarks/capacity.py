@@ -117,7 +117,7 @@ def plan(replica: Replica, rate: float, p99_ms: float, spare: int) -> dict[str, 
     takes = load * replica.peak
     count = math.ceil(rate / takes) + spare
     usual = rate / count / replica.peak
-    wanted = load * (count - spare) / count  # so that the others can take a lost one's part
+    planned_load = load * (count - spare) / count  # so that the others can take a lost one's part
     return {
         "a replica's peak, pictures/s": replica.peak,
         "load at which its p99 is reached, share of the peak": load,
@@ -129,8 +129,8 @@ def plan(replica: Replica, rate: float, p99_ms: float, spare: int) -> dict[str, 
         "cores": count * replica.cores,
         "memory when idle, MB": count * replica.memory_mb,
         "a new one is ready after, s": replica.ready_s,
-        "autoscaler: CPU, %": math.floor(100 * wanted),
-        "zoo_admitted_crops in each then, mean": replica.crops_inside(wanted),
+        "autoscaler: CPU, %": math.floor(100 * planned_load),
+        "zoo_admitted_crops in each then, mean": replica.crops_inside(planned_load),
     }
 
 
@@ -144,11 +144,11 @@ def main() -> int:
     parser.add_argument("--spare", type=int, default=1, help="replicas that may be lost")
     parser.add_argument("--overload", type=Path, default=bench.RESULTS / "overload.csv")
     parser.add_argument("--coldstart", type=Path, default=bench.RESULTS / "coldstart_lenet5.csv")
-    asked = parser.parse_args()
-    if asked.rate <= 0 or asked.p99 <= 0 or asked.spare < 0:
+    args = parser.parse_args()
+    if args.rate <= 0 or args.p99 <= 0 or args.spare < 0:
         parser.error("--rate and --p99 are positive, --spare is not negative")
     try:
-        found = plan(read(asked.overload, asked.coldstart), asked.rate, asked.p99, asked.spare)
+        found = plan(read(args.overload, args.coldstart), args.rate, args.p99, args.spare)
     except (Unreachable, OSError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -202,11 +202,11 @@ def main() -> None:
     )
     parser.add_argument("--loads", nargs="+", choices=LOADS, default=LOADS)
     parser.add_argument("--output", type=Path, help="default: results/coldstart_NAME.csv")
-    given = parser.parse_args()
-    copied = given.copies_of
-    rows = report(rounds(given.rounds, given.loads, copied, given.threads), copied)
+    args = parser.parse_args()
+    copied = args.copies_of
+    rows = report(rounds(args.rounds, args.loads, copied, args.threads), copied)
     print(bench.table(rows))
-    output = given.output or bench.RESULTS / f"coldstart_{copied}.csv"
+    output = args.output or bench.RESULTS / f"coldstart_{copied}.csv"
     plots.write(output, rows, bench.machine(*PACKAGES), draw)
 
 

@@ -176,36 +176,36 @@ def main() -> int:
     parser.add_argument("--size", type=int, nargs=2, default=SIZE, metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--model", default="efficientnet_lite0", help="of models/ here")
     parser.add_argument("--output", type=Path, help="a CSV")
-    asked = parser.parse_args()
-    checkouts = {"A": asked.a.resolve(), "B": asked.b.resolve()}
+    args = parser.parse_args()
+    checkouts = {"A": args.a.resolve(), "B": args.b.resolve()}
     try:
         commits = {name: state_of(checkout) for name, checkout in checkouts.items()}
     except (LookupError, OSError) as error:
         parser.error(str(error))
     for name, checkout in checkouts.items():
         print(f"{name}: {checkout} at {commits[name]}")
-    ways = slices(pictures(tuple(asked.size)), asked.connections)
+    ways = slices(pictures(tuple(args.size)), args.connections)
     found = measure(
         checkouts,
-        {each: ways[each] for each in asked.transports or ways},
-        asked.rounds,
-        asked.seconds,
+        {each: ways[each] for each in args.transports or ways},
+        args.rounds,
+        args.seconds,
         zoo_models=server.ROOT / "models",
-        zoo_default_model=asked.model,
-        zoo_preprocessing=asked.preprocessing,
+        zoo_default_model=args.model,
+        zoo_preprocessing=args.preprocessing,
     )
     about = {
-        "preprocessing": asked.preprocessing,
-        "size": "x".join(map(str, asked.size)),
-        "connections": asked.connections,
-        "seconds": asked.seconds,
+        "preprocessing": args.preprocessing,
+        "size": "x".join(map(str, args.size)),
+        "connections": args.connections,
+        "seconds": args.seconds,
     }
     table = [row for transport, each in found.items() for row in rows(transport, each, about)]
     print(bench.table([{k: v for k, v in row.items() if k not in about} for row in table]))
-    if asked.output is not None:
+    if args.output is not None:
         machine = bench.machine("onnxruntime", "pillow", "bentoml")
         named = {"commit_a": commits["A"], "commit_b": commits["B"]}
-        bench.write_csv(asked.output, table, named | machine)
+        bench.write_csv(args.output, table, named | machine)
     return 0
 
 

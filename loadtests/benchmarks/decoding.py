@@ -104,8 +104,8 @@ def main() -> int:
     )
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "decoding.csv")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.child:
+    args = parser.parse_args()
+    if args.child:
         _child()
         return 0
     found = {kind: bytes_per_pixel(kind) for kind in KINDS}
@@ -115,7 +115,7 @@ def main() -> int:
         if each > PICTURE_BYTES_PER_PIXEL
     ]
     named = {f"{kind}, bytes per pixel": each for kind, each in found.items()}
-    return bench.verdict(named, over, asked.output, bench.machine("pillow"))
+    return bench.verdict(named, over, args.output, bench.machine("pillow"))
 
 
 if __name__ == "__main__":

@@ -231,10 +231,10 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0, help="of load on each side")
     parser.add_argument("--share", type=float, default=LOAD, help="of the peak")
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "lifecycle.csv")
-    asked = parser.parse_args()
-    found = measure(asked.seconds, asked.share)
+    args = parser.parse_args()
+    found = measure(args.seconds, args.share)
     about = bench.machine("onnxruntime", "bentoml", "grpcio")
-    return bench.verdict(found, failures(found), asked.output, about)
+    return bench.verdict(found, failures(found), args.output, about)
 
 
 if __name__ == "__main__":

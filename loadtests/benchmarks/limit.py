@@ -240,7 +240,7 @@ def draw(rows: plots.Rows) -> Figure:
     figure, (axes,) = plots.panels(
         "Pictures per second as a share of the limit", [plots.height(bars)], rows
     )
-    plots.bars(axes, bars, "share of the limit (median of paired ratios, quartiles)", wanted=1)
+    plots.bars(axes, bars, "share of the limit (median of paired ratios, quartiles)", target=1)
     return figure
 
 
@@ -255,12 +255,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="of a slice")
     parser.add_argument("--only", default="", help="contenders with this in their names")
     parser.add_argument("--output", type=Path, help="needed with --only")
-    asked = parser.parse_args()
-    if asked.only and asked.output is None:
+    args = parser.parse_args()
+    if args.only and args.output is None:
         parser.error("--only needs --output: limit.csv holds all contenders")
-    rows = measure(asked.models, asked.model, asked.rounds, asked.seconds, asked.only)
+    rows = measure(args.models, args.model, args.rounds, args.seconds, args.only)
     print(bench.table(rows))
-    output = asked.output or bench.RESULTS / "limit.csv"
+    output = args.output or bench.RESULTS / "limit.csv"
     plots.write(output, rows, bench.machine("onnxruntime", "pillow", "bentoml"), draw)
 
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 DEADLINE_MS = 1000
 LOAD = 0.7
 OVERLOAD = 3.0
-_WANTED = {"share": 1.0}
+_TARGETS = {"share": 1.0}
 """All of the peak is answered in time beyond it as well."""
 
 
@@ -165,7 +165,7 @@ def draw(found: plots.Rows) -> Figure:
         found,
     )
     for axes, (unit, shown) in zip(panels, bars.items(), strict=True):
-        plots.bars(axes, shown, f"{unit} (median of rounds, quartiles)", wanted=_WANTED.get(unit))
+        plots.bars(axes, shown, f"{unit} (median of rounds, quartiles)", target=_TARGETS.get(unit))
     return figure
 
 
@@ -177,11 +177,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=3.0, help="of a slice")
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "overload.csv")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     with server.serving(zoo_max_connections=4096) as running:
-        found = rows(measure(running.port, asked.rounds, asked.seconds))
+        found = rows(measure(running.port, args.rounds, args.seconds))
     print(bench.table(found))
-    plots.write(asked.output, found, bench.machine("onnxruntime", "pillow", "bentoml"), draw)
+    plots.write(args.output, found, bench.machine("onnxruntime", "pillow", "bentoml"), draw)
 
 
 if __name__ == "__main__":

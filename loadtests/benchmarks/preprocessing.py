@@ -207,7 +207,7 @@ def draw(rows: plots.Rows) -> Figure:
         "Decoding and cropping against Pillow on whole pictures", [plots.height(bars)], rows
     )
     unit = "time ÷ reference (median of paired ratios, quartiles)"
-    plots.bars(axes, bars, unit, wanted=1)
+    plots.bars(axes, bars, unit, target=1)
     return figure
 
 

@@ -139,7 +139,7 @@ def draw(found: plots.Rows) -> Figure:
     ]
     title = "What a picture costs over HTTP and gRPC, by who spends it"
     figure, (axes,) = plots.panels(title, [plots.height(bars)], found)
-    plots.bars(axes, bars, "share of the cores' time (median, quartiles)", wanted=1)
+    plots.bars(axes, bars, "share of the cores' time (median, quartiles)", target=1)
     return figure
 
 
@@ -154,13 +154,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=2.0, help="of a slice")
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "profile.csv")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     if not Path("/proc/self/task").is_dir():
         raise SystemExit("only Linux tells how long a thread computed")
-    found = measure(asked.models, asked.model, asked.connections, asked.rounds, asked.seconds)
+    found = measure(args.models, args.model, args.connections, args.rounds, args.seconds)
     table = rows(found)
     print(bench.table(table))
-    plots.write(asked.output, table, bench.machine("onnxruntime", "pillow", "bentoml"), draw)
+    plots.write(args.output, table, bench.machine("onnxruntime", "pillow", "bentoml"), draw)
 
 
 if __name__ == "__main__":

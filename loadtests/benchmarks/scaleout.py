@@ -177,15 +177,15 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=100.0, help="requests/s of each kind")
     parser.add_argument("--pause", type=float, default=5.0, help="seconds after each step")
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "scaleout.csv")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     try:
-        traffic, steps = run(asked.rate, asked.pause)
+        traffic, steps = run(args.rate, args.pause)
     except (Failed, ConnectionError, server.ServerFailed) as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
     found = rows(traffic, steps)
     print(bench.table(found))
-    bench.write_csv(asked.output, found, bench.machine("onnxruntime", "bentoml", "grpcio"))
+    bench.write_csv(args.output, found, bench.machine("onnxruntime", "bentoml", "grpcio"))
     for failure in traffic.failures[:10]:
         print(failure, file=sys.stderr)
     return 1 if traffic.failures else 0

@@ -143,13 +143,13 @@ class Siege:
             make(images=[zeros], model="nothing"),
             make(images=[zeros], top_k=100_000),
         ]
-        asked = oip_pb2.ModelInferRequest(
+        inference = oip_pb2.ModelInferRequest(
             model_name="efficientnet_lite0", inputs=[tensor], raw_input_contents=raw
         )
         return [
             *(partial(classify, request, timeout=60) for request in requests),
             partial(plain, b"\xff" * 1000 + zeros, timeout=60),
-            partial(infer, asked, timeout=60),
+            partial(infer, inference, timeout=60),
         ]
 
     def break_a_connection(self) -> None:
@@ -253,10 +253,10 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "siege.csv")
-    asked = parser.parse_args()
-    found = measure(asked.seconds)
+    args = parser.parse_args()
+    found = measure(args.seconds)
     about = bench.machine("onnxruntime", "bentoml", "grpcio", "pillow")
-    return bench.verdict(found, failures(found), asked.output, about)
+    return bench.verdict(found, failures(found), args.output, about)
 
 
 if __name__ == "__main__":

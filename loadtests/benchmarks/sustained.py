@@ -132,10 +132,10 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "sustained.csv")
-    asked = parser.parse_args()
-    found = measure(asked.seconds)
+    args = parser.parse_args()
+    found = measure(args.seconds)
     about = bench.machine("onnxruntime", "bentoml")
-    return bench.verdict(found, failures(found), asked.output, about)
+    return bench.verdict(found, failures(found), args.output, about)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from loadtests.harness.photographs import jpeg, photograph
 DEFAULT, SWAPPED, OTHER = "default", "swapped", "other"
 WORKERS = 2
 LOOK_SECONDS = 0.1
-PATIENCE_SECONDS = 30.0
+TIMEOUT_S = 30.0
 
 
 class Failed(Exception):
@@ -142,7 +142,7 @@ class Operator:
             key = (name, str(version))
             return next((m["state"] for m in models if (m["name"], m["version"]) == key), None)
 
-        end = perf_counter() + PATIENCE_SECONDS
+        end = perf_counter() + TIMEOUT_S
         while await listed() != state:
             if perf_counter() > end:
                 raise Failed(f"{name} version {version} was never {state}")
@@ -154,7 +154,7 @@ class Operator:
 
 
 async def _until(condition: Callable[[], bool], what: str) -> None:
-    end = perf_counter() + PATIENCE_SECONDS
+    end = perf_counter() + TIMEOUT_S
     while not condition():
         if perf_counter() > end:
             raise Failed(f"{what} did not take over")
@@ -249,9 +249,9 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "swaps.csv")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     try:
-        traffic, operator = run(asked.seconds, asked.swaps, asked.connections, asked.seed)
+        traffic, operator = run(args.seconds, args.swaps, args.connections, args.seed)
     except (Failed, ConnectionError) as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
@@ -259,7 +259,7 @@ def main() -> int:
     print(bench.table(found))
     answers = (f"{version}: {count}" for version, count in sorted(traffic.versions.items()))
     print("answers by version: " + ", ".join(answers))
-    bench.write_csv(asked.output, found, bench.machine("onnxruntime", "bentoml"))
+    bench.write_csv(args.output, found, bench.machine("onnxruntime", "bentoml"))
     for failure in traffic.failures[:10]:
         print(failure, file=sys.stderr)
     return 1 if traffic.failures else 0

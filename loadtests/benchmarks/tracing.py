@@ -121,13 +121,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="of a slice")
     parser.add_argument("--without", type=Path, help="a checkout without the code for traces")
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "tracing.csv")
-    asked = parser.parse_args()
-    table = rows(
-        measure(asked.model, asked.connections, asked.rounds, asked.seconds, asked.without)
-    )
+    args = parser.parse_args()
+    table = rows(measure(args.model, args.connections, args.rounds, args.seconds, args.without))
     print(bench.table(table))
     bench.write_csv(
-        asked.output, table, bench.machine("opentelemetry-sdk", "opentelemetry-exporter-otlp")
+        args.output, table, bench.machine("opentelemetry-sdk", "opentelemetry-exporter-otlp")
     )
 
 

@@ -17,7 +17,7 @@ from loadtests.clients import client
 from loadtests.harness import fleet, marked
 from service.transports.grpc.protos import classifier_pb2, classifier_pb2_grpc
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 Ask = Callable[[], Awaitable[dict[str, Any]]]
 """Sends a request and waits for its answer, as /classify writes it. Raises what `Traffic` notes."""
@@ -97,7 +97,7 @@ class Traffic:
         """Until every kind has had 20 answers in a row of this version alone. Raises Failed."""
         for last in self.last.values():
             last.clear()
-        end = perf_counter() + PATIENCE_S
+        end = perf_counter() + TIMEOUT_S
         while not all(
             len(last) >= 20 and set(last[-20:]) == {version} for last in self.last.values()
         ):

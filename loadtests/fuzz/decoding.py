@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 
 from loadtests.fuzz.dice import Dice
 from loadtests.fuzz.pictures import picture
-from loadtests.fuzz.verdict import Case, Outcome, Tally
+from loadtests.fuzz.verdict import Case, Counts, Outcome
 from service.engine.allocator import return_large_blocks
 from service.errors import ZooError
 from service.imaging.decode import decode_scaled
@@ -59,7 +59,7 @@ def outcome(case: Case) -> Outcome:
     return Outcome(label, seconds, fault)
 
 
-def run(kind: str, seed: int, numbers: range, tally: Tally) -> None:
+def run(kind: str, seed: int, numbers: range, counts: Counts) -> None:
     """All of ``numbers`` in processes of their own, a new one where one dies."""
     start = numbers.start
     while start < numbers.stop:
@@ -71,10 +71,10 @@ def run(kind: str, seed: int, numbers: range, tally: Tally) -> None:
                 at, ended = said["next"], said["next"] == numbers.stop
                 if "label" in said:
                     case = case_of(kind, seed, at - 1)
-                    tally.add(case, Outcome(said["label"], said["seconds"], said["fault"]))
+                    counts.add(case, Outcome(said["label"], said["seconds"], said["fault"]))
         if ended:
             return
-        tally.add(case_of(kind, seed, at), Outcome("died", 0.0, "the process died"))
+        counts.add(case_of(kind, seed, at), Outcome("died", 0.0, "the process died"))
         start = at + 1
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from loadtests.fuzz.rounds import Slope
 from loadtests.fuzz.target import MEGABYTE, State
-from loadtests.fuzz.verdict import Tally
+from loadtests.fuzz.verdict import Counts
 from loadtests.harness import bench
 
 ALLOWED_BYTES = 48 * MEGABYTE
@@ -27,7 +27,7 @@ class Report(NamedTuple):
 
 
 def of(
-    tallies: Mapping[tuple[str, str], Tally],
+    counts_of: Mapping[tuple[str, str], Counts],
     slopes: Mapping[str, tuple[Slope, State, State]],
     faults: Sequence[tuple[str, str]],
 ) -> Report:
@@ -36,12 +36,12 @@ def of(
         {
             "family": family,
             "where": where,
-            "cases": tally.cases,
-            "slowest in s": f"{tally.slowest:.2f}",
-            "findings": len(tally.faults),
-            "answers": ", ".join(f"{n} {label}" for label, n in sorted(tally.labels.items())),
+            "cases": counts.cases,
+            "slowest in s": f"{counts.slowest:.2f}",
+            "findings": len(counts.faults),
+            "answers": ", ".join(f"{n} {label}" for label, n in sorted(counts.labels.items())),
         }
-        for (family, where), tally in tallies.items()
+        for (family, where), counts in counts_of.items()
     ]
     services: list[dict[str, object]] = []
     leaks: list[str] = []

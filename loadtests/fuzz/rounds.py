@@ -16,7 +16,7 @@ from loadtests.fuzz.hostile import http_case
 from loadtests.fuzz.inference import oip_case
 from loadtests.fuzz.requests import with_picture
 from loadtests.fuzz.target import State, Target
-from loadtests.fuzz.verdict import Case, Outcome, Tally
+from loadtests.fuzz.verdict import Case, Counts, Outcome
 
 CONNECTIONS = 16
 Made = Callable[[int, int], Case]
@@ -41,12 +41,12 @@ def families(formats: Sequence[str], transports: Sequence[str]) -> dict[str, Mad
     return found
 
 
-async def send(target: Target, cases: Iterator[Case], tally: Tally) -> None:
+async def send(target: Target, cases: Iterator[Case], counts: Counts) -> None:
     """All of them, `CONNECTIONS` at a time, each judged and counted."""
-    await asyncio.gather(*(_worker(target, cases, tally) for _ in range(CONNECTIONS)))
+    await asyncio.gather(*(_worker(target, cases, counts) for _ in range(CONNECTIONS)))
 
 
-async def _worker(target: Target, cases: Iterator[Case], tally: Tally) -> None:
+async def _worker(target: Target, cases: Iterator[Case], counts: Counts) -> None:
     connection = wire.Connection(target.port)
     channel = rpc.channel(target.grpc_port)
     try:
@@ -55,7 +55,7 @@ async def _worker(target: Target, cases: Iterator[Case], tally: Tally) -> None:
                 outcome = await _sent(target, connection, channel, case)
             except (TimeoutError, OSError) as error:
                 outcome = Outcome("none", 0.0, f"no connection: {error!r}")
-            tally.add(case, outcome)
+            counts.add(case, outcome)
     finally:
         connection.close()
         await channel.close()
@@ -75,17 +75,17 @@ async def _sent(
 
 async def _frames(target: Target, case: Case) -> Outcome:
     """Whatever comes back, the connection must end when we hang up."""
-    received, trouble = await wire.converse(target.grpc_port, [case.data], wire.PATIENCE_S)
+    received, trouble = await wire.converse(target.grpc_port, [case.data], wire.SILENCE_S)
     return Outcome("answered" if received else "closed", 0.0, trouble)
 
 
 async def replay(target: Target, case: Case) -> Outcome:
     """One case alone."""
-    tally = Tally()
-    await _worker(target, iter([case]), tally)
+    counts = Counts()
+    await _worker(target, iter([case]), counts)
     with suppress(IndexError):
-        return Outcome(next(iter(tally.labels)), tally.slowest, tally.faults[0][1])
-    return Outcome(next(iter(tally.labels)), tally.slowest)
+        return Outcome(next(iter(counts.labels)), counts.slowest, counts.faults[0][1])
+    return Outcome(next(iter(counts.labels)), counts.slowest)
 
 
 class Slope(NamedTuple):

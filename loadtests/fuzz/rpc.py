@@ -89,17 +89,17 @@ def _usual(dice: Dice, method: str) -> Message:
     if "Classif" in method and "List" not in method:
         return classifier_pb2.ClassifyRequest(images=[data], model=MODEL, id="1", top_k=3)
     if "Infer" in method and dice.random() < 0.5:
-        face = dice.choice((MODEL, f"{MODEL}.topk"))
-        asked = oip_pb2.ModelInferRequest(model_name=face, id="1")
-        asked.inputs.add(name="image", datatype="BYTES", shape=[1])
-        asked.raw_input_contents.append(struct.pack("<I", len(data)) + data)
-        return asked
+        name = dice.choice((MODEL, f"{MODEL}.topk"))
+        inference = oip_pb2.ModelInferRequest(model_name=name, id="1")
+        inference.inputs.add(name="image", datatype="BYTES", shape=[1])
+        inference.raw_input_contents.append(struct.pack("<I", len(data)) + data)
+        return inference
     if "Infer" in method:
-        asked = oip_pb2.ModelInferRequest(model_name=f"{MODEL}.tensor")
-        given = asked.inputs.add(name="pixels", datatype="UINT8", shape=[1, 32, 32, 1])
-        given.contents.uint_contents.extend([0] * 1024)
-        asked.outputs.add(name="logits").parameters["classification"].int64_param = 3
-        return asked
+        inference = oip_pb2.ModelInferRequest(model_name=f"{MODEL}.tensor")
+        pixels = inference.inputs.add(name="pixels", datatype="UINT8", shape=[1, 32, 32, 1])
+        pixels.contents.uint_contents.extend([0] * 1024)
+        inference.outputs.add(name="logits").parameters["classification"].int64_param = 3
+        return inference
     message: Message = METHODS[method].input_type._concrete_class()
     for field in message.DESCRIPTOR.fields:
         if field.cpp_type == FieldDescriptor.CPPTYPE_STRING and not _repeated(field):
@@ -184,12 +184,12 @@ def _pictures(dice: Dice, method: str) -> bytes:
     data = picture(dice.choice(FORMATS), dice.getrandbits(32), 0).data
     if "Classif" in method:
         images = [data] * dice.choice((1, 1, 2, 33))
-        asked: Message = classifier_pb2.ClassifyRequest(images=images, model=MODEL, id="1")
+        message: Message = classifier_pb2.ClassifyRequest(images=images, model=MODEL, id="1")
     else:
-        asked = oip_pb2.ModelInferRequest(model_name=MODEL)
-        asked.inputs.add(name="image", datatype="BYTES", shape=[1])
-        asked.raw_input_contents.append(struct.pack("<I", len(data)) + data)
-    return bytes(asked.SerializeToString())
+        message = oip_pb2.ModelInferRequest(model_name=MODEL)
+        message.inputs.add(name="image", datatype="BYTES", shape=[1])
+        message.raw_input_contents.append(struct.pack("<I", len(data)) + data)
+    return bytes(message.SerializeToString())
 
 
 def _many(dice: Dice, method: str) -> bytes:

@@ -68,8 +68,8 @@ class Target:
 
     def _ask(self) -> list[tuple[int, float]]:
         """The known picture's classes, index and probability."""
-        asked = urllib.request.Request(f"http://127.0.0.1:{self.port}/classify", self._picture)
-        with server.OPENER.open(asked, timeout=60) as reply:
+        sent = urllib.request.Request(f"http://127.0.0.1:{self.port}/classify", self._picture)
+        with server.OPENER.open(sent, timeout=60) as reply:
             found = json.loads(reply.read())["predictions"]
         return [(each["index"], each["probability"]) for each in found]
 

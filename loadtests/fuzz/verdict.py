@@ -67,7 +67,7 @@ def load(path: Path) -> tuple[Case, str]:
     return Case(**content), profile
 
 
-class Tally:
+class Counts:
     """Counts of one family over one transport."""
 
     def __init__(self) -> None:
@@ -88,7 +88,7 @@ class Tally:
         if outcome.fault:
             self.faults.append((case, outcome.fault))
 
-    def include(self, other: Tally) -> None:
+    def include(self, other: Counts) -> None:
         """Add another's counts."""
         self.cases += other.cases
         self.labels += other.labels

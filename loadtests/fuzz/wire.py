@@ -17,7 +17,7 @@ import httptools
 from loadtests.fuzz.verdict import Case, Limits, Outcome, judged
 
 HOST = "127.0.0.1"
-PATIENCE_S = 0.3
+SILENCE_S = 0.3
 """Silence after which a request that may lack something is given up: its side is closed."""
 CLOSING_S = 20.0
 """Until the server has hung up on a client that did so."""
@@ -127,10 +127,10 @@ async def _over(sending: asyncio.Future[None]) -> None:
         await sending
 
 
-async def converse(port: int, pieces: Sequence[bytes], patience: float) -> tuple[bytes, str]:
+async def converse(port: int, pieces: Sequence[bytes], silence_s: float) -> tuple[bytes, str]:
     """All that comes back on a connection of its own, and what went wrong.
 
-    After ``patience`` seconds of silence our side is closed; then the server must hang up.
+    After ``silence_s`` seconds without a byte our side is closed; then the server must hang up.
     """
     received: list[bytes] = []
     reader, writer = await asyncio.wait_for(asyncio.open_connection(HOST, port), CONNECT_S)
@@ -139,7 +139,7 @@ async def converse(port: int, pieces: Sequence[bytes], patience: float) -> tuple
     try:
         while True:
             try:
-                data = await asyncio.wait_for(reader.read(1 << 16), patience)
+                data = await asyncio.wait_for(reader.read(1 << 16), silence_s)
             except TimeoutError:
                 if sending.done() or perf_counter() > end:
                     break
@@ -200,7 +200,7 @@ async def broken(port: int, case: Case, limits: Limits) -> Outcome:
     at = [0, *case.options.get("cuts", ()), len(case.data)]
     pieces = [case.data[start:end] for start, end in pairwise(at)]
     begun = perf_counter()
-    received, trouble = await converse(port, pieces, PATIENCE_S)
+    received, trouble = await converse(port, pieces, SILENCE_S)
     seconds = perf_counter() - begun
     if b"HEAD " in case.data.upper():  # its answer has a length and no body
         statuses = [int(status) for status in _STATUS.findall(received)]

@@ -34,21 +34,21 @@ def main() -> int:
     )
     parser.add_argument("--output", type=Path, default=FOLDER, help="folder for what is written")
     parser.add_argument("--workers", type=int, default=1, help="of the service")
-    asked, rest = parser.parse_known_args()
-    asked.output.mkdir(parents=True, exist_ok=True)
-    with server.serving(zoo_workers=asked.workers) as running:
+    args, rest = parser.parse_known_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+    with server.serving(zoo_workers=args.workers) as running:
         code = subprocess.run(  # noqa: S603
-            command(running, asked.output, rest), cwd=server.ROOT, check=False
+            command(running, args.output, rest), cwd=server.ROOT, check=False
         ).returncode
-    print(f"report.html, loadtest.png and CSVs are in {asked.output}")
+    print(f"report.html, loadtest.png and CSVs are in {args.output}")
     return code
 
 
 def command(running: server.Running, output: Path, rest: list[str]) -> list[str]:
     """How Locust is called."""
-    given = {argument.partition("=")[0] for argument in rest}
+    named = {argument.partition("=")[0] for argument in rest}
     defaults = [
-        part for name, value in DEFAULTS.items() if name not in given for part in (name, value)
+        part for name, value in DEFAULTS.items() if name not in named for part in (name, value)
     ]
     return [
         *(sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE), "--headless"),

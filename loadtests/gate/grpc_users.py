@@ -47,13 +47,13 @@ class GrpcClassifier(User):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._numbers = count(1)
-        given = self.material.options
-        key = options.key(given)
+        chosen = self.material.options
+        key = options.key(chosen)
         self._metadata = (("authorization", f"Bearer {key}"),) if key else ()
         own = [("grpc.use_local_subchannel_pool", 1)]
-        address = options.grpc_address(given)
-        if options.is_secure(given):
-            trusted = Path(given.server_ca).read_bytes() if given.server_ca else None
+        address = options.grpc_address(chosen)
+        if options.is_secure(chosen):
+            trusted = Path(chosen.server_ca).read_bytes() if chosen.server_ca else None
             self._channel = grpc.secure_channel(
                 address, grpc.ssl_channel_credentials(trusted), options=own
             )

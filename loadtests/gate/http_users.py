@@ -27,11 +27,11 @@ class _HttpUser(FastHttpUser):
     material: Material
 
     def __init__(self, *args: Any) -> None:
-        given = self.material.options
-        if given.server_ca:
+        chosen = self.material.options
+        if chosen.server_ca:
             self.insecure = False
-            self.ssl_context_factory = lambda: ssl.create_default_context(cafile=given.server_ca)
-        if key := options.key(given):
+            self.ssl_context_factory = lambda: ssl.create_default_context(cafile=chosen.server_ca)
+        if key := options.key(chosen):
             self.default_headers = {"Authorization": f"Bearer {key}"}
         super().__init__(*args)
 
@@ -110,8 +110,8 @@ class OipClassifier(_HttpUser):
     def _request(self, image: dict[str, Any], **parameters: object) -> tuple[bytes, str]:
         protocol = self.material.protocol()
         parameters |= {"protocol": protocol, "top_k": CLASSES}
-        given = {"name": "image", "datatype": "BYTES", "shape": [1], **image}
-        return json.dumps({"parameters": parameters, "inputs": [given]}).encode(), protocol
+        image = {"name": "image", "datatype": "BYTES", "shape": [1], **image}
+        return json.dumps({"parameters": parameters, "inputs": [image]}).encode(), protocol
 
     def _infer(self, way: str, body: bytes, **headers: str) -> None:
         path = f"/v2/models/{self.material.options.model}.topk/infer"

@@ -11,12 +11,12 @@ from loadtests.gate import options
 class Material:
     """Pictures, protocols and pauses as the options ask for them."""
 
-    def __init__(self, given: Namespace) -> None:
+    def __init__(self, chosen: Namespace) -> None:
         """Raises ValueError where an option cannot be used."""
-        options.check(given)
-        self.options = given
-        self._pictures = options.pictures(given.pictures)
-        protocols = options.weights(given.protocols)
+        options.check(chosen)
+        self.options = chosen
+        self._pictures = options.pictures(chosen.pictures)
+        protocols = options.weights(chosen.protocols)
         self._protocols, self._weights = list(protocols), list(protocols.values())
 
     def picture(self) -> bytes:

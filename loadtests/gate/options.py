@@ -29,14 +29,14 @@ PACKAGED = {
 
 def add_to(parser: LocustArgumentParser) -> None:
     """Add our options, in groups."""
-    asked = parser.add_argument_group("Requests")
-    asked.add_argument("--pictures", default="", help="folder of pictures; default: packaged ones")
-    asked.add_argument("--model", default=MODEL, help=f"default: {MODEL}")
-    asked.add_argument(
+    group = parser.add_argument_group("Requests")
+    group.add_argument("--pictures", default="", help="folder of pictures; default: packaged ones")
+    group.add_argument("--model", default=MODEL, help=f"default: {MODEL}")
+    group.add_argument(
         "--protocols", default="center", type=str, help="with weights: center=9,ten_crop=1"
     )
-    asked.add_argument("--mix", default="http=1", help="users by weight: http=2,oip=1,grpc=1")
-    asked.add_argument("--think-ms", type=float, default=0.0, help="mean pause between requests")
+    group.add_argument("--mix", default="http=1", help="users by weight: http=2,oip=1,grpc=1")
+    group.add_argument("--think-ms", type=float, default=0.0, help="mean pause between requests")
     where = parser.add_argument_group("Where the service is")
     where.add_argument("--grpc-host", default="", help="default: that of --host, port 3001")
     where.add_argument("--server-ca", default="", help="PEM file that vouches for the service")
@@ -53,7 +53,7 @@ def add_to(parser: LocustArgumentParser) -> None:
     gate.add_argument("--timeline", default="", help="CSV of every second; a plot is beside it")
 
 
-def given(environment: Environment) -> Namespace:
+def chosen(environment: Environment) -> Namespace:
     """The options of a run."""
     options: Namespace | None = environment.parsed_options
     assert options is not None  # noqa: S101

@@ -6,11 +6,11 @@ import time
 
 from locust import LoadTestShape
 
-from loadtests.gate.options import given
+from loadtests.gate.options import chosen
 from loadtests.gate.ramp_times import climb_s, users_at
 
-PATIENCE_S = 60.0
-"""For the last users to come."""
+GRACE_S = 60.0
+"""Seconds beyond the plan in which the last users may still come."""
 
 
 class Ramp(LoadTestShape):
@@ -33,14 +33,14 @@ class Ramp(LoadTestShape):
     def tick(self) -> tuple[int, float] | None:
         """How many users there shall be now, and how many are started in a second; None: none."""
         assert self.runner is not None  # noqa: S101
-        options = given(self.runner.environment)
+        options = chosen(self.runner.environment)
         passed, now = self.get_run_time(), time.time()
         users = users_at(passed, options)
         self.users[int(now)] = self.runner.user_count
         if passed >= climb_s(options) and self.runner.user_count == users:
             self.held_from = min(self.held_from, now)
         end = self.held_from + options.hold_s
-        if now >= end or passed >= climb_s(options) + options.hold_s + PATIENCE_S:
+        if now >= end or passed >= climb_s(options) + options.hold_s + GRACE_S:
             self.held_to = end
             return None
         return users, float(users)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from locust.env import Environment
 
-_REPORTED = "tally"
+_REPORTED = "per_second"
 """The key under which workers send theirs to the master."""
 DIGITS = 3
 """Times are kept to so many: answers of one second differ in more places than are needed."""
@@ -42,7 +42,7 @@ class Second(NamedTuple):
         return 0.0
 
 
-class Tally:
+class PerSecond:
     """Counts by the second in which a request ended, in seconds since the epoch."""
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loadtests.gate.tally import Tally
+from loadtests.gate.tally import PerSecond
 from loadtests.harness import bench, plots
 
 if TYPE_CHECKING:
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from loadtests.gate.ramp import Ramp
 
 
-def rows(tally: Tally, ramp: Ramp) -> list[dict[str, object]]:
+def rows(per_second: PerSecond, ramp: Ramp) -> list[dict[str, object]]:
     """A row for each whole second."""
     found: list[dict[str, object]] = []
-    seconds = list(tally.seconds())[:-1]  # the last is not whole
+    seconds = list(per_second.seconds())[:-1]  # the last is not whole
     for number, (second, what) in enumerate(seconds):
         found.append(
             {

@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from loadtests.gate.tally import Second, Tally
+from loadtests.gate.tally import PerSecond, Second
 
 
 class Held(NamedTuple):
@@ -29,7 +29,7 @@ class Held(NamedTuple):
         )
 
 
-def held(tally: Tally, begin: float, end: float) -> Held | None:
+def held(per_second: PerSecond, begin: float, end: float) -> Held | None:
     """The whole seconds between two moments, in seconds since the epoch; None where none is.
 
     ``begin`` is infinite where it never came.
@@ -39,7 +39,7 @@ def held(tally: Tally, begin: float, end: float) -> Held | None:
     first, last = math.ceil(begin), math.floor(end)
     if last <= first:
         return None
-    found: Second = tally.between(first, last)
+    found: Second = per_second.between(first, last)
     requests = found.answers + found.failures
     return Held(
         last - first,
@@ -67,7 +67,7 @@ def reasons(found: Held | None, options: Namespace) -> Iterator[str]:
         yield f"the rate is {found.rate:.4g} answers/s, below {options.min_rate:g}"
 
 
-def is_asked_for(options: Namespace) -> bool:
-    """Whether there is anything to judge by."""
+def has_thresholds(options: Namespace) -> bool:
+    """Whether the options hold a threshold to judge the run by."""
     thresholds = (options.max_p99_ms, options.max_failure_ratio, options.min_rate)
     return any(threshold is not None for threshold in thresholds)

@@ -102,11 +102,11 @@ def describe() -> dict[str, str]:
 
 def measure_all(run: Run) -> Iterator[Row]:
     """Every row, the important ones first: time may run out."""
-    wanted = [(model, precision) for precision in PRECISIONS for model in WEIGHTS]
+    pairs = [(model, precision) for precision in PRECISIONS for model in WEIGHTS]
     build = lru_cache(partial(networks.build, folder=run.folder))  # when it is first needed
     gone = missing("tensorrt")
     for provider in ("cuda", "tensorrt"):
-        for model, precision in wanted:
+        for model, precision in pairs:
             device_row = Row("device", model, precision, provider)
             http_row = Row("http", model, precision, provider, connections=CONNECTIONS)
             if provider == "tensorrt" and gone:

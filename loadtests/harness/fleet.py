@@ -155,12 +155,12 @@ def balanced(replicas: Sequence[Address], folder: Path) -> Iterator[Nginx]:
 def _configuration(nginx: Nginx, replicas: Sequence[Address]) -> str:
     """The file as it is deployed, with these ports. Raises ServerFailed where it has others."""
     ports = {"listen 8080 ": nginx.port, "listen 8081 ": nginx.grpc_port}
-    places = {old: f"listen 127.0.0.1:{port} " for old, port in ports.items()}
+    addresses = {old: f"listen 127.0.0.1:{port} " for old, port in ports.items()}
     for number, replica in enumerate(replicas, 1):
-        places[f"server zoo-{number}:3000 "] = f"server 127.0.0.1:{replica.port} "
-        places[f"server zoo-{number}:3001 "] = f"server 127.0.0.1:{replica.grpc_port} "
+        addresses[f"server zoo-{number}:3000 "] = f"server 127.0.0.1:{replica.port} "
+        addresses[f"server zoo-{number}:3001 "] = f"server 127.0.0.1:{replica.grpc_port} "
     text = CONFIGURATION.read_text()
-    for old, new in places.items():
+    for old, new in addresses.items():
         if text.count(old) != 1:
             raise server.ServerFailed(f"{CONFIGURATION} should have one {old!r}")
         text = text.replace(old, new)

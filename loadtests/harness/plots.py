@@ -27,7 +27,7 @@ Draw = Callable[[Rows], "Figure"]
 
 _DPI = 100
 _COLOURS = 256
-_WANTED: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 0.9, "zorder": 0}
+_TARGET_LINE: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 0.9, "zorder": 0}
 
 
 class Bar(NamedTuple):
@@ -75,17 +75,17 @@ def height(bars: Sequence[Bar]) -> float:
     return 0.27 * len(bars) + 0.7
 
 
-def bars(axes: Axes, shown: Sequence[Bar], unit: str, *, wanted: float | None = None) -> None:
+def bars(axes: Axes, shown: Sequence[Bar], unit: str, *, target: float | None = None) -> None:
     """Horizontal bars up to the medians, whiskers from quartile to quartile, the median beside.
 
-    ``wanted`` is the value to reach, or to compare with: a dashed line.
+    ``target`` is the value to reach, or to compare with: a dashed line.
     """
     groups = list(dict.fromkeys(bar.group for bar in shown))
     for group in groups:
-        places = [place for place, bar in enumerate(shown) if bar.group == group]
-        spreads = [shown[place].spread for place in places]
+        positions = [position for position, bar in enumerate(shown) if bar.group == group]
+        spreads = [shown[position].spread for position in positions]
         axes.barh(
-            places,
+            positions,
             [spread.median for spread in spreads],
             xerr=(
                 [spread.median - spread.low for spread in spreads],
@@ -96,17 +96,17 @@ def bars(axes: Axes, shown: Sequence[Bar], unit: str, *, wanted: float | None = 
             label=group,
             error_kw={"linewidth": 1, "capsize": 2.5},
         )
-    for place, bar in enumerate(shown):
+    for position, bar in enumerate(shown):
         axes.annotate(
             f"{bar.spread.median:.3g}",
-            (bar.spread.high, place),
+            (bar.spread.high, position),
             xytext=(4, 0),
             textcoords="offset points",
             va="center",
             fontsize=7,
         )
-    if wanted is not None:
-        axes.axvline(wanted, **_WANTED)
+    if target is not None:
+        axes.axvline(target, **_TARGET_LINE)
     axes.set_yticks(range(len(shown)), [bar.label for bar in shown], fontsize=8)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlabel(unit, fontsize=8)
@@ -125,16 +125,16 @@ def lines(
     x: str,
     y: str,
     *,
-    wanted: float | None = None,
+    target: float | None = None,
 ) -> None:
     """Lines through the medians, in bands from quartile to quartile."""
     for name, points in series.items():
-        places = [point.x for point in points]
+        positions = [point.x for point in points]
         (line,) = axes.plot(
-            places, [p.spread.median for p in points], marker="o", markersize=4, label=name
+            positions, [p.spread.median for p in points], marker="o", markersize=4, label=name
         )
         axes.fill_between(
-            places,
+            positions,
             [p.spread.low for p in points],
             [p.spread.high for p in points],
             color=line.get_color(),
@@ -145,8 +145,8 @@ def lines(
     axes.set_ylabel(y, fontsize=8)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3)
-    if wanted is not None:
-        axes.axhline(wanted, **_WANTED)
+    if target is not None:
+        axes.axhline(target, **_TARGET_LINE)
     if len(series) > 1:
         axes.legend(fontsize=8)
 

@@ -45,20 +45,20 @@ PROVIDERS = {"int8": "cpu", "bf16": "openvino,cpu"}
 
 def main() -> int:
     """Install, check, measure, print, write. Returns the exit status."""
-    asked = _arguments()
+    args = _arguments()
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # stops the servers
-    model = model_file(asked.models, asked.model, asked.precision)
+    model = model_file(args.models, args.model, args.precision)
     pictures = usual_pictures()
-    contenders, reasons = _contenders(asked, model, pictures)
-    contenders, tried, more = _check(contenders, asked.connections, asked.seconds)
+    contenders, reasons = _contenders(args, model, pictures)
+    contenders, tried, more = _check(contenders, args.connections, args.seconds)
     reasons |= more
     for name, reason in reasons.items():
         print(f"left out: {name}: {reason}", file=sys.stderr, flush=True)
-    found = alternate(contenders, asked.connections, asked.rounds, asked.seconds)
-    table = [{"precision": asked.precision, **row} for row in rows(contenders, found, tried)]
+    found = alternate(contenders, args.connections, args.rounds, args.seconds)
+    table = [{"precision": args.precision, **row} for row in rows(contenders, found, tried)]
     print(bench.table(table))
-    plots.write(asked.output, table, bench.machine(), draw)
-    return LEFT_OUT if reasons and asked.strict else 0
+    plots.write(args.output, table, bench.machine(), draw)
+    return LEFT_OUT if reasons and args.strict else 0
 
 
 def draw(found: plots.Rows) -> Figure:
@@ -76,7 +76,7 @@ def draw(found: plots.Rows) -> Figure:
     ]
     title = "Pictures per second of the service over those of its peers"
     figure, (axes,) = plots.panels(title, [plots.height(sized)], found)
-    plots.bars(axes, sized, "times as fast (median of paired ratios, quartiles)", wanted=1)
+    plots.bars(axes, sized, "times as fast (median of paired ratios, quartiles)", target=1)
     return figure
 
 
@@ -93,14 +93,14 @@ def model_file(models: Path, name: str, precision: Precision) -> Path:
 
 
 def _contenders(
-    asked: argparse.Namespace, model: Path, pictures: Sequence[bytes]
+    args: argparse.Namespace, model: Path, pictures: Sequence[bytes]
 ) -> tuple[list[Contender], dict[str, str]]:
     """Those that could be installed, and why others could not."""
     settings = {
-        "zoo_models": asked.models.resolve(),
-        "zoo_default_model": asked.model,
-        "zoo_precision": asked.precision,
-        "zoo_threads": asked.threads or 0,
+        "zoo_models": args.models.resolve(),
+        "zoo_default_model": args.model,
+        "zoo_precision": args.precision,
+        "zoo_threads": args.threads or 0,
     }
     about = bench.machine("bentoml", *MEASURED_WITH)
     versions = {"server": f"bentoml {about['bentoml']}"}
@@ -109,14 +109,14 @@ def _contenders(
         ours(settings, "exact", pictures, versions),
         ours(settings, "fast", pictures, versions),
     ]
-    if asked.best:
-        best = {"zoo_precision": asked.best, "zoo_providers": PROVIDERS[asked.best]}
+    if args.best:
+        best = {"zoo_precision": args.best, "zoo_providers": PROVIDERS[args.best]}
         contenders.append(ours(settings | best, "best", pictures, versions))
     reasons = {}
-    threads = asked.threads or available_cores()
-    for name in asked.peers:
+    threads = args.threads or available_cores()
+    for name in args.peers:
         print(f"installing {name}", flush=True)
-        folder = asked.environments / name
+        folder = args.environments / name
         try:
             contenders.append(install(PEERS[name], folder, model, threads, pictures, PIPELINE))
         except environments.EnvironmentFailed as error:
@@ -165,10 +165,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--strict", action="store_true", help=f"exit with {LEFT_OUT} when a peer is left out"
     )
-    asked = parser.parse_args()
-    if asked.best == "bf16" and (why := missing("openvino") or no_bf16()):
+    args = parser.parse_args()
+    if args.best == "bf16" and (why := missing("openvino") or no_bf16()):
         sys.exit(f"--best bf16 needs openvino and a CPU with bf16: {why}")
-    return asked
+    return args
 
 
 if __name__ == "__main__":

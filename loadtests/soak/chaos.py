@@ -16,7 +16,7 @@ from loadtests.harness import marked
 from loadtests.soak.http import judge
 from loadtests.soak.ledger import Broken, Ledger, Outcome, WrongAnswer
 from loadtests.soak.material import COMES_AND_GOES, SWAPPED, Picture, check_classification
-from loadtests.soak.network import PATIENCE_SECONDS, Network
+from loadtests.soak.network import TIMEOUT_S, Network
 
 KEPT_VERSIONS = 3
 LOOK_SECONDS = 0.05
@@ -119,7 +119,7 @@ class Chaos:
             await self._until_another(before)
 
     async def _until_another(self, before: set[str]) -> None:
-        end = perf_counter() + PATIENCE_SECONDS
+        end = perf_counter() + TIMEOUT_S
         while not self._network.grpc_listeners() - before or len(self._living()) < self._workers:
             if perf_counter() > end:
                 raise Failed("a killed worker was not replaced")
@@ -171,7 +171,7 @@ class Chaos:
 
     async def _until(self, model: str, version: int, state: str) -> None:
         """Until a worker says that this version is in this state. Raises Failed."""
-        end = perf_counter() + PATIENCE_SECONDS
+        end = perf_counter() + TIMEOUT_S
         while await self._state(model, version) != state:
             if perf_counter() > end:
                 raise Failed(f"version {version} of {model} was never {state}")

@@ -20,7 +20,7 @@ from loadtests.clients import client
 from loadtests.harness import server
 from loadtests.soak.ledger import Broken, Kill
 
-PATIENCE_SECONDS = 180.0
+TIMEOUT_S = 180.0
 """For an answer, a connection, a new worker; the service's own deadline is shorter."""
 IDLE_SECONDS = 2.0
 """A connection that was unused for longer is not used again: the service may be closing it."""
@@ -52,7 +52,7 @@ class Line:
         """Send a request; status and body of the answer. Raises Broken."""
         self.requests += 1
         try:
-            status = await asyncio.wait_for(self._connection.send(request), PATIENCE_SECONDS)
+            status = await asyncio.wait_for(self._connection.send(request), TIMEOUT_S)
         except (TimeoutError, OSError) as error:
             self._connection.close()
             raise Broken(self.port, error) from None
@@ -101,7 +101,7 @@ class Stream:
     async def receive(self, size: int) -> bytes:
         """Up to ``size`` bytes. Raises Broken, also when the service has hung up."""
         with self._told():
-            data = await asyncio.wait_for(self._reader.read(size), PATIENCE_SECONDS)
+            data = await asyncio.wait_for(self._reader.read(size), TIMEOUT_S)
         if not data:
             raise Broken(self.port, "the service hung up")
         return data
@@ -171,7 +171,7 @@ class Network:
             while True:
                 before = self._grpc_ports()
                 channel = grpc.aio.insecure_channel(address, options=_CHANNEL)
-                await asyncio.wait_for(channel.channel_ready(), PATIENCE_SECONDS)
+                await asyncio.wait_for(channel.channel_ready(), TIMEOUT_S)
                 new = self._grpc_ports() - before
                 if len(new) == 1:
                     return Channel(channel, new.pop())

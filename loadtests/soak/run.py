@@ -21,7 +21,7 @@ from loadtests.soak.calls import GrpcUser
 from loadtests.soak.chaos import Chaos
 from loadtests.soak.http import HttpUser
 from loadtests.soak.ledger import Ledger, Outcome
-from loadtests.soak.network import PATIENCE_SECONDS, Network
+from loadtests.soak.network import TIMEOUT_S, Network
 from loadtests.soak.users import Pace
 from loadtests.soak.vandals import Vandal
 from loadtests.soak.vitals import Vitals
@@ -108,12 +108,11 @@ async def _soak(
     plan: Plan, running: server.Running, pictures: list[material.Picture], folder: Path
 ) -> Soak:
     network, ledger = Network(running), Ledger()
-    users = HTTP_USERS + GRPC_USERS
-    pace, vandals_pace = Pace(users), Pace(VANDALS)
+    pace, vandals_pace = Pace(HTTP_USERS + GRPC_USERS), Pace(VANDALS)
     vandals_pace.rate = 2.0
     chaos = Chaos(network, ledger, pictures, folder, plan.workers, plan.seed)
     vitals = Vitals(running, ledger)
-    asked = [
+    users = [
         kind(network, ledger, pictures, of, plan.seed * 1000 + number)
         for number, (kind, of) in enumerate(
             [(HttpUser, pace)] * HTTP_USERS
@@ -123,7 +122,7 @@ async def _soak(
     ]
     ended = asyncio.Event()
     begun = perf_counter()
-    tasks = [asyncio.ensure_future(user.run()) for user in asked]
+    tasks = [asyncio.ensure_future(user.run()) for user in users]
     tasks.append(asyncio.ensure_future(vitals.every(plan.sample_s, ended)))
     highest = 0.0
     if not plan.rate:
@@ -156,7 +155,7 @@ async def _sleep_or_fail(seconds: float, tasks: Sequence[asyncio.Future[None]]) 
 
 async def _finish(tasks: Sequence[asyncio.Future[None]]) -> None:
     """Let everybody come to an end; who does not is cut off, and its request is unexplained."""
-    _, late = await asyncio.wait(tasks, timeout=2 * PATIENCE_SECONDS)
+    _, late = await asyncio.wait(tasks, timeout=2 * TIMEOUT_S)
     for task in late:
         task.cancel()
     for ended in await asyncio.gather(*tasks, return_exceptions=True):

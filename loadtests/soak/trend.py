@@ -81,13 +81,13 @@ def _persistence(pairs: Sequence[tuple[Floats, Floats]], value: float) -> float:
 
 
 def _fit(pairs: Sequence[tuple[Floats, Floats]], persistence: float) -> Slope:
-    rows, wanted = [], []
+    rows, targets = [], []
     for number, (times, values) in enumerate(pairs):
         levels = np.zeros((len(times), len(pairs)))
         levels[:, number] = 1.0
         rows.append(_taken_out(np.column_stack((times - times.mean(), levels)), persistence))
-        wanted.append(_taken_out(values[:, None], persistence)[:, 0])
-    x, y = np.concatenate(rows), np.concatenate(wanted)
+        targets.append(_taken_out(values[:, None], persistence)[:, 0])
+    x, y = np.concatenate(rows), np.concatenate(targets)
     solution = np.linalg.lstsq(x, y, rcond=None)[0]
     residuals = y - x @ solution
     free = max(len(y) - len(pairs) - 2, 1)
