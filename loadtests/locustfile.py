@@ -21,8 +21,8 @@ from loadtests.gate import options, timeline, verdict
 from loadtests.gate.grpc_users import GrpcClassifier
 from loadtests.gate.http_users import HttpClassifier, OipClassifier
 from loadtests.gate.material import Material
+from loadtests.gate.per_second import PerSecond
 from loadtests.gate.ramp import Ramp
-from loadtests.gate.tally import PerSecond
 
 __all__ = ["GrpcClassifier", "HttpClassifier", "OipClassifier", "Ramp"]
 

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from loadtests.fuzz.bombs import bomb, deflated
+from loadtests.fuzz.chunks import repaired, split
 from loadtests.fuzz.dice import Dice, bytewise, flip_bits, number, overwrite, truncate
 from loadtests.fuzz.oddities import ODDITIES
-from loadtests.fuzz.parts import repaired, split
 from loadtests.fuzz.seeds import FORMATS, chunk, seeds
 
 _POLYGLOTS = (

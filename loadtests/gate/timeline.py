@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loadtests.gate.tally import PerSecond
+from loadtests.gate.per_second import PerSecond
 from loadtests.harness import bench, plots
 
 if TYPE_CHECKING:

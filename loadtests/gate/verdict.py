@@ -7,7 +7,7 @@ from argparse import Namespace
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from loadtests.gate.tally import PerSecond, Second
+from loadtests.gate.per_second import PerSecond, Second
 
 
 class Held(NamedTuple):

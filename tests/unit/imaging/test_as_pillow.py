@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from loadtests.fuzz.chunks import split
 from loadtests.fuzz.oddities import segment
-from loadtests.fuzz.parts import split
 from loadtests.fuzz.seeds import FORMATS, chunk, seeds
 from service.errors import UndecodablePicture, ZooError
 from service.imaging.decode import _ORIENTATIONS, decode

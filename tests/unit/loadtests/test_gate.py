@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from loadtests.gate import options, verdict
+from loadtests.gate.per_second import PerSecond, Second
 from loadtests.gate.ramp_times import climb_s, users_at
-from loadtests.gate.tally import PerSecond, Second
 from tests.paths import ROOT
 
 
