@@ -61,7 +61,7 @@ class Adopted:
 
 
 def adopt(
-    wanted: Adoption, *, output: Path, force: bool = False, report: Report = lambda _: None
+    adoption: Adoption, *, output: Path, force: bool = False, report: Report = lambda _: None
 ) -> Adopted:
     """Write ``output/<name>/<version>`` from a foreign file and prove it against that file.
 
@@ -69,57 +69,57 @@ def adopt(
     classifier that can be served, ProofFailed when the result does not compute what it did, and
     every other ExportError.
     """
-    if wanted.name == TAKEN_NAME:
-        raise ExportError(f"name {wanted.name!r} is no model's: a route of the service has it")
-    if not NAME.fullmatch(wanted.name):
+    if adoption.name == TAKEN_NAME:
+        raise ExportError(f"name {adoption.name!r} is no model's: a route of the service has it")
+    if not NAME.fullmatch(adoption.name):
         raise ExportError(
-            f"name {wanted.name!r} is no model's: up to 64 of a-z, 0-9, _ and -, "
+            f"name {adoption.name!r} is no model's: up to 64 of a-z, 0-9, _ and -, "
             "the first of a-z and 0-9"
         )
-    target = destination(output, wanted.name, wanted.version, force=force)
-    given = label_file.read(wanted.labels) if wanted.labels else None
+    target = destination(output, adoption.name, adoption.version, force=force)
+    from_file = label_file.read(adoption.labels) if adoption.labels else None
     report("reading the file")
-    found = foreign.read(wanted.file, wanted.wishes)
+    found = foreign.read(adoption.file, adoption.wishes)
     size = found.signature
-    input = wanted.preprocessing.input(size.height, size.width, size.channels)  # noqa: A001
+    input = adoption.preprocessing.input(size.height, size.width, size.channels)  # noqa: A001
     if size.type == onnx.TensorProto.UINT8 and not _is_raw(input):
         raise ForeignModelRefused("it takes bytes and normalises by itself: --preset raw fits")
-    resize = wanted.preprocessing.resizing(size.height, size.width)
-    protocols = description.protocols(wanted.protocols, input, resize)
+    resize = adoption.preprocessing.resizing(size.height, size.width)
+    protocols = description.protocols(adoption.protocols, input, resize)
     mean = None
-    if wanted.mean_image is not None:
+    if adoption.mean_image is not None:
         if size.type == onnx.TensorProto.UINT8:
             raise ForeignModelRefused("it takes bytes: a mean image cannot be subtracted")
-        mean = mean_image.read_for(wanted.mean_image, input)
+        mean = mean_image.read_for(adoption.mean_image, input)
         input = mean_image.rules(input, mean)  # noqa: A001
     original = Original(found, input, mean)
-    names = _labels(given, original.classes, skip_first=wanted.skip_first)
+    names = _labels(from_file, original.classes, skip_first=adoption.skip_first)
     with workshop(output) as folder:
         report("finding its probabilities and logits")
-        sample = _sample(wanted.pictures)
+        sample = _sample(adoption.pictures)
         probes = _probes(sample, input, resize)
         end = tail.find(
             found,
             original,
             original.pictures(probes),
-            wanted.wishes.activation,
-            imagenet=given is None and len(names) == _IMAGENET,
+            adoption.wishes.activation,
+            imagenet=from_file is None and len(names) == _IMAGENET,
         )
-        truth = Truth(original, end, skip_first=wanted.skip_first)
+        truth = Truth(original, end, skip_first=adoption.skip_first)
         fitted = fitting.fit(truth, probes, report)
         onnx.save(fitted.model, folder / MODEL)
         labels.write_rows(names, folder / labels.FILE_NAME)
         if mean is not None:
             mean_image.write(mean, folder / mean_image.FILE_NAME)
         remarks = description.remarks(truth, fitted)
-        licence, notice = description.texts(wanted.file, found, wanted.facts, remarks)
+        licence, notice = description.texts(adoption.file, found, adoption.facts, remarks)
         (folder / LICENCE).write_text(licence, encoding="utf-8")
         (folder / NOTICE).write_text(notice, encoding="utf-8")
         manifest = description.describe(
-            wanted.name,
-            wanted.version,
+            adoption.name,
+            adoption.version,
             folder,
-            facts=wanted.facts,
+            facts=adoption.facts,
             foreign=found,
             opset=foreign.opset_of(fitted.model),
             input=input,
@@ -128,7 +128,7 @@ def adopt(
             classes=len(names),
         )
         parities = prove(truth, _open(folder / MODEL, manifest), sample, report)
-        _demand(wanted, parities)
+        _demand(adoption, parities)
         verification = proof.record(parities, description.doubts(truth))
         manifest = manifest.model_copy(update={"verification": verification})
         text = manifest.model_dump_json(indent=2) + "\n"
@@ -138,13 +138,13 @@ def adopt(
     return Adopted(manifest, parities, remarks)
 
 
-def _demand(wanted: Adoption, parities: Mapping[str, Parity]) -> None:
+def _demand(adoption: Adoption, parities: Mapping[str, Parity]) -> None:
     """Raise ProofFailed unless all comparisons hold; where other pictures may help, say so."""
     try:
-        proof.demand(wanted.name, parities)
+        proof.demand(adoption.name, parities)
     except ProofFailed as failed:
         alike = [p.distinct_top5 < p.pictures and not p.remarks for p in parities.values()]
-        if wanted.pictures is not None or not any(alike) or "proves nothing" not in str(failed):
+        if adoption.pictures is not None or not any(alike) or "proves nothing" not in str(failed):
             raise
         raise ProofFailed(
             f"{failed}; --pictures FOLDER proves it on pictures of the network's own domain"
@@ -162,7 +162,7 @@ def _is_raw(input: Input) -> bool:  # noqa: A002
     return input.rescale == 1 and not any(input.mean) and set(input.std) == {1.0}
 
 
-def _labels(given: list[Label] | None, classes: int, *, skip_first: bool) -> list[Label]:
+def _labels(from_file: list[Label] | None, classes: int, *, skip_first: bool) -> list[Label]:
     """Return the labels of the served classes.
 
     Raises ForeignModelRefused when their number is not that of the classes.
@@ -170,12 +170,12 @@ def _labels(given: list[Label] | None, classes: int, *, skip_first: bool) -> lis
     served = classes - skip_first
     if served < 2:
         raise ForeignModelRefused("without its first class it has only one")
-    if given is not None and skip_first and len(given) == classes:
-        given = [Label(label.index - 1, label.synset, label.label) for label in given[1:]]
-    if given is not None:
-        if len(given) != served:
-            raise ForeignModelRefused(f"it has {served} classes, the labels file {len(given)}")
-        return given
+    if from_file is not None and skip_first and len(from_file) == classes:
+        from_file = [Label(label.index - 1, label.synset, label.label) for label in from_file[1:]]
+    if from_file is not None:
+        if len(from_file) != served:
+            raise ForeignModelRefused(f"it has {served} classes, the labels file {len(from_file)}")
+        return from_file
     if served == _IMAGENET:
         return labels.labels("imagenet")
     hint = " (or --skip-first, if the first is a background)" if served == _IMAGENET + 1 else ""

@@ -93,14 +93,14 @@ def _shapes(
     model: ModelProto, names: Iterable[str], picture: str, pictures: Pictures
 ) -> dict[str, tuple[int, ...]]:
     """Return the shapes that the tensors ``names`` have when the graph runs on ``pictures``."""
-    wanted = sorted(set(names) - {picture})
+    measured = sorted(set(names) - {picture})
     spy = ModelProto()
     spy.CopyFrom(model)
     del spy.graph.output[:]
-    for name in wanted:
+    for name in measured:
         spy.graph.output.add().name = name
     shapes = {picture: tuple(pictures.shape)}
-    if wanted:
-        values = session(spy).run(wanted, {picture: pictures})
-        shapes |= {name: np.shape(value) for name, value in zip(wanted, values, strict=True)}
+    if measured:
+        values = session(spy).run(measured, {picture: pictures})
+        shapes |= {name: np.shape(value) for name, value in zip(measured, values, strict=True)}
     return shapes

@@ -54,7 +54,7 @@ class Facts:
 
 
 def protocols(
-    wished: tuple[ProtocolName, ...] | None,
+    chosen: tuple[ProtocolName, ...] | None,
     input: Input,  # noqa: A002
     resize: Resize,
 ) -> Protocols:
@@ -63,7 +63,7 @@ def protocols(
     Raises ExportError for one that the graph or the resize cannot serve.
     """
     room = resize.rule != "exact" and resize.size >= max(input.height, input.width)
-    names = wished or (PROTOCOLS if room else PROTOCOLS[:1])
+    names = chosen or (PROTOCOLS if room else PROTOCOLS[:1])
     for name in names:
         if name not in _GRAPHS:
             raise ExportError(f"protocol {name!r}: an adopted model can have {', '.join(_GRAPHS)}")

@@ -263,9 +263,9 @@ def _dims(value: ValueInfoProto) -> list[int | None]:
     return dims
 
 
-def _layout(dims: list[int | None], wished: Layout | None) -> Layout:
-    if wished is not None:
-        return wished
+def _layout(dims: list[int | None], stated: Layout | None) -> Layout:
+    if stated is not None:
+        return stated
     first, last = dims[1] in (1, 3), dims[3] in (1, 3)
     if first == last:
         shown = ", ".join("?" if dim is None else str(dim) for dim in dims)
@@ -276,24 +276,24 @@ def _layout(dims: list[int | None], wished: Layout | None) -> Layout:
     return "nchw" if first else "nhwc"
 
 
-def _side(side: int | None, wished: int | None) -> int:
-    if side is None and wished is None:
+def _side(side: int | None, stated: int | None) -> int:
+    if side is None and stated is None:
         raise ForeignModelRefused("it takes pictures of any size: --size says which to serve")
-    if side is not None and wished not in (None, side):
-        raise ForeignModelRefused(f"--size {wished}, but it takes pictures of {side} pixels")
-    chosen = side or wished or 0
+    if side is not None and stated not in (None, side):
+        raise ForeignModelRefused(f"--size {stated}, but it takes pictures of {side} pixels")
+    chosen = side or stated or 0
     if chosen > MAX_SIDE:
         raise ForeignModelRefused(f"pictures of {chosen} pixels: the limit is {MAX_SIDE}")
     return chosen
 
 
-def _output(model: ModelProto, wished: str | None) -> str:
+def _output(model: ModelProto, stated: str | None) -> str:
     names = [value.name for value in model.graph.output]
     shown = ", ".join(names[:5])
-    if wished is not None:
-        if wished not in names:
-            raise ForeignModelRefused(f"it has no output {wished!r}, but {shown}")
-        return wished
+    if stated is not None:
+        if stated not in names:
+            raise ForeignModelRefused(f"it has no output {stated!r}, but {shown}")
+        return stated
     if len(names) != 1:
         raise ForeignModelRefused(
             f"it has {len(names)} outputs ({shown}), a classifier has one: --take NAME names it"

@@ -72,13 +72,13 @@ def assemble(
     taken_names = set(names_of(graph))
     draft = Draft(free_prefix(_OWN, taken_names))
     crops = head(draft, foreign.signature, input, mean)
-    wanted = {} if tail.logits is None else {"logits": tail.logits}
+    outputs = {} if tail.logits is None else {"logits": tail.logits}
     if tail.kind == "probabilities" or (tail.kind == "softmax" and not skip_first):
-        wanted["probabilities"] = foreign.signature.output
+        outputs["probabilities"] = foreign.signature.output
     network_prefix = free_prefix(_NETWORK, taken_names)
     ours = {name: f"{network_prefix}{name}" for name in ("pixels", "probabilities", "logits")}
     feed = _loop if one_by_one else _splice
-    names = {role: ours.get(name, name) for role, name in wanted.items()}
+    names = {role: ours.get(name, name) for role, name in outputs.items()}
     picture = ours.get(foreign.signature.input, foreign.signature.input)
     rename(graph, ours)
     taken = feed(draft, graph, crops, picture, names, foreign.signature)
@@ -167,14 +167,14 @@ def _splice(
     graph: GraphProto,
     crops: str,
     picture: str,
-    wanted: Mapping[str, str],
+    taken: Mapping[str, str],
     _signature: Signature,
 ) -> dict[str, str]:
     """Append the foreign nodes: the whole batch goes through them at once."""
     rename(graph, {picture: crops})
     draft.nodes += graph.node
     draft.constants += graph.initializer
-    return dict(wanted)
+    return dict(taken)
 
 
 def _loop(
@@ -182,7 +182,7 @@ def _loop(
     graph: GraphProto,
     crops: str,
     picture: str,
-    wanted: Mapping[str, str],
+    taken: Mapping[str, str],
     signature: Signature,
 ) -> dict[str, str]:
     """Append a Loop over the pictures, with the foreign graph as its body.
@@ -200,7 +200,7 @@ def _loop(
     first = body.constant(0, np.int64)
     whole = body.constant([batch, -1], np.int64)
     rows = []
-    for role, name in wanted.items():
+    for role, name in taken.items():
         flat = body.add("Reshape", name, whole)
         rows.append(body.add("Gather", flat, first, output=f"{own}row/{role}", axis=0))
     go_on = body.add("Identity", f"{own}condition", output=f"{own}go_on")
@@ -221,7 +221,7 @@ def _loop(
     )
     shape = draft.add("Shape", crops)
     count = draft.add("Gather", shape, draft.constant(0, np.int64), axis=0)
-    stacked = {role: f"{own}stacked/{role}" for role in wanted}
+    stacked = {role: f"{own}stacked/{role}" for role in taken}
     draft.nodes.append(
         helper.make_node("Loop", [count, ""], list(stacked.values()), body=body_graph)
     )

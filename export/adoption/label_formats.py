@@ -96,8 +96,8 @@ def table(text: str) -> list[Label] | None:
 
 def lines(text: str) -> list[Label]:
     """Read one label per line, each with or without its number and its synset."""
-    given = [line.strip() for line in text.splitlines()]
-    numbers, rest = _split(given, _NUMBERED)
+    texts = [line.strip() for line in text.splitlines()]
+    numbers, rest = _split(texts, _NUMBERED)
     synsets, rest = _split(rest, _WITH_SYNSET)
     if synsets and not numbers:
         numbers, rest = _split(rest, _NUMBERED)
@@ -117,23 +117,23 @@ def lines(text: str) -> list[Label]:
     if not numbers and sum(m is not None and int(m[1]) == n for n, m in enumerate(some)) > 1:
         without = next((name for name, m in zip(names, some, strict=True) if m is None), names[0])
         raise BadLabels(f"not all of its lines have a number: {without[:60]!r}")
-    places = numbers or range(len(names))
-    return _numbered(zip(places, zip(synsets, names, strict=True), strict=True))
+    numbering = numbers or range(len(names))
+    return _numbered(zip(numbering, zip(synsets, names, strict=True), strict=True))
 
 
 FORMS: tuple[Callable[[str], list[Label] | None], ...] = (structured, pbtxt, table, lines)
 """In the order in which they are tried; the last one takes whatever is left."""
 
 
-def _split(given: Sequence[str], pattern: re.Pattern[str]) -> tuple[list[str], list[str]]:
+def _split(texts: Sequence[str], pattern: re.Pattern[str]) -> tuple[list[str], list[str]]:
     """Return what the pattern finds at the head of every line, and the rests.
 
     Where one line has no match, the heads are empty and the lines stay whole.
     """
-    found = [pattern.fullmatch(line) for line in given]
+    found = [pattern.fullmatch(line) for line in texts]
     whole = [match for match in found if match is not None]
-    if len(whole) < len(given):
-        return [], list(given)
+    if len(whole) < len(texts):
+        return [], list(texts)
     return [match[1] for match in whole], [match[2] for match in whole]
 
 

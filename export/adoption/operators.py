@@ -110,15 +110,15 @@ def of_the_runtime(model: ModelProto) -> tuple[str, ...]:
 
 def needed(graph: GraphProto, outputs: set[str]) -> list[NodeProto]:
     """Return the nodes of a sorted graph that ``outputs`` depend on, in their order."""
-    wanted = set(outputs)
+    depended_on = set(outputs)
     found = []
     for node in reversed(graph.node):
-        if wanted.intersection(node.output):
+        if depended_on.intersection(node.output):
             found.append(node)
-            wanted.update(node.input)
+            depended_on.update(node.input)
             for inner in subgraphs(node):
-                wanted.update(name for below in every(inner.node) for name in below.input)
-                wanted.update(value.name for value in inner.output)
+                depended_on.update(name for below in every(inner.node) for name in below.input)
+                depended_on.update(value.name for value in inner.output)
     return found[::-1]
 
 

@@ -162,9 +162,9 @@ class Preprocessing:
         elif len(values) == 1:
             values = values * channels
         if len(values) != channels:
-            given = f"--{name}" if getattr(self, name) is not None else f"preset {self.preset}"
+            source = f"--{name}" if getattr(self, name) is not None else f"preset {self.preset}"
             raise ExportError(
-                f"{given} has {len(values)} values of {name} for {channels} channels: "
+                f"{source} has {len(values)} values of {name} for {channels} channels: "
                 f"give {channels} with --{name}"
             )
         return values

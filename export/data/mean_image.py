@@ -54,11 +54,11 @@ def read_for(file: Path, input: Input) -> MeanImage:  # noqa: A002
     height, width, channels = input.height, input.width, input.channels
     fits = array.ndim == 3 and array.shape[2] == channels
     if not fits or array.shape[0] < height or array.shape[1] < width:
-        found, wanted = (
+        found, size = (
             "x".join(map(str, shape)) for shape in (array.shape, (height, width, channels))
         )
         raise UnreadableMeanImage(
-            f"{file} is {found}: needed is {wanted}, or more in height and width"
+            f"{file} is {found}: needed is {size}, or more in height and width"
         )
     if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= _MAX):
         raise UnreadableMeanImage(f"{file} holds values that are no means of pixels from 0 to 255")

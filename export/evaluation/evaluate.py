@@ -39,7 +39,7 @@ from service.repository.network import Network
 
 TOP_K = 5
 ANSWERS = "answers.csv"
-PATIENCE_S = 600.0
+DEADLINE_S = 600.0
 """Seconds that one picture may take, far more than any protocol needs."""
 
 
@@ -122,7 +122,7 @@ class InProcess(Subject):
             raise ExportError(error.detail) from error
 
     async def ask(self, picture: bytes) -> tuple[int, ...] | str:
-        deadline = perf_counter() + PATIENCE_S
+        deadline = perf_counter() + DEADLINE_S
         while True:
             try:
                 (answer,) = await self._plane.classify(
@@ -147,7 +147,7 @@ class OverHttp(Subject):
     def __init__(self, url: str, name: str, rules: Rules, key: str | None) -> None:
         """Prepare to ask the service at ``url``; `open` reads from it what the model is."""
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        self._client = httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, headers=headers)
+        self._client = httpx.AsyncClient(base_url=url, timeout=DEADLINE_S, headers=headers)
         self._query = {"model": name, "exif": rules.exif}
         if rules.protocol is not None:
             self._query["protocol"] = rules.protocol

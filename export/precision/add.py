@@ -127,16 +127,16 @@ def _write(
     model = onnx.load(source)
     pictures = crops.sources(labels_of(manifest), options.calibration)
     single = calibrate.session(str(source))
-    given = crops.draw(pictures.calibration, manifest.input, int8.CALIBRATION_CROPS, seed=1)
+    calibration = crops.draw(pictures.calibration, manifest.input, int8.CALIBRATION_CROPS, seed=1)
     if precision == "fp16":
         report("converting to half precision")
-        reduced, kept = fp16.convert(model, given[:32])
+        reduced, kept = fp16.convert(model, calibration[:32])
     else:
         mixture: Mixture
         if precision == "bf16":
-            mixture = bf16.convert(model, given, report=report)
+            mixture = bf16.convert(model, calibration, report=report)
         else:
-            mixture = int8.quantise(model, given, method=options.method, report=report)
+            mixture = int8.quantise(model, calibration, method=options.method, report=report)
         tuning = crops.draw(pictures.calibration, manifest.input, _TUNING_CROPS, seed=2, hard=False)
         number = choose(
             mixture,
@@ -189,12 +189,12 @@ def _opener(precision: Reduced) -> Callable[[onnx.ModelProto], calibrate.Session
     return bf16.session if precision == "bf16" else calibrate.graph_session
 
 
-def measure(single: calibrate.Session, reduced: calibrate.Session, given: Crops) -> Agreement:
+def measure(single: calibrate.Session, reduced: calibrate.Session, pixels: Crops) -> Agreement:
     """Compare two sessions on crops. Raises ProofFailed where all crops have one first class."""
-    reference = agreement.logits(single, given)
+    reference = agreement.logits(single, pixels)
     if len(np.unique(reference.argmax(axis=1))) < 2:
         raise ProofFailed("the network says the same to every crop: agreement proves nothing")
-    return agreement.compare(reference, agreement.logits(reduced, given))
+    return agreement.compare(reference, agreement.logits(reduced, pixels))
 
 
 def demand(name: str, precision: Reduced, found: Agreement, options: Options) -> None:

@@ -41,12 +41,12 @@ class Agreement:
 
 def compare(reference: Array, measured: Array) -> Agreement:
     """Compare logits [N, classes]; crops with a number that is not finite agree with nothing."""
-    wanted, got = _softmax(reference), _softmax(measured)
+    expected, got = _softmax(reference), _softmax(measured)
     first = reference.argmax(axis=1)
     rows = np.arange(len(first))
     same = (measured.argmax(axis=1) == first) & np.isfinite(measured).all(axis=1)
-    sure = wanted[rows, first] >= CONFIDENT
-    difference = np.abs(np.nan_to_num(got, nan=2.0) - wanted)
+    sure = expected[rows, first] >= CONFIDENT
+    difference = np.abs(np.nan_to_num(got, nan=2.0) - expected)
     return Agreement(
         crops=len(first),
         top1=float(same.mean()),

@@ -154,7 +154,7 @@ def _plain(node: onnx.NodeProto) -> bool:
 
 def attribute(node: onnx.NodeProto, name: str, default: float) -> float:
     """Return the number in an attribute of a node, or ``default`` where it has none."""
-    for given in node.attribute:
-        if given.name == name:
-            return float(helper.get_attribute_value(given))
+    for item in node.attribute:
+        if item.name == name:
+            return float(helper.get_attribute_value(item))
     return default

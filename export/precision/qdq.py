@@ -165,8 +165,8 @@ class _Writer:
             whole, axis = np.ascontiguousarray(whole.T), 1
         node.input[1] = self._dequantised(f"{layer.name}_weight", whole, step, axis)
         source = layer.inputs[0]
-        given = self.network.steps.get(source) or levels(self.ranges[source])[0]
-        product = step * np.float32(given)
+        input_step = self.network.steps.get(source) or levels(self.ranges[source])[0]
+        product = step * np.float32(input_step)
         limit = 2.0**31 - 1
         whole_bias = np.clip(np.rint(values.bias / product.astype(np.float64)), -limit, limit)
         name = self._dequantised(f"{layer.name}_bias", whole_bias.astype(np.int32), product, 0)

@@ -79,28 +79,30 @@ class _Moments:
     def __init__(self, network: Network, layer: Layer) -> None:
         self._cut = _Patches(network, layer)
         self._generator = torch.Generator().manual_seed(0)
-        self._places = 0
+        self._positions = 0
         self._sum: Tensor | None = None
 
-    def add(self, given: Tensor, share: int) -> None:
+    def add(self, inputs: Tensor, share: int) -> None:
         """Add ``share`` random positions of every picture of an input [N, C, H, W] or [N, C]."""
-        rows = self._cut(given, share, self._generator)
+        rows = self._cut(inputs, share, self._generator)
         products = rows.transpose(1, 2) @ rows
         self._sum = products if self._sum is None else self._sum + products
-        self._places += rows.shape[1]
+        self._positions += rows.shape[1]
 
     @property
     def mean(self) -> Tensor:
         """Return the mean, [G, K]."""
         assert self._sum is not None  # noqa: S101
-        return self._sum[:, :-1, -1].double() / self._places
+        return self._sum[:, :-1, -1].double() / self._positions
 
     @property
     def covariance(self) -> Tensor:
         """Return the covariance, [G, K, K]."""
         assert self._sum is not None  # noqa: S101
         mean = self.mean
-        return self._sum[:, :-1, :-1].double() / self._places - mean[:, :, None] * mean[:, None, :]
+        return (
+            self._sum[:, :-1, :-1].double() / self._positions - mean[:, :, None] * mean[:, None, :]
+        )
 
 
 class _Patches:
@@ -108,37 +110,37 @@ class _Patches:
 
     def __init__(self, network: Network, layer: Layer) -> None:
         node = network.node(layer.name)
-        given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        self.groups = int(given.get("group", 1))
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        self.groups = int(attributes.get("group", 1))
         self.kernel = network.weight(layer).shape[2:]
-        self.strides = given.get("strides", [1, 1])
-        self.dilations = given.get("dilations", [1, 1])
-        top, left, bottom, right = given.get("pads", [0] * 4)
+        self.strides = attributes.get("strides", [1, 1])
+        self.dilations = attributes.get("dilations", [1, 1])
+        top, left, bottom, right = attributes.get("pads", [0] * 4)
         self.pads = [left, right, top, bottom]
 
-    def __call__(self, given: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    def __call__(self, inputs: Tensor, count: int, generator: torch.Generator) -> Tensor:
         """Cut patches at ``count`` random positions of each input [N, C, H, W] or [N, C].
 
         Returns [groups, positions, K + 1], the last number being 1. Each is written in place at
         once: this is most of the rounding's time.
         """
         if not self.kernel:
-            return functional.pad(given, (0, 1), value=1)[None]
-        padded = functional.pad(given, self.pads)
-        places = []
+            return functional.pad(inputs, (0, 1), value=1)[None]
+        padded = functional.pad(inputs, self.pads)
+        positions = []
         for axis in (0, 1):
             reach = self.dilations[axis] * (self.kernel[axis] - 1)
             outputs = (padded.shape[2 + axis] - reach - 1) // self.strides[axis] + 1
             first = torch.randint(outputs, (count,), generator=generator) * self.strides[axis]
             steps = torch.arange(self.kernel[axis]) * self.dilations[axis]
-            places.append(first[:, None] + steps)
-        rows, columns = places
+            positions.append(first[:, None] + steps)
+        rows, columns = positions
         pictures, channels = padded.shape[:2]
         flat = (rows[:, :, None] * padded.shape[3] + columns[:, None, :]).reshape(-1)
         windows = padded.flatten(2).gather(2, flat.expand(pictures, channels, -1))
         windows = windows.reshape(pictures, self.groups, channels // self.groups, count, -1)
         windows = windows.permute(1, 0, 3, 2, 4)
-        found = given.new_ones(*windows.shape[:3], windows.shape[3] * windows.shape[4] + 1)
+        found = inputs.new_ones(*windows.shape[:3], windows.shape[3] * windows.shape[4] + 1)
         found[..., :-1].view(windows.shape).copy_(windows)
         return found.flatten(1, 2)
 
