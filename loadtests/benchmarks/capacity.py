@@ -1,4 +1,4 @@
-"""How many replicas a rate needs.
+"""Compute how many replicas a rate needs.
 
     python -m loadtests.benchmarks.capacity --rate 500 --p99 150
 
@@ -26,10 +26,10 @@ from loadtests.benchmarks.overload import ideal_p99, ideal_times
 from loadtests.harness import bench
 
 MOST_LOAD = 0.9
-"""No replica is planned to be busier: what is measured is never that even."""
+"""Most load planned for a replica, as a share of its peak: real load is never even."""
 LEAST_LOAD = 0.02
 STEPS = 12
-"""Halvings of the interval in which the load is looked for: closer than the figures are."""
+"""How often the interval of the load is halved: finer than the figures are."""
 
 
 class Unreachable(Exception):
@@ -38,29 +38,32 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True)
 class Replica:
-    """What was measured on one."""
+    """What was measured on one replica."""
 
     cores: int
     peak: float
     """Pictures per second that it answers at most."""
     median_ms: float
-    """Unloaded."""
+    """Median time of a request to an idle replica, in milliseconds."""
     above_ideal: float
     """Its p99 at 70 %, divided by that of an ideal queue."""
     memory_mb: float
     ready_s: float
 
     def p99_ms(self, load: float) -> float:
-        """The tail at this share of the peak."""
+        """Return the 99th percentile in milliseconds at ``load``, a share of the peak."""
         return self.above_ideal * self.median_ms * _ideal_p99(self.cores, load)
 
     def crops_inside(self, load: float) -> float:
-        """Crops accepted and not yet answered, on average: rate times mean time (Little)."""
+        """Return the mean number of crops accepted and not yet answered, by Little's law."""
         seconds = self.median_ms / 1e3 * float(np.mean(ideal_times(self.cores, load)))
         return load * self.peak * seconds
 
     def busiest(self, p99_ms: float) -> float:
-        """The largest share of the peak whose tail is within ``p99_ms``. Raises Unreachable."""
+        """Return the largest share of the peak whose p99 is within ``p99_ms``.
+
+        Raises Unreachable where none is.
+        """
         low, high = LEAST_LOAD, MOST_LOAD
         if self.p99_ms(low) > p99_ms:
             raise Unreachable(
@@ -80,7 +83,7 @@ def _ideal_p99(cores: int, load: float) -> float:
 
 
 def read(overload: Path, coldstart: Path) -> Replica:
-    """A replica from the CSVs that the benchmarks overload and coldstart write.
+    """Read a replica from the CSVs that the benchmarks overload and coldstart write.
 
     Raises Unreachable where a figure is missing.
     """
@@ -109,9 +112,9 @@ def read(overload: Path, coldstart: Path) -> Replica:
 
 
 def plan(replica: Replica, rate: float, p99_ms: float, spare: int) -> dict[str, float]:
-    """The figures of a deployment that answers ``rate`` with ``spare`` replicas lost.
+    """Return the figures of a deployment that answers ``rate`` with ``spare`` replicas lost.
 
-    Raises Unreachable.
+    ``rate`` is in pictures per second. Raises Unreachable where no number of replicas does.
     """
     load = replica.busiest(p99_ms)
     takes = load * replica.peak

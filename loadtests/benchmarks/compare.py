@@ -1,4 +1,4 @@
-"""Two checkouts of this project against each other: ``python -m loadtests.benchmarks.compare A B``.
+"""Compare two checkouts of this project: ``python -m loadtests.benchmarks.compare A B``.
 
 Each has a server of its own with the same models, pictures and settings. Both stay alive, and the
 one whose turn it is not is suspended. A round loads them in the order A B B A, so that a machine
@@ -28,9 +28,9 @@ from loadtests.harness.photographs import jpeg, photographs
 
 ORDER = "ABBA"
 SETTLE_S = 0.3
-"""Load that is not counted, after a server was suspended."""
+"""Seconds of load that are not counted after a server was suspended."""
 SIZE = (500, 375)
-"""The usual size of ImageNet's pictures."""
+"""(width, height) in pixels that ImageNet's pictures usually have."""
 
 Figures = dict[str, float]
 Slice = Callable[[server.Running, float], client.Load]
@@ -38,14 +38,14 @@ Slice = Callable[[server.Running, float], client.Load]
 
 
 def pictures(size: tuple[int, int]) -> list[bytes]:
-    """The photographs as JPEGs of ``size`` (width, height)."""
+    """Return the photographs as JPEGs of ``size`` (width, height)."""
     return [jpeg(picture.resize(size)) for picture in photographs().values()]
 
 
 def slices(encoded: Sequence[bytes], connections: int) -> dict[str, Slice]:
-    """By transport how a server is loaded.
+    """Return by transport how a server is loaded.
 
-    Over HTTP with so many connections, over gRPC with so many calls at a time on one connection.
+    ``connections`` is how many there are over HTTP, or calls at a time on one over gRPC.
     """
     raw = [client.raw(picture) for picture in encoded]
     messages = [grpc_client.message(picture) for picture in encoded]
@@ -56,7 +56,7 @@ def slices(encoded: Sequence[bytes], connections: int) -> dict[str, Slice]:
 
 
 def figures(loads: Sequence[client.Load]) -> Figures:
-    """Of several slices together: answers per second, median and 99th percentile of milliseconds.
+    """Return answers per second, and p50 and p99 in milliseconds, of several slices together.
 
     Raises RuntimeError where any answer is an error, or there is none.
     """
@@ -69,7 +69,7 @@ def figures(loads: Sequence[client.Load]) -> Figures:
 
 
 def take_round(load: Callable[[str], client.Load]) -> dict[str, Figures]:
-    """One slice after the other in `ORDER`; the figures of A and of B."""
+    """Load A and B in the turns of `ORDER`; return the figures of each."""
     found: dict[str, list[client.Load]] = {"A": [], "B": []}
     for name in ORDER:
         found[name].append(load(name))
@@ -79,7 +79,7 @@ def take_round(load: Callable[[str], client.Load]) -> dict[str, Figures]:
 def rows(
     transport: str, rounds: Sequence[Mapping[str, Figures]], about: Mapping[str, object]
 ) -> list[dict[str, object]]:
-    """A row for each figure: medians of A and B, and the ratio of B to A in the same round."""
+    """Return a row per figure: medians of A and B, and the ratio B/A of the same round."""
     table = []
     for name in rounds[0]["A"]:
         a, b = ([each[side][name] for each in rounds] for side in "AB")
@@ -110,7 +110,7 @@ def measure(
     seconds: float,
     **settings: Any,
 ) -> dict[str, list[dict[str, Figures]]]:
-    """By transport the rounds of the servers of ``checkouts`` A and B.
+    """Serve ``checkouts`` A and B, and return their rounds by transport.
 
     Raises server.ServerFailed where one does not start, RuntimeError for a wrong answer.
     """

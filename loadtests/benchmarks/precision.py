@@ -1,4 +1,4 @@
-"""What int8 and bf16 cost and gain: agreement and speed by the number of layers left in floats.
+"""Measure agreement and speed of int8 and bf16 by the number of layers left in floats.
 
     python -m loadtests.benchmarks.precision [NETWORK…] [--precisions int8 bf16]
         [--providers cpu openvino] [--models FOLDER] [--crops 1000] [--points 9]
@@ -45,12 +45,12 @@ Provider = Literal["cpu", "openvino"]
 POINTS = 9
 _ROUNDS, _SLICE_S = 15, 0.1
 _CHUNK = 8
-"""Crops of one run of the agreement."""
+"""How many crops one run of the agreement takes."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One graph against single precision."""
+    """How one graph compares with single precision."""
 
     network: str
     weights: str
@@ -71,7 +71,7 @@ class Row:
 def curve(
     name: str, precision: Precision, providers: Sequence[Provider], args: argparse.Namespace
 ) -> list[Row]:
-    """A row per number of layers in floats and provider."""
+    """Return a row for each number of layers in floats and provider."""
     models, count = args.models, args.crops
     manifest = built.read_manifest(models, name, None)
     path = models / name / manifest.version / manifest.file("model", "fp32").path
@@ -120,7 +120,7 @@ def curve(
 
 
 def _sessions(graph: bytes, provider: Provider) -> tuple[calibrate.Session, calibrate.Session]:
-    """What computes the agreement on all cores, and what is timed in its caller's thread.
+    """Open a session for the agreement on all cores, and one to be timed in its caller's thread.
 
     A session of ``cpu`` is both; OpenVINO has a stream for each run at once, and where it has one,
     it computes in the caller's thread.
@@ -132,12 +132,12 @@ def _sessions(graph: bytes, provider: Provider) -> tuple[calibrate.Session, cali
 
 
 def spread_over(most: int, points: int) -> list[int]:
-    """About ``points`` whole numbers from 0 to ``most``, both included, at equal distances."""
+    """Return about ``points`` whole numbers from 0 to ``most``, both included, evenly spread."""
     return sorted({round(number) for number in np.linspace(0, most, max(2, points))})
 
 
 def logits(session: calibrate.Session, pixels: crops.Crops) -> agreement.Array:
-    """float32 [N, classes] of uint8 crops [N, H, W, C], by as many callers as there are cores.
+    """Return logits float32 [N, classes] of crops uint8 [N, H, W, C], by a caller per core.
 
     ``session`` has one thread, so that none of them waits for another.
     """
@@ -149,7 +149,7 @@ def logits(session: calibrate.Session, pixels: crops.Crops) -> agreement.Array:
 def speedup(
     single: calibrate.Session, reduced: calibrate.Session, crop: crops.Crops
 ) -> bench.Spread:
-    """How many times as fast ``reduced`` is; both sessions have one thread."""
+    """Return how many times as fast ``reduced`` is; both sessions have one thread."""
     contenders = {
         name: partial(session.run, None, {"pixels": crop})
         for name, session in {"fp32": single, "less": reduced}.items()
@@ -184,7 +184,7 @@ def _print(row: Row) -> None:
 
 
 def _instructions(*names: str) -> str:
-    """Whether the processor has any of these, as Linux says."""
+    """Return which of these instructions the processor has, as Linux says."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -193,7 +193,7 @@ def _instructions(*names: str) -> str:
 
 
 def draw(rows: plots.Rows) -> Figure:
-    """Agreement and speed against the layers in floats."""
+    """Draw agreement and speed against the number of layers in floats."""
     agreements = {
         "varied crops": "agreement",
         "confident ones of them": "confident_agreement",
@@ -235,7 +235,7 @@ def _points(rows: plots.Rows, columns: tuple[str, str, str], times: float = 1) -
 
 
 def _lacking(precisions: Sequence[Precision], providers: Sequence[Provider]) -> str | None:
-    """What this machine lacks to measure these, as one line; None where it has all."""
+    """Say what this machine lacks to measure these, in one line; None where it has all."""
     if "bf16" in precisions:
         try:
             bf16.demand()

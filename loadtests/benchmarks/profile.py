@@ -1,4 +1,4 @@
-"""Where the cores' time goes behind HTTP and gRPC.
+"""Measure where the cores' time goes behind HTTP and gRPC.
 
     python -m loadtests.benchmarks.profile
 
@@ -48,7 +48,7 @@ class Computed(NamedTuple):
 
 
 def computed(pid: int) -> Computed:
-    """Of a worker until now, by Linux' accounting; gRPC's core names its threads."""
+    """Read what a worker's threads have computed until now, by Linux' accounting."""
     pool = loop = grpc = 0.0
     for thread in Path(f"/proc/{pid}/task").iterdir():
         try:
@@ -68,7 +68,7 @@ def computed(pid: int) -> Computed:
 def measure(
     models: Path, name: str, connections: int, rounds: int, s: float
 ) -> dict[str, bench.Rounds]:
-    """For each transport milliseconds of one core per picture, by who spent them, every round."""
+    """Return by transport, spender and round the milliseconds of one core per picture."""
     cores = available_cores()
     encoded = usual_pictures()
     requests = [client.raw(picture) for picture in encoded]
@@ -107,7 +107,7 @@ def measure(
 
 
 def rows(found: dict[str, bench.Rounds]) -> list[dict[str, object]]:
-    """The table; shares are of what a picture costs over its transport, all in all."""
+    """Return the table; shares are of all that a picture costs over its transport."""
     table: list[dict[str, object]] = []
     for transport, parts in found.items():
         whole = [sum(each) for each in zip(*(parts[who] for who in PARTS[1:]), strict=True)]
@@ -127,7 +127,7 @@ def rows(found: dict[str, bench.Rounds]) -> list[dict[str, object]]:
 
 
 def draw(found: plots.Rows) -> Figure:
-    """Shares of what a picture costs over each transport."""
+    """Draw the shares of what a picture costs over each transport."""
     bars = [
         plots.Bar(
             f"{TRANSPORTS[row['transport']]}: {row['who']} "
