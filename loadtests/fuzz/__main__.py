@@ -26,12 +26,12 @@ from loadtests.harness import bench
 
 TRANSPORTS = ("decode", "http", "oip", "grpc")
 ROUND = 1000
-"""Cases of each family between two looks at a service; fewer where there are few."""
+"""Most cases of each family between two checks of a service."""
 
 
 @dataclass
 class Service:
-    """A running service and what was seen of it."""
+    """A running service and what was measured of it."""
 
     target: Target
     sent: int = 0
@@ -39,14 +39,14 @@ class Service:
     states: list[State] = field(default_factory=list)
 
     def look(self) -> None:
-        """Note its memory."""
+        """Note the memory of its workers."""
         self.states.append(self.target.settled())
         self.cases.append(self.sent)
 
 
 @dataclass
 class Run:
-    """What is done, and what came of it."""
+    """The settings of a run, and its results so far."""
 
     seed: int
     mutations: int
@@ -57,7 +57,7 @@ class Run:
     findings: Path
     say: Callable[[str], None] = print
     wrote: Callable[[Run], object] = lambda _: None
-    """Called after each round: what is known is not lost with what comes after."""
+    """Called after each round, so that results are written before the next one."""
     counts_of: dict[tuple[str, str], Counts] = field(default_factory=dict)
     """By family and where it went: decode, or a profile."""
     services: dict[str, Service] = field(default_factory=dict)
@@ -66,12 +66,12 @@ class Run:
 
     @property
     def late(self) -> bool:
-        """Whether the minutes are over."""
+        """Whether the run's time is over."""
         return time.monotonic() > self.end
 
 
 def fuzz(run: Run) -> None:
-    """All of it, until the mutations are done or the time is over."""
+    """Fuzz until the mutations are done or the time is over."""
     made = rounds.families(run.formats, run.transports)
     with contextlib.ExitStack() as stack:
         for profile in run.profiles if made else ():
@@ -115,7 +115,7 @@ async def _served(run: Run, profile: str, made: dict[str, rounds.Made], numbers:
 
 
 def _note(run: Run, family: str, where: str, counts: Counts) -> None:
-    """Add it up, write its findings down, say what it was."""
+    """Add up the counts of a round, save its findings and print a line."""
     run.counts_of.setdefault((family, where), Counts()).include(counts)
     for case, fault in counts.faults:
         path = case.save(run.findings, where, fault)
@@ -127,7 +127,7 @@ def _note(run: Run, family: str, where: str, counts: Counts) -> None:
 
 
 def replay(path: Path) -> None:
-    """Send a saved case again and say what becomes of it."""
+    """Send a saved case again and print its outcome."""
     case, profile = verdict.load(path)
     if case.transport == "decode":
         print(decoding.outcome(case))

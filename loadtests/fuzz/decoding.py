@@ -1,7 +1,7 @@
-"""Mutated pictures through the decoder alone, in a process that may die of it.
+"""Decode mutated pictures in a process that may die of them.
 
 ``python -m loadtests.fuzz.decoding KIND SEED START COUNT`` prints one line of JSON per case, and
-the number of the next one before each, so that who reads it knows which one ended the process.
+the number of the next one before each, so that the reader knows which one ended the process.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ MEMORY_VARIABLE = "ZOO_FUZZ_MEMORY_BYTES"
 GROWTH_BYTES = 900_000_000
 """Resident memory at its highest beyond what the process had at first."""
 CPU_SECONDS = 10.0
-"""Of one picture: a third of the service's deadline."""
+"""Most CPU seconds of one picture: a third of the service's deadline."""
 
 
 def case_of(kind: str, seed: int, index: int) -> Case:
-    """Number ``index`` of a format's mutations, and how it is decoded."""
+    """Return number ``index`` of a format's mutations, with how it is decoded."""
     made, dice = picture(kind, seed, index), Dice(seed, kind, index, "decode")
     options = {"exif": dice.choice(("apply", "ignore")), "at_least": dice.choice((None, None, 650))}
     return Case("decode", kind, made.recipe, seed, index, made.data, options)
 
 
 def outcome(case: Case) -> Outcome:
-    """Decode it here. CPU time is what counts: others may have the machine."""
+    """Decode a case in this process; judge it by CPU time, since others use the machine."""
     begun = time.process_time()
     fault = ""
     try:
@@ -60,7 +60,7 @@ def outcome(case: Case) -> Outcome:
 
 
 def run(kind: str, seed: int, numbers: range, counts: Counts) -> None:
-    """All of ``numbers`` in processes of their own, a new one where one dies."""
+    """Decode all ``numbers`` in other processes, a new one where one dies."""
     start = numbers.start
     while start < numbers.stop:
         command = [sys.executable, "-m", __name__, kind, str(seed), str(start), str(numbers.stop)]
@@ -109,7 +109,7 @@ def _main(kind: str, seed: int, start: int, stop: int) -> None:
 
 
 def _peak() -> int:
-    """Most bytes that were ever resident."""
+    """Return the most bytes that were ever resident."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

@@ -1,4 +1,4 @@
-"""Hostile requests of the Open Inference Protocol over REST, in JSON and in binary."""
+"""Make hostile requests of the Open Inference Protocol over REST, in JSON and in binary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from loadtests.fuzz.seeds import seeds
 from loadtests.fuzz.verdict import Case
 
 SIDE = 32
-"""Of the crops that `MODEL` takes, which are gray."""
+"""Side in pixels of the gray crops that `MODEL` takes."""
 
 _VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 0.5, -0.0, 1e308, 2**31, 2**63 - 1, 2**63, 2**64, -(2**63), 256),
@@ -67,7 +67,7 @@ _TIMEOUT = re.compile(rb'"timeout"\s*:\s*(\d{1,15})\b')
 
 
 def _request(dice: Dice) -> tuple[str, dict[str, Any]]:
-    """One that would be answered: the model's face and the JSON."""
+    """Return a request that would be answered: the model's name and the JSON."""
     if dice.random() < 0.5:
         picture = base64.b64encode(dice.choice(seeds("png"))).decode()
         count = dice.choice((1, 1, 2))
@@ -87,12 +87,12 @@ def _request(dice: Dice) -> tuple[str, dict[str, Any]]:
 
 
 def _value(dice: Dice) -> Any:
-    """One of them, which the case may change."""
+    """Return one of the values, as a copy that the case may change."""
     return copy.deepcopy(dice.choice(_VALUES))
 
 
 def _members(node: Any) -> list[tuple[Any, Any]]:
-    """Every container and key within; of a long list its first few."""
+    """Return every container and key within; of a long list its first few."""
     keys = list(node) if isinstance(node, dict) else range(min(len(node), 4))
     found = [(node, key) for key in keys]
     for key in keys:
@@ -251,7 +251,7 @@ _RECIPES: tuple[tuple[int, tuple[str, Callable[[Dice], Built]]], ...] = (
 
 
 def oip_case(seed: int, index: int) -> Case:
-    """Number ``index`` of these requests; all are whole as HTTP, so all must be answered."""
+    """Return number ``index`` of these requests; all are whole, so all must be answered."""
     dice = Dice(seed, "oip", index)
     recipe, make = dice.weighted(_RECIPES)
     return case_of("oip", recipe, seed, index, make(dice))

@@ -1,4 +1,4 @@
-"""The report of a run, as Markdown."""
+"""Write the report of a run as Markdown."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from loadtests.fuzz.verdict import Counts
 from loadtests.harness import bench
 
 ALLOWED_BYTES = 48 * MEGABYTE
-"""Beyond the baseline at the end: heaps of threads that had never been used before."""
+"""Bytes that memory may end above the baseline: heaps of threads used late."""
 ALLOWED_FILES = 16
 ALLOWED_THREADS = 4
 
@@ -31,7 +31,7 @@ def of(
     slopes: Mapping[str, tuple[Slope, State, State]],
     faults: Sequence[tuple[str, str]],
 ) -> Report:
-    """What a run came to."""
+    """Return the report of these results."""
     cases: list[dict[str, object]] = [
         {
             "family": family,
@@ -74,7 +74,7 @@ def _leaks(slope: Slope, first: State, last: State) -> list[str]:
 
 
 def text(report: Report, *, seed: int, minutes: float) -> str:
-    """The page."""
+    """Return the page."""
     about = bench.machine("pillow", "starlette", "uvicorn", "httptools", "grpcio", "protobuf")
     total = sum(int(str(row["cases"])) for row in report.cases)
     lines = [

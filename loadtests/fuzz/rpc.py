@@ -1,4 +1,4 @@
-"""Hostile gRPC calls: messages as bytes, past every check of a client's library."""
+"""Make hostile gRPC calls: messages as bytes, past every check of a client's library."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ _METADATA = (
 
 
 def grpc_case(seed: int, index: int) -> Case:
-    """Number ``index`` of the calls."""
+    """Return number ``index`` of the calls."""
     dice = Dice(seed, "grpc", index)
     recipe, make = dice.weighted(_RECIPES)
     usual = recipe in ("pictures", "many") or dice.random() < 0.6
@@ -243,12 +243,12 @@ def grpc_case(seed: int, index: int) -> Case:
 
 
 def packed(messages: Iterable[bytes]) -> bytes:
-    """Each with its length in four bytes before it."""
+    """Join messages, each behind its length in four bytes."""
     return b"".join(struct.pack("<I", len(each)) + each for each in messages)
 
 
 def unpacked(data: bytes) -> list[bytes]:
-    """The inverse."""
+    """Split what `packed` has joined."""
     found = []
     while data:
         (length,) = struct.unpack_from("<I", data)
@@ -258,7 +258,7 @@ def unpacked(data: bytes) -> list[bytes]:
 
 
 def channel(port: int) -> grpc.aio.Channel:
-    """A connection of its own, without limits of the client's side."""
+    """Open a connection without limits of the client's side."""
     options = [
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.max_send_message_length", -1),

@@ -1,6 +1,6 @@
-"""A load test against a service that is started for it: ``python -m loadtests.gate``.
+"""Run a load test against a service that is started for it: ``python -m loadtests.gate``.
 
-Everything behind the own options goes to Locust: ``--users 16 --mix http=1,grpc=1`` and so on.
+All other options go to Locust: ``--users 16 --mix http=1,grpc=1`` and so on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DEFAULTS = {
     "--max-failure-ratio": "0",
     "--min-rate": "20",
 }
-"""Loose: what any machine with two cores does. A release is held to what its own one did."""
+"""Loose thresholds, which any machine with two cores meets; a release sets its own."""
 
 
 def main() -> int:
@@ -45,7 +45,7 @@ def main() -> int:
 
 
 def command(running: server.Running, output: Path, rest: list[str]) -> list[str]:
-    """How Locust is called."""
+    """Return the command line of Locust."""
     named = {argument.partition("=")[0] for argument in rest}
     defaults = [
         part for name, value in DEFAULTS.items() if name not in named for part in (name, value)

@@ -1,4 +1,4 @@
-"""What the command line of Locust takes beside its own options."""
+"""Add our options to the command line of Locust, and check them."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ def add_to(parser: LocustArgumentParser) -> None:
 
 
 def chosen(environment: Environment) -> Namespace:
-    """The options of a run."""
+    """Return the options of a run."""
     options: Namespace | None = environment.parsed_options
     assert options is not None  # noqa: S101
     return options
 
 
 def check(options: Namespace) -> None:
-    """Raises ValueError where an option cannot be used."""
+    """Raise ValueError where an option cannot be used."""
     weights(options.mix, USERS)
     weights(options.protocols)
     if options.steps < 1 or min(options.step_s, options.warm_up_s, options.think_ms) < 0:
@@ -71,7 +71,7 @@ def check(options: Namespace) -> None:
 
 
 def weights(text: str, known: Sequence[str] = ()) -> dict[str, float]:
-    """``a=2,b`` -> the weights 2 and 1. Raises ValueError for another name or no weight at all."""
+    """Read weights: ``a=2,b`` means 2 and 1. Raises ValueError for another name or no weight."""
     found: dict[str, float] = {}
     for part in text.split(","):
         name, _, weight = part.strip().partition("=")

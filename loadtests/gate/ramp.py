@@ -1,4 +1,4 @@
-"""The load: a warm-up, steps up to all users, and a time with all of them, which is judged."""
+"""Shape the load: a warm-up, steps up to all users, and a time with all, which is judged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ GRACE_S = 60.0
 
 
 class Ramp(LoadTestShape):
-    """``--warm-up-s``, ``--steps``, ``--step-s``, ``--hold-s`` and ``--users``."""
+    """The ramp by ``--warm-up-s``, ``--steps``, ``--step-s``, ``--hold-s`` and ``--users``."""
 
     use_common_options = True
 
@@ -23,7 +23,7 @@ class Ramp(LoadTestShape):
         self.reset_time()
 
     def reset_time(self) -> None:
-        """Begin: by Locust's page a ramp may be climbed more than once."""
+        """Begin again: Locust's page can start a ramp more than once."""
         super().reset_time()
         self.held_from = self.held_to = float("inf")
         """When all users were there, in seconds since the epoch."""
@@ -31,7 +31,7 @@ class Ramp(LoadTestShape):
         """How many there were, by second since the epoch."""
 
     def tick(self) -> tuple[int, float] | None:
-        """How many users there shall be now, and how many are started in a second; None: none."""
+        """Return how many users there shall be, and how many start per second; None at the end."""
         assert self.runner is not None  # noqa: S101
         options = chosen(self.runner.environment)
         passed, now = self.get_run_time(), time.time()

@@ -1,4 +1,4 @@
-"""Rate, p50 and p99 of every second, as a CSV and as the plot that is drawn from it."""
+"""Write rate, p50 and p99 of every second, as a CSV and as a plot of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def rows(per_second: PerSecond, ramp: Ramp) -> list[dict[str, object]]:
-    """A row for each whole second."""
+    """Return a row for each whole second."""
     found: list[dict[str, object]] = []
     seconds = list(per_second.seconds())[:-1]  # the last is not whole
     for number, (second, what) in enumerate(seconds):
@@ -34,7 +34,7 @@ def rows(per_second: PerSecond, ramp: Ramp) -> list[dict[str, object]]:
 
 
 def draw(found: plots.Rows) -> Figure:
-    """Two panels over the same seconds: rate and users, and the time that answers took."""
+    """Draw two panels over the same seconds: rate and users, and the times of answers."""
     figure, (rate, time) = plots.panels("Load test, by second", [2.3, 2.3], found)
     seconds = [float(row["second"]) for row in found]
     for column, label, colour in (
@@ -65,5 +65,5 @@ def draw(found: plots.Rows) -> Figure:
 
 
 def write(path: Path, found: list[dict[str, object]]) -> None:
-    """The CSV, and the plot beside it."""
+    """Write the CSV, and the plot beside it."""
     plots.write(path, found, bench.machine("onnxruntime", "bentoml", "locust"), draw)

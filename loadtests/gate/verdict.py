@@ -1,4 +1,4 @@
-"""Whether a load test passed: what was asked for against what came of the judged seconds."""
+"""Judge a load test: hold the seconds with all users against the thresholds."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from loadtests.gate.per_second import PerSecond, Second
 
 
 class Held(NamedTuple):
-    """What came of the seconds with all users."""
+    """The figures of the seconds with all users."""
 
     seconds: int
     requests: int
@@ -30,9 +30,9 @@ class Held(NamedTuple):
 
 
 def held(per_second: PerSecond, begin: float, end: float) -> Held | None:
-    """The whole seconds between two moments, in seconds since the epoch; None where none is.
+    """Sum the whole seconds between two moments, in seconds since the epoch; None without any.
 
-    ``begin`` is infinite where it never came.
+    ``begin`` is infinite where the last users never came.
     """
     if not math.isfinite(begin):
         return None
@@ -52,7 +52,7 @@ def held(per_second: PerSecond, begin: float, end: float) -> Held | None:
 
 
 def reasons(found: Held | None, options: Namespace) -> Iterator[str]:
-    """Why it failed; nothing where it passed."""
+    """Yield why the load test failed; nothing where it passed."""
     if found is None:
         yield "there was no whole second with all users"
         return

@@ -1,4 +1,4 @@
-"""Plots of the benchmarks, drawn from their CSVs alone.
+"""Draw the plots of the benchmarks from their CSVs alone.
 
 A benchmark says how its rows are drawn; what it draws is what its file says, so a plot can be
 drawn again from the file at any time (``python -m loadtests.plots``), byte by byte the same with
@@ -39,23 +39,23 @@ class Bar(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A figure at a place of the x axis."""
+    """A figure at a position of the x axis."""
 
     x: float
     spread: Spread
 
 
 def spread_of(row: Mapping[str, str], median: str, low: str, high: str, times: float = 1) -> Spread:
-    """The spread that three columns of ``row`` hold, in a unit ``times`` as small."""
+    """Return the spread that three columns of ``row`` hold, multiplied by ``times``."""
     return Spread(*(times * float(row[name]) for name in (median, low, high)))
 
 
 def panels(
     title: str, sizes: Sequence[float], rows: Rows, *, beside: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """An empty figure, its panels below or ``beside`` each other, which says where rows are from.
+    """Return an empty figure that names the rows' machine, and its panels.
 
-    ``sizes`` are the panels' heights in inches, or their widths.
+    Panels stand below each other, or ``beside``; ``sizes`` are their heights, or widths, in inches.
     """
     from matplotlib.figure import Figure
 
@@ -71,12 +71,12 @@ def panels(
 
 
 def height(bars: Sequence[Bar]) -> float:
-    """Inches that a panel with these bars needs."""
+    """Return the inches that a panel with these bars needs."""
     return 0.27 * len(bars) + 0.7
 
 
 def bars(axes: Axes, shown: Sequence[Bar], unit: str, *, target: float | None = None) -> None:
-    """Horizontal bars up to the medians, whiskers from quartile to quartile, the median beside.
+    """Draw horizontal bars up to the medians, with whiskers between the quartiles.
 
     ``target`` is the value to reach, or to compare with: a dashed line.
     """
@@ -127,7 +127,7 @@ def lines(
     *,
     target: float | None = None,
 ) -> None:
-    """Lines through the medians, in bands from quartile to quartile."""
+    """Draw lines through the medians, in bands between the quartiles."""
     for name, points in series.items():
         positions = [point.x for point in points]
         (line,) = axes.plot(
@@ -168,14 +168,14 @@ def write(
 
 
 def redraw(path: Path, draw: Draw) -> Path:
-    """Draw a CSV once more. The path of the PNG."""
+    """Draw a CSV again and return the path of the PNG."""
     picture = path.with_suffix(".png")
     save(draw(bench.read_csv(path)), picture)
     return picture
 
 
 def _where(row: Mapping[str, str]) -> str:
-    """The machine of a row, as `bench.machine` described it."""
+    """Return the machine of a row, as `bench.machine` described it."""
     known = [row["processor"]] if "processor" in row else []
     known += [f"cores: {row['cores']}"] if "cores" in row else []
     after = list(row)[list(row).index("cores") + 1 :] if "cores" in row else []

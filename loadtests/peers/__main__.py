@@ -1,4 +1,4 @@
-"""The service beside other servers: ``python -m loadtests.peers``.
+"""Compare the service with other servers: ``python -m loadtests.peers``.
 
 Every peer serves the same ONNX file with as many threads or processes as there are cores, set up as
 its documentation advises (docs/peers.md), in a virtual environment that is made for it. Contenders
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
 LEFT_OUT = 1
 _PRECISIONS = [name for name in get_args(Precision) if name != "bf16"]
-"""What ONNX Runtime's own provider computes, which the peers use."""
+"""Precisions that ONNX Runtime's own provider computes, which the peers use."""
 PROVIDERS = {"int8": "cpu", "bf16": "openvino,cpu"}
-"""Of a third contender of ours, by its precision: that which computes it the fastest."""
+"""By precision of a third contender of ours, the providers that compute it fastest."""
 
 
 def main() -> int:
@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def draw(found: plots.Rows) -> Figure:
-    """How many times as fast as each of the others the service is, by its settings."""
+    """Draw how many times as fast as each peer the service is, by its settings."""
     others = [row for row in found if row["contender"] not in OURS.values()]
     sized = [
         plots.Bar(
@@ -81,7 +81,7 @@ def draw(found: plots.Rows) -> Figure:
 
 
 def model_file(models: Path, name: str, precision: Precision) -> Path:
-    """The ONNX file of a network's newest version. Raises SystemExit when there is none."""
+    """Return the ONNX file of a network's newest version. Raises SystemExit without one."""
     found = [version for version in find(models) if version.name == name]
     manifest = read(found[-1]) if found else None
     if not isinstance(manifest, Manifest):
@@ -95,7 +95,7 @@ def model_file(models: Path, name: str, precision: Precision) -> Path:
 def _contenders(
     args: argparse.Namespace, model: Path, pictures: Sequence[bytes]
 ) -> tuple[list[Contender], dict[str, str]]:
-    """Those that could be installed, and why others could not."""
+    """Return the contenders that could be installed, and why others could not."""
     settings = {
         "zoo_models": args.models.resolve(),
         "zoo_default_model": args.model,
@@ -127,7 +127,7 @@ def _contenders(
 def _check(
     contenders: Sequence[Contender], connections: int, seconds: float
 ) -> tuple[list[Contender], dict[str, Tried], dict[str, str]]:
-    """Those that start and answer as the service does, what they did, and why others are out."""
+    """Return the contenders that answer as the service does, their answers, and why others fail."""
     tried: dict[str, Tried] = {}
     reasons = {}
     for contender in contenders:
