@@ -73,7 +73,7 @@ def _row(spec: Spec, proof: Mapping[str, str] | None) -> list[str]:
         str(spec.year),
         f"{size.height}×{size.width}×{size.channels}",
         f"{spec.parameters / 1e6:.2f} M",
-        f"{spec.multiply_adds / 1e9:.3g} G",
+        "–" if spec.multiply_adds is None else f"{spec.multiply_adds / 1e9:.3g} G",
         "<br>".join(errors) or "–",
         ", ".join(spec.protocols.names),
         _proof(proof),

@@ -185,6 +185,7 @@ def spec() -> Spec:
         input=real.input.model_copy(update={"height": 32, "width": 32}),
         resize=real.resize.model_copy(update={"size": 40}),
         builder=lambda _: tiny(),
+        reference="tiny",
     )
 
 
@@ -240,13 +241,9 @@ def test_what_is_no_mean_image_is_refused(
     array, words = REFUSED[name]
     np.save(tmp_path / "mean.npy", array)
     before = snapshot(tmp_path)
+    request = build.Request(network="tiny", weights=weights, mean_image=tmp_path / "mean.npy")
     with pytest.raises(ExportError, match=words):
-        build.build(
-            spec,
-            output=tmp_path / "models",
-            weights_file=weights,
-            mean_image_file=tmp_path / "mean.npy",
-        )
+        build.build(request, output=tmp_path / "models", spec=spec)
     assert snapshot(tmp_path) == before
 
 

@@ -147,8 +147,8 @@ def small(tmp_path: Path) -> dict[Path, Image.Image]:
 def small_resnet() -> Spec:
     """ResNet-18 with half of its blocks, for 64x64 pixels: all that it has, in little."""
 
-    def make(classes: int) -> nn.Module:
-        return ResNet(BasicBlock, [1, 1, 1, 1], num_classes=classes)
+    def make() -> nn.Module:
+        return ResNet(BasicBlock, [1, 1, 1, 1])
 
     real = registry.get("resnet18")
     supported = (
@@ -162,7 +162,8 @@ def small_resnet() -> Spec:
         input=real.input.model_copy(update={"height": 64, "width": 64}),
         resize=real.resize.model_copy(update={"size": 74}),
         protocols=Protocols(default="center", supported=supported),
-        builder=make,
+        builder=lambda _: make(),
+        reference="small_resnet",
         dense=lambda network: dense.resnet(network, extent=2),
     )
 
