@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from service.manifest import Input, Paper, Protocols, PublishedError, Resize, Weights
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 Library = Literal["torchvision", "timm", "pytorchcv", "own"]
 LabelSet = Literal[
@@ -31,6 +31,7 @@ LabelSet = Literal[
 """Names of classes that are known here; ``numbered`` calls them class 0, class 1 and so on."""
 Builder = Callable[[int], "nn.Module"]
 """From a number of classes an untrained network: float32 [N, channels, H, W] -> [N, classes]."""
+Reader = Callable[[Path], "dict[str, Tensor]"]
 Conversion = Callable[["nn.Module"], "nn.Module"]
 
 
@@ -81,6 +82,13 @@ class WeightsSource(ABC):
     @abstractmethod
     def licence(self) -> Licence:
         """The licence of those weights."""
+
+    def arranged(self, file: Path, network: nn.Module, read: Reader) -> dict[str, Tensor]:
+        """The tensors of ``file``, which may be in a form of the authors' own.
+
+        ``read`` reads what every network's weights may come in. Raises ExportError.
+        """
+        return read(file)
 
     def recognise(self, file: Path) -> Weights | None:
         """The record of a file that the user named, when it is known to be this source's."""

@@ -30,7 +30,7 @@ from pydantic import (
 )
 
 SCHEMA_VERSION: Literal[2] = 2
-"""Of what is written; 1, which has no ``activation``, ``build`` and ``digest``, is read as well."""
+"""Of what is written. Schema 1, without ``activation``, ``build`` and ``digest``, is read too."""
 FILE_NAME = "manifest.json"
 
 TAKEN_NAME = "stats"
@@ -54,7 +54,7 @@ ModelName = Annotated[
 Version = Annotated[str, StringConstraints(pattern=f"^{VERSION.pattern}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-ProtocolName = Literal["center", "ten_crop", "crops_144", "dense"]
+ProtocolName = Literal["center", "ten_crop", "crops_144", "crops_150", "dense"]
 Color = Literal["RGB", "BGR", "L"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -375,6 +375,8 @@ class Member(_Part):
     """The version to use; None: the newest that is served."""
     protocol: ProtocolName | None = None
     """The protocol to use; None: the model's default."""
+    scales: tuple[Side, ...] = ()
+    """Shorter sides in pixels for that protocol; empty: the model's own."""
     weight: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
 
 

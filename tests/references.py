@@ -75,3 +75,38 @@ def dense(
             ]
             answers.append(torch.stack(scores).mean(dim=0).softmax(dim=0))
     return torch.stack(answers).double().mean(dim=0)
+
+
+def overfeat(
+    picture: Image.Image,
+    normalise: Callable[[Image.Image], Tensor],
+    features: Callable[[Tensor], Tensor],
+    classifier: Callable[[Tensor], Tensor],
+    pool: int,
+    window: int,
+    scales: tuple[int, ...],
+    mode: str,
+) -> Tensor:
+    """Sermanet et al. 2014, section 3.3, steps (a) to (e) and the final classification.
+
+    ``features`` are the maps before the last pooling, of ``pool`` x ``pool`` windows that do not
+    overlap, which is done at every offset; the classifier is applied to every ``window`` x
+    ``window`` piece of each result. Of all its scores each class's maximum is taken, then softmax;
+    scales and mirror averaged.
+    """
+    answers = []
+    for scale in scales:
+        resized = resize_short_side(picture, scale, mode)
+        for one in (resized, F.horizontal_flip(resized)):
+            maps = features(normalise(one)[None])
+            scores = []
+            for down in range(pool):
+                for right in range(pool):
+                    pooled = torch.nn.functional.max_pool2d(maps[:, :, down:, right:], pool)
+                    scores += [
+                        classifier(pooled[:, :, y : y + window, x : x + window])[0]
+                        for y in range(pooled.shape[2] - window + 1)
+                        for x in range(pooled.shape[3] - window + 1)
+                    ]
+            answers.append(torch.stack(scores).amax(dim=0).softmax(dim=0))
+    return torch.stack(answers).double().mean(dim=0)

@@ -48,7 +48,7 @@ def read_blob(data: bytes) -> npt.NDArray[np.float32]:
     old: dict[int, int] = {}
     shape: list[int] = []
     parts: list[npt.NDArray[np.floating]] = []
-    for field, wire, value in _fields(data):
+    for field, wire, value in fields(data):
         if field in _OLD_SHAPE and isinstance(value, int):
             old[field] = value
         elif field == _SHAPE and isinstance(value, bytes):
@@ -73,7 +73,7 @@ def read_blob(data: bytes) -> npt.NDArray[np.float32]:
 def _dimensions(shape: bytes) -> list[int]:
     """Read a BlobShape: one packed list of varints, or one field for each."""
     found: list[int] = []
-    for field, _, value in _fields(shape):
+    for field, _, value in fields(shape):
         if field != 1:
             continue
         if isinstance(value, int):
@@ -86,8 +86,11 @@ def _dimensions(shape: bytes) -> list[int]:
     return found
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
-    """Yield (number, wire type, value) of every field: varints as int, all others as bytes."""
+def fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
+    """Yield (number, wire type, value) of every field: varints as int, all others as bytes.
+
+    Raises ValueError when ``data`` is no message.
+    """
     at = 0
     while at < len(data):
         key, at = _varint(data, at)

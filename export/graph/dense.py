@@ -4,7 +4,7 @@ Simonyan and Zisserman, "Very Deep Convolutional Networks", section 3.2: the fir
 layer becomes a convolution of the size of its maps, the others 1x1 convolutions; the result is a
 map of class scores. Each function here takes a network and returns one that yields that map:
 float32 [N, C, H, W] -> [N, classes, h, w], where a picture of the crop's size gives h = w = 1 and
-the network's own logits. ``Slide`` averages the map over space.
+the network's own logits. ``Slide`` averages the map over space; OverFeat's is its maximum already.
 """
 
 from __future__ import annotations
@@ -53,14 +53,23 @@ def classic(network: nn.Module) -> nn.Module:
 
 
 def overfeat(network: nn.Module) -> nn.Module:
-    """Convert OverFeat, whose last pooling is done at every offset (section 3.3, Figure 3).
+    """Convert OverFeat to each class's maximum over the map of `overfeat_map` (section 3.3).
+
+    "Taking the spatial max for each class, at each scale and flip": [N, classes, 1, 1]. The paper
+    does not say whether its vectors are scores or probabilities; here they are scores, so that the
+    softmax after them adds up to 1.
+    """
+    return nn.Sequential(overfeat_map(network), SpatialMaximum())
+
+
+def overfeat_map(network: nn.Module) -> nn.Module:
+    """Convert OverFeat to its map of scores, pooled last at every offset (section 3.3, Figure 3).
 
     The paper pools its accurate model's last maps 3x3 at stride 3, at the offsets {0, 1, 2} in
     each direction, applies the classifier to each of the 3x3 results, and interleaves its outputs
     in one map. The fast model pools 2x2 at stride 2, so its offsets are {0, 1}. The same map comes
     from pooling at stride 1 and a classifier whose inputs lie one stride apart: a dilated
-    convolution. Unlike the paper, which takes each class's maximum over the map, the map is
-    averaged, as ``dense`` does for every network.
+    convolution.
     """
     parts = cast(_Classic, network)
     *before, last = parts.features
@@ -71,6 +80,13 @@ def overfeat(network: nn.Module) -> nn.Module:
     return nn.Sequential(*before, pooled, *layers)
 
 
+class SpatialMaximum(nn.Module):
+    """float32 [N, classes, h, w] -> [N, classes, 1, 1], each class's maximum over space."""
+
+    def forward(self, scores: Tensor) -> Tensor:
+        return scores.amax(dim=(2, 3), keepdim=True)
+
+
 def resnet(network: nn.Module, extent: int = 7) -> nn.Module:
     """Convert a network that ends in ``layer4``, ``avgpool`` and ``fc``, as torchvision's do.
 
@@ -78,7 +94,9 @@ def resnet(network: nn.Module, extent: int = 7) -> nn.Module:
     at the crop's size; the classifier becomes a 1x1 convolution (He et al. 2015, section 4.1).
     """
     children = dict(network.named_children())
-    before = [layer for name, layer in children.items() if name not in ("avgpool", "fc")]
+    before = [
+        _whole_windows(layer) for name, layer in children.items() if name not in ("avgpool", "fc")
+    ]
     scores = _convolution(cast(_Residual, network).fc, 1)
     return nn.Sequential(*before, nn.AvgPool2d(extent, 1), scores)
 

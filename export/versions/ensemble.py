@@ -12,6 +12,8 @@ from pydantic import ValidationError
 from export.errors import ExportError, NotBuilt
 from export.versions import built
 from export.versions.publish import destination, publish, workshop
+from service.errors import BadParameter
+from service.imaging.protocols import PROTOCOLS
 from service.manifest import FILE_NAME, EnsembleManifest, Label, Manifest, Member, RefusedModelError
 from service.repository import versions_on_disk
 
@@ -102,7 +104,12 @@ def _labels(models: Path, member: Member) -> list[Label]:
                 f"member {member.model} cannot do {member.protocol}: "
                 f"it can do {', '.join(manifest.protocols.names)}"
             )
+        if member.scales:
+            chosen = PROTOCOLS[member.protocol or manifest.protocols.default]
+            chosen.rescaled(manifest, member.scales)
         versions_on_disk.check_files(found.path, manifest)
         return versions_on_disk.labels(found.path, manifest)
+    except BadParameter as error:
+        raise ExportError(f"member {member.model}: {error.detail}") from error
     except RefusedModelError as error:
         raise NotBuilt(f"member {member.model} version {version}: {error}") from error

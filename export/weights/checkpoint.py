@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from export.errors import UnreadableWeights
+from export.weights import caffe_model
 
 _AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
 """Where training scripts put the moving average of the weights, the one they evaluate."""
@@ -48,7 +49,7 @@ class Checkpoint:
 
 
 def read(file: Path, *, averaged: bool = True) -> Checkpoint:
-    """Read weights from .safetensors, or from a pickle of PyTorch's with ``weights_only=True``.
+    """Read weights from .safetensors, .caffemodel, or a pickle with ``weights_only=True``.
 
     Where the file holds a moving average of the weights as well, that is taken, unless
     ``averaged`` is False. Raises UnreadableWeights when the file is neither, is broken, or needs
@@ -77,6 +78,8 @@ def read(file: Path, *, averaged: bool = True) -> Checkpoint:
 
 def _content(file: Path) -> object:
     try:
+        if file.suffix == caffe_model.SUFFIX:
+            return caffe_model.read(file)
         return _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file)
     except pickle.UnpicklingError as error:
         raise UnreadableWeights(

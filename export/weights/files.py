@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from export.errors import UnreadableWeights, WeightsMismatch, WeightsUnavailable
@@ -112,8 +113,21 @@ def find(spec: Spec, file: Path | None, reading: Reading = Reading()) -> Found:
             record, licence, recognised = _of_the_user(spec, file)
         except OSError as error:
             raise UnreadableWeights(f"cannot read {file}: {error.strerror}") from error
-    opened = checkpoint.read(source, averaged=reading.averaged)
-    return Found(opened, record, licence, recognised)
+    return Found(_opened(spec, source, reading), record, licence, recognised)
+
+
+def _opened(spec: Spec, file: Path, reading: Reading) -> Checkpoint:
+    """What ``file`` holds, in a form of the authors' own or in one of everybody's."""
+    opened = Checkpoint(file, {})
+
+    def read(path: Path) -> dict[str, Tensor]:
+        nonlocal opened
+        opened = checkpoint.read(path, averaged=reading.averaged)
+        return opened.tensors
+
+    with torch.device("meta"):
+        network = spec.build()
+    return replace(opened, tensors=spec.weights.arranged(file, network, read))
 
 
 def fill(spec: Spec, found: Found, reading: Reading = Reading()) -> LoadedWeights:

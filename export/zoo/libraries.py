@@ -17,7 +17,15 @@ from export.weights.downloads import (
     PytorchcvDownload,
 )
 from export.zoo.registry import register
-from service.manifest import Input, Paper, Protocols, ProtocolSpec, PublishedError, Resize
+from service.manifest import (
+    Input,
+    Paper,
+    ProtocolName,
+    Protocols,
+    ProtocolSpec,
+    PublishedError,
+    Resize,
+)
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,9 +42,12 @@ HALF: Mean = (0.5, 0.5, 0.5)
 _SHORT_SIDES = (256, 288, 320, 352)
 """GoogLeNet's scales for 144 crops at 224 (Szegedy et al. 2014, section 7)."""
 
-_TIMM_RESULTS = (
-    "https://github.com/huggingface/pytorch-image-models/blob/main/results/results-imagenet.csv"
+TIMM_RESULTS = (
+    "https://github.com/huggingface/pytorch-image-models/blob/"
+    "4e5207c7bb6592474ca56e28b2cf85be8f1a550f/results/results-imagenet.csv"
 )
+"""timm's own evaluation of its weights, as of October 2025: later ones differ by some 0.01."""
+_PYTORCHCV_SCALE = 0.875
 _PYTORCHCV = "https://github.com/osmr/imgclsmob"
 _TERMS = """\
 Pre-trained models may have licences or terms of their own, derived from the data they were
@@ -56,18 +67,26 @@ def shortest_side(size: int, interpolation: Interpolation) -> Resize:
     return Resize(rule="shortest_side", size=size, interpolation=interpolation)
 
 
-def protocols(resize: int, dense: tuple[int, ...] = ()) -> Protocols:
+def protocols(
+    resize: int,
+    dense: tuple[int, ...] = (),
+    *,
+    crops_150: tuple[int, ...] = (),
+    default: ProtocolName = "center",
+) -> Protocols:
     """Centre, ten and 144 crops, the last at GoogLeNet's scales times the model's own ratio.
 
-    With ``dense``, which are its scales, the dense evaluation too.
+    With ``dense`` and ``crops_150``, which are their scales, those two as well. ``default`` is the
+    one that the authors report, so that an answer is what their figure is about.
     """
     scales = tuple(round(resize * side / _SHORT_SIDES[0]) for side in _SHORT_SIDES)
     return Protocols(
-        default="center",
+        default=default,
         supported=(
             ProtocolSpec(name="center"),
             ProtocolSpec(name="ten_crop"),
             ProtocolSpec(name="crops_144", scales=scales),
+            *([ProtocolSpec(name="crops_150", scales=crops_150)] if crops_150 else []),
             *([ProtocolSpec(name="dense", scales=dense)] if dense else []),
         ),
     )
@@ -94,12 +113,13 @@ def torchvision(
     peers: tuple[str, ...] = (),
     dense: Conversion | None = None,
     scales: tuple[int, ...] = (),
+    crops_150: tuple[int, ...] = (),
 ) -> None:
     """Register a network of torchvision.
 
     ``weights`` is the name in torchvision's enumeration, ``file`` that of the checkpoint,
     ``accuracy`` the top-1 and top-5 accuracy, in percent, of the metadata; ``scales`` are those
-    of the protocol ``dense``, where there is a conversion for it.
+    of the protocol ``dense``, where there is a conversion for it, ``crops_150`` those of that one.
     """
     architecture = network or name
 
@@ -128,7 +148,7 @@ def torchvision(
         multiply_adds=multiply_adds,
         input=rgb(size),
         resize=shortest_side(resize, interpolation),
-        protocols=protocols(resize, scales),
+        protocols=protocols(resize, scales, crops_150=crops_150),
         weights=HubDownload(
             tag=f"torchvision {weights}",
             url=f"https://download.pytorch.org/models/{file}",
@@ -158,7 +178,7 @@ def timm(
     crop_pct: float,
     interpolation: Interpolation,
     errors: tuple[float, float],
-    errors_from: str = _TIMM_RESULTS,
+    errors_from: str = TIMM_RESULTS,
     url: str | None = None,
     spdx: str = "Apache-2.0",
     size: int = 224,
@@ -230,12 +250,15 @@ def pytorchcv(
     file: str,
     sha1: str,
     top5: float | None,
+    size: int = 224,
     input: Input | None = None,  # noqa: A002
     weights: LibraryDownload | None = None,
     published: tuple[PublishedError, ...] = (),
     peers: tuple[str, ...] = (),
+    dense: Conversion | None = None,
+    scales: tuple[int, ...] = (),
 ) -> None:
-    """Register a network of pytorchcv, evaluated as all of its: bilinear 256 to 224.
+    """Register a network of pytorchcv, evaluated as all of its: bilinear, 256 to 224 in proportion.
 
     ``release``, ``file``, ``sha1`` and ``top5``, the top-5 error in percent, are those of
     pytorchcv's table ``model_metainfos.csv``; its ``img_scale`` is 0.875 for all of them.
@@ -257,8 +280,11 @@ def pytorchcv(
         module: nn.Module = get_model(network, pretrained=False, num_classes=classes)
         return module
 
+    resize = math.ceil(size / _PYTORCHCV_SCALE)
     own = PublishedError(
-        top5=top5, protocol="center, bilinear 256 to 224", source=f"pytorchcv {network}: {file}"
+        top5=top5,
+        protocol=f"center, bilinear {resize} to {size}",
+        source=f"pytorchcv {network}: {file}",
     )
     register(
         name=name,
@@ -269,10 +295,11 @@ def pytorchcv(
         source="pytorchcv",
         parameters=parameters,
         multiply_adds=multiply_adds,
-        input=input or rgb(224),
-        resize=shortest_side(256, "bilinear"),
-        protocols=protocols(256),
+        input=input or rgb(size),
+        resize=shortest_side(resize, "bilinear"),
+        protocols=protocols(resize, scales),
         weights=download,
         published=(*((own,) if top5 is not None else ()), *published),
         peers=peers,
+        dense=dense,
     )(build)

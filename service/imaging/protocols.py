@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from service.errors import PictureTooLarge
+from service.errors import BadParameter, PictureTooLarge
 from service.imaging.crops import (
     Box,
     Crops,
@@ -72,6 +72,23 @@ class Protocol(ABC):
             if spec.name == self.name and spec.scales:
                 return spec.scales
         return tuple(round(scale * manifest.resize.size / 256) for scale in self.default_scales)
+
+    def rescaled(self, manifest: Manifest, scales: Sequence[int]) -> Manifest:
+        """Return ``manifest`` with these scales for this protocol.
+
+        Raises BadParameter where the protocol has no scales, or one is below the crop.
+        """
+        crop = max(manifest.input.height, manifest.input.width)
+        if not self.default_scales:
+            raise BadParameter(f"the protocol {self.name} has no scales")
+        if min(scales) < crop:
+            raise BadParameter(f"the scale {min(scales)} is below the crop of {crop}")
+        supported = tuple(
+            spec.model_copy(update={"scales": tuple(scales)}) if spec.name == self.name else spec
+            for spec in manifest.protocols.supported
+        )
+        protocols = manifest.protocols.model_copy(update={"supported": supported})
+        return manifest.model_copy(update={"protocols": protocols})
 
     def answer(self, groups: Sequence[Probabilities]) -> npt.NDArray[np.float32]:
         """Combine the probabilities of every group into float32 [classes]: their mean."""
@@ -152,11 +169,36 @@ class Crops144(Protocol):
         return [np.concatenate([stacked, stacked[:, :, ::-1]])]
 
 
+class Crops150(Protocol):
+    """VGG's 150 crops: 3 scales x a grid of 5 x 5 x 2 mirrors; the mean of the softmax vectors.
+
+    Simonyan and Zisserman 2014, section 3.2: "50 crops per scale (5 x 5 regular grid with 2 flips),
+    for a total of 150 crops over 3 scales". The grid reaches from edge to edge.
+    """
+
+    name = "crops_150"
+    default_scales = (256, 384, 512)
+
+    def count(self, manifest: Manifest) -> int:
+        return 50 * len(self.scales(manifest))
+
+    def crops(self, picture: Image.Image | Scaled, manifest: Manifest) -> list[Crops]:
+        crop = (manifest.input.height, manifest.input.width)
+        cuts: list[Crops] = []
+        for scale in self.scales(manifest):
+            size, resize = _short_side(picture, manifest, scale)
+            boxes = _grid(size, crop)
+            cuts.append(cut(picture, size, boxes, resize, manifest.input.color))
+        stacked = np.concatenate(cuts)
+        return [np.concatenate([stacked, stacked[:, :, ::-1]])]
+
+
 class Dense(Protocol):
     """The fully convolutional network over the whole picture, at several scales, and mirrored.
 
     Simonyan and Zisserman 2014, section 3.2: the map of class scores is averaged over space (in
     the graph), then softmax; the softmax vectors of all scales and of the mirror are averaged.
+    OverFeat's graph takes each class's maximum over space instead (Sermanet et al. 2014, 3.3).
     """
 
     name = "dense"
@@ -203,7 +245,21 @@ def _squares(size: tuple[int, int], side: int) -> list[Box]:
     return [Box(0, 0, side, side), center, Box(width - side, height - side, side, side)]
 
 
+def _grid(size: tuple[int, int], crop: tuple[int, int], places: int = 5) -> list[Box]:
+    """Return ``places`` x ``places`` windows from edge to edge, row by row.
+
+    ``size`` is (width, height), ``crop`` (height, width).
+    """
+    (width, height), (crop_height, crop_width) = size, crop
+    steps = [place / (places - 1) for place in range(places)]
+    return [
+        Box(round(across * (width - crop_width)), round(down * (height - crop_height)), *crop[::-1])
+        for down in steps
+        for across in steps
+    ]
+
+
 PROTOCOLS: dict[str, Protocol] = {
-    protocol.name: protocol for protocol in (Center(), TenCrop(), Crops144(), Dense())
+    protocol.name: protocol for protocol in (Center(), TenCrop(), Crops144(), Crops150(), Dense())
 }
 """The protocols that this service knows, by name."""

@@ -24,23 +24,24 @@ class Classic(nn.Module):
 Layers = list[tuple[str, nn.Module]]
 
 
-def last_features(groups: int) -> Layers:
+def last_features(groups: int, widths: tuple[int, int, int] = (384, 384, 256)) -> Layers:
     """AlexNet's maps from the second pooling on: conv3 to conv5 at 13x13, then 6x6."""
+    third, fourth, fifth = widths
     return [
-        ("conv3", nn.Conv2d(256, 384, 3, padding=1)),
+        ("conv3", nn.Conv2d(256, third, 3, padding=1)),
         ("relu3", nn.ReLU()),
-        ("conv4", nn.Conv2d(384, 384, 3, padding=1, groups=groups)),
+        ("conv4", nn.Conv2d(third, fourth, 3, padding=1, groups=groups)),
         ("relu4", nn.ReLU()),
-        ("conv5", nn.Conv2d(384, 256, 3, padding=1, groups=groups)),
+        ("conv5", nn.Conv2d(fourth, fifth, 3, padding=1, groups=groups)),
         ("relu5", nn.ReLU()),
         ("pool5", nn.MaxPool2d(3, 2)),
     ]
 
 
-def three_layers(classes: int) -> Layers:
-    """AlexNet's classifier of 256 maps of 6x6."""
+def three_layers(classes: int, maps: int = 256) -> Layers:
+    """AlexNet's classifier of 256 maps of 6x6, or of another number."""
     return [
-        ("fc6", nn.Linear(256 * 6 * 6, 4096)),
+        ("fc6", nn.Linear(maps * 6 * 6, 4096)),
         ("relu6", nn.ReLU()),
         ("drop6", nn.Dropout(0.5)),
         ("fc7", nn.Linear(4096, 4096)),

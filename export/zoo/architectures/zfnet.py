@@ -9,6 +9,7 @@
   pooling, normalisation), with AlexNet's constants, since the paper names none. The copies of
   pytorchcv and of Caffe normalise before the pooling, and divide alpha by 5.
 - Unlike AlexNet there are no groups: one GPU held it all (section 3).
+- The sixth of the paper's six networks has 512, 1024 and 512 maps in conv3 to conv5 (Table 2, b).
 """
 
 from __future__ import annotations
@@ -22,9 +23,12 @@ from export.zoo.architectures.local_response import paper_form
 
 
 class ZFNet(Classic):
-    """float32 [N, 3, 224, 224], mean subtracted -> logits float32 [N, 1000]."""
+    """float32 [N, 3, 224, 224], mean subtracted -> logits float32 [N, 1000].
 
-    def __init__(self, classes: int = 1000) -> None:
+    ``widths`` are the maps of conv3, conv4 and conv5.
+    """
+
+    def __init__(self, widths: tuple[int, int, int] = (384, 384, 256), classes: int = 1000) -> None:
         features: Layers = [
             ("conv1", nn.Conv2d(3, 96, 7, stride=2, padding=1)),
             ("relu1", nn.ReLU()),
@@ -34,9 +38,9 @@ class ZFNet(Classic):
             ("relu2", nn.ReLU()),
             ("pool2", nn.MaxPool2d(3, 2, ceil_mode=True)),
             ("norm2", paper_form(256)),
-            *last_features(groups=1),
+            *last_features(1, widths),
         ]
         super().__init__(
             nn.Sequential(OrderedDict(features)),
-            nn.Sequential(OrderedDict(three_layers(classes))),
+            nn.Sequential(OrderedDict(three_layers(classes, widths[-1]))),
         )

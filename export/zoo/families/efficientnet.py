@@ -1,8 +1,8 @@
-"""EfficientNet B0 to B7 (torchvision) and L2, trained by Noisy Student (timm)."""
+"""EfficientNet B0 to B7, as in torchvision."""
 
 from __future__ import annotations
 
-from export.zoo.libraries import timm, torchvision
+from export.zoo.libraries import torchvision
 from service.manifest import Paper
 
 _PAPER = Paper(
@@ -78,21 +78,3 @@ for _index, (_size, _resize, _file, _parameters, _multiply_adds, _accuracy) in e
             else ()
         ),
     )
-
-timm(
-    name="efficientnet_l2",
-    network="tf_efficientnet_l2",
-    tag="ns_jft_in1k",
-    family="efficientnet",
-    year=2019,
-    paper=Paper(
-        title="Self-training with Noisy Student improves ImageNet classification",
-        url="https://arxiv.org/abs/1911.04252",
-    ),
-    parameters=480_309_308,
-    multiply_adds=475_703_653_280,
-    size=800,
-    crop_pct=0.96,
-    interpolation="bicubic",
-    errors=(11.648, 1.352),
-)

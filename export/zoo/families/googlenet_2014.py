@@ -48,8 +48,8 @@ def _published(top5: float, protocol: str) -> PublishedError:
         known="a state dict of this network; the auxiliary heads may be in it and are left out"
     ),
     published=(
-        _published(10.07, "one crop"),
-        _published(9.15, "ten crops"),
+        _published(10.07, "center"),
+        _published(9.15, "ten_crop"),
         _published(7.89, "crops_144"),
     ),
 )

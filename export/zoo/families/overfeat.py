@@ -1,14 +1,15 @@
-"""OverFeat's fast model.
+"""OverFeat, the fast and the accurate model.
 
-Its authors subtract one mean from all pixels and divide by one deviation: 118.380948 and
-61.896913, the constants of their release (https://github.com/sermanet/OverFeat).
+Their authors subtract one mean from all pixels and divide by one deviation: 118.380948 and
+61.896913, the constants of their release (https://github.com/sermanet/OverFeat). They evaluate
+densely, so that is what is done where nothing is asked for.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from export.weights.sources import CheckpointOnly
+from export.weights.authors import OverFeatWeights
 from export.zoo.libraries import protocols
 from export.zoo.registry import dense_form, register
 from service.manifest import Input, Paper, PublishedError, Resize
@@ -18,49 +19,52 @@ if TYPE_CHECKING:
 
 MEAN, STD = 118.380948, 61.896913
 
+_PAPER = Paper(
+    title="OverFeat: Integrated Recognition, Localization and Detection using "
+    "Convolutional Networks",
+    url="https://arxiv.org/abs/1312.6229",
+)
+_RESIZE = Resize(rule="shortest_side", size=256, interpolation="bilinear")
+_TABLE_5 = (245, 281, 317, 389, 425, 461)
+"""The shorter sides of the paper's six scales."""
+
+
+def _input(size: int) -> Input:
+    return Input(
+        height=size,
+        width=size,
+        channels=3,
+        color="RGB",
+        rescale=1.0,
+        mean=(MEAN, MEAN, MEAN),
+        std=(STD, STD, STD),
+    )
+
+
+def _published(top1: float, top5: float, protocol: str) -> PublishedError:
+    source = "Sermanet et al. 2014, Table 2"
+    return PublishedError(top1=top1, top5=top5, protocol=protocol, source=source)
+
 
 @register(
     name="overfeat_fast",
     network="overfeat_fast",
     family="overfeat",
     year=2013,
-    paper=Paper(
-        title="OverFeat: Integrated Recognition, Localization and Detection using "
-        "Convolutional Networks",
-        url="https://arxiv.org/abs/1312.6229",
-    ),
+    paper=_PAPER,
     source="own",
     parameters=145_920_872,
     multiply_adds=2_801_403_904,
-    input=Input(
-        height=231,
-        width=231,
-        channels=3,
-        color="RGB",
-        rescale=1.0,
-        mean=(MEAN, MEAN, MEAN),
-        std=(STD, STD, STD),
-    ),
-    resize=Resize(rule="shortest_side", size=256, interpolation="bilinear"),
-    # dense at the shorter sides of the paper's six scales, Table 5
-    protocols=protocols(256, dense=(245, 281, 317, 389, 425, 461)),
+    input=_input(231),
+    resize=_RESIZE,
+    protocols=protocols(256, dense=_TABLE_5, default="dense"),
     dense=dense_form("overfeat"),
-    weights=CheckpointOnly(
-        known="the authors' net_weight_0 as a state dict: 16 tensors in order, layers 6 to 8 flat"
+    weights=OverFeatWeights(
+        known="the authors' net_weight_0, with the list of its classes beside it, or a state dict"
     ),
     published=(
-        PublishedError(
-            dataset="ILSVRC-2013 test",
-            top5=14.2,
-            protocol="dense at several scales; 7 networks averaged, not one",
-            source="Sermanet et al. 2014, section 3.5",
-        ),
-        PublishedError(
-            dataset="ILSVRC-2013 test",
-            top5=13.6,
-            protocol="dense at several scales; 7 larger networks, after the competition",
-            source="Sermanet et al. 2014, section 3.5",
-        ),
+        _published(38.12, 16.27, "dense at 6 scales"),
+        _published(39.01, 16.97, "dense at 1 scale"),
     ),
 )
 def overfeat_fast(classes: int) -> nn.Module:
@@ -68,3 +72,29 @@ def overfeat_fast(classes: int) -> nn.Module:
     from export.zoo.architectures.overfeat import OverFeatFast
 
     return OverFeatFast(classes)
+
+
+@register(
+    name="overfeat_accurate",
+    network="overfeat_accurate",
+    family="overfeat",
+    year=2013,
+    paper=_PAPER,
+    source="own",
+    parameters=144_656_488,
+    multiply_adds=5_355_446_784,
+    input=_input(221),
+    resize=_RESIZE,
+    # Table 2 has the accurate model at 4 of the 6 scales, and does not say which
+    protocols=protocols(256, dense=_TABLE_5, default="dense"),
+    dense=dense_form("overfeat"),
+    weights=OverFeatWeights(
+        known="the authors' net_weight_1, with the list of its classes beside it, or a state dict"
+    ),
+    published=(_published(35.74, 14.18, "dense at 4 scales"),),
+)
+def overfeat_accurate(classes: int) -> nn.Module:
+    """OverFeat, accurate model: a layer more, smaller strides."""
+    from export.zoo.architectures.overfeat import OverFeatAccurate
+
+    return OverFeatAccurate(classes)

@@ -8,7 +8,8 @@ from service.manifest import Paper
 _PAPER = Paper(
     title="Identity Mappings in Deep Residual Networks", url="https://arxiv.org/abs/1603.05027"
 )
-# pytorchcv has no weights for its preresnet200; the b form, stride in the 3x3, has some
+# The b form has its stride in the 3x3, as ResNet-200 has it in fb.resnet.torch, on which the paper
+# builds (models/preresnet.lua there); pytorchcv's smaller ones have it in the first 1x1.
 _NETWORKS = (
     # name, network, parameters, multiply-adds, release, top-5 error in percent, SHA-1
     (

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from export.zoo.libraries import torchvision
 from export.zoo.registry import dense_form
-from service.manifest import Paper, PublishedError
+from service.manifest import Paper
 
-_PAPER = Paper(
+PAPER = Paper(
     title="Deep Residual Learning for Image Recognition",
     url="https://arxiv.org/abs/1512.03385",
 )
@@ -26,22 +26,8 @@ _PYTORCHCV = {
     "resnet152": "resnet152b",
 }
 """pytorchcv's names; b means the stride in the 3x3 convolution."""
-_TEN_CROP = {"resnet50": (22.9, 6.7), "resnet101": (21.8, 6.1), "resnet152": (21.4, 5.7)}
-"""Errors of He et al. 2015, table 3: of the authors' form (v1), not of these weights."""
-
-
-def _paper(name: str) -> tuple[PublishedError, ...]:
-    if name not in _TEN_CROP:
-        return ()
-    top1, top5 = _TEN_CROP[name]
-    return (
-        PublishedError(
-            top1=top1,
-            top5=top5,
-            protocol="ten_crop; the authors' weights, stride in the first 1x1",
-            source="He et al. 2015, table 3",
-        ),
-    )
+SCALES = (224, 256, 384, 480, 640)
+"""Shorter sides of the dense evaluation (He et al. 2015, section 3.4)."""
 
 
 for _name, _file, _parameters, _multiply_adds, _accuracy in _NETWORKS:
@@ -49,14 +35,13 @@ for _name, _file, _parameters, _multiply_adds, _accuracy in _NETWORKS:
         name=_name,
         family="resnet",
         year=2015,
-        paper=_PAPER,
+        paper=PAPER,
         parameters=_parameters,
         multiply_adds=_multiply_adds,
         weights=f"{_name.replace('resnet', 'ResNet')}_Weights.IMAGENET1K_V1",
         file=_file,
         accuracy=_accuracy,
-        published=_paper(_name),
         peers=(f"timm:{_name}", f"pytorchcv:{_PYTORCHCV[_name]}"),
         dense=dense_form("resnet"),
-        scales=(224, 256, 384, 480, 640),
+        scales=SCALES,
     )

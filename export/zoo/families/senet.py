@@ -1,4 +1,4 @@
-"""Channel attention: SENet-154 and SE-ResNet-50 (timm), CBAM-ResNet-50 (pytorchcv)."""
+"""Channel attention: SENet-154, SE-ResNet, SE-ResNeXt (timm), CBAM-ResNet-50 (pytorchcv)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ timm(
     multiply_adds=20_688_363_520,
     crop_pct=0.875,
     interpolation="bilinear",
-    errors=(18.692, 4.508),
+    errors=(18.68, 4.498),
     url=_RELEASES + "v0.1-weights/legacy_senet154-e9eb9fe6.pth",
 )
 
@@ -36,9 +36,28 @@ timm(
     multiply_adds=3_860_488_192,
     crop_pct=0.875,
     interpolation="bilinear",
-    errors=(22.356, 6.242),
+    errors=(22.35, 6.268),
     url=_RELEASES + "v0.1-cadene/se_resnet50-ce0d4300.pth",
 )
+
+for _layers, _parameters, _multiply_adds, _errors, _file in (
+    (50, 27_559_896, 4_232_994_816, (20.92, 5.572), "legacy_se_resnext50_32x4d-f3651bad.pth"),
+    (101, 48_955_416, 7_974_739_968, (19.726, 4.968), "legacy_se_resnext101_32x4d-37725eac.pth"),
+):
+    timm(
+        name=f"seresnext{_layers}_32x4d",
+        network=f"legacy_seresnext{_layers}_32x4d",
+        tag="in1k",
+        family="senet",
+        year=2017,
+        paper=_PAPER,
+        parameters=_parameters,
+        multiply_adds=_multiply_adds,
+        crop_pct=0.875,
+        interpolation="bilinear",
+        errors=_errors,
+        url=_RELEASES + "v0.1-weights/" + _file,
+    )
 
 pytorchcv(
     name="cbam_resnet50",

@@ -6,7 +6,7 @@ from export.zoo.libraries import torchvision
 from export.zoo.registry import dense_form
 from service.manifest import Paper, PublishedError
 
-_PAPER = Paper(
+PAPER = Paper(
     title="Very Deep Convolutional Networks for Large-Scale Image Recognition",
     url="https://arxiv.org/abs/1409.1556",
 )
@@ -25,21 +25,26 @@ _PYTORCHCV = {
     **{f"vgg{depth}": f"vgg{depth}" for depth in (11, 13, 16, 19)},
     **{f"vgg{depth}_bn": f"bn_vgg{depth}b" for depth in (11, 13, 16, 19)},
 }
+Errors = tuple[PublishedError, ...]
+
+
+def _published(configuration: str, errors: dict[str, tuple[float, float]]) -> Errors:
+    return tuple(
+        PublishedError(
+            top1=top1,
+            top5=top5,
+            protocol=f"{protocol}; the authors' weights",
+            source=f"Simonyan and Zisserman 2014, table 5, configuration {configuration}",
+        )
+        for protocol, (top1, top5) in errors.items()
+    )
+
+
+_DENSE = "dense at 256, 384 and 512"
+_BOTH = "crops_150 and dense, averaged"
 _PUBLISHED = {
-    "vgg16": (
-        PublishedError(
-            top1=24.8,
-            top5=7.5,
-            protocol="dense, several scales; the authors' weights",
-            source="Simonyan and Zisserman 2014, table 5, configuration D",
-        ),
-        PublishedError(
-            top1=24.4,
-            top5=7.2,
-            protocol="multi-crop and dense, averaged; the authors' weights",
-            source="Simonyan and Zisserman 2014, table 5, configuration D",
-        ),
-    ),
+    "vgg16": _published("D", {_DENSE: (24.8, 7.5), "crops_150": (24.6, 7.5), _BOTH: (24.4, 7.2)}),
+    "vgg19": _published("E", {_DENSE: (24.8, 7.5), "crops_150": (24.6, 7.4), _BOTH: (24.4, 7.1)}),
 }
 
 
@@ -48,7 +53,7 @@ for _name, _file, _parameters, _multiply_adds, _accuracy in _NETWORKS:
         name=_name,
         family="vgg",
         year=2014,
-        paper=_PAPER,
+        paper=PAPER,
         parameters=_parameters,
         multiply_adds=_multiply_adds,
         weights=f"{_name.upper()}_Weights.IMAGENET1K_V1",
@@ -58,4 +63,5 @@ for _name, _file, _parameters, _multiply_adds, _accuracy in _NETWORKS:
         peers=(f"timm:{_name}", f"pytorchcv:{_PYTORCHCV[_name]}"),
         dense=dense_form("classic"),
         scales=(256, 384, 512),
+        crops_150=(256, 384, 512),
     )

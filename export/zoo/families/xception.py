@@ -25,7 +25,7 @@ timm(
     interpolation="bicubic",
     mean=HALF,
     std=HALF,
-    errors=(20.96, 5.618),
+    errors=(20.942, 5.604),
     url=_RELEASE + "xception-43020ad28.pth",
     peers=("pytorchcv:xception",),
 )

@@ -23,6 +23,7 @@ from export.spec import Spec
 from export.versions import build
 from export.weights import files
 from export.zoo import registry
+from export.zoo.architectures.classic import Classic
 from service.manifest import Protocols, ProtocolSpec
 from tests import references
 from tests.paths import ROOT
@@ -108,7 +109,9 @@ def expected(
         "exact": [crop] * 2,
     }
     resized = F.resize(picture, rule[spec.resize.rule], F.InterpolationMode(mode), antialias=True)
-    if spec.name in ("alexnet_2012", "zfnet"):  # "cropped out the central 256x256 patch"
+    if (
+        spec.family in ("alexnet", "zfnet") and spec.resize.centre_square
+    ):  # "cropped out the central 256x256 patch"
         resized = F.center_crop(resized, [256, 256])
     if protocol == "center":
         return classify(F.center_crop(resized, [crop, crop])).numpy()
@@ -190,6 +193,63 @@ def test_a_small_resnet(tmp_path: Path, small: dict[Path, Image.Image]) -> None:
         refused = server.classify(strip, protocol="dense")
         assert (refused.status_code, refused.json()["code"]) == (413, "picture_too_large")
         assert server.classify(strip, protocol="crops_144").status_code == 200
+
+
+def small_overfeat(pool: int) -> Spec:
+    """OverFeat's shape for 64x64 pixels: the last pooling does not overlap."""
+
+    def make() -> nn.Module:
+        maps = 64 // 4 // pool
+        features = nn.Sequential(
+            nn.Conv2d(3, 8, 5, stride=2, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(2, 2),
+            nn.Conv2d(8, 16, 3, padding=1),
+            nn.ReLU(),
+            nn.MaxPool2d(pool, pool),
+        )
+        classifier = nn.Sequential(
+            nn.Linear(16 * maps**2, 32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, 1000)
+        )
+        return Classic(features, classifier)
+
+    real = registry.get("overfeat_fast")
+    supported = (
+        ProtocolSpec(name="center"),
+        ProtocolSpec(name="dense", scales=(70, 90)),
+    )
+    return replace(
+        real,
+        name=f"small_overfeat_{pool}",
+        input=real.input.model_copy(update={"height": 64, "width": 64}),
+        resize=real.resize.model_copy(update={"size": 74}),
+        protocols=Protocols(default="dense", supported=supported),
+        builder=lambda _: make(),
+    )
+
+
+@pytest.mark.parametrize("pool", [2, 3])
+def test_overfeats_answer_is_each_classs_maximum(
+    pool: int, tmp_path: Path, small: dict[Path, Image.Image]
+) -> None:
+    spec = small_overfeat(pool)
+    network: Any
+    with made(spec, tmp_path) as (server, _, network):
+        for path, picture in small.items():
+            ours = answer(server, path, "dense", 1000)
+            assert server.classify(path).json()["protocol"] == "dense"  # as the paper reports it
+            with torch.inference_mode():
+                expected = references.overfeat(
+                    picture,
+                    lambda one: normalised(spec, one),
+                    network.features[:-1],
+                    lambda window: network.classifier(window.flatten(1)),
+                    pool,
+                    64 // 4 // pool,
+                    (70, 90),
+                    "bilinear",
+                )
+            np.testing.assert_allclose(ours, expected.numpy(), atol=TOLERANCE)
 
 
 KINDS: dict[str, Callable[[nn.Module], Halves] | None] = {

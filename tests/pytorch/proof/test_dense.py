@@ -65,7 +65,8 @@ CASES: list[tuple[str, Callable[[str], nn.Module], Convert, int, int]] = [
     ("alexnet_2012", own, dense.classic, 227, 32),
     ("zfnet", own, dense.classic, 224, 32),
     # pooled at both offsets of its last pooling: twice as fine
-    ("overfeat_fast", own, dense.overfeat, 231, 16),
+    ("overfeat_fast", own, dense.overfeat_map, 231, 16),
+    ("overfeat_accurate", own, dense.overfeat_map, 221, 12),
 ]
 
 
@@ -102,11 +103,15 @@ def test_overfeat_sees_every_window_of_its_last_pooling() -> None:
     crop = 231 + 6 * 16
     wide = torch.randn(1, 3, crop, crop + 48, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
-        scores = dense.overfeat(network)(wide)
+        scores = dense.overfeat_map(network)(wide)
+        answer = dense.Slide(dense.overfeat(network))(wide)
         assert scores.shape[2:] == (1, 4)
         for index, shift in enumerate((0, 16, 32, 48)):
             alone = network(wide[..., shift : shift + crop])
             assert torch.allclose(scores[..., 0, index], alone, atol=1e-4 * alone.std())
+        # section 3.3: "taking the spatial max for each class"
+        assert torch.equal(answer, scores[:, :, 0].max(dim=2).values)
+        assert not torch.allclose(answer, scores.mean(dim=(2, 3)), atol=answer.std() / 10)
 
 
 @pytest.mark.parametrize(("size", "stride"), [(2, 2), (3, 2), (3, 1), (3, 3)])
@@ -255,7 +260,7 @@ def test_the_protocol_and_the_conversion_come_together(spec: Spec) -> None:
 
 def test_the_networks_of_the_dense_protocol() -> None:
     families = {spec.family for spec in registry.specs() if spec.dense is not None}
-    assert families == {"alexnet", "overfeat", "zfnet", "vgg", "resnet"}
+    assert families == {"alexnet", "overfeat", "zfnet", "vgg", "resnet", "resnext"}
     scales = {
         spec.name: protocol.scales
         for spec in registry.specs()

@@ -54,6 +54,10 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     ensemble(models, "pair", first, Member(model="efficientnet_lite0", protocol="ten_crop"))
     ensemble(models, "newest", center, ten)
     ensemble(models, "mixed", first, center)
+    near = Member(model="lite", version="1", protocol="crops_144", scales=(224, 230))
+    ensemble(models, "rescaled", near, near.model_copy(update={"scales": (300,), "weight": 2}))
+    small = near.model_copy(update={"scales": (223,)})
+    ensemble(models, "too_small", first, small)
     ensemble(models, "gone", first, Member(model="vgg99"))
     ensemble(models, "unable", first, Member(model="lenet5", protocol="ten_crop"))
     ensemble(models, "other_labels", first, Member(model="lenet5"))
@@ -101,6 +105,7 @@ def test_random_weights_are_marked_in_every_answer(family: Server) -> None:
         ("other_labels", "labels of lenet5 are not those of lite"),
         ("miscounted", "1000 classes, the manifest 999"),
         ("nested", "itself an ensemble"),
+        ("too_small", "the scale 223 is below the crop of 224"),
     ],
 )
 def test_an_ensemble_that_cannot_be_is_refused(family: Server, name: str, words: str) -> None:
@@ -113,14 +118,36 @@ def test_an_ensemble_is_listed_with_its_members(family: Server) -> None:
     one = family.client.get("/models/pair").json()
     assert one["kind"] == "ensemble"
     assert one["members"] == [
-        {"model": "lite", "version": "1", "protocol": "center", "weight": 3.0},
+        {"model": "lite", "version": "1", "protocol": "center", "weight": 3.0, "scales": []},
         {
             "model": "efficientnet_lite0",
             "version": "1",
             "protocol": "ten_crop",
             "weight": 1.0,
+            "scales": [],
         },
     ]
+    rescaled = family.client.get("/models/rescaled").json()
+    assert [member["scales"] for member in rescaled["members"]] == [[224, 230], [300]]
+
+
+def test_members_have_scales_of_their_own(family: Server, tmp_path: Path) -> None:
+    """VGG's submission: each network at the scales that it was trained at (section 4.2)."""
+    picture = Image.open(FLOWER).convert("RGB").resize((251, 262))
+    path = tmp_path / "picture.png"
+    picture.save(path)
+    together = probabilities(family, path, model="rescaled")
+    lite0 = files.load(registry.get("efficientnet_lite0"), None).network
+
+    def classify(crop: Image.Image) -> torch.Tensor:
+        pixels = F.to_dtype(F.to_image(crop), torch.float32, scale=True)
+        with torch.inference_mode():
+            return lite0((pixels[None] - 0.5) / 0.5)[0].softmax(dim=0)
+
+    near = crops_144(picture, classify, 224, (224, 230), "bicubic")
+    far = crops_144(picture, classify, 224, (300,), "bicubic")
+    np.testing.assert_allclose(together, ((near + 2 * far) / 3).numpy(), atol=1e-4)
+    assert np.abs((near - far).numpy()).max() > 1e-3
 
 
 def test_parameters_of_an_ensemble(family: Server) -> None:

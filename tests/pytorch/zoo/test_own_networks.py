@@ -23,7 +23,17 @@ from tests.pytorch.conftest import Command
 from tests.pytorch.networks import initialise, parameters, shapes, uninitialised
 from tests.pytorch.proof.test_parity import COLOURFUL
 
-OWN = ["alexnet_2012", "alexnet_d2l", "overfeat_fast", "zfnet", "nin", "googlenet_2014"]
+OWN = [
+    "alexnet_2012",
+    "alexnet_2012_pretrained",
+    "alexnet_d2l",
+    "overfeat_fast",
+    "overfeat_accurate",
+    "zfnet",
+    "nin",
+    "vgg16_c",
+    "googlenet_2014",
+]
 
 # (maps, height and width) of layers, from the papers
 LAYERS: dict[str, dict[str, tuple[int, ...]]] = {
@@ -39,6 +49,32 @@ LAYERS: dict[str, dict[str, tuple[int, ...]]] = {
         "classifier.fc6": (4096,),
         "classifier.fc7": (4096,),
         "classifier.fc8": (1000,),
+    },
+    "alexnet_2012_pretrained": {
+        "features.pool5": (256, 6, 6),
+        "features.conv6": (256, 6, 6),
+        "classifier.fc6": (4096,),
+        "classifier.fc8": (1000,),
+    },
+    "vgg16_c": {
+        "features.4": (64, 112, 112),
+        "features.9": (128, 56, 56),
+        "features.14": (256, 56, 56),
+        "features.16": (256, 28, 28),
+        "features.23": (512, 14, 14),
+        "features.30": (512, 7, 7),
+        "classifier.0": (4096,),
+    },
+    "overfeat_accurate": {
+        "features.conv1": (96, 108, 108),
+        "features.pool1": (96, 36, 36),
+        "features.conv2": (256, 30, 30),
+        "features.pool2": (256, 15, 15),
+        "features.conv3": (512, 15, 15),
+        "features.conv6": (1024, 15, 15),
+        "features.pool6": (1024, 5, 5),
+        "classifier.fc7": (4096,),
+        "classifier.fc9": (1000,),
     },
     "alexnet_d2l": {
         "features.0": (96, 54, 54),

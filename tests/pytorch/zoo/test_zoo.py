@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import math
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -27,9 +29,13 @@ NAMES = {spec.name for spec in SPECS}
 ZOO = [
     "lenet5",
     "alexnet_2012",
+    "alexnet_2012_pretrained",
+    "alexnet_bvlc",
     "alexnet_d2l",
     "overfeat_fast",
+    "overfeat_accurate",
     "zfnet",
+    "zfnet_512",
     "nin",
     "googlenet_2014",
     "alexnet",
@@ -37,6 +43,8 @@ ZOO = [
     "vgg13",
     "vgg16",
     "vgg19",
+    "vgg11_lrn",
+    "vgg16_c",
     "vgg11_bn",
     "vgg13_bn",
     "vgg16_bn",
@@ -45,6 +53,7 @@ ZOO = [
     "bninception",
     "inception_v3",
     "inception_v4",
+    "inception_resnet_v1",
     "inception_resnet_v2",
     "xception",
     "resnet18",
@@ -52,14 +61,22 @@ ZOO = [
     "resnet50",
     "resnet101",
     "resnet152",
+    "resnet50_msra",
+    "resnet101_msra",
+    "resnet152_msra",
+    "resnet50_v1",
+    "resnet101_v1",
+    "resnet152_v1",
     "preresnet50",
     "preresnet101",
     "preresnet152",
     "preresnet200",
     "wide_resnet50_2",
     "wide_resnet101_2",
+    "wrn_68_2",
     "resnext50_32x4d",
     "resnext101_32x8d",
+    "resnext101_64x4d",
     "resnest50d",
     "resnest101e",
     "resnest200e",
@@ -70,6 +87,8 @@ ZOO = [
     "densenet201",
     "senet154",
     "seresnet50",
+    "seresnext50_32x4d",
+    "seresnext101_32x4d",
     "cbam_resnet50",
     "shufflenet_v1_g3",
     "shufflenet_v2",
@@ -86,10 +105,19 @@ ZOO = [
     "efficientnet_b6",
     "efficientnet_b7",
     "efficientnet_l2",
+    "efficientnet_l2_475",
+    *(f"efficientnet_b{size}_ns" for size in range(8)),
+    *(f"fixefficientnet_b{size}" for size in range(8)),
+    "fixefficientnet_l2",
     "efficientnet_lite0",
     "efficientnet_lite1",
     "efficientnet_lite2",
     "res2net50_26w_4s",
+    "res2net50_48w_2s",
+    "res2net50_14w_8s",
+    "res2net50_26w_6s",
+    "res2net50_26w_8s",
+    "res2net101_26w_4s",
 ]
 
 
@@ -146,6 +174,13 @@ def test_builds_with_the_declared_parameters_and_classes(spec: Spec) -> None:
         "efficientnet_lite0",
         "preresnet200",
         "cbam_resnet50",
+        "alexnet_2012_pretrained",
+        "overfeat_accurate",
+        "vgg16_c",
+        "resnet101_msra",
+        "wrn_68_2",
+        "inception_resnet_v1",
+        "fixefficientnet_b0",
     ],
 )
 def test_multiply_adds_are_those_that_are_counted(name: str) -> None:
@@ -193,7 +228,9 @@ def test_torchvision_says_the_same(spec: Spec) -> None:
     assert published.top5 == pytest.approx(100 - metrics["acc@5"])
 
 
-@pytest.mark.parametrize("spec", _of("timm"), ids=_ids)
+@pytest.mark.parametrize(
+    "spec", [spec for spec in _of("timm") if spec.family != "fixefficientnet"], ids=_ids
+)
 def test_timm_says_the_same(spec: Spec) -> None:
     from timm.data.config import resolve_data_config
     from timm.data.transforms_factory import create_transform
@@ -219,7 +256,9 @@ def test_pytorchcv_says_the_same(spec: Spec) -> None:
     table = resources.files("pytorchcv.models.common").joinpath("model_metainfos.csv")
     rows = csv.DictReader(table.read_text("utf-8").splitlines())
     row = next(row for row in rows if row["model_name"] == spec.network)
-    assert (int(row["net_weights"]), float(row["img_scale"])) == (spec.parameters, 224 / 256)
+    size = spec.input.height
+    assert (int(row["net_weights"]), int(row["img_size"])) == (spec.parameters, size)
+    assert spec.resize.size == math.ceil(size / float(row["img_scale"]))
     if spec.name == "bninception":  # its weights are Caffe's
         assert spec.input.color == "BGR"
         return
@@ -228,6 +267,75 @@ def test_pytorchcv_says_the_same(spec: Spec) -> None:
     file = f"{spec.network}-{row['error_value']}-{row['checksum'][:8]}.pth"
     assert weights.url.endswith(f"/{row['repo_release_tag']}/{file}.zip")
     assert spec.published[0].top5 == int(row["error_value"]) / 100
+
+
+def test_the_default_is_a_protocol_with_a_published_error() -> None:
+    """What answers where nothing is asked for is what the first figures are about."""
+    for spec in SPECS:
+        named = [entry.protocol for entry in spec.published]
+        default = spec.protocols.default
+        if spec.family == "lenet" or not named:
+            continue
+        assert any(words.startswith(default) for words in named), (spec.name, default, named)
+    defaults = {spec.name: spec.protocols.default for spec in SPECS}
+    ten = {name for name, default in defaults.items() if default == "ten_crop"}
+    assert ten == {"alexnet_2012", "alexnet_2012_pretrained", "zfnet", "zfnet_512"}
+    dense = {name for name, default in defaults.items() if default == "dense"}
+    assert dense == {"overfeat_fast", "overfeat_accurate", "vgg11_lrn", "vgg16_c"}
+
+
+FIGURES = {
+    # name: (top-1, top-5, how the protocol begins); read at the source that the entry names
+    "bninception": [(26.476, 8.438, "center")],
+    "zfnet": [(38.4, 16.5, "ten_crop")],
+    "zfnet_512": [(37.5, 16.0, "ten_crop")],
+    "overfeat_fast": [(38.12, 16.27, "dense at 6 scales"), (39.01, 16.97, "dense at 1 scale")],
+    "overfeat_accurate": [(35.74, 14.18, "dense at 4 scales")],
+    "alexnet_2012": [(40.7, 18.2, "ten_crop")],
+    "alexnet_2012_pretrained": [(39.0, 16.6, "ten_crop")],
+    "alexnet_bvlc": [(42.9, 19.8, "center")],
+    "vgg11_lrn": [(29.7, 10.5, "dense at 256")],
+    "vgg16_c": [(26.3, 8.2, "dense at 256, 384 and 512"), (27.3, 8.8, "dense at 384")],
+    "vgg16": [(24.8, 7.5, "dense"), (24.6, 7.5, "crops_150"), (24.4, 7.2, "crops_150 and dense")],
+    "vgg19": [(24.8, 7.5, "dense"), (24.6, 7.4, "crops_150"), (24.4, 7.1, "crops_150 and dense")],
+    "resnet50_msra": [(24.7, 7.8, "center"), (22.9, 6.7, "ten_crop"), (20.74, 5.25, "dense")],
+    "resnet101_msra": [(23.6, 7.1, "center"), (21.8, 6.1, "ten_crop"), (19.87, 4.6, "dense")],
+    "resnet152_msra": [(23.0, 6.7, "center"), (21.4, 5.7, "ten_crop"), (19.38, 4.49, "dense")],
+    "seresnext50_32x4d": [(20.92, 5.572, "center")],
+    "seresnext101_32x4d": [(19.726, 4.968, "center")],
+    "efficientnet_l2_475": [(11.754, 1.446, "center")],
+    "fixefficientnet_l2": [(11.5, 1.3, "center at 600")],
+}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figures_are_those_of_the_sources(name: str) -> None:
+    published = [
+        entry for entry in registry.get(name).published if "torchvision" not in entry.source
+    ]
+    assert len(published) == len(FIGURES[name])
+    for entry, (top1, top5, protocol) in zip(published, FIGURES[name], strict=True):
+        assert (entry.top1, entry.top5) == (top1, top5)
+        assert entry.protocol.startswith(protocol)
+        assert entry.dataset == "ImageNet-1k val"
+
+
+def test_what_a_network_shows_is_its_own_form() -> None:
+    """The ten-crop errors of He et al. are those of the stride in the 1x1, not of torchvision's."""
+    for layers in (18, 34, 50, 101, 152):
+        (only,) = registry.get(f"resnet{layers}").published
+        assert only.source.startswith("torchvision")
+
+
+def test_timms_results_are_those_of_one_commit() -> None:
+    sources = {
+        entry.source
+        for spec in _of("timm")
+        for entry in spec.published
+        if "results-imagenet.csv" in entry.source and spec.family != "efficientnet_lite"
+    }
+    assert sources
+    assert all(re.search(r"/blob/[0-9a-f]{40}/", source) for source in sources)
 
 
 def test_bninception_takes_bgr_without_scale() -> None:

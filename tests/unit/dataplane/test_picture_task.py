@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from time import perf_counter
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -56,7 +56,8 @@ class Part:
         self.fails = False
         self.log = Log()
         self._probabilities = probabilities
-        batcher = Batcher(self._run, pool=pool, concurrency=2, max_batch=2, observer=self.log)
+        log = cast(Any, self.log)
+        batcher = Batcher(self._run, pool=pool, concurrency=2, max_batch=2, observer=log)
         self.batcher = batcher
         self.network = SimpleNamespace(
             name="part", manifest=None, model=SimpleNamespace(batchers={"model": batcher})

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 import models
+from service.errors import BadParameter
 from service.imaging.crops import center_box, corner_boxes, resized_size
 from service.imaging.protocols import PROTOCOLS
 from service.manifest import Manifest, Resize
@@ -102,6 +103,38 @@ def test_144_crops_are_those_of_four_scales(manifest: Manifest) -> None:
     assert protocol.count(at_256) == 144
     (crops,) = protocol.crops(Image.new("RGB", (40, 30), "gray"), at_256)
     assert crops.shape == (144, 224, 224, 3)
+
+
+def test_150_crops_are_a_grid_of_25_at_three_scales_and_their_mirrors(manifest: Manifest) -> None:
+    """Simonyan and Zisserman 2014, section 3.2: 5 x 5 places and 2 flips at each of 3 scales."""
+    rule = Resize(rule="shortest_side", size=256, interpolation="bilinear")
+    protocol = PROTOCOLS["crops_150"]
+    protocols = manifest.protocols.model_copy(update={"supported": ()})
+    at_256 = manifest.model_copy(update={"resize": rule, "protocols": protocols})
+    assert protocol.scales(at_256) == (256, 384, 512)
+    assert protocol.count(at_256) == 150
+    pixels = np.zeros((256, 320, 3), np.uint8)  # at the first scale it is not resized
+    pixels[..., 0] = np.arange(320) % 256
+    pixels[..., 1] = np.arange(256)[:, None]
+    (crops,) = protocol.crops(Image.fromarray(pixels), at_256)
+    assert crops.shape == (150, 224, 224, 3)
+    places = [(top, left) for top in (0, 8, 16, 24, 32) for left in (0, 24, 48, 72, 96)]
+    for crop, mirrored, (top, left) in zip(crops[:25], crops[75:100], places, strict=True):
+        assert (crop == pixels[top : top + 224, left : left + 224]).all()
+        assert (mirrored == crop[:, ::-1]).all()
+    assert len({crop.tobytes() for crop in crops}) == 150
+
+
+def test_a_protocol_takes_other_scales(manifest: Manifest) -> None:
+    protocol = PROTOCOLS["crops_144"]
+    other = protocol.rescaled(manifest, (224, 240))
+    assert protocol.scales(other) == (224, 240)
+    assert protocol.count(other) == 72
+    assert protocol.scales(manifest) != (224, 240)
+    with pytest.raises(BadParameter, match="the scale 223 is below the crop of 224"):
+        protocol.rescaled(manifest, (256, 223))
+    with pytest.raises(BadParameter, match="center has no scales"):
+        PROTOCOLS["center"].rescaled(manifest, (256,))
 
 
 @pytest.mark.parametrize("name", list(PROTOCOLS))
