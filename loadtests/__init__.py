@@ -1,1 +1,1 @@
-"""Load tests against a running service."""
+"""Measures and attacks a running service: benchmarks, fuzzing, soak and the gate of a release."""

@@ -21,8 +21,8 @@ from loadtests.gate import options, timeline, verdict
 from loadtests.gate.grpc_users import GrpcClassifier
 from loadtests.gate.http_users import HttpClassifier, OipClassifier
 from loadtests.gate.material import Material
+from loadtests.gate.per_second import PerSecond
 from loadtests.gate.ramp import Ramp
-from loadtests.gate.tally import Tally
 
 __all__ = ["GrpcClassifier", "HttpClassifier", "OipClassifier", "Ramp"]
 
@@ -34,27 +34,27 @@ events.init_command_line_parser.add_listener(options.add_to)
 @events.init.add_listener  # type: ignore[untyped-decorator]
 def begin(environment: Environment, **_: Any) -> None:
     """Choose the users as the options ask, and count from the first request on."""
-    tally = Tally()
-    tally.listen(environment)
+    per_second = PerSecond()
+    per_second.listen(environment)
     if isinstance(environment.runner, WorkerRunner):
         return
-    asked = options.given(environment)
+    chosen = options.chosen(environment)
     try:
-        options.check(asked)
-        mix = options.weights(asked.mix, options.USERS)
+        options.check(chosen)
+        mix = options.weights(chosen.mix, options.USERS)
     except ValueError as error:
         sys.exit(f"locustfile: {error}")
     for name, kind in KINDS.items():
         kind.weight = mix.get(name, 0)
     environment.user_classes = [kind for kind in environment.user_classes if kind.weight]
-    environment.events.quitting.add_listener(lambda **_: end(environment, tally))
+    environment.events.quitting.add_listener(lambda **_: end(environment, per_second))
 
 
 @events.test_start.add_listener  # type: ignore[untyped-decorator]
 def read(environment: Environment, **_: Any) -> None:
     """Read the pictures, in every process; a worker has its master's options by now."""
     try:
-        material = Material(options.given(environment))
+        material = Material(options.chosen(environment))
     except ValueError as error:
         if environment.web_ui is not None:
             raise  # whoever sits before the page may try again
@@ -63,16 +63,16 @@ def read(environment: Environment, **_: Any) -> None:
         kind.material = material
 
 
-def end(environment: Environment, tally: Tally) -> None:
+def end(environment: Environment, per_second: PerSecond) -> None:
     """Write the time line, and say at last what came of it and whether it passed."""
-    asked, ramp = options.given(environment), environment.shape_class
+    chosen, ramp = options.chosen(environment), environment.shape_class
     assert isinstance(ramp, Ramp)  # noqa: S101
-    if asked.timeline and (rows := timeline.rows(tally, ramp)):
-        timeline.write(Path(asked.timeline), rows)
-    found = verdict.held(tally, ramp.held_from, min(ramp.held_to, time.time()))
+    if chosen.timeline and (rows := timeline.rows(per_second, ramp)):
+        timeline.write(Path(chosen.timeline), rows)
+    found = verdict.held(per_second, ramp.held_from, min(ramp.held_to, time.time()))
     said = [str(found or "no second was judged")]
-    if verdict.is_asked_for(asked):
-        reasons = list(verdict.reasons(found, asked))
+    if verdict.has_thresholds(chosen):
+        reasons = list(verdict.reasons(found, chosen))
         said.append("FAIL: " + "; ".join(reasons) if reasons else "pass")
         environment.process_exit_code = int(bool(reasons))
     environment.events.quit.add_listener(lambda **_: print(*said, sep="\n", flush=True))

@@ -39,12 +39,12 @@ def main() -> int:
     """Draw the plots of results anew. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m loadtests.plots", description=__doc__)
     parser.add_argument("files", nargs="*", type=Path, help="default: all in loadtests/results")
-    asked = parser.parse_args()
-    for path in asked.files or sorted(bench.RESULTS.glob("*.csv")):
+    args = parser.parse_args()
+    for path in args.files or sorted(bench.RESULTS.glob("*.csv")):
         draw = drawing(path.name)
         if draw is not None:
             print(redraw(path, draw))
-        elif asked.files:
+        elif args.files:
             print(f"{path}: no benchmark draws a file of this name", file=sys.stderr)
             return 2
     return 0

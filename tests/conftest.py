@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import capabilities, guard, refused_cpu, time_limit
+from tests import capabilities, guard, refused_cpu
 from tests.paths import ROOT
 from tests.server import Server, serving
 
@@ -94,14 +94,6 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
     """A unit test that starts a process or opens a port fails: it lies in the wrong folder."""
     with guard.armed() if item.path.is_relative_to(UNIT) else contextlib.nullcontext():
-        return (yield)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
-    """A test that hangs fails: what its fixtures wait for has an end of its own."""
-    del item
-    with time_limit.limited(time_limit.seconds()):
         return (yield)
 
 

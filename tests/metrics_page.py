@@ -29,7 +29,9 @@ is made from the code (`python -m tests.metrics_page`).
 def rows() -> dict[str, tuple[str, str, str]]:
     """By the name that a query uses: kind, labels, help."""
     kept = [each for each in vars(metrics).values() if isinstance(each, MetricWrapperBase)]
-    found = {_name(each): (each._type, _labels(each._labelnames), _help(each)) for each in kept}
+    found = {
+        _name(each): (str(each._type), _labels(each._labelnames), _help(each)) for each in kept
+    }
     for name, text in PROCESS_HELP.items():
         found[name] = ("counter" if name.endswith("_total") else "gauge", "`worker`", text)
     return found

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -108,14 +109,14 @@ class Server:
         """Resident bytes of all workers."""
         return sum(worker.memory_info().rss for worker in self.workers())
 
-    def classify(self, picture: bytes | Path, **query: object) -> httpx.Response:
+    def classify(self, picture: bytes | Path, **query: Any) -> httpx.Response:
         data = picture.read_bytes() if isinstance(picture, Path) else picture
         return self.client.post(
             "/classify", content=data, params={k: str(v) for k, v in query.items()}
         )
 
 
-def environment(home: Path, **settings: object) -> dict[str, str]:
+def environment(home: Path, **settings: Any) -> dict[str, str]:
     clean = {
         k: v for k, v in os.environ.items() if not k.startswith(("ZOO_", "BENTOML_", "PROMETHEUS_"))
     }
@@ -140,7 +141,7 @@ def serving(
     cwd: Path = ROOT,
     ready: int = 200,
     tls: ssl.SSLContext | None = None,
-    **settings: object,
+    **settings: Any,
 ) -> Iterator[Server]:
     """Start the service with these ZOO_ settings and wait until /readyz answers ``ready``.
 

@@ -1,1 +1,1 @@
-"""Adopts a foreign ONNX classifier: from a file of unknown habits to a model of ours."""
+"""Adopts a foreign ONNX classifier: writes a version from the file and proves it against that."""

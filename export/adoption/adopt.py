@@ -34,7 +34,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Adoption:
-    """What the user asks for."""
+    """What the user asks for: the file, and what only the user knows of it."""
 
     file: Path
     name: str
@@ -53,7 +53,7 @@ class Adoption:
 
 @dataclass(frozen=True)
 class Adopted:
-    """What came of it."""
+    """The result of an adoption: the folder that was written and its proof."""
 
     manifest: Manifest
     parities: dict[str, Parity]
@@ -62,7 +62,7 @@ class Adopted:
 
 
 def adopt(
-    wanted: Adoption, *, output: Path, force: bool = False, report: Report = lambda _: None
+    adoption: Adoption, *, output: Path, force: bool = False, report: Report = lambda _: None
 ) -> Adopted:
     """Write ``output/<name>/<version>`` from a foreign file and prove it against that file.
 
@@ -70,51 +70,51 @@ def adopt(
     classifier that can be served, ProofFailed when the result does not compute what it did, and
     every other ExportError.
     """
-    check_name(wanted.name)
-    target = destination(output, wanted.name, wanted.version, force=force)
-    given = label_file.read(wanted.labels) if wanted.labels else None
+    check_name(adoption.name)
+    target = destination(output, adoption.name, adoption.version, force=force)
+    from_file = label_file.read(adoption.labels) if adoption.labels else None
     report("reading the file")
-    found = foreign.read(wanted.file, wanted.wishes)
+    found = foreign.read(adoption.file, adoption.wishes)
     size = found.signature
-    input = wanted.preprocessing.input(size.height, size.width, size.channels)  # noqa: A001
+    input = adoption.preprocessing.input(size.height, size.width, size.channels)  # noqa: A001
     if size.type == onnx.TensorProto.UINT8 and not _is_raw(input):
         raise ForeignModelRefused("it takes bytes and normalises by itself: --preset raw fits")
-    resize = wanted.preprocessing.resizing(size.height, size.width)
-    protocols = description.protocols(wanted.protocols, input, resize)
+    resize = adoption.preprocessing.resizing(size.height, size.width)
+    protocols = description.protocols(adoption.protocols, input, resize)
     mean = None
-    if wanted.mean_image is not None:
+    if adoption.mean_image is not None:
         if size.type == onnx.TensorProto.UINT8:
             raise ForeignModelRefused("it takes bytes: a mean image cannot be subtracted")
-        mean = mean_image.read_for(wanted.mean_image, input)
+        mean = mean_image.read_for(adoption.mean_image, input)
         input = mean_image.rules(input, mean)  # noqa: A001
     original = Original(found, input, mean)
-    names = _labels(given, original.classes, skip_first=wanted.skip_first)
+    names = _labels(from_file, original.classes, skip_first=adoption.skip_first)
     with workshop(output) as folder:
         report("finding its probabilities and logits")
-        sample = _sample(wanted.pictures)
+        sample = _sample(adoption.pictures)
         probes = _probes(sample, input, resize)
         end = tail.find(
             found,
             original,
             original.pictures(probes),
-            wanted.wishes.activation,
-            imagenet=given is None and len(names) == _IMAGENET,
+            adoption.wishes.activation,
+            imagenet=from_file is None and len(names) == _IMAGENET,
         )
-        truth = Truth(original, end, skip_first=wanted.skip_first)
+        truth = Truth(original, end, skip_first=adoption.skip_first)
         fitted = fitting.fit(truth, probes, report)
         onnx.save(fitted.model, folder / MODEL)
         labels.write_rows(names, folder / labels.FILE_NAME)
         if mean is not None:
             mean_image.write(mean, folder / mean_image.FILE_NAME)
         remarks = description.remarks(truth, fitted)
-        licence, notice = description.texts(wanted.file, found, wanted.facts, remarks)
+        licence, notice = description.texts(adoption.file, found, adoption.facts, remarks)
         (folder / LICENCE).write_text(licence, encoding="utf-8")
         (folder / NOTICE).write_text(notice, encoding="utf-8")
         manifest = description.describe(
-            wanted.name,
-            wanted.version,
+            adoption.name,
+            adoption.version,
             folder,
-            facts=wanted.facts,
+            facts=adoption.facts,
             foreign=found,
             opset=foreign.opset_of(fitted.model),
             input=input,
@@ -123,7 +123,7 @@ def adopt(
             classes=len(names),
         )
         parities = prove(truth, _open(folder / MODEL, manifest), sample, report)
-        proof.demand(wanted.name, parities, own_pictures=wanted.pictures is not None)
+        proof.demand(adoption.name, parities, own_pictures=adoption.pictures is not None)
         verification = proof.record(parities, description.doubts(truth))
         manifest = manifest.model_copy(update={"verification": verification}).signed()
         text = manifest.model_dump_json(indent=2) + "\n"
@@ -134,7 +134,7 @@ def adopt(
 
 
 def _sample(folder: Path | None) -> dict[str, bytes]:
-    """The pictures to prove with, by name."""
+    """Return the encoded pictures to prove with, by name."""
     if folder is not None:
         return pictures.below(folder)
     return {**pictures.photographs(), **pictures.random_pictures()}
@@ -144,17 +144,20 @@ def _is_raw(input: Input) -> bool:  # noqa: A002
     return input.rescale == 1 and not any(input.mean) and set(input.std) == {1.0}
 
 
-def _labels(given: list[Label] | None, classes: int, *, skip_first: bool) -> list[Label]:
-    """The labels of the classes that are served. Raises ForeignModelRefused when they disagree."""
+def _labels(from_file: list[Label] | None, classes: int, *, skip_first: bool) -> list[Label]:
+    """Return the labels of the served classes.
+
+    Raises ForeignModelRefused when their number is not that of the classes.
+    """
     served = classes - skip_first
     if served < 2:
         raise ForeignModelRefused("without its first class it has only one")
-    if given is not None and skip_first and len(given) == classes:
-        given = [Label(label.index - 1, label.synset, label.label) for label in given[1:]]
-    if given is not None:
-        if len(given) != served:
-            raise ForeignModelRefused(f"it has {served} classes, the labels file {len(given)}")
-        return given
+    if from_file is not None and skip_first and len(from_file) == classes:
+        from_file = [Label(label.index - 1, label.synset, label.label) for label in from_file[1:]]
+    if from_file is not None:
+        if len(from_file) != served:
+            raise ForeignModelRefused(f"it has {served} classes, the labels file {len(from_file)}")
+        return from_file
     if served == _IMAGENET:
         return labels.labels("imagenet")
     hint = " (or --skip-first, if the first is a background)" if served == _IMAGENET + 1 else ""
@@ -162,7 +165,7 @@ def _labels(given: list[Label] | None, classes: int, *, skip_first: bool) -> lis
 
 
 def _probes(sample: Mapping[str, bytes], input: Input, resize: Resize) -> Pixels:  # noqa: A002
-    """Centre crops uint8 [5, H, W, C] of five pictures, photographs and random ones."""
+    """Cut centre crops uint8 [5, H, W, C] from five pictures, photographs and random ones."""
     chosen = list(sample.values())[:: -max(1, len(sample) // _PROBES)]
     chosen = (chosen * _PROBES)[:_PROBES]  # a folder may have four
     return np.concatenate([crops_of(picture, input, resize, "center") for picture in chosen])

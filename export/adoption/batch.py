@@ -1,7 +1,7 @@
-"""Make a graph that was exported for one picture (or for b) take any number of them.
+"""Make a graph that was exported for a fixed batch size take a batch of any size.
 
-Exporters write the batch into the shapes that Reshape is given. Those are found by running the
-graph once, and loosened; whether the result is right is not argued here but measured by who asks.
+Exporters write the batch size into the constant shapes that Reshape reads. One run of the graph
+finds them, and they are loosened. Whether the result is right the caller has to measure.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from export.adoption.original import Pictures
 from export.adoption.runtime import session
 
 _FORGETS = {"Shape", "Size"}
-"""Operators whose answer has no pictures in it."""
+"""Operators whose output holds nothing of the pixels."""
 
 
 def loosened(foreign: Foreign, network: ModelProto, pictures: Pictures) -> ModelProto:
-    """A copy of ``network`` whose constant shapes no longer hold the number of pictures.
+    """Return a copy of ``network`` whose constant shapes no longer hold the batch size.
 
-    ``pictures`` is one batch of as many as it insists on. Raises RuntimeRefusal when the graph
-    does not run.
+    ``pictures`` is one batch of the size that the graph was exported for. Raises RuntimeRefusal
+    when the graph does not run.
     """
     model = ModelProto()
     model.CopyFrom(network)
@@ -61,7 +61,7 @@ def loosened(foreign: Foreign, network: ModelProto, pictures: Pictures) -> Model
 def _loosen(
     graph: GraphProto, node: NodeProto, shape: tuple[int, ...], batch: int, prefix: str
 ) -> None:
-    """Give a Reshape the shape it made, with whatever fits as its first dimension."""
+    """Give a Reshape the shape that it made in the run, with -1 as its first dimension."""
     if not shape or shape[0] != batch or 0 in shape:
         return
     name = f"{prefix}{node.output[0]}"
@@ -81,7 +81,7 @@ def _forget_shapes(graph: GraphProto) -> None:
 
 
 def _carriers(graph: GraphProto, picture: str) -> set[str]:
-    """The tensors that are computed from the pictures' pixels."""
+    """Return the names of the tensors that are computed from the pixels."""
     carriers = {picture}
     for node in graph.node:
         if node.op_type not in _FORGETS and carriers.intersection(node.input):
@@ -92,15 +92,15 @@ def _carriers(graph: GraphProto, picture: str) -> set[str]:
 def _shapes(
     model: ModelProto, names: Iterable[str], picture: str, pictures: Pictures
 ) -> dict[str, tuple[int, ...]]:
-    """The shapes that tensors have when the graph is run on ``pictures``."""
-    wanted = sorted(set(names) - {picture})
+    """Return the shapes that the tensors ``names`` have when the graph runs on ``pictures``."""
+    measured = sorted(set(names) - {picture})
     spy = ModelProto()
     spy.CopyFrom(model)
     del spy.graph.output[:]
-    for name in wanted:
+    for name in measured:
         spy.graph.output.add().name = name
     shapes = {picture: tuple(pictures.shape)}
-    if wanted:
-        values = session(spy).run(wanted, {picture: pictures})
-        shapes |= {name: np.shape(value) for name, value in zip(wanted, values, strict=True)}
+    if measured:
+        values = session(spy).run(measured, {picture: pictures})
+        shapes |= {name: np.shape(value) for name, value in zip(measured, values, strict=True)}
     return shapes

@@ -1,4 +1,4 @@
-"""What is written beside an adopted graph: manifest, licence and notice."""
+"""Describe an adopted graph: its manifest, and the texts of LICENSE and NOTICE."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Literal
 from export.adoption.fitting import Fitted
 from export.adoption.foreign import Foreign, parameters
 from export.adoption.operators import of_the_runtime
-from export.adoption.proof import PROVEN
 from export.adoption.truth import Truth
 from export.data import mean_image
+from export.data.transforms import PROTOCOLS
 from export.errors import ExportError
 from export.weights.sources import licence_text
 from export.zoo import labels
@@ -42,7 +42,7 @@ _GRAPHS = ("center", "ten_crop", "crops_144")
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What only the user can know about a file; what is not said is written down as not stated."""
+    """What only the user can know about a file; a field of None is recorded as not stated."""
 
     network: str
     family: str
@@ -54,13 +54,16 @@ class Facts:
 
 
 def protocols(
-    wished: tuple[ProtocolName, ...] | None,
+    chosen: tuple[ProtocolName, ...] | None,
     input: Input,  # noqa: A002
     resize: Resize,
 ) -> Protocols:
-    """The protocols of a model, the first being the default. Raises ExportError for others."""
+    """Return the protocols of a model, the first being the default.
+
+    Raises ExportError for one that the graph or the resize cannot serve.
+    """
     room = resize.rule != "exact" and resize.size >= max(input.height, input.width)
-    names = wished or (PROVEN if room else PROVEN[:1])
+    names = chosen or (PROTOCOLS if room else PROTOCOLS[:1])
     for name in names:
         if name not in _GRAPHS:
             raise ExportError(f"protocol {name!r}: an adopted model can have {', '.join(_GRAPHS)}")
@@ -87,7 +90,7 @@ def describe(
     protocols: Protocols,
     classes: int,
 ) -> Manifest:
-    """The manifest of the files in ``folder``, not yet verified."""
+    """Return the manifest of the files in ``folder``, without a record of a proof."""
     files = [MODEL, LICENCE, NOTICE, labels.FILE_NAME]
     if input.mean_image is not None:
         files.append(input.mean_image)
@@ -116,7 +119,7 @@ def describe(
 
 
 def remarks(truth: Truth, fitted: Fitted) -> tuple[str, ...]:
-    """What was done to the file, a line each."""
+    """Return what was done to the file, in a line for each change."""
     lines = [
         f"opset: {fitted.opset}",
         f"batch: {fitted.batch}",
@@ -130,7 +133,7 @@ def remarks(truth: Truth, fitted: Fitted) -> tuple[str, ...]:
 
 
 def doubts(truth: Truth) -> tuple[str, ...]:
-    """What a reader of the proof should know of the file itself, a line each."""
+    """Return what a reader of the proof should know of the file itself, a line each."""
     said = "--activation softmax was said of numbers of which"
     lines = [f"{said} {doubt}" for doubt in truth.tail.doubts]
     own = of_the_runtime(truth.original.foreign.model)
@@ -143,7 +146,7 @@ def doubts(truth: Truth) -> tuple[str, ...]:
 
 
 def texts(file: Path, foreign: Foreign, facts: Facts, lines: tuple[str, ...]) -> tuple[str, str]:
-    """The texts of LICENSE and NOTICE."""
+    """Return the texts of LICENSE and NOTICE."""
     licence = (
         f"The network and its weights came as the file {file.name}.\n"
         f"Licence, as the person who adopted it stated: {facts.licence or NOT_STATED}.\n"
@@ -164,7 +167,7 @@ def texts(file: Path, foreign: Foreign, facts: Facts, lines: tuple[str, ...]) ->
 
 
 def _full_text(licence: str | None) -> str | None:
-    """The text of a licence that this package carries, by SPDX identifier."""
+    """Return the text of a licence by its SPDX identifier; None where this package has none."""
     if licence != "Apache-2.0":
         return None
     return licence_text(licence)

@@ -1,4 +1,4 @@
-"""Weights that an ONNX file keeps in other files: read only from the file's own folder.
+"""Read the weights that an ONNX file keeps in other files, from its own folder alone.
 
 A location inside a model is text that somebody else wrote. It may name a plain file in or below
 the folder of the ONNX file, and nothing else: no absolute path, no way upwards, no link.
@@ -19,7 +19,7 @@ MAX_BYTES = 2_000_000_000
 
 
 def embed(model: ModelProto, folder: Path) -> tuple[Path, ...]:
-    """Read every external tensor of ``model`` into it, in place; the files that were read.
+    """Read every external tensor of ``model`` into it, in place, and return the files.
 
     Raises ForeignModelRefused when a location is not a plain file in or below ``folder``, when it
     is shorter than the tensor says, or when all is too large.
@@ -53,7 +53,7 @@ def embed(model: ModelProto, folder: Path) -> tuple[Path, ...]:
 
 
 def tensors(model: ModelProto) -> Iterator[TensorProto]:
-    """Every tensor of a model: initialisers and attributes, in subgraphs and functions too."""
+    """Yield every tensor of a model: initialisers and attributes, in subgraphs, in functions."""
     yield from _of_graph(model.graph)
     for function in model.functions:
         yield from _of_nodes(function.node)
@@ -86,7 +86,10 @@ def _of_attribute(attribute: AttributeProto) -> Iterator[TensorProto]:
 
 
 def _plain_file(folder: Path, location: str, tensor: str) -> Path:
-    """The file that ``location`` names, every step to it a plain folder. Raises if it is not."""
+    """Return the file that ``location`` names.
+
+    Raises ForeignModelRefused unless every step to it is a plain folder, and it a plain file.
+    """
     parts = PurePosixPath(location).parts
     if (
         not parts

@@ -1,4 +1,4 @@
-"""Say what a file is that is no ONNX file, by its first bytes."""
+"""Recognise files that are no ONNX files by their first bytes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ _MARKUP = {
 
 
 def name(data: bytes, file: Path) -> str | None:
-    """What ``data``, the content of ``file``, is and what to do with it; None: not known."""
+    """Say what ``data``, the content of ``file``, is and what to do with it; None where unknown."""
     if not data:
         return "it is empty"
     for offset, magic, words in _MAGIC:
@@ -68,7 +68,7 @@ def name(data: bytes, file: Path) -> str | None:
 
 
 def _archive(data: bytes) -> str:
-    """What a zip archive is, by the names in it."""
+    """Say what a zip archive is, by the names in it."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             inside = archive.namelist()

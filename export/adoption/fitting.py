@@ -1,4 +1,4 @@
-"""Choose how a foreign graph is wrapped: opset and batch, each shown to compute the same."""
+"""Choose how a foreign graph is wrapped: by opset and batch, as tests by running it show."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _BATCHES = (1, 2, 5)
 
 @dataclass(frozen=True)
 class Complaint:
-    """What is wrong with a way to wrap the graph."""
+    """What is wrong with one way to wrap the graph."""
 
     pictures: int
-    """How many were in the batch that it got wrong; 0: it did not open."""
+    """Pictures in the batch whose answers were wrong; 0 where the graph did not open."""
     words: str
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """The adopted graph, and in words what had to be done to the foreign one."""
+    """The adopted graph, and in words what was done to the foreign one."""
 
     model: ModelProto
     opset: str
@@ -38,7 +38,7 @@ class Fitted:
 
 
 def fit(truth: Truth, crops: Pixels, report: Callable[[str], None] = lambda _: None) -> Fitted:
-    """Wrap the foreign graph so that batches of 1, 2 and 5 get the file's own answers.
+    """Wrap the foreign graph so that batches of 1, 2 and 5 crops get the file's own answers.
 
     ``crops`` are uint8 [5, H, W, C]. Opset 20 is preferred to the file's, one run for the whole
     batch to a loop over it. Raises ForeignModelRefused when nothing computes what the file does.
@@ -61,15 +61,15 @@ def fit(truth: Truth, crops: Pixels, report: Callable[[str], None] = lambda _: N
 
 
 def telling(complaints: Sequence[Complaint]) -> Complaint:
-    """The complaint that says most about the file: the first about a single picture.
+    """Return the complaint that says most about the file: the first about a single picture.
 
-    Where all single pictures were right, the first: that a way cannot take several is known.
+    Where all single pictures were right, return the first one.
     """
     return min(complaints, key=lambda complaint: complaint.pictures > 1)
 
 
 def _opsets(truth: Truth) -> Iterator[tuple[ModelProto, str]]:
-    """The foreign graph in opset 20, and as it came."""
+    """Yield the foreign graph in opset 20, and as it came, each with its name for people."""
     foreign = truth.original.foreign
     why = ""
     if foreign.opset < opset.OPSET:
@@ -81,7 +81,7 @@ def _opsets(truth: Truth) -> Iterator[tuple[ModelProto, str]]:
 
 
 def _batches(truth: Truth, network: ModelProto, crops: Pixels) -> Iterator[tuple[ModelProto, str]]:
-    """The wrapped graph with its batch as it came, loosened, and in a loop."""
+    """Yield the wrapped graph with its batch as it came, loosened, and in a loop."""
     foreign = truth.original.foreign
     insists = foreign.signature.batch
 
@@ -125,7 +125,7 @@ class _Judge:
         )
 
     def complaint(self, model: ModelProto) -> Complaint | None:
-        """What is wrong with the answers of ``model`` to batches of 1, 2 and 5; None if nothing."""
+        """Say what is wrong with answers of ``model`` to batches of 1, 2 and 5; None if nothing."""
         count = 0
         try:
             opened = session(model)

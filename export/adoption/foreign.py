@@ -1,4 +1,4 @@
-"""A foreign ONNX file: read without trust, and what it says about its pictures and its answer."""
+"""Read a foreign ONNX file without trust: its graph, its input and its output."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MIN_OPSET = 7
 MAX_SIDE = 4096
 """Most pixels of a crop's side."""
 IR_VERSION = 10
-"""What ONNX files of opset 20 usually have."""
+"""The version of the file format that exporters write for opset 20."""
 
 Layout = Literal["nchw", "nhwc"]
 Activation = Literal["softmax", "sigmoid"]
@@ -49,14 +49,14 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Signature:
-    """What a foreign network takes and yields."""
+    """The input and the output of a foreign network."""
 
     input: str
     type: int
-    """TensorProto's number of the element type."""
+    """Element type of the input, as TensorProto numbers it."""
     layout: Layout
     batch: int | None
-    """The number of pictures it insists on, or None where it says any."""
+    """The batch size that the graph is fixed to, or None where it takes any."""
     height: int
     width: int
     channels: int
@@ -69,7 +69,7 @@ class Signature:
 
     @property
     def sizes(self) -> tuple[int, int, int]:
-        """What follows the batch: (C, H, W) or (H, W, C)."""
+        """The dimensions behind the batch: (C, H, W) or (H, W, C)."""
         if self.layout == "nchw":
             return self.channels, self.height, self.width
         return self.height, self.width, self.channels
@@ -77,7 +77,7 @@ class Signature:
 
 @dataclass(frozen=True)
 class Foreign:
-    """A foreign classifier, read whole."""
+    """A foreign classifier as it was read."""
 
     file: Path
     model: ModelProto
@@ -109,9 +109,9 @@ class Foreign:
 
 
 def read(file: Path, wishes: Wishes) -> Foreign:
-    """Read and examine an ONNX file; nothing but it and its folder is opened.
+    """Read and examine an ONNX file; nothing but it and files of its folder is opened.
 
-    Raises ForeignModelRefused, saying what it is or lacks.
+    Raises ForeignModelRefused, with what the file is or what it lacks, where it is no classifier.
     """
     model = _parse(file)
     opset = opset_of(model)
@@ -132,13 +132,13 @@ def read(file: Path, wishes: Wishes) -> Foreign:
 
 
 def opset_of(model: ModelProto) -> int:
-    """The version of ONNX's own operators that a model uses; 0 when it imports none."""
+    """Return the version of ONNX's own operators that a model uses; 0 where it imports none."""
     versions = [o.version for o in model.opset_import if o.domain in _DEFAULT_DOMAINS]
     return max(versions, default=0)
 
 
 def nodes(graph: onnx.GraphProto) -> list[NodeProto]:
-    """The nodes of a graph and of its subgraphs."""
+    """Return the nodes of a graph and of its subgraphs."""
     found = []
     for node in graph.node:
         found.append(node)
@@ -149,7 +149,7 @@ def nodes(graph: onnx.GraphProto) -> list[NodeProto]:
 
 
 def weights(model: ModelProto) -> list[TensorProto]:
-    """The constant tensors of a model: initialisers, and values of Constant nodes."""
+    """Return the constant tensors of a model: initialisers, and values of Constant nodes."""
     constants = [
         attribute.t
         for node in nodes(model.graph)
@@ -161,7 +161,7 @@ def weights(model: ModelProto) -> list[TensorProto]:
 
 
 def constants(graph: onnx.GraphProto) -> dict[str, npt.NDArray[np.generic]]:
-    """The constant values of a graph that are short (axes, shapes, scales), by name."""
+    """Return the short constants of a graph (axes, shapes, scales) by name."""
     short = {t.name: t for t in graph.initializer if len(t.dims) <= 1 and sum(t.dims) <= 64}
     for node in graph.node:
         if node.op_type == "Constant":
@@ -176,7 +176,7 @@ def _has_halves(model: ModelProto) -> bool:
 
 
 def parameters(model: ModelProto) -> int:
-    """How many trained numbers a model has: those of float tensors and of 8-bit matrices."""
+    """Count the trained numbers of a model: those of float tensors and of 8-bit matrices."""
     floats = {TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16}
     bytes_ = {TensorProto.INT8, TensorProto.UINT8}
     return sum(
@@ -250,7 +250,7 @@ def _signature(model: ModelProto, wishes: Wishes) -> Signature:
 
 
 def _dims(value: ValueInfoProto) -> list[int | None]:
-    """The four dimensions of the input; None where any number goes."""
+    """Return the four dimensions of the input; None where any number goes."""
     tensor = value.type.tensor_type
     if not tensor.HasField("shape"):
         return [None, None, None, None]
@@ -263,9 +263,9 @@ def _dims(value: ValueInfoProto) -> list[int | None]:
     return dims
 
 
-def _layout(dims: list[int | None], wished: Layout | None) -> Layout:
-    if wished is not None:
-        return wished
+def _layout(dims: list[int | None], stated: Layout | None) -> Layout:
+    if stated is not None:
+        return stated
     first, last = dims[1] in (1, 3), dims[3] in (1, 3)
     if first == last:
         shown = ", ".join("?" if dim is None else str(dim) for dim in dims)
@@ -276,24 +276,24 @@ def _layout(dims: list[int | None], wished: Layout | None) -> Layout:
     return "nchw" if first else "nhwc"
 
 
-def _side(side: int | None, wished: int | None) -> int:
-    if side is None and wished is None:
+def _side(side: int | None, stated: int | None) -> int:
+    if side is None and stated is None:
         raise ForeignModelRefused("it takes pictures of any size: --size says which to serve")
-    if side is not None and wished not in (None, side):
-        raise ForeignModelRefused(f"--size {wished}, but it takes pictures of {side} pixels")
-    chosen = side or wished or 0
+    if side is not None and stated not in (None, side):
+        raise ForeignModelRefused(f"--size {stated}, but it takes pictures of {side} pixels")
+    chosen = side or stated or 0
     if chosen > MAX_SIDE:
         raise ForeignModelRefused(f"pictures of {chosen} pixels: the limit is {MAX_SIDE}")
     return chosen
 
 
-def _output(model: ModelProto, wished: str | None) -> str:
+def _output(model: ModelProto, stated: str | None) -> str:
     names = [value.name for value in model.graph.output]
     shown = ", ".join(names[:5])
-    if wished is not None:
-        if wished not in names:
-            raise ForeignModelRefused(f"it has no output {wished!r}, but {shown}")
-        return wished
+    if stated is not None:
+        if stated not in names:
+            raise ForeignModelRefused(f"it has no output {stated!r}, but {shown}")
+        return stated
     if len(names) != 1:
         raise ForeignModelRefused(
             f"it has {len(names)} outputs ({shown}), a classifier has one: --take NAME names it"

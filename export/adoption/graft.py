@@ -1,4 +1,4 @@
-"""Put a foreign graph between our pixels and our probabilities, with operators of every opset.
+"""Wrap a foreign graph: put it between our ``pixels`` and our ``probabilities`` and ``logits``.
 
 Only operators are used that mean the same from opset 7 on (Cast, Gather, Transpose, Mul, Add,
 Flatten, Softmax over the last of two dimensions, Log, Shape, Loop), so that a graph that cannot be
@@ -26,7 +26,7 @@ Means = npt.NDArray[np.float64]
 TINY = 1e-37
 """Added to a probability before its logarithm: single precision goes down to 1.2e-38."""
 _OWN, _NETWORK = "adopted", "network"
-"""How the names of our own tensors, and of those that had to be renamed, begin."""
+"""With these begin the names of our own tensors, and of those that had to be renamed."""
 
 
 class Draft:
@@ -39,13 +39,13 @@ class Draft:
         self.constants: list[TensorProto] = []
 
     def add(self, operator: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
-        """Append a node; the name of its (first) output."""
+        """Append a node and return the name of its first output."""
         output = output or f"{self.prefix}{operator.lower()}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, list(inputs), [output], **attributes))
         return output
 
     def constant(self, value: npt.ArrayLike, dtype: npt.DTypeLike) -> str:
-        """Append a constant; its name."""
+        """Append a constant and return its name."""
         name = f"{self.prefix}constant_{len(self.constants)}"
         self.constants.append(numpy_helper.from_array(np.asarray(value, dtype), name))
         return name
@@ -62,7 +62,7 @@ def assemble(
     skip_first: bool,
     one_by_one: bool,
 ) -> ModelProto:
-    """The model we serve: ``pixels`` uint8 [N, H, W, C] -> ``probabilities``, ``logits``.
+    """Return the served model: ``pixels`` uint8 [N, H, W, C] -> ``probabilities``, ``logits``.
 
     ``network`` is the foreign graph, converted or not; ``classes`` are its own. With
     ``one_by_one`` it stands in a Loop over the pictures and keeps the batch it insists on.
@@ -72,13 +72,13 @@ def assemble(
     taken_names = set(names_of(graph))
     draft = Draft(free_prefix(_OWN, taken_names))
     crops = head(draft, foreign.signature, input, mean)
-    wanted = {} if tail.logits is None else {"logits": tail.logits}
+    outputs = {} if tail.logits is None else {"logits": tail.logits}
     if tail.kind == "probabilities" or (tail.kind == "softmax" and not skip_first):
-        wanted["probabilities"] = foreign.signature.output
+        outputs["probabilities"] = foreign.signature.output
     network_prefix = free_prefix(_NETWORK, taken_names)
     ours = {name: f"{network_prefix}{name}" for name in ("pixels", "probabilities", "logits")}
     feed = _loop if one_by_one else _splice
-    names = {role: ours.get(name, name) for role, name in wanted.items()}
+    names = {role: ours.get(name, name) for role, name in outputs.items()}
     picture = ours.get(foreign.signature.input, foreign.signature.input)
     rename(graph, ours)
     taken = feed(draft, graph, crops, picture, names, foreign.signature)
@@ -92,7 +92,9 @@ def head(
     input: Input,  # noqa: A002
     mean: Means,
 ) -> str:
-    """``pixels`` uint8 [N, H, W, C] in RGB -> the foreign input; ``(p * rescale - mean) / std``.
+    """Append ``(pixel * rescale - mean) / std``, from ``pixels`` uint8 [N, H, W, C] in RGB.
+
+    Returns the name of the tensor that the foreign graph takes.
 
     ``mean`` is that of each channel [1, 1, C] or of each pixel [H, W, C]. Pixels are moved while
     they are bytes. One multiplication and one addition do the rest.
@@ -123,7 +125,7 @@ def normalisation(
     input: Input,  # noqa: A002
     mean: Means,
 ) -> ModelProto:
-    """The head alone: ``pixels`` uint8 [N, H, W, C] -> what the foreign graph is fed."""
+    """Return a model of the head alone: ``pixels`` uint8 [N, H, W, C] -> the foreign input."""
     draft = Draft()
     output = head(draft, foreign.signature, input, mean)
     graph = helper.make_graph(
@@ -140,7 +142,7 @@ def normalisation(
 def pruned(
     nodes: Sequence[NodeProto], constants: Sequence[TensorProto], outputs: Sequence[str]
 ) -> tuple[list[NodeProto], list[TensorProto]]:
-    """The nodes and constants that ``outputs`` need, in their order."""
+    """Return the nodes and constants that ``outputs`` depend on, in their order."""
     needed = set(outputs)
     kept = []
     for node in reversed(nodes):
@@ -151,7 +153,7 @@ def pruned(
 
 
 def _reads(node: NodeProto) -> set[str]:
-    """The tensors that a node reads, those of its subgraphs (and their own) among them."""
+    """Return the tensors that a node reads, with those that its subgraphs read or make."""
     names = set(node.input)
     for inner in subgraphs(node):
         names.update(value.name for value in inner.output)
@@ -165,14 +167,14 @@ def _splice(
     graph: GraphProto,
     crops: str,
     picture: str,
-    wanted: Mapping[str, str],
+    taken: Mapping[str, str],
     _signature: Signature,
 ) -> dict[str, str]:
     """Append the foreign nodes: the whole batch goes through them at once."""
     rename(graph, {picture: crops})
     draft.nodes += graph.node
     draft.constants += graph.initializer
-    return dict(wanted)
+    return dict(taken)
 
 
 def _loop(
@@ -180,7 +182,7 @@ def _loop(
     graph: GraphProto,
     crops: str,
     picture: str,
-    wanted: Mapping[str, str],
+    taken: Mapping[str, str],
     signature: Signature,
 ) -> dict[str, str]:
     """Append a Loop over the pictures, with the foreign graph as its body.
@@ -198,7 +200,7 @@ def _loop(
     first = body.constant(0, np.int64)
     whole = body.constant([batch, -1], np.int64)
     rows = []
-    for role, name in wanted.items():
+    for role, name in taken.items():
         flat = body.add("Reshape", name, whole)
         rows.append(body.add("Gather", flat, first, output=f"{own}row/{role}", axis=0))
     go_on = body.add("Identity", f"{own}condition", output=f"{own}go_on")
@@ -219,7 +221,7 @@ def _loop(
     )
     shape = draft.add("Shape", crops)
     count = draft.add("Gather", shape, draft.constant(0, np.int64), axis=0)
-    stacked = {role: f"{own}stacked/{role}" for role in wanted}
+    stacked = {role: f"{own}stacked/{role}" for role in taken}
     draft.nodes.append(
         helper.make_node("Loop", [count, ""], list(stacked.values()), body=body_graph)
     )
@@ -257,7 +259,7 @@ def _answers(
 
 
 def _model(draft: Draft, network: ModelProto, input: Input, classes: int) -> ModelProto:  # noqa: A002
-    """A model of the draft's nodes, tidy: no traces of who made it, and every node with a name."""
+    """Return a model of the draft's nodes: every node has a name, and nothing tells who made it."""
     answers = ["probabilities", "logits"]
     nodes, constants = pruned(draft.nodes, draft.constants, answers)
     graph = helper.make_graph(

@@ -1,7 +1,7 @@
-"""What the numbers of an output look like, over several pictures: one row [classes] each.
+"""Signs by which the numbers of an output are told apart: a row [classes] for each picture.
 
-Logits cannot be told from other numbers with certainty. These signs are told to the user, who is
-asked, and are recorded with the proof where the user insists.
+Logits cannot be told from other numbers with certainty. The user is shown these signs and decides;
+the proof records them.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ its classes are."""
 
 
 def constant_sum(rows: Wide) -> float | None:
-    """What rows without a negative number all add up to; None when they do not."""
+    """Return the sum that all rows have, if none has a negative number; else None."""
     sums = rows.sum(axis=1)
     mean = float(sums.mean())
     if (rows < 0).any() or mean <= 0 or np.ptp(sums) > 2 * _EQUAL * mean:
@@ -69,7 +69,7 @@ def _differ(rows: Wide) -> bool:
 
 
 def doubts(rows: Wide) -> tuple[str, ...]:
-    """What speaks against logits of classes that exclude each other, a phrase each.
+    """Return what speaks against logits of classes that exclude each other, a phrase each.
 
     Rows that are all the same say nothing of this: their proof fails.
     """

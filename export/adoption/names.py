@@ -1,4 +1,4 @@
-"""The names of the tensors of a graph: which there are, and other names for some."""
+"""List and change the names of the tensors of a graph."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from export.adoption.order import subgraphs
 
 
 def names_of(graph: GraphProto) -> Iterator[str]:
-    """Every name of a tensor in a graph and in its subgraphs, some several times."""
+    """Yield every name of a tensor in a graph and in its subgraphs, some several times."""
     for named in (*graph.initializer, *graph.input, *graph.output, *graph.value_info):
         yield named.name
     for node in graph.node:
@@ -21,7 +21,7 @@ def names_of(graph: GraphProto) -> Iterator[str]:
 
 
 def free_prefix(word: str, taken: Set[str]) -> str:
-    """``word/``, or ``word_2/`` and so on: a beginning that none of the names has."""
+    """Return ``word/``, ``word_2/`` and so on: the first prefix that none of the names has."""
     prefix, number = f"{word}/", 1
     while any(name.startswith(prefix) for name in taken):
         number += 1

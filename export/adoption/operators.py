@@ -1,4 +1,4 @@
-"""Operators that make a file unfit to be served: of training, of chance, of one machine alone."""
+"""Refuse operators that make a file unfit to be served: of training, chance or one machine."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _QUANTISERS = (
     "MatMulInteger",
     "QAttention",
 )
-"""How the names of ONNX Runtime's operators begin that its quantiser writes for every machine."""
+"""With these begin the names of the operators that its quantiser writes for every machine."""
 
 
 def refuse(model: ModelProto, output: str) -> None:
-    """Raise ForeignModelRefused where ``output`` depends on such an operator, with what to do."""
+    """Raise ForeignModelRefused, with what to do, where ``output`` depends on such an operator."""
     nodes = list(every(needed(model.graph, {output})))
     true = _true(model.graph, nodes)
     for node in nodes:
@@ -69,7 +69,7 @@ def refuse(model: ModelProto, output: str) -> None:
 
 
 def _true(graph: GraphProto, nodes: list[NodeProto]) -> set[str]:
-    """The names of the constants that are the one truth value True."""
+    """Return the names of the constants that hold the one value True."""
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     for node in nodes:
         for attribute in node.attribute if node.op_type == "Constant" else ():
@@ -99,7 +99,7 @@ def refuse_maps(model: ModelProto) -> None:
 
 
 def of_the_runtime(model: ModelProto) -> tuple[str, ...]:
-    """The operators that ONNX Runtime's optimiser put into a graph: no other software has them."""
+    """Return the operators that ONNX Runtime's optimiser put into a graph: only it can run them."""
     found = {
         node.op_type
         for node in every(model.graph.node)
@@ -109,21 +109,21 @@ def of_the_runtime(model: ModelProto) -> tuple[str, ...]:
 
 
 def needed(graph: GraphProto, outputs: set[str]) -> list[NodeProto]:
-    """The nodes of a sorted graph that ``outputs`` depend on, in their order."""
-    wanted = set(outputs)
+    """Return the nodes of a sorted graph that ``outputs`` depend on, in their order."""
+    depended_on = set(outputs)
     found = []
     for node in reversed(graph.node):
-        if wanted.intersection(node.output):
+        if depended_on.intersection(node.output):
             found.append(node)
-            wanted.update(node.input)
+            depended_on.update(node.input)
             for inner in subgraphs(node):
-                wanted.update(name for below in every(inner.node) for name in below.input)
-                wanted.update(value.name for value in inner.output)
+                depended_on.update(name for below in every(inner.node) for name in below.input)
+                depended_on.update(value.name for value in inner.output)
     return found[::-1]
 
 
 def every(nodes: Iterable[NodeProto]) -> Iterator[NodeProto]:
-    """Nodes and the nodes of their subgraphs."""
+    """Yield nodes and the nodes of their subgraphs."""
     for node in nodes:
         yield node
         for inner in subgraphs(node):

@@ -1,4 +1,4 @@
-"""Bring a foreign graph to the opset that our own exports have."""
+"""Convert a foreign graph to the opset of our own exports."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ OPSET = 20
 
 
 def converted(model: ModelProto) -> ModelProto:
-    """``model`` in opset 20, or itself where it has that or more. Raises ValueError if onnx cannot.
+    """Return ``model`` in opset 20, or itself where it has that or more.
 
-    onnx's converter is a help, not an authority: compare what the result computes.
+    onnx's converter makes mistakes: compare what the result computes. Raises ValueError where it
+    cannot convert.
     """
     if opset_of(model) >= OPSET:
         return model

@@ -1,4 +1,4 @@
-"""Sort the nodes of a graph: exporters and converters append some behind those that read them."""
+"""Sort the nodes of a graph so that each stands behind those whose outputs it reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def sort(graph: GraphProto) -> bool:
     """Put every node behind those whose outputs it reads, in subgraphs too, in place.
 
     Nodes that are in order stay as they are. Returns whether anything was moved. Raises
-    ForeignModelRefused when nodes wait for each other.
+    ForeignModelRefused when nodes read each other's outputs in a circle.
     """
     moved = False
     for node in graph.node:
@@ -30,7 +30,7 @@ def sort(graph: GraphProto) -> bool:
 
 
 def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
-    """The graphs in the attributes of a node: bodies of Loop, branches of If."""
+    """Yield the graphs in the attributes of a node: bodies of Loop, branches of If."""
     for attribute in node.attribute:
         if attribute.HasField("g"):
             yield attribute.g
@@ -38,7 +38,7 @@ def subgraphs(node: NodeProto) -> Iterator[GraphProto]:
 
 
 def _order(graph: GraphProto) -> list[int]:
-    """The indices of the nodes, each behind what it reads, otherwise as they stand."""
+    """Return the indices of the nodes, each behind what it reads, otherwise as they stand."""
     maker = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
     readers: list[list[int]] = [[] for _ in graph.node]
     waits = [0] * len(graph.node)
@@ -66,7 +66,7 @@ def _order(graph: GraphProto) -> list[int]:
 
 
 def _reads(node: NodeProto) -> set[str]:
-    """The tensors that a node reads from its own graph, those its subgraphs read among them."""
+    """Return the tensors of its own graph that a node reads, itself or in its subgraphs."""
     found = set(node.input)
     for inner in subgraphs(node):
         found |= _free(inner)
@@ -74,7 +74,7 @@ def _reads(node: NodeProto) -> set[str]:
 
 
 def _free(graph: GraphProto) -> set[str]:
-    """The names that a subgraph reads from the graphs around it."""
+    """Return the names that a subgraph reads from the graphs around it."""
     used = {value.name for value in graph.output}
     own = {named.name for named in (*graph.input, *graph.initializer)}
     for node in graph.node:

@@ -1,7 +1,7 @@
-"""The foreign file as it came, in ONNX Runtime, fed through its own input.
+"""Run the foreign file as it came, in ONNX Runtime, through its own input.
 
-Its pictures are normalised here by numpy in double precision, apart from the graph that adoption
-writes: this side is what the other is compared with.
+Here numpy normalises the pictures in double precision, independently of the graph that adoption
+writes: the adopted model is compared with this side.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Pictures = npt.NDArray[np.generic]
 Rows = npt.NDArray[np.generic]
 
 TREMOR = 2.0**-22
-"""How far two correct normalisations may be apart, as a share of the largest input: two ulps."""
+"""How far two correct normalisations may differ, as a share of the largest input: two ulps."""
 HALF_TREMOR = 2.0**-11
 """The same, as a share of each number, where the file takes halves or rounds its input to them."""
 _FLOATS = ("float16", "float32", "float64")
@@ -37,7 +37,7 @@ class Original:
         input: Input,  # noqa: A002
         mean_image: MeanImage | None = None,
     ) -> None:
-        """Open the file and run one picture. Raises ForeignModelRefused."""
+        """Open the file and run one picture. Raises ForeignModelRefused where that fails."""
         self.foreign = foreign
         self.input = input
         mean = np.reshape(input.mean, (1, 1, -1)) if mean_image is None else mean_image
@@ -48,9 +48,9 @@ class Original:
         self.classes = self._count_classes(self._answer(self.pictures(gray)[0]))
 
     def pictures(self, crops: Pixels, tremor: np.random.Generator | None = None) -> Pictures:
-        """uint8 crops [N, H, W, C] in RGB -> what the foreign input takes, N at once.
+        """Normalise crops uint8 [N, H, W, C] in RGB to what the foreign input takes, [N, ...].
 
-        With ``tremor`` every number is moved up or down by as much as two correct normalisations
+        With ``tremor`` every number moves up or down by as much as two correct normalisations
         may differ.
         """
         signature = self.foreign.signature
@@ -72,12 +72,12 @@ class Original:
         return np.ascontiguousarray(normalised.astype(np.float32).astype(signature.dtype))
 
     def rows(self, pictures: Pictures) -> Rows:
-        """The raw answers [N, classes] to pictures [N, ...], each computed by itself."""
+        """Return the raw answers [N, classes] to pictures [N, ...], each computed by itself."""
         one_by_one = [self._answer(picture)[:1].reshape(1, -1) for picture in pictures]
         return np.concatenate(one_by_one)
 
     def _answer(self, picture: Pictures) -> Rows:
-        """What the file yields for one picture, repeated as often as it insists."""
+        """Return the file's output for one picture, repeated to the batch size it is fixed to."""
         signature = self.foreign.signature
         batch = np.repeat(picture[None], signature.batch or 1, axis=0)
         try:
@@ -89,7 +89,10 @@ class Original:
         return np.asarray(answer)
 
     def _count_classes(self, answer: Rows) -> int:
-        """How many classes the shape of an answer means. Raises ForeignModelRefused."""
+        """Return the number of classes by the shape of an answer.
+
+        Raises ForeignModelRefused where it is no row of numbers.
+        """
         batch = self.foreign.signature.batch or 1
         name = self.foreign.signature.output
         if str(answer.dtype) not in _FLOATS:
@@ -106,7 +109,7 @@ class Original:
 
 
 def _opened(foreign: Foreign) -> ort.InferenceSession:
-    """A session of the file as it came, or with its nodes sorted where it needs that."""
+    """Open a session of the file as it came, or with its nodes sorted where it needs that."""
     try:
         return session(foreign.file)
     except RuntimeRefusal as refusal:

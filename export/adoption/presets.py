@@ -1,7 +1,7 @@
-"""Preprocessing of the places that foreign classifiers come from, by name.
+"""Name the preprocessing of the libraries that foreign classifiers come from.
 
-A preset says what the training code did to a picture before the network saw it. Each part of it
-can be overridden, because an ONNX file does not say what it was trained on.
+A preset says what the training code did to a picture before the network saw it. Each of its
+fields can be overridden, because an ONNX file does not say how it was trained.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 _IMAGENET_MEAN = (0.485, 0.456, 0.406)
 _IMAGENET_STD = (0.229, 0.224, 0.225)
 _CROP_SHARE = 0.875
-"""224 of 256: the share of the resized picture that is cut out."""
+"""The share of the resized picture's side that is cut out: 224 of 256."""
 
 
 def _rounded(crop: int) -> int:
@@ -47,7 +47,7 @@ class Preset:
     std: tuple[float, ...]
     interpolation: Interpolation
     resize: Callable[[int], int]
-    """Crop in pixels -> shortest side in pixels."""
+    """Side of the crop -> shortest side of the resized picture, both in pixels."""
 
 
 PRESETS: dict[str, Preset] = {
@@ -88,7 +88,7 @@ PRESETS: dict[str, Preset] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """A preset's name, and what the user says instead of it; None leaves the preset's value."""
+    """A preset's name, and the values that replace its own; None keeps the preset's."""
 
     preset: str
     color: Color | None = None
@@ -101,7 +101,7 @@ class Preprocessing:
     centre_square: bool = False
 
     def __post_init__(self) -> None:
-        """Raises ExportError for a preset that is not there and for numbers that are none."""
+        """Raise ExportError for an unknown preset and for values that are out of range."""
         if self.preset not in PRESETS:
             raise ExportError(f"unknown preset {self.preset!r}: there are {', '.join(PRESETS)}")
         for name in ("mean", "std"):
@@ -114,7 +114,10 @@ class Preprocessing:
             raise ExportError("--rescale must be above 0")
 
     def input(self, height: int, width: int, channels: int) -> Input:
-        """What the graph takes, for crops of this size. Raises ExportError when it cannot be."""
+        """Return the graph's input for crops of this size in pixels.
+
+        Raises ExportError where the values do not fit the channels.
+        """
         preset = PRESETS[self.preset]
         color = self.color or ("L" if channels == 1 else preset.color)
         if (color == "L") != (channels == 1):
@@ -130,7 +133,10 @@ class Preprocessing:
         )
 
     def resizing(self, height: int, width: int) -> Resize:
-        """How a picture is resized for crops of this size. Raises ExportError if it cannot be."""
+        """Return how a picture is resized for crops of this size in pixels.
+
+        Raises ExportError where rule and sizes contradict each other.
+        """
         preset = PRESETS[self.preset]
         crop = max(height, width)
         size = height if self.rule == "exact" else self.resize or preset.resize(crop)
@@ -156,21 +162,24 @@ class Preprocessing:
         elif len(values) == 1:
             values = values * channels
         if len(values) != channels:
-            given = f"--{name}" if getattr(self, name) is not None else f"preset {self.preset}"
+            source = f"--{name}" if getattr(self, name) is not None else f"preset {self.preset}"
             raise ExportError(
-                f"{given} has {len(values)} values of {name} for {channels} channels: "
+                f"{source} has {len(values)} values of {name} for {channels} channels: "
                 f"give {channels} with --{name}"
             )
         return values
 
 
 def numbers(text: str, option: str) -> tuple[float, ...]:
-    """``"103.939,116.779,123.68"`` or ``"1/255"`` as numbers. Raises ExportError."""
+    """Read numbers such as ``"103.939,116.779,123.68"`` or ``"1/255"``.
+
+    Raises ExportError, naming ``option``, where one is none.
+    """
     return tuple(number(part, option) for part in text.split(","))
 
 
 def number(text: str, option: str) -> float:
-    """A number, or a quotient such as ``1/255``. Raises ExportError, naming ``option``."""
+    """Read a number, or a quotient such as ``1/255``. Raises ExportError, naming ``option``."""
     above, _, below = text.partition("/")
     try:
         return float(above) / float(below or 1)

@@ -1,4 +1,4 @@
-"""The proof of an adopted model: the file as it came, against what we serve, from the picture on.
+"""Prove an adopted model: compare it with the file as it came, from the encoded picture on.
 
 One side is the foreign ONNX file in ONNX Runtime, fed through its own input with pictures that
 torchvision cut and numpy normalised. The other is the adopted model behind the service's own
@@ -7,24 +7,19 @@ decoding and cropping.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
-from PIL import Image
-from torchvision.transforms import v2
 
 from export.adoption import graft
 from export.adoption.original import TREMOR, Pixels
 from export.adoption.runtime import session
 from export.adoption.truth import Truth, narrow, stacked, tolerance
+from export.data import transforms
 from export.errors import ProofFailed
 from export.proof.parity import Exported, Parity, Tolerance, compare
 from service.imaging.protocols import PROTOCOLS
 from service.manifest import Input, ProtocolName, Resize
-
-PROVEN: tuple[ProtocolName, ...] = ("center", "ten_crop")
-"""The protocols that torchvision has; others cut crops for the same graph."""
 
 _HALF_ULP = 2.0**-10
 _BATCH = 8
@@ -44,7 +39,7 @@ def prove(
     """
     manifest = exported.manifest
     found: dict[str, Parity] = {}
-    for protocol in PROVEN:
+    for protocol in transforms.PROTOCOLS:  # others cut crops for the same graph
         proven = protocol in manifest.protocols.names
         if not proven and protocol != "center":
             continue
@@ -88,9 +83,9 @@ def _network(
 ) -> Parity:
     """Compare the adopted graph with the file fed what the adopted graph's own head makes.
 
-    Strictly, but for halves: ONNX Runtime computes them in single precision on a CPU and drops
-    the casts between our nodes and the file's, so it does not round what the file rounds. They
-    get what ``allowed`` is from the picture on.
+    The tolerance is strict, except for halves, which get ``allowed``, the tolerance from the
+    picture on: on a CPU ONNX Runtime computes them in single precision and drops the casts between
+    our nodes and the file's, so it does not round what the file rounds.
     """
     original = truth.original
     head = session(graft.normalisation(original.foreign, original.input, original.mean))
@@ -128,22 +123,10 @@ def crops_of(
     resize: Resize,
     protocol: ProtocolName,
 ) -> Pixels:
-    """Crops of an encoded picture as torchvision cuts them: uint8 [N, H, W, C], RGB or gray."""
-    crop = (input.height, input.width)
-    size = {
-        "shortest_side": resize.size,
-        "square": (resize.size, resize.size),
-        "exact": crop,
-    }[resize.rule]
-    with Image.open(io.BytesIO(picture)) as opened:
-        image = opened.convert("RGB")
-    if input.color == "L":
-        image = image.convert("L")
-    # resized by Pillow, whose filters widen when they shrink
-    resized = v2.Resize(size, v2.InterpolationMode(resize.interpolation))(image)
-    if resize.centre_square:
-        resized = v2.CenterCrop(resize.size)(resized)
-    cut = v2.TenCrop(crop) if protocol == "ten_crop" else v2.CenterCrop(crop)
-    images = cut(resized)
-    crops = [np.asarray(one) for one in (images if isinstance(images, tuple) else [images])]
-    return np.stack(crops).reshape(len(crops), *crop, input.channels)
+    """Cut crops uint8 [N, H, W, C], RGB or gray, from an encoded picture as torchvision does.
+
+    Raises ValueError for a protocol that torchvision has no transform for.
+    """
+    cut = transforms.cutting(input, resize, protocol)
+    crops = np.stack([np.asarray(crop) for crop in cut(transforms.opened(picture))])
+    return crops.reshape(len(crops), input.height, input.width, input.channels)

@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU, quiet, with errors of one line."""
+"""Open models in ONNX Runtime on the CPU, without its log, and with errors of one line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class RuntimeRefusal(Exception):
 
 
 def session(model: Path | ModelProto) -> ort.InferenceSession:
-    """Open a file, or a model in memory. Raises RuntimeRefusal."""
+    """Open a file, or a model in memory. Raises RuntimeRefusal where ONNX Runtime cannot."""
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL
     options.add_session_config_entry("session.load_model_format", "ONNX")
@@ -27,5 +27,5 @@ def session(model: Path | ModelProto) -> ort.InferenceSession:
 
 
 def first_line(error: Exception) -> str:
-    """The first line of an error's message, at most 300 characters."""
+    """Return the first line of an error's message, at most 300 characters."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]

@@ -1,4 +1,4 @@
-"""Where a foreign graph's probabilities and logits are."""
+"""Find the tensors of a foreign graph that hold its probabilities and its logits."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ Kind = Literal["logits", "log_softmax", "softmax", "rounded softmax", "probabili
 _SHAPES = frozenset(
     {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "Cast", "Dropout"},
 )
-"""What may stand between a Softmax and the output without changing a number."""
+"""Operators between a Softmax and the output that change no number."""
 _SCALING = frozenset({"Mul", "Div", "Add", "Sub", "Clip"})
-"""What changes numbers by constants, each in its place."""
+"""Operators that change each number by a constant."""
 _IN_PLACE = _SCALING | {"Softmax", "LogSoftmax", "Log", "Exp", "Sigmoid"}
 _FEW_BEST = {"TopK", "ArgMax", "ArgMin", "NonMaxSuppression"}
 _ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear"})
@@ -61,9 +61,9 @@ class Tail:
     quantised: tuple[float, int] | None = None
     """Scale and zero point of ``logits``, where that tensor is quantised."""
     total: float = 1.0
-    """What the output's rows add up to, where they are probabilities: 100 of percentages."""
+    """The sum of each of the output's rows, where they are probabilities: 100 for percentages."""
     doubts: tuple[str, ...] = ()
-    """What speaks against logits; the user said that they are."""
+    """What speaks against logits, though the user said that they are."""
 
     @property
     def has_logits(self) -> bool:
@@ -72,7 +72,7 @@ class Tail:
 
     @property
     def words(self) -> str:
-        """For a person: where the logits come from."""
+        """Say for people where the logits come from."""
         return {
             "logits": "the file's output; a softmax over the classes makes probabilities",
             "log_softmax": "the file's output, logarithms of probabilities",
@@ -159,7 +159,7 @@ def _refuse_operator(foreign: Foreign, last: NodeProto | None) -> None:
 
 
 def _question(output: str, classes: int, doubts: tuple[str, ...]) -> str:
-    """What the user is asked about numbers that cannot be told from logits."""
+    """Return what to ask the user about numbers that cannot be told from logits."""
     seen = f" What was seen: {'; '.join(doubts)}." if doubts else ""
     return (
         f"its output {output} has {classes} numbers a picture that are no probabilities, and the "
@@ -170,7 +170,7 @@ def _question(output: str, classes: int, doubts: tuple[str, ...]) -> str:
 
 
 def softmax(logits: Rows) -> Wide:
-    """Probabilities of logits [..., classes], in double precision."""
+    """Return the probabilities of logits [..., classes], in double precision."""
     wide = logits.astype(np.float64)
     powers: Wide = np.exp(wide - wide.max(axis=-1, keepdims=True))
     probabilities: Wide = powers / powers.sum(axis=-1, keepdims=True)
@@ -180,7 +180,7 @@ def softmax(logits: Rows) -> Wide:
 def _last_operator(
     graph: GraphProto, output: str, through: frozenset[str] = _SHAPES | _ROUNDING
 ) -> tuple[NodeProto | None, float]:
-    """The operator that computes the answer, before its shape changes; the step it is rounded in.
+    """Return the operator that computes the answer, and the step in which that is quantised.
 
     ``through`` are the operators that are passed over; those with two inputs that are computed
     are not. The step is 0 where the answer is not quantised.
@@ -205,7 +205,7 @@ def _last_operator(
 
 
 def _behind(last: NodeProto, step: float, constant: Constants) -> Tail | None:
-    """The tail of a graph that ends in a Softmax, or None where its numbers are not constant."""
+    """Return the tail of a graph that ends in a Softmax; None where its scale is no constant."""
     if last.op_type == "Softmax":
         return Tail("rounded softmax" if step else "softmax", last.input[0], step)
     # com.microsoft.QLinearSoftmax: X, its scale and zero point, the answer's scale and zero point
@@ -221,7 +221,7 @@ def _number(constant: Constants, name: str) -> float | None:
 
 
 def _is_plain(foreign: Foreign, tail: Tail, pictures: Pictures, rows: Wide) -> bool:
-    """Whether the softmax of the tapped logits is what the file says."""
+    """Whether the softmax of the tapped logits is the file's own output."""
     try:
         logits = Tap(foreign, tail).rows(pictures)
     except RuntimeRefusal:
@@ -235,10 +235,10 @@ def _is_plain(foreign: Foreign, tail: Tail, pictures: Pictures, rows: Wide) -> b
 
 
 class Tap:
-    """The foreign graph as it came, but for its output: the tensor with the logits."""
+    """The foreign graph as it came, with the tensor of the logits as its only output."""
 
     def __init__(self, foreign: Foreign, tail: Tail) -> None:
-        """Open it. Raises RuntimeRefusal."""
+        """Open the graph. Raises RuntimeRefusal where ONNX Runtime cannot."""
         self._tail = tail
         self._signature = foreign.signature
         model = ModelProto()
@@ -248,7 +248,7 @@ class Tap:
         self._session = session(model)
 
     def rows(self, pictures: Pictures) -> Wide:
-        """The logits [N, classes] of pictures [N, ...], each computed by itself."""
+        """Return the logits [N, classes] of pictures [N, ...], each computed by itself."""
         rows = []
         for picture in pictures:
             batch = np.repeat(picture[None], self._signature.batch or 1, axis=0)

@@ -1,4 +1,4 @@
-"""What the foreign file says of pictures, and how far the adopted model may be from it."""
+"""Ask the foreign file for its answers, and bound how far the adopted model's may differ."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ Floats = npt.NDArray[np.floating]
 Wide = npt.NDArray[np.float64]
 
 _FLOOR = 1e-30
-"""Probabilities below are compared as if they were this: single precision ends at 1e-38."""
+"""Smaller probabilities are compared as if they were this: single precision ends at 1e-38."""
 _HALF_FLOOR = 2.0**-14
 """The same in half precision, which has 11 bits down to here and fewer below."""
 _HALF_ULP = 2.0**-10
 """The largest unit in the last place of a half, as a share of the number."""
 _TREMORS = 2
 _MARGIN = 2
-"""The own unrest of a rounded network is measured on a few pictures; on others it is more."""
+"""Factor on the unrest of a rounded network, which is measured on a few pictures only."""
 _MOST_PROBABILITY = 0.1
 _MOST_LOGIT = 0.5
-"""A network with more unrest than this cannot be compared with anything."""
+"""Largest tolerance of logits, in standard deviations: more unrest than this excuses nothing."""
 
 
 class Truth:
-    """What the foreign file says of pictures: its probabilities, and logits up to a constant."""
+    """The foreign file's answers to pictures: probabilities, and logits up to a constant."""
 
     def __init__(self, original: Original, tail: Tail, *, skip_first: bool) -> None:
         self.original = original
@@ -60,14 +60,14 @@ class Truth:
     def answers(
         self, crops: Pixels, tremor: np.random.Generator | None = None
     ) -> tuple[Wide, Wide]:
-        """(probabilities, logits or log(p)) [N, classes] of crops uint8 [N, H, W, C].
+        """Return (probabilities, logits or log(p)) [N, classes] of crops uint8 [N, H, W, C].
 
-        Without the class that is skipped. See `Original.pictures` for ``tremor``.
+        The skipped class is left out. See `Original.pictures` for ``tremor``.
         """
         return self.answers_to(self.original.pictures(crops, tremor))
 
     def answers_to(self, pictures: Pictures) -> tuple[Wide, Wide]:
-        """The same of what the file takes, [N, ...]."""
+        """Return the same for normalised pictures, as the file takes them: [N, ...]."""
         first = 1 if self.skip_first else 0
         source = self._tap or self.original
         rows = source.rows(pictures).astype(np.float64)
@@ -79,25 +79,25 @@ class Truth:
         return probabilities, self._logarithms(probabilities)
 
     def comparable(self, logits: Rows) -> Wide:
-        """The adopted model's logits in the form that ``answers`` has."""
+        """Bring the adopted model's logits [N, classes] into the form of `answers`."""
         if self.tail.has_logits:
             return logits.astype(np.float64)
         return self._logarithms(softmax(logits))
 
     def _logarithms(self, probabilities: Wide) -> Wide:
-        """log(p), down to what the file's precision can tell from 0."""
+        """Return log(p), with p no smaller than the file's precision can tell from 0."""
         floor = _HALF_FLOOR if self.halves else _FLOOR
         logarithms: Wide = np.log(np.maximum(probabilities, floor))
         return logarithms
 
 
 def tolerance(truth: Truth, pictures: Sequence[Pixels]) -> Tolerance:
-    """How far the adopted model may be from the file, from the picture on.
+    """Return how far the adopted model may differ from the file, from the picture on.
 
-    ``pictures`` are the crops of each, whose mean is its answer. In single precision as far as any
-    export. A network that rounds (to bytes, to halves) may round the other way when its input moves
-    by a rounding error: so the file is run on the crops as they are and moved by as much, and twice
-    its own unrest is allowed.
+    ``pictures`` holds the crops uint8 [N, H, W, C] of each picture, over which its answer is the
+    mean. In single precision the tolerance is that of any export. A network that rounds (to bytes,
+    to halves) may round the other way when its input moves by a rounding error. So the file runs on
+    the crops as they are and on crops moved by as much, and twice the difference is allowed.
     """
     if not truth.rounds:
         return _single(truth)
@@ -123,14 +123,14 @@ def _answers(
 
 
 def _single(truth: Truth) -> Tolerance:
-    """What is allowed in single precision."""
+    """Return the tolerance for files that compute in single precision."""
     return of_classes(truth.classes)
 
 
 def narrow(truth: Truth, said: Answers) -> Tolerance:
-    """How far the adopted graph may be from the file when both are fed the same numbers.
+    """Return how far the adopted graph may differ from the file when both get the same numbers.
 
-    Where the file's numbers are halves, as far as their last bit: ``said`` are its answers.
+    ``said`` holds the file's answers. Where they are halves, their last bit may differ.
     """
     strict = _single(truth)
     if not truth.halves:
@@ -151,6 +151,6 @@ def narrow(truth: Truth, said: Answers) -> Tolerance:
 
 
 def stacked(pairs: Sequence[tuple[Floats, Floats]]) -> Answers:
-    """Answers of (probabilities [classes], logits [crops, classes]) per picture."""
+    """Stack (probabilities [classes], logits [crops, classes]) of each picture to answers."""
     probabilities, logits = (np.stack(side).astype(np.float32) for side in zip(*pairs, strict=True))
     return Answers(probabilities, logits)

@@ -1,1 +1,1 @@
-"""Pictures to prove and evaluate with, mean images, and the transforms of torchvision."""
+"""Provides pictures to prove and evaluate with, mean images, and torchvision's transforms."""

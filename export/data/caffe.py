@@ -1,4 +1,4 @@
-"""Caffe's mean images: a BlobProto in Protocol Buffers' wire format, read without Caffe.
+"""Read Caffe's mean images, a BlobProto in Protocol Buffers' wire format, without Caffe.
 
 message BlobProto { num = 1, channels = 2, height = 3, width = 4 (int32); data = 5 (floats);
 shape = 7 (BlobShape { dim = 1 (int64s) }); double_data = 8; and others, which are skipped }
@@ -23,7 +23,7 @@ _DATA, _SHAPE, _DOUBLE_DATA = 5, 7, 8
 
 
 def read_mean(file: Path) -> npt.NDArray[np.float32]:
-    """The mean image in a ``.binaryproto`` file: float32 [height, width, channels].
+    """Read the mean image of a ``.binaryproto`` file: float32 [height, width, channels].
 
     Channels stay in the file's order: blue, green, red where Caffe wrote it. Raises
     UnreadableMeanImage when the file is no BlobProto or holds no picture.
@@ -44,7 +44,7 @@ def read_mean(file: Path) -> npt.NDArray[np.float32]:
 
 
 def read_blob(data: bytes) -> npt.NDArray[np.float32]:
-    """The numbers of a BlobProto, in its shape. Raises ValueError when it is none."""
+    """Return the numbers of a BlobProto, in its shape. Raises ValueError where ``data`` is none."""
     old: dict[int, int] = {}
     shape: list[int] = []
     parts: list[npt.NDArray[np.floating]] = []
@@ -71,7 +71,7 @@ def read_blob(data: bytes) -> npt.NDArray[np.float32]:
 
 
 def _dimensions(shape: bytes) -> list[int]:
-    """BlobShape: one packed list of varints, or one field for each."""
+    """Read a BlobShape: one packed list of varints, or one field for each."""
     found: list[int] = []
     for field, _, value in fields(shape):
         if field != 1:
@@ -87,7 +87,7 @@ def _dimensions(shape: bytes) -> list[int]:
 
 
 def fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
-    """(number, wire type, value) of every field: varints as int, all others as bytes.
+    """Yield (number, wire type, value) of every field: varints as int, all others as bytes.
 
     Raises ValueError when ``data`` is no message.
     """
@@ -114,7 +114,7 @@ def fields(data: bytes) -> Iterator[tuple[int, int, int | bytes]]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """A base-128 number at ``at``, and where it ends."""
+    """Return the base-128 number at offset ``at``, and the offset of its end."""
     number = 0
     for shift in range(0, 70, 7):
         if at >= len(data):

@@ -1,4 +1,4 @@
-"""Labelled pictures on disk: a folder of class folders, or a list of files and labels."""
+"""List labelled pictures on disk: a folder of class folders, or a list of files and labels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Sample:
 
     path: Path
     name: str
-    """The path relative to the folder: what reports call it."""
+    """The path relative to the folder, which reports show."""
     target: int
 
 
@@ -42,7 +42,7 @@ class Classes:
         self._folded = {name: index for index, name in enumerate(folded) if folded.count(name) == 1}
 
     def index(self, text: str) -> int | None:
-        """The class that ``text`` names, or None. ``great_white_shark`` is read with spaces."""
+        """Return the index of the class that ``text`` names, or None; underscores may be spaces."""
         for form in (text.strip(), text.strip().replace("_", " ")):
             found = self._exact.get(form, self._folded.get(form.casefold()))
             if found is not None:
@@ -51,9 +51,9 @@ class Classes:
 
 
 def from_folders(folder: Path, classes: Classes) -> tuple[list[Sample], Counter[str]]:
-    """Every picture below ``folder/<class>/``, sorted; and how many other files of each suffix.
+    """Return every picture below ``folder/<class>/``, sorted, and the other files' count by suffix.
 
-    Raises DatasetRefused.
+    Raises DatasetRefused where a folder names no class, or there is no picture.
     """
     if not folder.is_dir():
         raise DatasetRefused(f"there is no folder {folder}")
@@ -87,7 +87,7 @@ def _suffix(path: Path) -> str:
 def from_list(
     folder: Path, file: Path, classes: Classes, id_synsets: Path | None = None
 ) -> list[Sample]:
-    """Pictures of ``folder`` by a list. Raises DatasetRefused, naming the first bad line.
+    """Return the pictures of ``folder`` that a list names. Raises DatasetRefused at a bad line.
 
     Two forms: ``path label`` per line (Caffe's val.txt, for example; the label is an index, a
     synset or a name), or one number per line for the sorted files of the folder: the ILSVRC

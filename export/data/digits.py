@@ -1,4 +1,4 @@
-"""The handwritten digits that scikit-learn ships: pictures, split, and the service's crops.
+"""Read the handwritten digits that scikit-learn ships, split them, and cut their crops.
 
 UCI "Optical Recognition of Handwritten Digits" (Alpaydin and Kaynak 1998, CC BY 4.0,
 https://doi.org/10.24432/C50P49): 1,797 digits of 8x8 pixels with 17 levels.
@@ -21,7 +21,7 @@ from service.imaging.decode import decode
 from service.manifest import Input, Resize
 
 HELD_OUT = 450
-"""Digits kept from training: a quarter, the same share of every class."""
+"""How many digits training does not see: a quarter, the same share of every class."""
 SPLIT_SEED = 1998
 
 Labels = npt.NDArray[np.int64]
@@ -37,7 +37,7 @@ class Digits:
 
 @cache
 def split() -> tuple[Digits, Digits]:
-    """The digits to train on (1,347) and those held out (450): stratified, always the same."""
+    """Return the digits to train on (1,347) and those held out (450), always the same."""
     values, labels = load_digits(return_X_y=True)
     pixels = np.rint(values.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     train, held_out = train_test_split(
@@ -59,7 +59,7 @@ def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
 
 
 def crops(pictures: list[bytes], input: Input, resize: Resize) -> Crops:  # noqa: A002
-    """What the service feeds a network for these pictures: uint8 [N, height, width, channels]."""
+    """Cut the service's centre crops uint8 [N, height, width, channels] from these pictures."""
     shape = (input.height, input.width)
     cropped = []
     for picture in map(decode, pictures):

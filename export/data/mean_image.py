@@ -1,4 +1,4 @@
-"""Mean images: the mean of every pixel over the training set (Krizhevsky et al. 2012, section 2).
+"""Read mean images: each pixel's mean over the training set (Krizhevsky et al. 2012, section 2).
 
 A mean image is float32 [height, width, channels] in the colour order and the units of the
 network's input. One that is larger than the crop, as Caffe's 256x256 are, loses its borders: the
@@ -27,9 +27,9 @@ MeanImage = npt.NDArray[np.float32]
 
 
 def read(file: Path, spec: Spec) -> MeanImage:
-    """The mean image for ``spec`` in a .npy file, cut to its crop: [height, width, channels].
+    """Read the mean image for ``spec`` from a .npy file, cut to its crop.
 
-    Raises ExportError when the network takes none, and UnreadableMeanImage.
+    Raises ExportError where the network takes none, and UnreadableMeanImage as `read_for` does.
     """
     if not spec.mean_image:
         raise ExportError(f"{spec.name} subtracts no mean image")
@@ -37,7 +37,7 @@ def read(file: Path, spec: Spec) -> MeanImage:
 
 
 def read_for(file: Path, input: Input) -> MeanImage:  # noqa: A002
-    """The mean image in a .npy file, cut to the crop of ``input``: [height, width, channels].
+    """Read the mean image of a .npy file, cut to the crop of ``input``.
 
     Raises UnreadableMeanImage when the file holds no array of numbers from 0 to 255 of this or a
     larger size.
@@ -54,11 +54,11 @@ def read_for(file: Path, input: Input) -> MeanImage:  # noqa: A002
     height, width, channels = input.height, input.width, input.channels
     fits = array.ndim == 3 and array.shape[2] == channels
     if not fits or array.shape[0] < height or array.shape[1] < width:
-        found, wanted = (
+        found, size = (
             "x".join(map(str, shape)) for shape in (array.shape, (height, width, channels))
         )
         raise UnreadableMeanImage(
-            f"{file} is {found}: needed is {wanted}, or more in height and width"
+            f"{file} is {found}: needed is {size}, or more in height and width"
         )
     if not (np.isfinite(array).all() and array.min() >= 0 and array.max() <= _MAX):
         raise UnreadableMeanImage(f"{file} holds values that are no means of pixels from 0 to 255")
@@ -68,14 +68,14 @@ def read_for(file: Path, input: Input) -> MeanImage:  # noqa: A002
 
 
 def with_mean(spec: Spec, mean: MeanImage) -> Spec:
-    """``spec`` with the mean image in its input, see `rules`."""
+    """Return ``spec`` with the mean image in its input: see `rules`."""
     return dataclasses.replace(spec, input=rules(spec.input, mean))
 
 
 def rules(input: Input, mean: MeanImage) -> Input:  # noqa: A002
-    """``input`` with the mean image; the mean of each channel becomes that of the image.
+    """Return ``input`` with each channel's mean of the mean image.
 
-    The mean per channel is what a dense form subtracts, which has no size of its own.
+    A dense form subtracts these, because it has no size of its own.
     """
     channels = tuple(float(value) for value in mean.mean(axis=(0, 1), dtype=np.float64))
     return input.model_copy(update={"mean": channels, "mean_image": FILE_NAME})

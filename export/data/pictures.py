@@ -1,4 +1,4 @@
-"""Pictures to prove with: real photographs that packages ship, and random ones."""
+"""Choose pictures to prove with: photographs that packages ship, and random ones."""
 
 from __future__ import annotations
 
@@ -39,23 +39,23 @@ _RANDOM_SIZES = (
     (45, 300),  # far from square
     (1023, 411),
 )
-"""(width, height)."""
+"""(width, height) in pixels."""
 
 
 _MOST, _FEWEST = 16, 4
-"""Pictures of a user's folder that a proof takes, and needs."""
+"""Most pictures of a user's folder that a proof takes, and the fewest that it needs."""
 _LONGEST = 1024
-"""Longest side in pixels that is kept of them."""
+"""Longest side in pixels that such pictures are reduced to."""
 
 
 def sample(labels: LabelSet) -> dict[str, bytes]:
-    """The pictures to prove with: digits where they belong, photographs, random ones."""
+    """Return encoded pictures to prove with: photographs, random ones, digits where they fit."""
     digits = digit_pictures() if labels == "digits" else {}
     return {**digits, **photographs(), **random_pictures()}
 
 
 def photographs() -> dict[str, bytes]:
-    """Encoded photographs (JPEG, PNG) by file name, as the packages ship them."""
+    """Return encoded photographs (JPEG, PNG) by file name, as the packages ship them."""
     return {
         name: resources.files(package).joinpath(name).read_bytes()
         for package, names in _PHOTOGRAPHS.items()
@@ -64,7 +64,7 @@ def photographs() -> dict[str, bytes]:
 
 
 def random_pictures(seed: int = 0) -> dict[str, bytes]:
-    """Seeded random pictures as PNG, by name: coloured blotches under noise, of several sizes."""
+    """Make random pictures of several sizes as PNG, by name: coloured blotches under noise."""
     return dict(_drawn(seed))
 
 
@@ -84,7 +84,7 @@ def _drawn(seed: int) -> tuple[tuple[str, bytes], ...]:
 
 
 def below(folder: Path) -> dict[str, bytes]:
-    """Up to 16 pictures from ``folder`` and the folders in it, evenly chosen, as PNG, by path.
+    """Return up to 16 pictures below ``folder``, evenly chosen, as PNG, by path.
 
     They are decoded and turned upright as the service does, and made no larger than 1024 pixels.
     Raises ExportError for fewer than four, and for one that cannot be read.
@@ -111,7 +111,7 @@ def below(folder: Path) -> dict[str, bytes]:
 
 
 def digit_pictures() -> dict[str, bytes]:
-    """Two handwritten digits of each class from the held-out ones, as PNG, by name."""
+    """Return two held-out handwritten digits of each class as PNG, by name."""
     from export.data.digits import split
 
     _, held_out = split()

@@ -1,4 +1,4 @@
-"""Torchvision's own transforms, from an encoded picture to the crops that a network is fed.
+"""Cut and normalise crops by torchvision's own transforms, from an encoded picture on.
 
 Nothing of the service is used here: pictures are opened as the training loaders do
 (``Image.open(...).convert("RGB")``) and every rule is torchvision.transforms.v2's own.
@@ -26,21 +26,25 @@ PROTOCOLS: tuple[ProtocolName, ...] = ("center", "ten_crop")
 def crops(
     spec: Spec, picture: bytes, protocol: ProtocolName, mean_image: MeanImage | None = None
 ) -> Tensor:
-    """float32 [crops, C, H, W], normalised, of one encoded picture."""
-    with Image.open(io.BytesIO(picture)) as opened:
-        image = opened.convert("RGB")
-    return transform(spec.input, spec.resize, protocol, mean_image)(image)
+    """Return the normalised crops float32 [crops, C, H, W] of one encoded picture."""
+    return transform(spec.input, spec.resize, protocol, mean_image)(opened(picture))
 
 
-def transform(
+def opened(picture: bytes) -> Image.Image:
+    """Open an encoded picture as the training loaders do, in mode RGB."""
+    with Image.open(io.BytesIO(picture)) as file:
+        return file.convert("RGB")
+
+
+def cutting(
     input: Input,  # noqa: A002
     resize: Resize,
     protocol: ProtocolName,
-    mean_image: MeanImage | None = None,
-) -> Callable[[Image.Image], Tensor]:
-    """PIL image of mode RGB -> float32 [crops, C, H, W], normalised.
+) -> Callable[[Image.Image], list[Image.Image]]:
+    """Return a function from a PIL image of mode RGB to its crops, PIL images.
 
-    ``mean_image`` [H, W, C] is subtracted instead of ``input.mean`` where it is given.
+    They have the height and width of ``input``, and mode L where its colour is.
+
     Raises ValueError for a protocol that torchvision has no transform for.
     """
     crop = (input.height, input.width)
@@ -49,21 +53,36 @@ def transform(
         "square": (resize.size, resize.size),
         "exact": crop,
     }[resize.rule]
-    cut: v2.Transform
-    if protocol == "center":
-        cut = v2.CenterCrop(crop)
-    elif protocol == "ten_crop":
-        cut = v2.TenCrop(crop)
-    else:
+    if protocol not in PROTOCOLS:
         raise ValueError(f"torchvision has no transform for the protocol {protocol}")
-    before = v2.Compose(
+    cut = v2.Compose(
         [
             *([v2.Grayscale(1)] if input.color == "L" else []),
             v2.Resize(size, v2.InterpolationMode(resize.interpolation), antialias=True),
             *([v2.CenterCrop(resize.size)] if resize.centre_square else []),
-            cut,
+            v2.TenCrop(crop) if protocol == "ten_crop" else v2.CenterCrop(crop),
         ]
     )
+
+    def crops(image: Image.Image) -> list[Image.Image]:
+        cut_out = cut(image)
+        return list(cut_out) if isinstance(cut_out, (tuple, list)) else [cut_out]
+
+    return crops
+
+
+def transform(
+    input: Input,  # noqa: A002
+    resize: Resize,
+    protocol: ProtocolName,
+    mean_image: MeanImage | None = None,
+) -> Callable[[Image.Image], Tensor]:
+    """Return a function from a PIL image of mode RGB to normalised float32 [crops, C, H, W].
+
+    ``mean_image`` [H, W, C] is subtracted instead of ``input.mean`` where it is given.
+    Raises ValueError for a protocol that torchvision has no transform for.
+    """
+    cut = cutting(input, resize, protocol)
     subtracted = None if mean_image is None else torch.from_numpy(mean_image).permute(2, 0, 1)
     no_mean = [0.0] * input.channels
     after = v2.Compose(
@@ -79,9 +98,7 @@ def transform(
     )
 
     def crops(image: Image.Image) -> Tensor:
-        cut_out = before(image)
-        images = cut_out if isinstance(cut_out, (tuple, list)) else [cut_out]
-        return torch.stack([torch.as_tensor(after(one)) for one in images])
+        return torch.stack([torch.as_tensor(after(one)) for one in cut(image)])
 
     return crops
 

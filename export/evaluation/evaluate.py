@@ -39,8 +39,8 @@ from service.repository.network import Network
 
 TOP_K = 5
 ANSWERS = "answers.csv"
-PATIENCE_S = 600.0
-"""A picture's deadline, far beyond what any protocol takes."""
+DEADLINE_S = 600.0
+"""Seconds that one picture may take, far more than any protocol needs."""
 
 
 class EvaluationStopped(ExportError):
@@ -48,7 +48,7 @@ class EvaluationStopped(ExportError):
 
 
 class Rules(NamedTuple):
-    """How the pictures are to be answered; None stands for what serving does by default."""
+    """How the pictures are to be answered; None stands for the service's default."""
 
     version: str | None = None
     protocol: str | None = None
@@ -57,7 +57,7 @@ class Rules(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What one picture got: the indices of the best classes, or the reason for none."""
+    """The answer to one picture: the indices of the best classes, or why there are none."""
 
     sample: Sample
     best: tuple[int, ...]
@@ -71,25 +71,25 @@ class Subject(ABC):
     version: str
     protocol: str
     precision: str
-    """Of the network's file; empty for an ensemble."""
+    """Precision of the network's file; empty for an ensemble."""
     exif: Exif
     labels: list[Label]
     published: list[dict[str, Any]]
 
     @abstractmethod
     async def ask(self, picture: bytes) -> tuple[int, ...] | str:
-        """The best classes of an encoded picture, or why there is no answer."""
+        """Return the best classes' indices for an encoded picture, or why there is no answer."""
 
     @abstractmethod
     async def close(self) -> None:
-        """Let go of what was opened."""
+        """Release what was opened."""
 
 
 class InProcess(Subject):
     """A model of a folder, behind the service's own data plane."""
 
     def __init__(self, plane: DataPlane, model: Answerer, rules: Rules) -> None:
-        """``plane`` is started and becomes this object's to stop."""
+        """Take over ``plane``, which is started, and stop it in `close`."""
         manifest = model.manifest
         default = manifest.protocols.default if isinstance(manifest, Manifest) else PROTOCOL_NAME
         self.name, self.version, self.labels = model.name, model.version, model.labels
@@ -102,7 +102,7 @@ class InProcess(Subject):
 
     @classmethod
     async def open(cls, models: Path, name: str, rules: Rules) -> InProcess:
-        """Load the model alone. Raises ExportError when it cannot be used."""
+        """Load this model alone. Raises ExportError where it cannot be used."""
         if not (models / name).is_dir():
             raise ExportError(f"{models} has no model {name}")
         if rules.version is not None and not VERSION.fullmatch(rules.version):
@@ -122,7 +122,7 @@ class InProcess(Subject):
             raise ExportError(error.detail) from error
 
     async def ask(self, picture: bytes) -> tuple[int, ...] | str:
-        deadline = perf_counter() + PATIENCE_S
+        deadline = perf_counter() + DEADLINE_S
         while True:
             try:
                 (answer,) = await self._plane.classify(
@@ -145,9 +145,9 @@ class OverHttp(Subject):
     """A model of a running service."""
 
     def __init__(self, url: str, name: str, rules: Rules, key: str | None) -> None:
-        """`open` asks the service for the rest."""
+        """Prepare to ask the service at ``url``; `open` reads from it what the model is."""
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
-        self._client = httpx.AsyncClient(base_url=url, timeout=PATIENCE_S, headers=headers)
+        self._client = httpx.AsyncClient(base_url=url, timeout=DEADLINE_S, headers=headers)
         self._query = {"model": name, "exif": rules.exif}
         if rules.protocol is not None:
             self._query["protocol"] = rules.protocol
@@ -156,7 +156,7 @@ class OverHttp(Subject):
 
     @classmethod
     async def open(cls, url: str, name: str, rules: Rules, key: str | None = None) -> OverHttp:
-        """Ask the service about the model, with ``key`` where it wants one.
+        """Ask the service about the model, with ``key`` where it needs one.
 
         Raises EvaluationStopped when it does not have it, or not in the version or the precision
         that is asked for: what a service computes in is its operator's to say.
@@ -226,7 +226,7 @@ def _any_picture() -> bytes:
 
 
 def _with_members(models: Path, name: str) -> set[str]:
-    """The model, and where it is an ensemble its members."""
+    """Return the names of the model and, where it is an ensemble, of its members."""
     names = {name}
     for found in versions_on_disk.find(models):
         if found.name == name:
@@ -245,7 +245,7 @@ class Journal:
     COLUMNS = ("picture", "target", "best", "error")
 
     def __init__(self, folder: Path, subject: Subject) -> None:
-        """Open or go on with ``folder``. Raises ExportError when it is another evaluation's."""
+        """Begin or continue in ``folder``. Raises ExportError where it is another evaluation's."""
         folder.mkdir(parents=True, exist_ok=True)
         self._path = folder / ANSWERS
         self._head = (
@@ -295,9 +295,10 @@ async def run(
     concurrency: int,
     progress: Callable[[int], None] = lambda _: None,
 ) -> list[Answer]:
-    """Ask for every sample that the journal does not have; the answers in the samples' order.
+    """Ask for every sample that the journal lacks; return all answers in the samples' order.
 
-    ``progress`` is called with the number of answers so far. Raises EvaluationStopped.
+    ``progress`` is called with the number of answers so far. Raises EvaluationStopped where the
+    model cannot be asked any more.
     """
     answers: dict[str, Answer] = {}
     for sample in samples:

@@ -1,4 +1,4 @@
-"""What an evaluation found: errors with their intervals, per class, and the confusions."""
+"""Write what an evaluation found: errors with their intervals, per class, and confusions."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Errors:
 
 
 def errors(answers: Sequence[Answer], classes: int) -> Errors:
-    """Count. Pictures without an answer are left out of the rates and listed."""
+    """Count the errors. Pictures without an answer are listed and left out of the rates."""
     answered = [answer for answer in answers if not answer.error]
     wrong1 = sum(answer.sample.target != answer.best[0] for answer in answered)
     wrong5 = sum(answer.sample.target not in answer.best for answer in answered)
@@ -68,7 +68,7 @@ def errors(answers: Sequence[Answer], classes: int) -> Errors:
 
 
 def table(subject: Subject, found: Errors) -> list[list[str]]:
-    """Rows of measured and published errors: what, top-1, top-5."""
+    """Return rows of measured and published errors in percent: what, top-1, top-5."""
     top5 = str(found.top5) if found.top5 else "–"
     rows = [[f"measured, {subject.protocol}, {found.top1.of} pictures", str(found.top1), top5]]
     for entry in subject.published:
@@ -82,7 +82,7 @@ def _percent(value: Any) -> str:
 
 
 def summary(subject: Subject, found: Errors) -> list[list[object]]:
-    """The same as numbers: what, protocol, pictures, and each error with its interval."""
+    """Return the same as numbers: what, protocol, pictures, and each error with its interval."""
     measured = ["measured", subject.protocol, found.top1.of, *_numbers(found.top1)]
     rows: list[list[object]] = [[*measured, *_numbers(found.top5)]]
     for entry in subject.published:
@@ -101,7 +101,7 @@ def _number(value: float | None) -> str:
 
 
 def write(folder: Path, subject: Subject, answers: Sequence[Answer], found: Errors) -> list[Path]:
-    """Write per_class.csv, summary.csv, unanswered.csv and confusion.png; what was written."""
+    """Write per_class.csv, summary.csv, unanswered.csv and confusion.png; return their paths."""
     paths = [folder / name for name in ("summary.csv", "per_class.csv", "unanswered.csv")]
     both = [f"top{k}_{what}" for k in (1, 5) for what in ("error", "low95", "high95")]
     _csv(paths[0], ["what", "protocol", "pictures", *both], summary(subject, found))
@@ -130,7 +130,7 @@ def _csv(path: Path, columns: Sequence[str], rows: Sequence[Sequence[object]]) -
 
 
 def plot_confusion(path: Path, subject: Subject, answers: Sequence[Answer]) -> None:
-    """Plot, for the classes with the highest top-1 error, what they are mistaken for."""
+    """Plot for which classes those with the highest top-1 error are mistaken."""
     from matplotlib.figure import Figure
 
     mistakes: dict[int, Counter[int]] = {}

@@ -1,1 +1,1 @@
-"""From a PyTorch network to an ONNX graph, fully convolutional where that is asked for."""
+"""Makes an ONNX graph of a PyTorch network, fully convolutional where that is asked for."""

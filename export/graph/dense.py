@@ -1,4 +1,4 @@
-"""Networks made fully convolutional, to slide over whole pictures (the protocol ``dense``).
+"""Make networks fully convolutional, to slide over whole pictures (the protocol ``dense``).
 
 Simonyan and Zisserman, "Very Deep Convolutional Networks", section 3.2: the first fully-connected
 layer becomes a convolution of the size of its maps, the others 1x1 convolutions; the result is a
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 
 class Slide(nn.Module):
-    """A score map averaged over space: float32 [N, C, H, W] -> logits float32 [N, classes].
+    """Averages a score map over space: float32 [N, C, H, W] -> logits float32 [N, classes].
 
     VGG, section 3.2: "the class score map is spatially averaged (sum-pooled)"; the softmax comes
     after it.
@@ -42,7 +42,7 @@ class _Residual(Protocol):
 
 
 def classic(network: nn.Module) -> nn.Module:
-    """The form of networks with ``features`` and ``classifier``: AlexNet, ZFNet, VGG.
+    """Convert a network with ``features`` and ``classifier``: AlexNet, ZFNet, VGG.
 
     torchvision's have an adaptive pooling between the two, which is the identity at 224 pixels:
     it is left out.
@@ -53,7 +53,7 @@ def classic(network: nn.Module) -> nn.Module:
 
 
 def overfeat(network: nn.Module) -> nn.Module:
-    """OverFeat's form: each class's maximum over the map of `overfeat_map` (section 3.3).
+    """Convert OverFeat to each class's maximum over the map of `overfeat_map` (section 3.3).
 
     "Taking the spatial max for each class, at each scale and flip": [N, classes, 1, 1]. The paper
     does not say whether its vectors are scores or probabilities; here they are scores, so that the
@@ -63,7 +63,7 @@ def overfeat(network: nn.Module) -> nn.Module:
 
 
 def overfeat_map(network: nn.Module) -> nn.Module:
-    """OverFeat's scores, whose last pooling is done at every offset (section 3.3, Figure 3).
+    """Convert OverFeat to its map of scores, pooled last at every offset (section 3.3, Figure 3).
 
     The paper pools its accurate model's last maps 3x3 at stride 3, at the offsets {0, 1, 2} in
     each direction, applies the classifier to each of the 3x3 results, and interleaves its outputs
@@ -88,7 +88,7 @@ class SpatialMaximum(nn.Module):
 
 
 def resnet(network: nn.Module, extent: int = 7) -> nn.Module:
-    """The form of networks that end in ``layer4``, ``avgpool`` and ``fc``, as torchvision's.
+    """Convert a network that ends in ``layer4``, ``avgpool`` and ``fc``, as torchvision's do.
 
     The global pooling becomes one of ``extent`` x ``extent`` at stride 1, which is what it covers
     at the crop's size; the classifier becomes a 1x1 convolution (He et al. 2015, section 4.1).
@@ -102,7 +102,7 @@ def resnet(network: nn.Module, extent: int = 7) -> nn.Module:
 
 
 def _whole_windows(layer: nn.Module) -> nn.Module:
-    """A pooling that keeps its last, incomplete window as one that pads, for any picture's size.
+    """Replace a pooling that keeps an incomplete last window by one that pads, for any size.
 
     The tracer cannot decide for all sizes at once whether a window is incomplete. Zeros do as
     padding, since the maps come from a ReLU. Other layers stay as they are.
@@ -116,7 +116,7 @@ def _whole_windows(layer: nn.Module) -> nn.Module:
 def _convolutions(
     features: nn.Sequential, classifier: Iterable[nn.Module], dilation: int = 1
 ) -> list[nn.Module]:
-    """The layers of a classifier as convolutions; only the first sees more than one place."""
+    """Return a classifier's layers as convolutions; only the first is larger than 1x1."""
     channels = [layer.out_channels for layer in features if isinstance(layer, nn.Conv2d)][-1]
     layers: list[nn.Module] = []
     extent = 0
@@ -130,7 +130,7 @@ def _convolutions(
 
 
 def _convolution(layer: nn.Linear, extent: int, dilation: int = 1) -> nn.Conv2d:
-    """A fully-connected layer as a convolution with the same numbers, ``extent`` pixels wide."""
+    """Return a fully-connected layer as a convolution of ``extent`` x ``extent`` pixels."""
     channels = layer.in_features // extent**2
     convolution = nn.Conv2d(channels, layer.out_features, extent, dilation=dilation)
     shape = (layer.out_features, channels, extent, extent)

@@ -1,4 +1,4 @@
-"""From a PyTorch network to a tidy ONNX graph that starts at pixels and ends at probabilities."""
+"""Write a PyTorch network as an ONNX graph that starts at pixels and ends at probabilities."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _CHANNEL_AXES = (1, -1, 1, 1)
 
 
 class Normalise(nn.Module):
-    """Crops -> what the network was trained on: uint8 [N, H, W, C] -> float32 [N, C, H, W].
+    """Normalises crops as in training: uint8 [N, H, W, C] -> float32 [N, C, H, W].
 
     Computes ``(pixel * rescale - mean) / std`` per channel, in the order ``input.color``, as one
     multiplication and one addition; a mean image has a mean of its own for every pixel. The
@@ -55,7 +55,7 @@ class Normalise(nn.Module):
 
 
 class Classifier(nn.Module):
-    """Crops -> (probabilities, logits): uint8 [N, H, W, C] -> two float32 [N, classes]."""
+    """Crops uint8 [N, H, W, C] -> (probabilities, logits), each float32 [N, classes]."""
 
     def __init__(
         self,
@@ -116,7 +116,7 @@ def to_onnx(
 
 
 def save(model: onnx.ModelProto, file: Path) -> None:
-    """Write ``model`` and check what was written.
+    """Write ``model`` to ``file`` and check what was written.
 
     A network near protobuf's limit of 2 GiB keeps its weights in one file beside it, called
     ``EXTERNAL_DATA``.
@@ -136,7 +136,7 @@ def save(model: onnx.ModelProto, file: Path) -> None:
 
 
 def _tidy(model: onnx.ModelProto, name: str) -> None:
-    """Drop what is not computed: traces, scopes and signatures, which carry local paths."""
+    """Drop what nothing computes with: traces, scopes and signatures, which hold local paths."""
     graph = model.graph
     graph.name = name
     model.producer_version = torch.__version__.split("+")[0]  # not which CUDA it was built for

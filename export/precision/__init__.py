@@ -1,1 +1,1 @@
-"""Graphs in 16-bit floats and 8-bit integers: written from the proved one, measured against it."""
+"""Writes graphs in 16-bit floats and 8-bit integers and measures how far they agree."""

@@ -1,4 +1,4 @@
-"""Add a precision to a built version: a file more in its folder, and how far it agrees."""
+"""Add a graph of another precision to a built version, and record how far it agrees."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ Reduced = Literal["fp16", "bf16", "int8"]
 Report = Callable[[str], None]
 
 CROPS = 1000
-"""That the agreement is measured on; as many again that are harder."""
+"""How many crops the agreement is measured on, and again as many harder ones."""
 _TUNING_CROPS = 400
 _LIBRARIES = ("numpy", "onnx", "onnxruntime", "pillow", "torch")
 
 
 @dataclass(frozen=True)
 class Options:
-    """What can be chosen."""
+    """What the user can choose."""
 
     calibration: Path | None = None
     """A folder of pictures; the packaged photographs by default."""
     target: float = TARGET
-    """The least top-1 agreement."""
+    """The least top-1 agreement, as a share of the crops."""
     allow_drop: bool = False
-    """Keep what does not reach it, and record that."""
+    """Whether a graph below ``target`` is kept, which the manifest then records."""
     method: calibrate.Method = "mse"
 
 
@@ -57,7 +57,7 @@ def add(
     force: bool = False,
     report: Report = lambda _: None,
 ) -> Manifest:
-    """Put ``model.<precision>.onnx`` into a built version, replaced as a whole.
+    """Put ``model.<precision>.onnx`` into a built version, whose folder is replaced as a whole.
 
     Raises NotBuilt when the version or its file in single precision is not there or not whole,
     OutputRefused when it has the precision and ``force`` is not given, ProofFailed when the
@@ -98,7 +98,7 @@ def add(
 
 
 def _source(folder: Path, manifest: Manifest) -> Path:
-    """The file in single precision, checked."""
+    """Return the file in single precision. Raises NotBuilt where it is missing or not whole."""
     try:
         file = manifest.file("model", "fp32")
     except KeyError as error:
@@ -112,7 +112,7 @@ def _source(folder: Path, manifest: Manifest) -> Path:
 
 
 def labels_of(manifest: Manifest) -> LabelSet:
-    """Which packaged pictures suit a model: digits where it takes one channel."""
+    """Return which packaged pictures suit a model: digits where it takes one channel."""
     return "digits" if manifest.input.channels == 1 else "imagenet"
 
 
@@ -127,16 +127,16 @@ def _write(
     model = onnx.load(source)
     pictures = crops.sources(labels_of(manifest), options.calibration)
     single = calibrate.session(str(source))
-    given = crops.draw(pictures.calibration, manifest.input, int8.CALIBRATION_CROPS, seed=1)
+    calibration = crops.draw(pictures.calibration, manifest.input, int8.CALIBRATION_CROPS, seed=1)
     if precision == "fp16":
         report("converting to half precision")
-        reduced, kept = fp16.convert(model, given[:32])
+        reduced, kept = fp16.convert(model, calibration[:32])
     else:
         mixture: Mixture
         if precision == "bf16":
-            mixture = bf16.convert(model, given, report=report)
+            mixture = bf16.convert(model, calibration, report=report)
         else:
-            mixture = int8.quantise(model, given, method=options.method, report=report)
+            mixture = int8.quantise(model, calibration, method=options.method, report=report)
         tuning = crops.draw(pictures.calibration, manifest.input, _TUNING_CROPS, seed=2, hard=False)
         number = choose(
             mixture,
@@ -185,20 +185,20 @@ def _write(
 
 
 def _opener(precision: Reduced) -> Callable[[onnx.ModelProto], calibrate.Session]:
-    """What opens a graph of this precision, by the provider that serves it on a CPU."""
+    """Return what opens a graph of this precision on the provider that serves it on a CPU."""
     return bf16.session if precision == "bf16" else calibrate.graph_session
 
 
-def measure(single: calibrate.Session, reduced: calibrate.Session, given: Crops) -> Agreement:
-    """Compare two sessions on crops. Raises ProofFailed when they always say the same."""
-    reference = agreement.logits(single, given)
+def measure(single: calibrate.Session, reduced: calibrate.Session, pixels: Crops) -> Agreement:
+    """Compare two sessions on crops. Raises ProofFailed where all crops have one first class."""
+    reference = agreement.logits(single, pixels)
     if len(np.unique(reference.argmax(axis=1))) < 2:
         raise ProofFailed("the network says the same to every crop: agreement proves nothing")
-    return agreement.compare(reference, agreement.logits(reduced, given))
+    return agreement.compare(reference, agreement.logits(reduced, pixels))
 
 
 def demand(name: str, precision: Reduced, found: Agreement, options: Options) -> None:
-    """Raise ProofFailed unless the agreement is what was asked for, or a drop is allowed."""
+    """Raise ProofFailed where the agreement is below the target and no drop is allowed."""
     if not 0 <= options.target <= 1:
         raise ExportError(f"an agreement of {options.target} cannot be demanded")
     if found.top1 >= options.target or options.allow_drop:
@@ -214,13 +214,13 @@ def _libraries(precision: Reduced) -> tuple[str, ...]:
 
 
 def _not_ranked(model: onnx.ModelProto, mixture: Mixture) -> list[str]:
-    """The layers with weights that there is no way to quantise."""
+    """Return the names of the layers with weights that cannot be quantised."""
     weighted = [node.name for node in model.graph.node if node.op_type in WEIGHTED]
     return [name for name in weighted if name not in mixture.ranking]
 
 
 def _speedup(source: Path, path: Path, precision: Reduced, crop: Crops) -> float | None:
-    """Over single precision; None for halves, which CPUs compute by casts."""
+    """Return the speedup over single precision; None for halves, which CPUs compute by casts."""
     if precision == "fp16":
         return None
     single = calibrate.session(str(source), threads=1)

@@ -1,4 +1,4 @@
-"""How far a graph of less precision says what the graph in single precision says."""
+"""Measure how far a graph of less precision agrees with the graph in single precision."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ _SLICES, _RUNS = 15, 8
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two graphs' answers to the same crops, the first in single precision."""
+    """How far two graphs agree on the same crops, the first being in single precision."""
 
     crops: int
     top1: float
     """Share of the crops with the same first class."""
     confident: float
-    """The same, of the crops that the first graph gives ``CONFIDENT`` or more."""
+    """The same among the crops whose first class has ``CONFIDENT`` or more in the first graph."""
     confident_crops: int
     max_difference: float
     """max |dp|, over crops and classes."""
     mean_difference: float
     """Mean over the crops of the |dp| of the first class."""
     noise_db: float
-    """Power of the logits over that of their difference, each freed of the crop's mean; dB."""
+    """Power of the logits over that of their difference, both without the crop's mean, in dB."""
 
 
 def compare(reference: Array, measured: Array) -> Agreement:
-    """Compare logits [N, classes]; what is not finite agrees with nothing."""
-    wanted, got = _softmax(reference), _softmax(measured)
+    """Compare logits [N, classes]; crops with a number that is not finite agree with nothing."""
+    expected, got = _softmax(reference), _softmax(measured)
     first = reference.argmax(axis=1)
     rows = np.arange(len(first))
     same = (measured.argmax(axis=1) == first) & np.isfinite(measured).all(axis=1)
-    sure = wanted[rows, first] >= CONFIDENT
-    difference = np.abs(np.nan_to_num(got, nan=2.0) - wanted)
+    sure = expected[rows, first] >= CONFIDENT
+    difference = np.abs(np.nan_to_num(got, nan=2.0) - expected)
     return Agreement(
         crops=len(first),
         top1=float(same.mean()),
@@ -59,7 +59,7 @@ def compare(reference: Array, measured: Array) -> Agreement:
 
 
 def noise(reference: Array, measured: Array) -> float:
-    """Power of the difference of logits [N, classes] over their own."""
+    """Return the power of the difference of logits [N, classes] over their own power."""
     wide = reference.astype(np.float64)
     wide -= wide.mean(axis=1, keepdims=True)
     other = measured.astype(np.float64)
@@ -68,7 +68,7 @@ def noise(reference: Array, measured: Array) -> float:
 
 
 def logits(session: ort.InferenceSession, crops: Crops) -> Array:
-    """float32 [N, classes] of uint8 crops [N, H, W, C]."""
+    """Return the logits float32 [N, classes] of crops uint8 [N, H, W, C]."""
     most = session.get_inputs()[0].shape[0]
     size = most if isinstance(most, int) else _CHUNK
     parts = [
@@ -82,7 +82,7 @@ def logits(session: ort.InferenceSession, crops: Crops) -> Array:
 def ratios(
     reference: ort.InferenceSession, measured: ort.InferenceSession, crop: Crops
 ) -> list[float]:
-    """How many times faster ``measured`` is than ``reference``, by slices of one run."""
+    """Return how many times faster ``measured`` is than ``reference``, by alternating slices."""
     sessions = (reference, measured)
     for one in sessions * 3:
         one.run(None, {"pixels": crop})
@@ -99,7 +99,7 @@ def ratios(
 
 
 def speedup(reference: ort.InferenceSession, measured: ort.InferenceSession, crop: Crops) -> float:
-    """The median of ``ratios``."""
+    """Return the median of `ratios`: above 1, ``measured`` is faster."""
     return statistics.median(ratios(reference, measured, crop))
 
 

@@ -1,4 +1,4 @@
-"""A graph in bfloat16, for CPUs, with as few layers left in single precision as will agree.
+"""Write a graph in bfloat16, for CPUs, with as few layers in single precision as will agree.
 
 bfloat16 has 8 bits of precision. What they cost lies mostly in the first layers: filters whose
 weights cancel out, and noise that all others pass on. So weights are rounded as those of integers
@@ -26,7 +26,7 @@ from service.engine.providers import available, openvino
 from service.engine.session_factory import openvino_session
 
 OPSET = 22
-"""The first in which a convolution may be in bfloat16."""
+"""The first opset in which a convolution may be in bfloat16."""
 _ROUNDING_CROPS = 56
 
 
@@ -41,7 +41,7 @@ class Narrowed:
     """Layers in the order of the graph."""
 
     def model(self, left_in_float: int) -> onnx.ModelProto:
-        """The graph with that many layers in single precision, and what follows nothing else."""
+        """Return the graph with that many layers in single precision, from the first on."""
         left = set(self.ranking[:left_in_float])
         changed = onnx.ModelProto()
         changed.CopyFrom(self.single)
@@ -52,7 +52,7 @@ class Narrowed:
         return narrow(changed, BFLOAT16, self._wide(left))
 
     def _wide(self, left: set[str]) -> set[str]:
-        """The nodes in single precision: no layer in bfloat16, nor anything that reads of one."""
+        """Return the nodes in single precision: none is a layer in bfloat16 or depends on one."""
         narrowed: set[str] = set()
         wide = set()
         for node in self.single.graph.node:
@@ -71,7 +71,7 @@ def _give(
     weight: layers.Float,
     bias: layers.Float,
 ) -> None:
-    """Give the layer this weight and this bias, whether it has had one or not."""
+    """Give the layer this weight and this bias, in place of its own bias if it has one."""
     constants[str(layer.weight)].CopyFrom(numpy_helper.from_array(weight, layer.weight))
     name = layer.bias or f"{layer.name}_bias"
     if layer.bias is None:
@@ -108,5 +108,5 @@ def demand() -> None:
 
 
 def session(model: onnx.ModelProto) -> calibrate.Session:
-    """A session of OpenVINO with one stream, which takes one crop a run."""
+    """Open a session of OpenVINO with one stream, which takes one crop a run."""
     return openvino_session(model.SerializeToString())

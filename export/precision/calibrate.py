@@ -1,6 +1,6 @@
-"""The ranges of activations: histograms over many crops, cut where the error is least.
+"""Find the ranges of activations from histograms over many crops.
 
-A graph with all wanted activations as outputs runs once for the extremes and once for histograms,
+A graph with all these activations as outputs runs once for the extremes and once for histograms,
 a few crops at a time, so that the memory does not grow with the number of crops.
 """
 
@@ -26,7 +26,7 @@ BINS = 2048
 PERCENTILE = 99.99
 _CHUNK = 4
 _CUTS = 64
-"""Ranges that are tried: from 1/64 of the extremes to all of them."""
+"""How many ranges are tried: from 1/64 of the extremes to the whole."""
 
 
 def activations(
@@ -40,7 +40,7 @@ def activations(
 
 
 def exposing(model: onnx.ModelProto, names: Sequence[str]) -> Session:
-    """A session of ``model`` that also yields the tensors ``names``."""
+    """Open a session of ``model`` that also yields the tensors ``names``."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     there = {output.name for output in copy.graph.output}
@@ -53,12 +53,12 @@ def exposing(model: onnx.ModelProto, names: Sequence[str]) -> Session:
 
 
 def graph_session(model: onnx.ModelProto) -> Session:
-    """A session on the CPU, with as many threads as cores."""
+    """Open a session on the CPU, with as many threads as cores."""
     return session(model.SerializeToString())
 
 
 def session(model: bytes | str, threads: int = 0) -> Session:
-    """A session on the CPU, of bytes or a path; 0 threads: as many as cores."""
+    """Open a session on the CPU, of bytes or a path; 0 threads means as many as cores."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
@@ -66,7 +66,7 @@ def session(model: bytes | str, threads: int = 0) -> Session:
 
 
 class Histograms:
-    """How often each activation had which value, over all calibration crops."""
+    """A histogram of each activation over all calibration crops."""
 
     def __init__(
         self,
@@ -92,7 +92,7 @@ class Histograms:
                 self.counts[name] += np.bincount(index.ravel(), minlength=BINS)
 
     def ranges(self, method: Method) -> dict[str, Range]:
-        """The range of every activation by ``method``."""
+        """Return the range of every activation by ``method``."""
         choose = {
             "minmax": _minmax,
             "percentile": _percentile,
@@ -105,12 +105,12 @@ class Histograms:
 
 
 def _minmax(low: float, high: float, _counts: Wide) -> Range:
-    """Leave out nothing."""
+    """Return the extremes themselves."""
     return low, high
 
 
 def _percentile(low: float, high: float, counts: Wide) -> Range:
-    """Leave out what is beyond the percentile on either side."""
+    """Return the range between the percentiles on either side."""
     share = np.cumsum(counts) / counts.sum()
     width = (high - low) / BINS
     tail = 1 - PERCENTILE / 100
@@ -120,7 +120,7 @@ def _percentile(low: float, high: float, counts: Wide) -> Range:
 
 
 def _candidates(low: float, high: float) -> Iterator[Range]:
-    """Ranges from a small part of the extremes to all, zero always within."""
+    """Yield ranges from a small part of the extremes to the whole; zero lies within each."""
     for part in range(_CUTS, _CUTS // 8, -1):
         yield low * part / _CUTS, high * part / _CUTS
     if low < 0:  # either side by itself
@@ -130,7 +130,7 @@ def _candidates(low: float, high: float) -> Iterator[Range]:
 
 
 def _mse(low: float, high: float, counts: Wide) -> Range:
-    """The range with the least mean square of rounding and clipping."""
+    """Return the range with the least mean square error of rounding and clipping."""
     centres = low + (np.arange(BINS) + 0.5) * (high - low) / BINS
 
     def error(limits: Range) -> float:

@@ -1,4 +1,4 @@
-"""How many layers stay in single precision: as few as agree."""
+"""Choose how many layers stay in single precision: as few as still agree."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from export.precision.crops import Crops
 
 TARGET = 0.99
 _MARGIN = 0.002
-"""More than the target is asked for on the crops that decide, which the proof does not use."""
+"""Added to the target on the crops that decide, because the proof uses other crops."""
 _NEAR = 0.005
 
 
@@ -21,10 +21,10 @@ class Mixture(Protocol):
     """A graph whose layers can be put back into single precision."""
 
     ranking: list[str]
-    """In the order in which they are."""
+    """Names of the layers, in the order in which they are put back."""
 
     def model(self, left_in_float: int) -> onnx.ModelProto:
-        """The graph with that many layers in single precision."""
+        """Return the graph with that many layers in single precision."""
 
 
 def choose(
@@ -36,10 +36,10 @@ def choose(
     session: Callable[[onnx.ModelProto], calibrate.Session],
     report: Callable[[str], None] = lambda _: None,
 ) -> int:
-    """The fewest layers in single precision with ``target`` on ``crops``.
+    """Return the fewest layers in single precision that reach ``target`` on ``crops``.
 
-    ``reference`` are the logits of the graph in single precision. Where no number will do, the
-    fewest within ``_NEAR`` of the best: floats that gain next to nothing are not worth their time.
+    ``reference`` holds the logits of the graph in single precision. Where no number reaches it,
+    return the fewest within ``_NEAR`` of the best: more floats would gain next to nothing.
     """
     tried: dict[int, Agreement] = {}
     for number in steps(len(mixture.ranking) // 2):
@@ -54,7 +54,7 @@ def choose(
 
 
 def steps(most: int) -> Iterator[int]:
-    """Numbers of layers in floats that are worth a try: 0, 1, 2, 3, 4, 6, 8, 12, …"""
+    """Yield the numbers of layers in floats to try, up to ``most``: 0, 1, 2, 3, 4, 6, 8, 12, …"""
     number = 0
     while number <= most:
         yield number

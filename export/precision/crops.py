@@ -1,4 +1,4 @@
-"""Varied crops, seeded: those to calibrate on, and others, of other pictures, to measure on."""
+"""Draw varied crops with a seed: some to calibrate on, others, of other pictures, to measure on."""
 
 from __future__ import annotations
 
@@ -44,31 +44,33 @@ _MEASURE = {
     "skimage.data": ("chelsea.png", "coffee.png", "rocket.jpg"),
     "sklearn.datasets.images": ("china.jpg",),
 }
-"""No photograph is in both, and motorcycle_right, the twin of the left one, in neither."""
+"""No photograph stands in both sets; motorcycle_right, the left one's twin, in neither."""
 
 _MIN_AREA, _HARD_MIN_AREA = 0.25, 0.08
-"""Of the picture, in a random crop; hard ones as small as in torchvision's training."""
+"""Least share of the picture in a random crop; that of hard ones is torchvision's in training."""
 _ASPECT = (3 / 4, 4 / 3)
 
 _MOST, _FEWEST = 1000, 10
-"""Pictures of a calibration folder."""
+"""Most and fewest pictures of a calibration folder."""
 _SIDE = 640
-"""Longest side in pixels that is kept of them."""
+"""Longest side in pixels that such pictures are reduced to."""
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Two sets of pictures, and what the manifest says of them."""
+    """Two sets of pictures, to calibrate and to measure on, and what the manifest says of them."""
 
     calibration: Sequence[Image.Image]
     measure: Sequence[Image.Image]
     words: str
-    """Of those to calibrate on."""
+    """Describes the pictures to calibrate on."""
     measured_words: str
 
 
 def sources(labels: LabelSet, folder: Path | None = None) -> Sources:
-    """The packaged pictures of that kind, or those below ``folder``: every fifth to measure on.
+    """Return the packaged pictures of that kind, or those below ``folder``.
+
+    Of a folder every fifth picture is to measure on.
 
     Raises ExportError when the folder has fewer than ten pictures that can be read.
     """
@@ -102,7 +104,7 @@ def sources(labels: LabelSet, folder: Path | None = None) -> Sources:
 def draw(
     sources: Sequence[Image.Image], size: Input, count: int, seed: int, *, hard: bool = True
 ) -> Crops:
-    """``count`` crops uint8 [N, H, W, C], taken from the pictures in turn.
+    """Draw ``count`` crops uint8 [N, H, W, C] from the pictures in turn.
 
     Each is a random resized crop (area a quarter to the whole, aspect 3/4 to 4/3), mirrored half
     of the time; two in five get another brightness, contrast or colour. ``hard`` ones are cut from
@@ -170,7 +172,7 @@ def _packaged(names: dict[str, tuple[str, ...]]) -> Iterable[bytes]:
 
 
 def _below(folder: Path) -> list[Image.Image]:
-    """The pictures below ``folder``, in the order of their names; at most ``_MOST``."""
+    """Return the pictures below ``folder``, in the order of their names; at most ``_MOST``."""
     if not folder.is_dir():
         raise ExportError(f"there is no folder {folder}")
     paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in dataset.SUFFIXES)

@@ -1,4 +1,4 @@
-"""A graph in half precision, for GPUs, with the layers kept in single precision that need it."""
+"""Write a graph in half precision, for GPUs; layers that need it stay in single precision."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LARGEST = 8192.0
 
 
 def convert(model: onnx.ModelProto, crops: Crops) -> tuple[onnx.ModelProto, list[str]]:
-    """``model`` in half precision, and the layers that were kept because of ``crops``.
+    """Return ``model`` in half precision, and the layers kept because of ``crops``.
 
     In single precision stay the normalisation of the pixels, with its means, sums of powers such
     as Softmax, and every layer that takes or yields values beyond ``LARGEST``. The inputs and the
@@ -25,7 +25,7 @@ def convert(model: onnx.ModelProto, crops: Crops) -> tuple[onnx.ModelProto, list
 
 
 def _large(model: onnx.ModelProto, crops: Crops) -> set[str]:
-    """The nodes that take or yield values beyond ``LARGEST`` for ``crops``."""
+    """Return the nodes that take or yield values beyond ``LARGEST`` for ``crops``."""
     known = floats(model)
     names = [name for node in model.graph.node for name in node.output if name in known]
     beyond: set[str] = set()

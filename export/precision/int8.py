@@ -1,4 +1,4 @@
-"""A graph in 8-bit integers, with as few layers left in floats as the agreement allows."""
+"""Write a graph in 8-bit integers, with as few layers in floats as the agreement allows."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Quantised:
     ranges: dict[str, qdq.Range]
     rounded: dict[str, qdq.RoundedLayer]
     ranking: list[str]
-    """Layers by how much noise comes into the logits when they alone are quantised."""
+    """Layers by the noise in the logits when each alone is quantised, the noisiest first."""
 
     def model(self, left_in_float: int) -> onnx.ModelProto:
-        """The graph with that many layers in floats."""
+        """Return the graph with that many layers in floats."""
         names = self.ranking[:left_in_float]
         return qdq.write(self.network, self.ranges, left_in_float=names, rounded=self.rounded)
 

@@ -1,4 +1,4 @@
-"""The layers of a float graph that 8-bit kernels exist for."""
+"""Find the layers of a float graph that 8-bit kernels exist for."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Layer:
     name: str
     op: str
     inputs: tuple[str, ...]
-    """Activations."""
+    """Names of the activations that it reads."""
     output: str
-    """After the clipping."""
+    """Name of the activation after the clipping."""
     before: str
     """The output before the clipping; the same as ``output`` where nothing is clipped."""
     clip: str | None = None
@@ -48,16 +48,16 @@ class Network:
     layers: list[Layer]
     constants: dict[str, Float] = field(repr=False)
     steps: dict[str, float]
-    """Of activations that are integers in the float graph already: the pixels."""
+    """By name, the step of activations that are whole numbers already: the pixels."""
 
     @property
     def tensors(self) -> list[str]:
-        """The activations that layers read or write: those whose ranges must be known."""
+        """The names of the activations that layers read or write, whose ranges must be known."""
         names = (name for layer in self.layers for name in (*layer.inputs, layer.output))
         return [name for name in dict.fromkeys(names) if name not in self.steps]
 
     def weight(self, layer: Layer) -> Float:
-        """The weights, output channels first."""
+        """Return the layer's weights, output channels first."""
         assert layer.weight is not None  # noqa: S101
         weight = self.constants[layer.weight]
         return weight.T if self.transposed(layer) else weight
@@ -67,7 +67,7 @@ class Network:
         return layer.op == "Gemm" and not attribute(self.node(layer.name), "transB", 0)
 
     def node(self, name: str) -> onnx.NodeProto:
-        """The node of that name."""
+        """Return the node of that name."""
         found: onnx.NodeProto = next(n for n in self.model.graph.node if n.name == name)
         return found
 
@@ -126,12 +126,12 @@ def read(model: onnx.ModelProto) -> Network:
 
 
 def dequantised(name: str) -> str:
-    """What layers in integers read in the place of the activation ``name``."""
+    """Return the name of what integer layers read instead of the activation ``name``."""
     return f"{name}_dequantized"
 
 
 def _head(graph: onnx.GraphProto) -> set[str]:
-    """The nodes from the pixels up to the first that has weights: the normalisation."""
+    """Return the nodes from the pixels up to the first with weights: the normalisation."""
     reached = {entry.name for entry in graph.input}
     found = set()
     for node in graph.node:
@@ -153,8 +153,8 @@ def _plain(node: onnx.NodeProto) -> bool:
 
 
 def attribute(node: onnx.NodeProto, name: str, default: float) -> float:
-    """A number that a node carries, or ``default``."""
-    for given in node.attribute:
-        if given.name == name:
-            return float(helper.get_attribute_value(given))
+    """Return the number in an attribute of a node, or ``default`` where it has none."""
+    for item in node.attribute:
+        if item.name == name:
+            return float(helper.get_attribute_value(item))
     return default

@@ -1,4 +1,4 @@
-"""Parts of a graph in 16-bit floats, with casts where they meet the rest."""
+"""Turn parts of a graph into 16-bit floats, with casts where they meet the rest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEPT = (
     *("Softmax", "LogSoftmax", "LRN"),
     *("Cast", "Constant", "ConstantOfShape", "Resize", "Loop", "If"),
 )
-"""Operators that add up powers or squares, and those whose types say something else."""
+"""Operators that stay: they sum powers or squares, or their types have another meaning."""
 _HIGHEST = 65504.0
 """The largest half."""
 
@@ -25,9 +25,9 @@ class Kind(NamedTuple):
 
     name: str
     onnx: int
-    """Of TensorProto.DataType."""
+    """Its number in TensorProto.DataType."""
     rounded: Callable[[Any], bytes]
-    """float32 values -> the bytes of their nearest, little-endian."""
+    """float32 values -> the little-endian bytes of their nearest values of this type."""
 
 
 def _half(values: Any) -> bytes:
@@ -44,7 +44,7 @@ BFLOAT16 = Kind("bfloat16", TensorProto.BFLOAT16, _brain)
 
 
 def narrow(model: onnx.ModelProto, kind: Kind, kept: Collection[str]) -> onnx.ModelProto:
-    """``model`` in ``kind``, but for the nodes ``kept``.
+    """Return ``model`` in ``kind``, except for the nodes ``kept``.
 
     In single precision stay also the normalisation of the pixels and the operators `KEPT`, and
     inputs and outputs have the types that they had.
@@ -53,7 +53,7 @@ def narrow(model: onnx.ModelProto, kind: Kind, kept: Collection[str]) -> onnx.Mo
 
 
 class _Narrowed:
-    """Casts are put where a node in one precision reads what a node in the other yields."""
+    """Puts casts where a node in one precision reads what a node in the other yields."""
 
     def __init__(self, model: onnx.ModelProto, kind: Kind, kept: set[str]) -> None:
         self._kind = kind
@@ -94,7 +94,7 @@ class _Narrowed:
         graph.initializer.extend(left)
 
     def _as(self, name: str, *, narrow: bool) -> str:
-        """The name under which a node of that precision reads ``name``."""
+        """Return the name under which a node of that precision reads ``name``."""
         if name in self._constants:
             return self._constant(name) if narrow else name
         if name not in self._single or (name in self._narrow) == narrow:
@@ -120,7 +120,7 @@ class _Narrowed:
 
 
 def until_weights(model: onnx.ModelProto) -> set[str]:
-    """The nodes between the pixels and the first layer."""
+    """Return the nodes between the pixels and the first layer."""
     reached = {entry.name for entry in model.graph.input}
     found = set()
     for node in model.graph.node:
@@ -133,7 +133,7 @@ def until_weights(model: onnx.ModelProto) -> set[str]:
 
 
 def floats(model: onnx.ModelProto) -> set[str]:
-    """The activations in single precision."""
+    """Return the names of the activations in single precision."""
     graph = onnx.shape_inference.infer_shapes(model).graph
     return {
         value.name

@@ -1,4 +1,4 @@
-"""The normalisation of the pixels, folded into the first convolution."""
+"""Fold the normalisation of the pixels into the first convolution."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ PIXELS = "pixels_planes"
 def fold_normalisation(model: onnx.ModelProto) -> onnx.ModelProto:
     """Put ``pixel * scale + shift`` into the first convolution, so that bytes enter it as they are.
 
-    What the convolution then takes are pixels minus a whole level near the mean. Behind the border
-    of the crop there was the mean, and is that level now: a difference of half a level for
-    networks with the same mean for all colours, some levels for others, in the outermost places
-    alone. A graph that does not begin this way is returned as it is.
+    The convolution then takes pixels minus a whole level near the mean. Its padding, which stood
+    for the mean, now stands for that level: at the outermost positions the difference is half a
+    level for networks with the same mean for all colours, some levels for others. A graph that
+    does not begin this way is returned as it is.
     """
     graph = model.graph
     nodes = {name: node for node in graph.node for name in node.output}

@@ -24,12 +24,12 @@ Range = tuple[float, float]
 
 @dataclass(frozen=True)
 class RoundedLayer:
-    """A layer's weights in whole numbers, and the bias that goes with them."""
+    """The weights of a layer in whole numbers, and the bias that goes with them."""
 
     whole: npt.NDArray[np.int8]
-    """Output channels first."""
+    """The weights in steps, output channels first."""
     step: Float
-    """[output channels]."""
+    """The step of each output channel: [output channels]."""
     bias: Float
     """[output channels]."""
 
@@ -41,23 +41,23 @@ def write(
     left_in_float: Collection[str] = (),
     rounded: Mapping[str, RoundedLayer] | None = None,
 ) -> onnx.ModelProto:
-    """``network`` with all layers but ``left_in_float`` in 8-bit integers.
+    """Return ``network`` with all layers but ``left_in_float`` in 8-bit integers.
 
-    ``ranges`` are those of ``network.tensors``. What ``rounded`` has no layer
-    for is rounded to the nearest.
+    ``ranges`` holds those of ``network.tensors``. Weights of layers that ``rounded`` does not have
+    are rounded to the nearest.
     """
     return _Writer(network, ranges, left_in_float, rounded or {}).run()
 
 
 def scales(weight: Float) -> Float:
-    """The step of each output channel of weights [channels, ...]: 255 levels around zero."""
+    """Return the step of each output channel of weights [channels, ...]: 255 levels around zero."""
     largest = np.abs(weight.reshape(len(weight), -1)).max(axis=1)
     steps: Float = np.maximum(largest / 127, np.float32(1e-12)).astype(np.float32)
     return steps
 
 
 def levels(limits: Range) -> tuple[np.float32, int]:
-    """The step of an activation's 256 levels, and the level that means zero."""
+    """Return the step of an activation's 256 levels, and the level that means zero."""
     low, high = min(limits[0], 0.0), max(limits[1], 0.0)
     scale = np.float32(max((high - low) / 255, 1e-12))
     return scale, int(np.clip(np.rint(-low / float(scale)), 0, 255))
@@ -165,8 +165,8 @@ class _Writer:
             whole, axis = np.ascontiguousarray(whole.T), 1
         node.input[1] = self._dequantised(f"{layer.name}_weight", whole, step, axis)
         source = layer.inputs[0]
-        given = self.network.steps.get(source) or levels(self.ranges[source])[0]
-        product = step * np.float32(given)
+        input_step = self.network.steps.get(source) or levels(self.ranges[source])[0]
+        product = step * np.float32(input_step)
         limit = 2.0**31 - 1
         whole_bias = np.clip(np.rint(values.bias / product.astype(np.float64)), -limit, limit)
         name = self._dequantised(f"{layer.name}_bias", whole_bias.astype(np.int32), product, 0)
@@ -202,7 +202,7 @@ class _Writer:
 
 
 def _useful(network: Network, left_in_float: Collection[str]) -> list[Layer]:
-    """The layers to quantise: those that only move numbers go with the layer before them."""
+    """Return the layers to quantise; one that only moves numbers follows the layer before it."""
     written: set[str] = set()
     found = []
     for layer in network.layers:

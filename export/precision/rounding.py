@@ -1,7 +1,7 @@
-"""Weights rounded so that the layer's output stays, not so that each weight stays.
+"""Round weights so that the layer's output changes least, not each weight.
 
-The weights of a layer are rounded one column after the other, each error made up for by the columns
-that follow, as far as the inputs that the layer is given allow (GPTQ, Frantar et al. 2022,
+One column of a layer's weights is rounded after the other. The columns that follow make up for each
+error as far as the layer's inputs allow (GPTQ, Frantar et al. 2022,
 https://arxiv.org/abs/2210.17323); what remains on average goes into the bias (Nagel et al. 2019,
 section 4.2, https://arxiv.org/abs/1906.04721).
 """
@@ -25,26 +25,26 @@ from export.precision.qdq import RoundedLayer
 T = TypeVar("T")
 
 MAX_COLUMNS = 5000
-"""Weights of one output channel, beyond which a layer is rounded to the nearest: memory."""
+"""Most weights of one output channel; larger layers are rounded to the nearest, for memory."""
 _POSITIONS = 16_000
-"""Places of the input that are looked at, over all crops."""
+"""Positions of a layer's input that are looked at, over all crops."""
 _DAMPING = 0.01
 """Added to the diagonal, as a share of its mean (Frantar et al., section 3.3)."""
 _SHRINKAGE = np.linspace(0.6, 1, 21)
-"""Steps that are tried, as a share of the one that covers the largest weight."""
+"""Steps to try, as shares of the one that covers the largest weight."""
 
 
 def round_weights(
     network: Network, crops: Crops, report: Callable[[str], None] = lambda _: None
 ) -> dict[str, RoundedLayer]:
-    """Integer weights, and biases, for every layer that has some, rounded on ``crops``."""
+    """Return integer weights and biases by layer, rounded on ``crops`` uint8 [N, H, W, C]."""
     return _round(network, crops, report, _integers)
 
 
 def round_to_bfloat16(
     network: Network, crops: Crops, report: Callable[[str], None] = lambda _: None
 ) -> dict[str, tuple[Float, Float]]:
-    """Weights that are bfloat16, and biases, for every layer that has some, as float32."""
+    """Return weights with bfloat16's values, and biases, by layer, as float32."""
     return _round(network, crops, report, _bfloat16)
 
 
@@ -79,65 +79,68 @@ class _Moments:
     def __init__(self, network: Network, layer: Layer) -> None:
         self._cut = _Patches(network, layer)
         self._generator = torch.Generator().manual_seed(0)
-        self._places = 0
+        self._positions = 0
         self._sum: Tensor | None = None
 
-    def add(self, given: Tensor, share: int) -> None:
-        """Look at ``share`` places of every picture of an input [N, C, H, W] or [N, C]."""
-        rows = self._cut(given, share, self._generator)
+    def add(self, inputs: Tensor, share: int) -> None:
+        """Add ``share`` random positions of every picture of an input [N, C, H, W] or [N, C]."""
+        rows = self._cut(inputs, share, self._generator)
         products = rows.transpose(1, 2) @ rows
         self._sum = products if self._sum is None else self._sum + products
-        self._places += rows.shape[1]
+        self._positions += rows.shape[1]
 
     @property
     def mean(self) -> Tensor:
-        """[G, K]."""
+        """Return the mean, [G, K]."""
         assert self._sum is not None  # noqa: S101
-        return self._sum[:, :-1, -1].double() / self._places
+        return self._sum[:, :-1, -1].double() / self._positions
 
     @property
     def covariance(self) -> Tensor:
-        """[G, K, K]."""
+        """Return the covariance, [G, K, K]."""
         assert self._sum is not None  # noqa: S101
         mean = self.mean
-        return self._sum[:, :-1, :-1].double() / self._places - mean[:, :, None] * mean[:, None, :]
+        return (
+            self._sum[:, :-1, :-1].double() / self._positions - mean[:, :, None] * mean[:, None, :]
+        )
 
 
 class _Patches:
-    """Cuts out of a layer's input what places of its output are computed from."""
+    """Cuts from a layer's input the patches that positions of its output are computed from."""
 
     def __init__(self, network: Network, layer: Layer) -> None:
         node = network.node(layer.name)
-        given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-        self.groups = int(given.get("group", 1))
+        attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        self.groups = int(attributes.get("group", 1))
         self.kernel = network.weight(layer).shape[2:]
-        self.strides = given.get("strides", [1, 1])
-        self.dilations = given.get("dilations", [1, 1])
-        top, left, bottom, right = given.get("pads", [0] * 4)
+        self.strides = attributes.get("strides", [1, 1])
+        self.dilations = attributes.get("dilations", [1, 1])
+        top, left, bottom, right = attributes.get("pads", [0] * 4)
         self.pads = [left, right, top, bottom]
 
-    def __call__(self, given: Tensor, count: int, generator: torch.Generator) -> Tensor:
-        """[groups, places, K + 1] of ``count`` random places of each input [N, C, H, W] or [N, C].
+    def __call__(self, inputs: Tensor, count: int, generator: torch.Generator) -> Tensor:
+        """Cut patches at ``count`` random positions of each input [N, C, H, W] or [N, C].
 
-        The last number is 1. Written at once where it belongs: this is most of the rounding's time.
+        Returns [groups, positions, K + 1], the last number being 1. Each is written in place at
+        once: this is most of the rounding's time.
         """
         if not self.kernel:
-            return functional.pad(given, (0, 1), value=1)[None]
-        padded = functional.pad(given, self.pads)
-        places = []
+            return functional.pad(inputs, (0, 1), value=1)[None]
+        padded = functional.pad(inputs, self.pads)
+        positions = []
         for axis in (0, 1):
             reach = self.dilations[axis] * (self.kernel[axis] - 1)
             outputs = (padded.shape[2 + axis] - reach - 1) // self.strides[axis] + 1
             first = torch.randint(outputs, (count,), generator=generator) * self.strides[axis]
             steps = torch.arange(self.kernel[axis]) * self.dilations[axis]
-            places.append(first[:, None] + steps)
-        rows, columns = places
+            positions.append(first[:, None] + steps)
+        rows, columns = positions
         pictures, channels = padded.shape[:2]
         flat = (rows[:, :, None] * padded.shape[3] + columns[:, None, :]).reshape(-1)
         windows = padded.flatten(2).gather(2, flat.expand(pictures, channels, -1))
         windows = windows.reshape(pictures, self.groups, channels // self.groups, count, -1)
         windows = windows.permute(1, 0, 3, 2, 4)
-        found = given.new_ones(*windows.shape[:3], windows.shape[3] * windows.shape[4] + 1)
+        found = inputs.new_ones(*windows.shape[:3], windows.shape[3] * windows.shape[4] + 1)
         found[..., :-1].view(windows.shape).copy_(windows)
         return found.flatten(1, 2)
 
@@ -161,7 +164,7 @@ def _bfloat16(network: Network, layer: Layer, moments: _Moments) -> tuple[Float,
 
 
 def _weight(network: Network, layer: Layer, moments: _Moments) -> tuple[Tensor, Tensor]:
-    """The weights [G, O, K] and the damped covariance [G, K, K] of their inputs."""
+    """Return the weights [G, O, K] and the damped covariance [G, K, K] of their inputs."""
     damped = moments.covariance
     groups, columns = damped.shape[:2]
     original = network.weight(layer).reshape(groups, -1, columns).astype(np.float64)
@@ -171,13 +174,13 @@ def _weight(network: Network, layer: Layer, moments: _Moments) -> tuple[Tensor, 
 
 
 def _bias(network: Network, layer: Layer, error: Tensor) -> Float:
-    """The layer's bias with the mean of what the rounding took from its output."""
+    """Return the layer's bias plus the mean of what the rounding took from its output."""
     bias: Float = error.reshape(-1).float().numpy()
     return bias if layer.bias is None else bias + network.constants[layer.bias]
 
 
 def _steps(weight: Tensor, importance: Tensor) -> Tensor:
-    """The step [G, O, 1] of each output channel that rounds [G, O, K] with the least error."""
+    """Return the step [G, O, 1] of each output channel that rounds [G, O, K] best."""
     largest = weight.abs().amax(dim=2, keepdim=True).clamp_min(1e-10) / 127
     least = torch.full_like(largest, torch.inf)
     chosen = largest
@@ -191,7 +194,7 @@ def _steps(weight: Tensor, importance: Tensor) -> Tensor:
 
 
 def _gptq(weight: Tensor, damped: Tensor, nearest: Callable[[Tensor], Tensor]) -> Tensor:
-    """Values of a grid [G, O, K] that are ``weight`` as inputs see it.
+    """Return values of a grid [G, O, K] that act on the inputs as ``weight`` does.
 
     ``nearest`` rounds a column [G, O] to the grid.
     """

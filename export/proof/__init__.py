@@ -1,1 +1,1 @@
-"""Compares what an ONNX file answers with what its network answers, from the picture on."""
+"""Compares an ONNX file's answers with its network's, from the encoded picture on."""

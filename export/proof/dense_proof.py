@@ -1,4 +1,4 @@
-"""The proof of a dense graph: at the crop's size it is the network; elsewhere it is its own form.
+"""Prove a dense graph: against the network at the crop's size, against its dense form elsewhere.
 
 One comparison sets the graph against the network that it came from, on the centre crops: this
 proves the conversion. Two others set it against the converted network, in PyTorch, on pictures of
@@ -23,9 +23,9 @@ from service.imaging.decode import decode
 from service.manifest import Input
 
 BEYOND = ((32, 96), (76, 32))
-"""(height, width) beyond the crop's size: 256x320 and 300x256 for 224."""
+"""Pixels of (height, width) beyond the crop's size: 256x320 and 300x256 for 224."""
 _FEW = 5
-"""Pictures of those sizes: a dense pass over all of them takes minutes for VGG."""
+"""How many pictures of those sizes are compared: all would take minutes for VGG."""
 
 Pair = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]
 
@@ -39,8 +39,9 @@ def prove(
     report: Callable[[str], None] = lambda _: None,
     tolerance: Tolerance = STRICT,
 ) -> dict[str, Parity]:
-    """Compare a dense graph, opened as ``exported``, with ``network``; by size, as ``dense ...``.
+    """Compare a dense graph, opened as ``exported``, with ``network``.
 
+    Returns the agreement by size, under ``dense`` and ``dense <height>x<width>``.
     ``crops`` are the centre crops of the ``pictures``, uint8 [1, H, W, C].
     """
     if spec.dense is None:
@@ -59,7 +60,7 @@ def prove(
 
 
 def _whole(picture: bytes, height: int, width: int, spec: Spec, rules: Input) -> Crops:
-    """A whole picture as uint8 [1, height, width, C]."""
+    """Resize a whole picture to uint8 [1, height, width, C]."""
     box = Box(0, 0, width, height)
     return cut(decode(picture), (width, height), [box], spec.resize, rules.color)
 

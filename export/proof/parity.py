@@ -1,4 +1,4 @@
-"""The proof that an ONNX file computes what its network computes, from the picture on.
+"""Prove that an ONNX file computes what its network computes, from the encoded picture on.
 
 One side is PyTorch behind torchvision's transforms (export/data/transforms.py), the other is ONNX
 Runtime behind the service's own decoding and cropping. A proof that constant answers would pass
@@ -26,7 +26,7 @@ Wide = npt.NDArray[np.float64]
 
 MAX_PROBABILITY_DIFFERENCE = 1e-4
 MAX_LOGIT_DIFFERENCE = 1e-3
-"""In standard deviations, over the classes, of the picture's own logits."""
+"""In standard deviations of the picture's own logits over the classes."""
 MIN_SPREAD = 0.05
 """Least spread of the logits between pictures, as a share of their spread over the classes.
 
@@ -40,11 +40,11 @@ _BATCH = 8
 
 @dataclass(frozen=True)
 class Tolerance:
-    """How far two sides may be apart. The defaults are for one network in single precision."""
+    """How far two sides may differ. The defaults are for one network in single precision."""
 
     probability: float = MAX_PROBABILITY_DIFFERENCE
     logit: float = MAX_LOGIT_DIFFERENCE
-    """In standard deviations."""
+    """In standard deviations of the crop's logits."""
     distinct: bool = True
     """Whether the pictures must have several top fives; not so for a handful of classes."""
     clear: float = math.inf
@@ -66,7 +66,7 @@ def of_classes(classes: int) -> Tolerance:
 
 @dataclass(frozen=True)
 class Answers:
-    """What one side said to P pictures under one protocol.
+    """The answers of one side to P pictures under one protocol.
 
     ``probabilities`` is [P, classes], the protocol's answer; ``logits`` is [P, crops, classes].
     """
@@ -94,7 +94,7 @@ class Parity:
 
     @property
     def failures(self) -> list[str]:
-        """What is wrong, in words; empty when the proof holds."""
+        """Return what is wrong, in words; an empty list where the proof holds."""
         # written so that NaN fails
         found = []
         allowed = self.tolerance
@@ -121,7 +121,7 @@ class Parity:
 
     @property
     def remarks(self) -> list[str]:
-        """What a reader of the proof should know, in words, though it holds."""
+        """Return what a reader of the proof should know, in words, though it holds."""
         if not self._alike or not self.spread >= self.tolerance.clear:
             return []
         return [
@@ -131,7 +131,7 @@ class Parity:
 
     @property
     def _alike(self) -> str:
-        """That the pictures have too few different top fives, in words; empty if they have not."""
+        """Say that the pictures have too few different top fives; empty where they have enough."""
         possible = math.comb(self.classes, depth(self.classes))
         needed = max(2, min(math.ceil(MIN_DISTINCT * self.pictures), possible // 2))
         if not self.tolerance.distinct or self.distinct_top5 >= needed:
@@ -184,12 +184,12 @@ def _compare(reference: Answers, measured: Answers, tolerance: Tolerance) -> Par
 
 
 def depth(classes: int) -> int:
-    """How many classes "top five" means: five; one where five would be (nearly) all classes."""
+    """Return how many classes "top five" means: five, or one where five are nearly all classes."""
     return 5 if classes >= 10 else 1
 
 
 def top(probabilities: npt.NDArray[np.floating], count: int) -> list[int]:
-    """The indices of the ``count`` largest of [classes], best first; ties by index."""
+    """Return the indices of the ``count`` largest of [classes], best first; ties by index."""
     return [int(index) for index in np.argsort(-probabilities, kind="stable")[:count]]
 
 
@@ -209,7 +209,7 @@ def same_top(expected: Array, got: Array, count: int, allowed: Tolerance = STRIC
 
 
 def spread(logits: Array) -> float:
-    """How much logits [P, crops, classes] differ between pictures, over how much between classes.
+    """Return how much logits [P, crops, classes] differ between pictures relative to classes.
 
     The mean over the classes of the standard deviation over the pictures, divided by the mean
     over the pictures of the standard deviation over the classes; of each picture's first crop,
@@ -242,7 +242,7 @@ class Exported:
         self.session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
 
     def run(self, crops: npt.NDArray[np.uint8]) -> tuple[Array, Array]:
-        """(probabilities, logits) float32 [N, classes] of crops uint8 [N, H, W, C]."""
+        """Return (probabilities, logits) float32 [N, classes] of crops uint8 [N, H, W, C]."""
         step = at_once(self.manifest.input)
         parts = [
             self.session.run(["probabilities", "logits"], {"pixels": crops[start : start + step]})
@@ -252,12 +252,12 @@ class Exported:
         return probabilities, logits
 
     def crops(self, picture: bytes, protocol: ProtocolName) -> npt.NDArray[np.uint8]:
-        """The one group of crops that the service cuts from an encoded picture."""
+        """Cut the one group of crops uint8 [N, H, W, C] from an encoded picture."""
         (crops,) = PROTOCOLS[protocol].crops(decode(picture), self.manifest)
         return crops
 
     def answer(self, picture: bytes, protocol: ProtocolName) -> tuple[Array, Array]:
-        """(probabilities [classes], logits [crops, classes]) of one encoded picture."""
+        """Return (probabilities [classes], logits [crops, classes]) of one encoded picture."""
         probabilities, logits = self.run(self.crops(picture, protocol))
         return PROTOCOLS[protocol].answer([probabilities]), logits
 
@@ -269,10 +269,10 @@ def prove(
     report: Callable[[str], None] = lambda _: None,
     tolerance: Tolerance = STRICT,
 ) -> dict[str, Parity]:
-    """Compare both sides under every protocol of ``pictures``, on its pictures; and batches.
+    """Compare both sides under every protocol of ``pictures``, on its pictures.
 
     Returns the agreement by protocol, and under ``batch`` how far a batch of several pictures
-    agrees with the same pictures one by one. ``report`` gets a line per part.
+    agrees with the same pictures one by one. ``report`` gets a line for each comparison.
     """
     found: dict[str, Parity] = {}
     for protocol, samples in pictures.items():

@@ -36,11 +36,11 @@ _LIBRARIES = (
 
 
 def enough(spec: Spec, protocol: ProtocolName, work: int | None = None) -> int:
-    """How many pictures prove ``spec`` under ``protocol`` for ``work`` multiply-adds a side,
-    or ``WORK``.
+    """Return how many pictures prove ``spec`` under ``protocol``.
 
-    Large networks are proved on fewer: what a picture more could show is in the crops, which are
-    cut the same for every network.
+    They cost one side at most ``work`` multiply-adds (``WORK`` by default), but for a least number.
+    So large networks are proved on fewer: more pictures would show errors of the crops, which are
+    cut alike for every network.
     """
     crops = {"center": 1, "ten_crop": 10}[protocol]
     if spec.multiply_adds is None:
@@ -57,11 +57,11 @@ def run(
     work: int | None = None,
     sample: Mapping[str, bytes] | None = None,
 ) -> dict[str, Parity]:
-    """Compare ``network`` with the ONNX file ``model``; the agreement by protocol, and ``batch``.
+    """Compare ``network`` with the ONNX file ``model``.
 
-    ``sample`` are the pictures, encoded, by name; None: photographs of packages and random ones.
-
-    Protocols that torchvision has no transform for are the service's own tests' business.
+    Returns the agreement by protocol, and under ``batch`` that of a batch with its pictures.
+    ``sample`` holds the encoded pictures by name; None: photographs of packages and random ones.
+    Protocols that torchvision has no transform for are left to the service's own tests.
     ``work`` bounds the multiply-adds of one protocol on one side, else ``WORK``. The file with
     the role ``dense``, if there is one, lies beside ``model`` and is compared too.
 
@@ -102,7 +102,7 @@ def _open(model: Path, manifest: Manifest) -> Exported:
 
 
 def record(parities: Mapping[str, Parity], remarks: Sequence[str] = ()) -> Verification:
-    """The manifest's record: the worst figure, the fewest pictures of a protocol, today's date.
+    """Return the manifest's record: worst figures, fewest pictures of a protocol, today's date.
 
     ``remarks`` go before those of the comparisons.
     """
@@ -132,10 +132,10 @@ def _remarks(parities: Mapping[str, Parity]) -> Iterator[str]:
 
 
 def demand(name: str, parities: Mapping[str, Parity], *, own_pictures: bool = True) -> None:
-    """Raise ProofFailed, with every failure in its line, unless all comparisons hold.
+    """Raise ProofFailed, with all failures in one line, unless all comparisons hold.
 
-    Without ``own_pictures`` it says that pictures of the network's own domain may help, where the
-    answers to others are all alike.
+    Without ``own_pictures`` the message says that pictures of the network's own domain may help,
+    where the answers to others are all alike.
     """
     failures = [
         f"{part}: {failure}" for part, parity in parities.items() for failure in parity.failures

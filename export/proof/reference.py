@@ -1,4 +1,4 @@
-"""The other side of the proof: torchvision's own transforms and the PyTorch network."""
+"""Answer as the reference of a proof: torchvision's transforms and the PyTorch network."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PIXELS_AT_ONCE = 2_000_000
 
 
 def at_once(input: Input) -> int:  # noqa: A002
-    """How many crops go through a network together: fewer of large ones, for the memory's sake."""
+    """Return how many crops go through a network together: fewer large ones, to save memory."""
     return max(2, _PIXELS_AT_ONCE // (input.height * input.width))
 
 
@@ -31,7 +31,7 @@ class Reference:
         self.network = network.eval()
 
     def logits(self, picture: bytes, protocol: ProtocolName) -> Array:
-        """float32 [crops, classes] for one encoded picture."""
+        """Return the logits float32 [crops, classes] of one encoded picture."""
         cut = crops(self.spec, picture, protocol, self.mean_image)
         with torch.inference_mode():
             parts = [self.network(part) for part in torch.split(cut, at_once(self.spec.input))]

@@ -1,4 +1,4 @@
-"""Labels that a user brings along."""
+"""Read the labels of classes from a file of the user."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _MAX_BYTES = 16_000_000
 
 
 def read(file: Path) -> list[Label]:
-    """Labels from a user's file, in the order of the classes.
+    """Read the labels of a user's file, in the order of the classes.
 
     The forms are those of `export.zoo.label_formats`: one label per line, CSV, JSON, YAML, a
     literal of Python or a label map of TensorFlow. A name that several classes share is told apart

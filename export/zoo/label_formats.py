@@ -23,18 +23,18 @@ _NUMBER_LAST = re.compile(r"(\S.*?)\s*[:,;=|\t]\s*([0-9]{1,9})")
 _WITH_SYNSET = re.compile(r"(n[0-9]{8})[\s,;:]+(\S.*)")
 _ITEM = re.compile(r"""(\w+)\s*:\s*(?:(-?[0-9]+)|"((?:[^"\\]|\\.)*)"|'((?:[^'\\]|\\.)*)')""")
 _NO_NAMES = frozenset("'\"{[<>*|=")
-"""With one of these begins what is of another form than names."""
+"""A line that begins with one of these is no name: it belongs to another form."""
 _INDEX = ("index", "id", "idx", "class_id", "class_index", "label_id", "number")
 _NAME = ("label", "name", "class_name", "classname", "label_name", "display_name", "class", "title")
 _SYNSETS = ("synset", "wnid", "wordnet_id", "synset_id")
 
 
 class BadLabels(Exception):
-    """The form is known, but what it says cannot be used; the message says why."""
+    """The text has a known form, but its labels cannot be used; the message says why."""
 
 
 def structured(text: str) -> list[Label] | None:
-    """JSON, JSON lines, a literal of Python, or YAML."""
+    """Read JSON, JSON lines, a literal of Python, or YAML."""
     if text[:1] in ("{", "["):
         value = _literal(text)
         if value is None:
@@ -54,7 +54,7 @@ def structured(text: str) -> list[Label] | None:
 
 
 def pbtxt(text: str) -> list[Label] | None:
-    """TensorFlow's label maps: ``item { id: 1 name: 'tench' }``, numbered from 0 or 1."""
+    """Read TensorFlow's label maps: ``item { id: 1 name: 'tench' }``, numbered from 0 or 1."""
     if not re.match(r"item\s*\{", text):
         return None
     rows: list[tuple[Any, Any]] = []
@@ -71,7 +71,7 @@ def pbtxt(text: str) -> list[Label] | None:
 
 
 def table(text: str) -> list[Label] | None:
-    """A CSV or TSV whose header names a column of labels."""
+    """Read a CSV or TSV whose header names a column of labels."""
     lines = text.splitlines()
     for delimiter in ",\t;":
         header = [cell.strip().strip('"').lower() for cell in lines[0].split(delimiter)]
@@ -95,9 +95,9 @@ def table(text: str) -> list[Label] | None:
 
 
 def lines(text: str) -> list[Label]:
-    """One label per line, each with or without its number and its synset."""
-    given = [line.strip() for line in text.splitlines()]
-    numbers, rest = _split(given, _NUMBERED)
+    """Read one label per line, each with or without its number and its synset."""
+    texts = [line.strip() for line in text.splitlines()]
+    numbers, rest = _split(texts, _NUMBERED)
     synsets, rest = _split(rest, _WITH_SYNSET)
     if synsets and not numbers:
         numbers, rest = _split(rest, _NUMBERED)
@@ -117,20 +117,23 @@ def lines(text: str) -> list[Label]:
     if not numbers and sum(m is not None and int(m[1]) == n for n, m in enumerate(some)) > 1:
         without = next((name for name, m in zip(names, some, strict=True) if m is None), names[0])
         raise BadLabels(f"not all of its lines have a number: {without[:60]!r}")
-    places = numbers or range(len(names))
-    return _numbered(zip(places, zip(synsets, names, strict=True), strict=True))
+    numbering = numbers or range(len(names))
+    return _numbered(zip(numbering, zip(synsets, names, strict=True), strict=True))
 
 
 FORMS: tuple[Callable[[str], list[Label] | None], ...] = (structured, pbtxt, table, lines)
 """In the order in which they are tried; the last one takes whatever is left."""
 
 
-def _split(given: Sequence[str], pattern: re.Pattern[str]) -> tuple[list[str], list[str]]:
-    """What the pattern finds at the head of every line, and the rest; nothing if one has none."""
-    found = [pattern.fullmatch(line) for line in given]
+def _split(texts: Sequence[str], pattern: re.Pattern[str]) -> tuple[list[str], list[str]]:
+    """Return what the pattern finds at the head of every line, and the rests.
+
+    Where one line has no match, the heads are empty and the lines stay whole.
+    """
+    found = [pattern.fullmatch(line) for line in texts]
     whole = [match for match in found if match is not None]
-    if len(whole) < len(given):
-        return [], list(given)
+    if len(whole) < len(texts):
+        return [], list(texts)
     return [match[1] for match in whole], [match[2] for match in whole]
 
 
@@ -140,7 +143,7 @@ def _unquoted(name: str) -> str:
 
 
 def _literal(text: str) -> Any:
-    """What JSON or Python would read; None where neither does."""
+    """Return what JSON or Python reads from the text; None where neither can."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -159,7 +162,7 @@ def _json_lines(text: str) -> list[Any] | None:
 
 
 def _of_value(value: Any) -> list[Label]:
-    """The labels that lists and mappings hold, in any of their usual nestings."""
+    """Return the labels that lists and mappings hold, in any of their usual nestings."""
     if isinstance(value, Mapping):
         for key in ("id2label", "names", "labels", "classes", "categories"):
             if isinstance(value.get(key), (Mapping, list)):
@@ -176,7 +179,7 @@ def _of_value(value: Any) -> list[Label]:
 
 
 def _placed(place: int, value: Any) -> tuple[Any, Any]:
-    """A class's number and name, of an element of a list."""
+    """Return the number and the name of a class from an element of a list."""
     if not isinstance(value, Mapping):
         return place, value
     folded = {str(key).lower(): each for key, each in value.items()}
@@ -197,7 +200,7 @@ def _by_number(item: tuple[Any, Any]) -> int:
 
 
 def _numbered(rows: Iterable[tuple[Any, Any]]) -> list[Label]:
-    """Labels by their numbers, which must go up by one, from 0 or from 1."""
+    """Return labels in the order of their numbers, which must run from 0 or 1 without a gap."""
     found: list[Label] = []
     first = 0
     for place, (number, value) in enumerate(rows):

@@ -1,4 +1,4 @@
-"""What gRPC alone leaves of the limit: a server that classifies, and does nothing else.
+"""Measure what gRPC alone leaves of the limit, by a server that classifies and nothing else.
 
 ``python -m loadtests.benchmarks.bare MODELS NAME PORT`` serves ``zoo.v1.Classifier/Classify`` with
 the pipeline of `loadtests.harness.inprocess` in as many threads as there are cores: one network,
@@ -66,7 +66,7 @@ async def _serve(models: Path, name: str, port: str) -> None:
 
 @contextlib.contextmanager
 def serving(models: Path, name: str) -> Iterator[int]:
-    """Run it; its port. Raises ServerFailed."""
+    """Run the bare server on ``models`` and yield its port. Raises ServerFailed."""
     port = server.free_port()
     command = [sys.executable, "-m", "loadtests.benchmarks.bare", str(models), name, str(port)]
     with tempfile.TemporaryDirectory() as folder:

@@ -1,4 +1,4 @@
-"""The cost of a crop against the batch it comes in.
+"""Measure the cost of a crop by the size of the batch it comes in.
 
     python -m loadtests.benchmarks.batching
 
@@ -47,7 +47,7 @@ def seconds_per_crop(
     slice_s: float,
     clock: Callable[[], float] = perf_counter,
 ) -> float:
-    """A slice of ``threads`` threads that run the same batch at once; seconds by crops done.
+    """Run one batch in ``threads`` threads at once for ``slice_s``; return seconds per crop.
 
     Each thread is timed by itself: none waits for another's last batch.
     """
@@ -65,7 +65,7 @@ def seconds_per_crop(
 def load(
     models: Path, name: str, providers: str, sizes: Sequence[int], precision: str = "auto"
 ) -> Model:
-    """The model as the service loads it, able to take batches of ``sizes``."""
+    """Load the model as the service does, able to take batches of ``sizes`` crops."""
     chosen = {"providers": providers, "precision": precision}
     model = inprocess.load(models, name, **chosen)
     if model.providers[0] in GPU and max(sizes) > GPU_BATCH:  # a GPU's buffers have a size
@@ -75,7 +75,7 @@ def load(
 
 
 def close(model: Model) -> None:
-    """End its threads and drop its memory."""
+    """End the model's threads and release its memory."""
     asyncio.run(model.close())
     model.release()
 
@@ -83,7 +83,7 @@ def close(model: Model) -> None:
 def measure(
     model: Model, sizes: Sequence[int], threads: Sequence[int], rounds: int, slice_s: float
 ) -> list[Row]:
-    """A row per number of threads and batch size."""
+    """Return a row for each number of threads and batch size."""
     size = model.manifest.input
     shape = (max(sizes), size.height, size.width, size.channels)
     crops = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
@@ -124,7 +124,7 @@ def measure(
 
 
 def draw(rows: plots.Rows) -> Figure:
-    """A panel per model, a line per number of threads, and where the service stops."""
+    """Draw a panel per model, a line per number of threads, and the size that was learnt."""
     names = list(dict.fromkeys(row["model"] for row in rows))
     figure, panels = plots.panels(
         "What a crop costs in a batch",
@@ -143,7 +143,7 @@ def draw(rows: plots.Rows) -> Figure:
         learnt = own[0]["learnt"]
         axes.axvline(float(learnt), color="gray", linestyle=":", label=f"learnt: {learnt}")
         plots.lines(
-            axes, series, "crops in a batch", "time per crop ÷ that of a batch of one", wanted=1
+            axes, series, "crops in a batch", "time per crop ÷ that of a batch of one", target=1
         )
         axes.set_xscale("log", base=2)
         places = sorted({point.x for points in series.values() for point in points})
@@ -167,15 +167,15 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--slice", type=float, default=0.3, help="seconds per slice")
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "batching.csv")
-    asked = parser.parse_args()
-    sizes = sorted({1, *asked.sizes})
+    args = parser.parse_args()
+    sizes = sorted({1, *args.sizes})
     threads = sorted({1, available_cores()})
     rows: list[Row] = []
-    for name in asked.networks:
+    for name in args.networks:
         try:
-            model = load(asked.models, name, asked.providers, sizes, asked.precision)
+            model = load(args.models, name, args.providers, sizes, args.precision)
         except ValidationError as invalid:
-            parser.error(f"--providers {asked.providers}: {invalid.errors()[0]['msg']}")
+            parser.error(f"--providers {args.providers}: {invalid.errors()[0]['msg']}")
         except (LookupError, OSError, RefusedModelError) as error:
             parser.error(str(error))
         costs = ", ".join(f"{size}: {1e3 * s:.3g}" for size, s in model.batch_costs.items())
@@ -184,12 +184,12 @@ def main() -> None:
             f"from ms per crop by size {costs}",
             flush=True,
         )
-        found = measure(model, sizes, threads, asked.rounds, asked.slice)
+        found = measure(model, sizes, threads, args.rounds, args.slice)
         print(bench.table(found), flush=True)
         rows += found
         close(model)
-    plots.write(asked.output, rows, bench.machine("onnxruntime", "numpy"), draw)
-    print(f"written: {asked.output} and its plot")
+    plots.write(args.output, rows, bench.machine("onnxruntime", "numpy"), draw)
+    print(f"written: {args.output} and its plot")
 
 
 def _size(text: str) -> int:

@@ -1,4 +1,4 @@
-"""How many replicas a rate needs.
+"""Compute how many replicas a rate needs.
 
     python -m loadtests.benchmarks.capacity --rate 500 --p99 150
 
@@ -26,10 +26,10 @@ from loadtests.benchmarks.overload import ideal_p99, ideal_times
 from loadtests.harness import bench
 
 MOST_LOAD = 0.9
-"""No replica is planned to be busier: what is measured is never that even."""
+"""Most load planned for a replica, as a share of its peak: real load is never even."""
 LEAST_LOAD = 0.02
 STEPS = 12
-"""Halvings of the interval in which the load is looked for: closer than the figures are."""
+"""How often the interval of the load is halved: finer than the figures are."""
 
 
 class Unreachable(Exception):
@@ -38,29 +38,32 @@ class Unreachable(Exception):
 
 @dataclass(frozen=True)
 class Replica:
-    """What was measured on one."""
+    """What was measured on one replica."""
 
     cores: int
     peak: float
     """Pictures per second that it answers at most."""
     median_ms: float
-    """Unloaded."""
+    """Median time of a request to an idle replica, in milliseconds."""
     above_ideal: float
     """Its p99 at 70 %, divided by that of an ideal queue."""
     memory_mb: float
     ready_s: float
 
     def p99_ms(self, load: float) -> float:
-        """The tail at this share of the peak."""
+        """Return the 99th percentile in milliseconds at ``load``, a share of the peak."""
         return self.above_ideal * self.median_ms * _ideal_p99(self.cores, load)
 
     def crops_inside(self, load: float) -> float:
-        """Crops accepted and not yet answered, on average: rate times mean time (Little)."""
+        """Return the mean number of crops accepted and not yet answered, by Little's law."""
         seconds = self.median_ms / 1e3 * float(np.mean(ideal_times(self.cores, load)))
         return load * self.peak * seconds
 
     def busiest(self, p99_ms: float) -> float:
-        """The largest share of the peak whose tail is within ``p99_ms``. Raises Unreachable."""
+        """Return the largest share of the peak whose p99 is within ``p99_ms``.
+
+        Raises Unreachable where none is.
+        """
         low, high = LEAST_LOAD, MOST_LOAD
         if self.p99_ms(low) > p99_ms:
             raise Unreachable(
@@ -80,7 +83,7 @@ def _ideal_p99(cores: int, load: float) -> float:
 
 
 def read(overload: Path, coldstart: Path) -> Replica:
-    """A replica from the CSVs that the benchmarks overload and coldstart write.
+    """Read a replica from the CSVs that the benchmarks overload and coldstart write.
 
     Raises Unreachable where a figure is missing.
     """
@@ -109,15 +112,15 @@ def read(overload: Path, coldstart: Path) -> Replica:
 
 
 def plan(replica: Replica, rate: float, p99_ms: float, spare: int) -> dict[str, float]:
-    """The figures of a deployment that answers ``rate`` with ``spare`` replicas lost.
+    """Return the figures of a deployment that answers ``rate`` with ``spare`` replicas lost.
 
-    Raises Unreachable.
+    ``rate`` is in pictures per second. Raises Unreachable where no number of replicas does.
     """
     load = replica.busiest(p99_ms)
     takes = load * replica.peak
     count = math.ceil(rate / takes) + spare
     usual = rate / count / replica.peak
-    wanted = load * (count - spare) / count  # so that the others can take a lost one's part
+    planned_load = load * (count - spare) / count  # so that the others can take a lost one's part
     return {
         "a replica's peak, pictures/s": replica.peak,
         "load at which its p99 is reached, share of the peak": load,
@@ -129,8 +132,8 @@ def plan(replica: Replica, rate: float, p99_ms: float, spare: int) -> dict[str, 
         "cores": count * replica.cores,
         "memory when idle, MB": count * replica.memory_mb,
         "a new one is ready after, s": replica.ready_s,
-        "autoscaler: CPU, %": math.floor(100 * wanted),
-        "zoo_admitted_crops in each then, mean": replica.crops_inside(wanted),
+        "autoscaler: CPU, %": math.floor(100 * planned_load),
+        "zoo_admitted_crops in each then, mean": replica.crops_inside(planned_load),
     }
 
 
@@ -144,11 +147,11 @@ def main() -> int:
     parser.add_argument("--spare", type=int, default=1, help="replicas that may be lost")
     parser.add_argument("--overload", type=Path, default=bench.RESULTS / "overload.csv")
     parser.add_argument("--coldstart", type=Path, default=bench.RESULTS / "coldstart_lenet5.csv")
-    asked = parser.parse_args()
-    if asked.rate <= 0 or asked.p99 <= 0 or asked.spare < 0:
+    args = parser.parse_args()
+    if args.rate <= 0 or args.p99 <= 0 or args.spare < 0:
         parser.error("--rate and --p99 are positive, --spare is not negative")
     try:
-        found = plan(read(asked.overload, asked.coldstart), asked.rate, asked.p99, asked.spare)
+        found = plan(read(args.overload, args.coldstart), args.rate, args.p99, args.spare)
     except (Unreachable, OSError) as error:
         print(error, file=sys.stderr)
         return 1

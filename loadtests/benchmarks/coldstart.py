@@ -1,4 +1,4 @@
-"""From a cold start to ready, and the memory of models.
+"""Measure the time from a cold start to ready, and the memory of models.
 
     python -m loadtests.benchmarks.coldstart
 
@@ -34,14 +34,14 @@ LOADS = ("used", "all")
 MODELS = (1, 100)
 PACKAGES = ("bentoml", "onnxruntime")
 SETTLE_S = 1.0
-"""Between ready and the measurement: what the start leaves behind is freed."""
+"""Seconds between ready and the measurement, in which what the start leaves is freed."""
 
 Figures = dict[str, float]
 
 
 @contextmanager
 def repository(count: int, copied: str) -> Iterator[Path]:
-    """A repository of ``count`` models: the default one and copies of ``copied``.
+    """Make a repository of ``count`` models: the default one and copies of ``copied``.
 
     The files are hard links where the file system allows that, so a hundred models take no room.
     """
@@ -66,7 +66,7 @@ def _copy(source: Path, target: Path, name: str) -> None:
 
 
 def measure(load: str, count: int, copied: str, threads: int) -> Figures:
-    """Start the service once. Seconds, and megabytes of its worker."""
+    """Start the service once; return seconds, and megabytes of its worker."""
     with (
         repository(count, copied) as folder,
         server.serving(zoo_models=folder, zoo_load=load, zoo_threads=threads) as running,
@@ -95,7 +95,7 @@ def _ask(port: int, model: str) -> None:
 
 
 def _picture() -> bytes:
-    """A gray BMP of 256 x 256 pixels: what is measured is the model, not the decoder."""
+    """Make a gray BMP of 256 x 256 pixels: the model is measured, not the decoder."""
     side = 256
     head = b"BM" + (54 + 3 * side * side).to_bytes(4, "little") + bytes(4) + b"\x36\0\0\0"
     info = b"\x28\0\0\0" + 2 * side.to_bytes(4, "little") + b"\1\0\x18\0" + bytes(24)
@@ -103,7 +103,7 @@ def _picture() -> bytes:
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory of a process with what it shares (RSS)."""
+    """Return the resident bytes of a process, shared ones included (RSS)."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
@@ -111,7 +111,10 @@ def resident_bytes(pid: int) -> int:
 def rounds(
     count: int, loads: Sequence[str], copied: str, threads: int
 ) -> dict[tuple[str, int], list[Figures]]:
-    """By ZOO_LOAD and models in the repository; the order turns from round to round."""
+    """Measure ``count`` rounds; return figures by ZOO_LOAD and number of models.
+
+    The order of the starts turns from round to round.
+    """
     contenders = [(load, held) for load in loads for held in MODELS]
     taken: dict[tuple[str, int], list[Figures]] = {contender: [] for contender in contenders}
     for number in range(count):
@@ -125,7 +128,7 @@ def rounds(
 
 
 def report(taken: dict[tuple[str, int], list[Figures]], copied: str) -> list[dict[str, object]]:
-    """One row per figure: its median and quartiles over the rounds."""
+    """Return one row per figure: its median and quartiles over the rounds."""
     rows: list[dict[str, object]] = []
 
     def add(load: str, held: str, figure: str, values: Sequence[float]) -> None:
@@ -157,7 +160,7 @@ def report(taken: dict[tuple[str, int], list[Figures]], copied: str) -> list[dic
 
 
 def draw(rows: plots.Rows) -> Figure:
-    """Seconds and memory; the ratios between the figures are left to the table."""
+    """Draw seconds and memory; the ratios between the figures are left to the table."""
     panels = {
         "seconds": {"ready_s": "ready", "first_answer_s": "first answer of a model"},
         "memory of the worker, MB": {
@@ -202,11 +205,11 @@ def main() -> None:
     )
     parser.add_argument("--loads", nargs="+", choices=LOADS, default=LOADS)
     parser.add_argument("--output", type=Path, help="default: results/coldstart_NAME.csv")
-    given = parser.parse_args()
-    copied = given.copies_of
-    rows = report(rounds(given.rounds, given.loads, copied, given.threads), copied)
+    args = parser.parse_args()
+    copied = args.copies_of
+    rows = report(rounds(args.rounds, args.loads, copied, args.threads), copied)
     print(bench.table(rows))
-    output = given.output or bench.RESULTS / f"coldstart_{copied}.csv"
+    output = args.output or bench.RESULTS / f"coldstart_{copied}.csv"
     plots.write(output, rows, bench.machine(*PACKAGES), draw)
 
 

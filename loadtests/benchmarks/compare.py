@@ -1,4 +1,4 @@
-"""Two checkouts of this project against each other: ``python -m loadtests.benchmarks.compare A B``.
+"""Compare two checkouts of this project: ``python -m loadtests.benchmarks.compare A B``.
 
 Each has a server of its own with the same models, pictures and settings. Both stay alive, and the
 one whose turn it is not is suspended. A round loads them in the order A B B A, so that a machine
@@ -28,9 +28,9 @@ from loadtests.harness.photographs import jpeg, photographs
 
 ORDER = "ABBA"
 SETTLE_S = 0.3
-"""Load that is not counted, after a server was suspended."""
+"""Seconds of load that are not counted after a server was suspended."""
 SIZE = (500, 375)
-"""The usual size of ImageNet's pictures."""
+"""(width, height) in pixels that ImageNet's pictures usually have."""
 
 Figures = dict[str, float]
 Slice = Callable[[server.Running, float], client.Load]
@@ -38,14 +38,14 @@ Slice = Callable[[server.Running, float], client.Load]
 
 
 def pictures(size: tuple[int, int]) -> list[bytes]:
-    """The photographs as JPEGs of ``size`` (width, height)."""
+    """Return the photographs as JPEGs of ``size`` (width, height)."""
     return [jpeg(picture.resize(size)) for picture in photographs().values()]
 
 
 def slices(encoded: Sequence[bytes], connections: int) -> dict[str, Slice]:
-    """By transport how a server is loaded.
+    """Return by transport how a server is loaded.
 
-    Over HTTP with so many connections, over gRPC with so many calls at a time on one connection.
+    ``connections`` is how many there are over HTTP, or calls at a time on one over gRPC.
     """
     raw = [client.raw(picture) for picture in encoded]
     messages = [grpc_client.message(picture) for picture in encoded]
@@ -56,7 +56,7 @@ def slices(encoded: Sequence[bytes], connections: int) -> dict[str, Slice]:
 
 
 def figures(loads: Sequence[client.Load]) -> Figures:
-    """Of several slices together: answers per second, median and 99th percentile of milliseconds.
+    """Return answers per second, and p50 and p99 in milliseconds, of several slices together.
 
     Raises RuntimeError where any answer is an error, or there is none.
     """
@@ -69,7 +69,7 @@ def figures(loads: Sequence[client.Load]) -> Figures:
 
 
 def take_round(load: Callable[[str], client.Load]) -> dict[str, Figures]:
-    """One slice after the other in `ORDER`; the figures of A and of B."""
+    """Load A and B in the turns of `ORDER`; return the figures of each."""
     found: dict[str, list[client.Load]] = {"A": [], "B": []}
     for name in ORDER:
         found[name].append(load(name))
@@ -79,7 +79,7 @@ def take_round(load: Callable[[str], client.Load]) -> dict[str, Figures]:
 def rows(
     transport: str, rounds: Sequence[Mapping[str, Figures]], about: Mapping[str, object]
 ) -> list[dict[str, object]]:
-    """A row for each figure: medians of A and B, and the ratio of B to A in the same round."""
+    """Return a row per figure: medians of A and B, and the ratio B/A of the same round."""
     table = []
     for name in rounds[0]["A"]:
         a, b = ([each[side][name] for each in rounds] for side in "AB")
@@ -110,7 +110,7 @@ def measure(
     seconds: float,
     **settings: Any,
 ) -> dict[str, list[dict[str, Figures]]]:
-    """By transport the rounds of the servers of ``checkouts`` A and B.
+    """Serve ``checkouts`` A and B, and return their rounds by transport.
 
     Raises server.ServerFailed where one does not start, RuntimeError for a wrong answer.
     """
@@ -141,17 +141,24 @@ def measure(
 
 
 def state_of(checkout: Path) -> str:
-    """Its commit, with a mark where files differ from it. Raises LookupError.
+    """Return its commit, with ``-dirty`` where files differ from it or git does not know them.
 
-    The installed package may be another checkout: what counts is what is imported there.
+    Files that git ignores do not count. Raises LookupError where Python, started in ``checkout``,
+    imports the service of another place: what counts is what is imported there.
     """
-    ask = [sys.executable, "-c", "import service; print(service.__file__)"]
-    imported = subprocess.run(ask, cwd=checkout, capture_output=True, text=True, check=False)  # noqa: S603
-    if Path(imported.stdout.strip()).parent != checkout / "service":
+    imported = _output([sys.executable, "-c", "import service; print(service.__file__)"], checkout)
+    if Path(imported).parent != checkout / "service":
         raise LookupError(f"{checkout} is no checkout of this project")
-    describe = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-    commit = subprocess.run(describe, cwd=checkout, capture_output=True, text=True, check=False)  # noqa: S603
-    return commit.stdout.strip() or "no commit"
+    commit = _output(["git", "rev-parse", "--short", "--verify", "HEAD"], checkout)
+    changes = ["git", "status", "--porcelain", "--untracked-files=normal"]
+    dirty = "-dirty" if commit and _output(changes, checkout) else ""
+    return commit + dirty or "no commit"
+
+
+def _output(command: list[str], folder: Path) -> str:
+    """What a command prints to its standard output in a folder, stripped; empty where it fails."""
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
+    return done.stdout.strip()
 
 
 def main() -> int:
@@ -169,36 +176,36 @@ def main() -> int:
     parser.add_argument("--size", type=int, nargs=2, default=SIZE, metavar=("WIDTH", "HEIGHT"))
     parser.add_argument("--model", default="efficientnet_lite0", help="of models/ here")
     parser.add_argument("--output", type=Path, help="a CSV")
-    asked = parser.parse_args()
-    checkouts = {"A": asked.a.resolve(), "B": asked.b.resolve()}
+    args = parser.parse_args()
+    checkouts = {"A": args.a.resolve(), "B": args.b.resolve()}
     try:
         commits = {name: state_of(checkout) for name, checkout in checkouts.items()}
     except (LookupError, OSError) as error:
         parser.error(str(error))
     for name, checkout in checkouts.items():
         print(f"{name}: {checkout} at {commits[name]}")
-    ways = slices(pictures(tuple(asked.size)), asked.connections)
+    ways = slices(pictures(tuple(args.size)), args.connections)
     found = measure(
         checkouts,
-        {each: ways[each] for each in asked.transports or ways},
-        asked.rounds,
-        asked.seconds,
+        {each: ways[each] for each in args.transports or ways},
+        args.rounds,
+        args.seconds,
         zoo_models=server.ROOT / "models",
-        zoo_default_model=asked.model,
-        zoo_preprocessing=asked.preprocessing,
+        zoo_default_model=args.model,
+        zoo_preprocessing=args.preprocessing,
     )
     about = {
-        "preprocessing": asked.preprocessing,
-        "size": "x".join(map(str, asked.size)),
-        "connections": asked.connections,
-        "seconds": asked.seconds,
+        "preprocessing": args.preprocessing,
+        "size": "x".join(map(str, args.size)),
+        "connections": args.connections,
+        "seconds": args.seconds,
     }
     table = [row for transport, each in found.items() for row in rows(transport, each, about)]
     print(bench.table([{k: v for k, v in row.items() if k not in about} for row in table]))
-    if asked.output is not None:
+    if args.output is not None:
         machine = bench.machine("onnxruntime", "pillow", "bentoml")
         named = {"commit_a": commits["A"], "commit_b": commits["B"]}
-        bench.write_csv(asked.output, table, named | machine)
+        bench.write_csv(args.output, table, named | machine)
     return 0
 
 

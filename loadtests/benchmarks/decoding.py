@@ -1,4 +1,4 @@
-"""How much memory a picture takes while it is decoded.
+"""Measure how much memory a picture takes while it is decoded.
 
     python -m loadtests.benchmarks.decoding
 
@@ -59,7 +59,7 @@ KINDS: dict[str, tuple[str, str, dict[str, object]]] = {
 
 
 def encoded(kind: str, sides: tuple[int, int] = SIDES) -> bytes:
-    """A photograph of that size as that kind."""
+    """Encode a photograph of that size in pixels as that kind."""
     name, mode, options = KINDS[kind]
     picture = _MODES[mode](photograph("china.jpg").resize(sides))
     buffer = io.BytesIO()
@@ -68,7 +68,7 @@ def encoded(kind: str, sides: tuple[int, int] = SIDES) -> bytes:
 
 
 def bytes_per_pixel(kind: str, sides: tuple[int, int] = SIDES) -> float:
-    """What decoding took at its highest, in a process of its own."""
+    """Decode in a process of its own; return its peak of memory in bytes per pixel."""
     done = subprocess.run(
         [sys.executable, "-m", "loadtests.benchmarks.decoding", "--child"],
         input=encoded(kind, sides),
@@ -79,7 +79,7 @@ def bytes_per_pixel(kind: str, sides: tuple[int, int] = SIDES) -> float:
 
 
 def _child() -> None:
-    """Print the most bytes that decoding what is read took."""
+    """Decode the picture on the standard input and print the most bytes that it took."""
     return_large_blocks()  # as the service does: what is freed is gone, not kept and used again
     data = sys.stdin.buffer.read()
     decode(encoded("JPEG", (64, 64)))  # what the first picture alone takes
@@ -104,8 +104,8 @@ def main() -> int:
     )
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "decoding.csv")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.child:
+    args = parser.parse_args()
+    if args.child:
         _child()
         return 0
     found = {kind: bytes_per_pixel(kind) for kind in KINDS}
@@ -115,7 +115,7 @@ def main() -> int:
         if each > PICTURE_BYTES_PER_PIXEL
     ]
     named = {f"{kind}, bytes per pixel": each for kind, each in found.items()}
-    return bench.verdict(named, over, asked.output, bench.machine("pillow"))
+    return bench.verdict(named, over, args.output, bench.machine("pillow"))
 
 
 if __name__ == "__main__":

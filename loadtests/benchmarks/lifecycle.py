@@ -1,4 +1,4 @@
-"""A stop and the death of a worker, under load.
+"""Stop a service under load, and kill one of its workers under load.
 
     python -m loadtests.benchmarks.lifecycle
 
@@ -41,12 +41,12 @@ DRAIN_MS = 1000
 BACK_SECONDS = 2.0
 START_SECONDS = 120.0
 QUIET_SECONDS = 4
-"""In which the service has next to nothing to do; the spare process begins after two."""
+"""Seconds in which the service has next to nothing to do: the spare process begins after two."""
 _FEW_TICKS = 10
 _STEP_SECONDS = 0.25
 _WINDOW_SECONDS = 1.0
 _ENOUGH = 0.9
-"""Of the requests that came in a window, for the rate to be back."""
+"""Share of a window's requests that must be answered for the rate to be back."""
 
 
 async def stop(running: server.Running, rate: float, seconds: float) -> dict[str, object]:
@@ -133,13 +133,13 @@ def back_after(outcome: Outcome, since: float) -> float:
 
 
 def silence(outcome: Outcome, since: float) -> float:
-    """The longest time without an answer from ``since`` on, in seconds."""
+    """Return the longest time without an answer from ``since`` on, in seconds."""
     answered = [since, *(each for each in sorted(outcome.answered_at) if each > since)]
     return float(np.diff(answered).max())
 
 
 def failures(found: dict[str, object]) -> list[str]:
-    """What does not hold."""
+    """Return what does not hold, in words."""
     checks = {
         "an accepted request was lost at the stop": found["stop: accepted and lost"] != 0,
         "the stop did not end with status 0": found["stop: exit status"] != 0,
@@ -162,9 +162,9 @@ def failures(found: dict[str, object]) -> list[str]:
 def measure(
     seconds: float, share: float = LOAD, peak_s: float | None = None, **settings: str
 ) -> dict[str, object]:
-    """The peak, and the stop of the service that has it; then the kill, in another.
+    """Measure the peak of a service and stop it under load; then kill a worker of another.
 
-    The peak is measured for ``peak_s``; None: for ``seconds`` as the others.
+    The peak is measured for ``peak_s``, or where that is None for ``seconds`` as the others.
     """
     found: dict[str, object] = {}
     peak, peak_s = 0.0, seconds if peak_s is None else peak_s
@@ -185,7 +185,7 @@ def measure(
 
 
 def _all_serve(running: server.Running) -> None:
-    """Wait until all workers have started, and the spare process too: nobody computes any more."""
+    """Wait until all workers and the spare process have started and none computes any more."""
     end, quiet = perf_counter() + START_SECONDS, 0
     before = _ticks(running)
     while quiet < QUIET_SECONDS and perf_counter() < end:
@@ -196,7 +196,7 @@ def _all_serve(running: server.Running) -> None:
 
 
 def _ticks(running: server.Running) -> int:
-    """The processor time that the service has taken, in hundredths of a second."""
+    """Return the processor time that the service has taken, in clock ticks."""
     fields = (
         Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         for pid in server.family(running.process.pid)
@@ -205,7 +205,7 @@ def _ticks(running: server.Running) -> int:
 
 
 async def until(condition: Callable[[], bool], seconds: float) -> None:
-    """Wait until it holds, or so long."""
+    """Wait until ``condition`` holds, for ``seconds`` at most."""
     end = perf_counter() + seconds
     while not condition() and perf_counter() < end:  # noqa: ASYNC110  nothing tells of it
         await asyncio.sleep(0.01)
@@ -231,10 +231,10 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=10.0, help="of load on each side")
     parser.add_argument("--share", type=float, default=LOAD, help="of the peak")
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "lifecycle.csv")
-    asked = parser.parse_args()
-    found = measure(asked.seconds, asked.share)
+    args = parser.parse_args()
+    found = measure(args.seconds, args.share)
     about = bench.machine("onnxruntime", "bentoml", "grpcio")
-    return bench.verdict(found, failures(found), asked.output, about)
+    return bench.verdict(found, failures(found), args.output, about)
 
 
 if __name__ == "__main__":

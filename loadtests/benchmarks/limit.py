@@ -1,4 +1,4 @@
-"""How much of the machine's limit is left behind HTTP and gRPC.
+"""Measure how much of the machine's limit is left behind HTTP and gRPC.
 
     python -m loadtests.benchmarks.limit
 
@@ -42,7 +42,7 @@ GRPC = {"gRPC calls": grpc_client.calls, "gRPC stream": grpc_client.stream}
 
 
 class Loop:
-    """A process that calls the pipeline in a loop when it is told to."""
+    """A process that calls the pipeline in a loop, slice by slice."""
 
     def __init__(self, models: Path, name: str, files: Sequence[Path]) -> None:
         self._process = subprocess.Popen(  # noqa: S603
@@ -55,13 +55,13 @@ class Loop:
         )
 
     def start(self, threads: int, seconds: float) -> None:
-        """Begin a slice."""
+        """Begin a slice of ``seconds`` in ``threads`` threads."""
         assert self._process.stdin is not None  # noqa: S101
         self._process.stdin.write(f"{threads} {seconds}\n")
         self._process.stdin.flush()
 
     def answer(self) -> str:
-        """The next line: ``ready``, or the rate of the slice in pictures per second."""
+        """Return its next line: ``ready``, or the rate of the slice in pictures per second."""
         assert self._process.stdout is not None  # noqa: S101
         line = self._process.stdout.readline()
         if not line:
@@ -76,7 +76,7 @@ class Loop:
 
 @contextlib.contextmanager
 def loops(models: Path, name: str, encoded: Sequence[bytes], count: int) -> Iterator[list[Loop]]:
-    """``count`` loops over the same pictures, ready to start."""
+    """Start ``count`` loops over the same pictures and yield them when they are ready."""
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder, f"{number}.jpg") for number in range(len(encoded))]
         for file, data in zip(files, encoded, strict=True):
@@ -92,14 +92,14 @@ def loops(models: Path, name: str, encoded: Sequence[bytes], count: int) -> Iter
 
 
 def limit(running: Sequence[Loop], threads: int, seconds: float) -> float:
-    """Pictures per second of all loops together, each with this many threads."""
+    """Return pictures per second of all loops together, each with this many threads."""
     for loop in running:
         loop.start(threads, seconds)
     return sum(float(loop.answer()) for loop in running)
 
 
 async def http(port: int, connections: int, requests: Sequence[bytes], s: float) -> client.Load:
-    """One slice over HTTP, on connections of its own."""
+    """Load the service over HTTP for ``s`` seconds, on connections of its own."""
     opened = await client.connect(port, connections)
     try:
         return await client.closed_loop(opened, requests, s)
@@ -111,7 +111,7 @@ async def http(port: int, connections: int, requests: Sequence[bytes], s: float)
 async def on_one_worker(
     running: server.Running, connections: int, requests: Sequence[bytes], s: float
 ) -> client.Load:
-    """One slice over connections which all were accepted by the same worker."""
+    """Load the service over connections that the same worker accepted, for ``s`` seconds."""
     by_worker: dict[int, list[client.Connection]] = {}
     while max(map(len, by_worker.values()), default=0) < connections:
         (opened,) = await client.connect(running.port, 1)
@@ -127,9 +127,9 @@ async def on_one_worker(
 def measure(
     models: Path, name: str, rounds: int, seconds: float, only: str = ""
 ) -> list[dict[str, object]]:
-    """The rows of the table: each contender's rate, its share of the limit, its latencies.
+    """Return the table: each contender's rate, its share of the limit, its latencies.
 
-    ``only``: those with this in their names. Raises LookupError when there is none.
+    ``only`` those whose names hold this text. Raises LookupError where there is none.
     """
     cores = available_cores()
     encoded = usual_pictures()
@@ -228,7 +228,7 @@ def _row(
 
 
 def draw(rows: plots.Rows) -> Figure:
-    """Shares of the limit."""
+    """Draw the shares of the limit."""
     bars = [
         plots.Bar(
             f"{row['contender']} ({float(row['pictures_per_s']):.0f}/s)",
@@ -240,7 +240,7 @@ def draw(rows: plots.Rows) -> Figure:
     figure, (axes,) = plots.panels(
         "Pictures per second as a share of the limit", [plots.height(bars)], rows
     )
-    plots.bars(axes, bars, "share of the limit (median of paired ratios, quartiles)", wanted=1)
+    plots.bars(axes, bars, "share of the limit (median of paired ratios, quartiles)", target=1)
     return figure
 
 
@@ -255,12 +255,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="of a slice")
     parser.add_argument("--only", default="", help="contenders with this in their names")
     parser.add_argument("--output", type=Path, help="needed with --only")
-    asked = parser.parse_args()
-    if asked.only and asked.output is None:
+    args = parser.parse_args()
+    if args.only and args.output is None:
         parser.error("--only needs --output: limit.csv holds all contenders")
-    rows = measure(asked.models, asked.model, asked.rounds, asked.seconds, asked.only)
+    rows = measure(args.models, args.model, args.rounds, args.seconds, args.only)
     print(bench.table(rows))
-    output = asked.output or bench.RESULTS / "limit.csv"
+    output = args.output or bench.RESULTS / "limit.csv"
     plots.write(output, rows, bench.machine("onnxruntime", "pillow", "bentoml"), draw)
 
 

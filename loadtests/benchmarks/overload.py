@@ -1,4 +1,4 @@
-"""The tail below saturation, and what is left beyond it.
+"""Measure the tail below saturation, and what is left beyond it.
 
     python -m loadtests.benchmarks.overload
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 DEADLINE_MS = 1000
 LOAD = 0.7
 OVERLOAD = 3.0
-_WANTED = {"share": 1.0}
-"""All of the peak is answered in time beyond it as well."""
+_TARGETS = {"share": 1.0}
+"""By unit: beyond the peak as many should be answered in time as at it."""
 
 
 class Round(NamedTuple):
@@ -44,31 +44,31 @@ class Round(NamedTuple):
     even_p99_ms: float
     poisson_p99_ms: float
     in_time: float
-    """Answers with 200 within the deadline, counted from when they were due, per second."""
+    """Answers with 200 per second within the deadline, which counts from when they were due."""
     refusal_p99_ms: float
     statuses: Counter[int]
 
 
 def evenly(rate: float, seconds: float) -> list[float]:
-    """Arrival times of requests at equal distances."""
+    """Return arrival times in seconds, at equal distances."""
     return [number / rate for number in range(int(rate * seconds))]
 
 
 def poisson(rate: float, seconds: float, seed: int) -> list[float]:
-    """Arrival times of requests that know nothing of each other."""
+    """Return arrival times in seconds of independent requests (a Poisson process)."""
     gaps = np.random.default_rng(seed).exponential(1 / rate, int(rate * seconds))
     return [float(moment) for moment in np.cumsum(gaps)]
 
 
 def ideal_p99(cores: int, load: float = LOAD, arrivals: int = 200_000, seed: int = 0) -> float:
-    """The 99th percentile of `ideal_times`."""
+    """Return the 99th percentile of `ideal_times`."""
     return float(np.percentile(ideal_times(cores, load, arrivals, seed), 99))
 
 
 def ideal_times(
     cores: int, load: float, arrivals: int = 200_000, seed: int = 0
 ) -> NDArray[np.float64]:
-    """What each request takes behind one queue, in times of its service alone.
+    """Return the time of each request behind one queue, in multiples of its service time.
 
     Requests come at random; each takes one of ``cores`` servers for the same time, and nothing
     else costs anything: what no service can be better than (the queue M/D/c of queueing theory).
@@ -83,7 +83,7 @@ def ideal_times(
 
 
 def measure(port: int, rounds: int, seconds: float) -> list[Round]:
-    """Rounds against a running service."""
+    """Measure ``rounds`` against a running service."""
     encoded = usual_pictures()
     plain = [client.raw(picture) for picture in encoded]
     hurried = [
@@ -122,7 +122,7 @@ def _ms(seconds: Sequence[float], percentile: float) -> float:
 
 
 def rows(measured: Sequence[Round]) -> list[dict[str, object]]:
-    """One row per figure: median and quartiles over the rounds."""
+    """Return one row per figure: median and quartiles over the rounds."""
     figures = {
         "p99 at 70 %, evenly spaced / unloaded median": [
             each.even_p99_ms / each.median_ms for each in measured
@@ -144,7 +144,7 @@ def rows(measured: Sequence[Round]) -> list[dict[str, object]]:
 
 
 def draw(found: plots.Rows) -> Figure:
-    """The figures by their unit: multiples of the unloaded median, shares, milliseconds."""
+    """Draw the figures by unit: multiples of the unloaded median, shares, milliseconds."""
     units = {
         "multiple of the unloaded median": ("/ unloaded median",),
         "share": ("/ peak", "share"),
@@ -165,7 +165,7 @@ def draw(found: plots.Rows) -> Figure:
         found,
     )
     for axes, (unit, shown) in zip(panels, bars.items(), strict=True):
-        plots.bars(axes, shown, f"{unit} (median of rounds, quartiles)", wanted=_WANTED.get(unit))
+        plots.bars(axes, shown, f"{unit} (median of rounds, quartiles)", target=_TARGETS.get(unit))
     return figure
 
 
@@ -177,11 +177,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=3.0, help="of a slice")
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "overload.csv")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     with server.serving(zoo_max_connections=4096) as running:
-        found = rows(measure(running.port, asked.rounds, asked.seconds))
+        found = rows(measure(running.port, args.rounds, args.seconds))
     print(bench.table(found))
-    plots.write(asked.output, found, bench.machine("onnxruntime", "pillow", "bentoml"), draw)
+    plots.write(args.output, found, bench.machine("onnxruntime", "pillow", "bentoml"), draw)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What int8 and bf16 cost and gain: agreement and speed by the number of layers left in floats.
+"""Measure agreement and speed of int8 and bf16 by the number of layers left in floats.
 
     python -m loadtests.benchmarks.precision [NETWORK…] [--precisions int8 bf16]
         [--providers cpu openvino] [--models FOLDER] [--crops 1000] [--points 9]
@@ -45,12 +45,12 @@ Provider = Literal["cpu", "openvino"]
 POINTS = 9
 _ROUNDS, _SLICE_S = 15, 0.1
 _CHUNK = 8
-"""Crops of one run of the agreement."""
+"""How many crops one run of the agreement takes."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One graph against single precision."""
+    """How one graph compares with single precision."""
 
     network: str
     weights: str
@@ -69,16 +69,16 @@ class Row:
 
 
 def curve(
-    name: str, precision: Precision, providers: Sequence[Provider], asked: argparse.Namespace
+    name: str, precision: Precision, providers: Sequence[Provider], args: argparse.Namespace
 ) -> list[Row]:
-    """A row per number of layers in floats and provider."""
-    models, count = asked.models, asked.crops
+    """Return a row for each number of layers in floats and provider."""
+    models, count = args.models, args.crops
     manifest = built.read_manifest(models, name, None)
     path = models / name / manifest.version / manifest.file("model", "fp32").path
     pictures = crops.sources(add.labels_of(manifest))
-    given = crops.draw(pictures.calibration, manifest.input, int8.CALIBRATION_CROPS, seed=1)
+    calibration = crops.draw(pictures.calibration, manifest.input, int8.CALIBRATION_CROPS, seed=1)
     convert = bf16.convert if precision == "bf16" else int8.quantise
-    mixture: Mixture = convert(onnx.load(path), given, report=_Steps())
+    mixture: Mixture = convert(onnx.load(path), calibration, report=_Steps())
     varied, hard = (
         crops.draw(pictures.measure, manifest.input, count, seed=3, hard=hard)
         for hard in (False, True)
@@ -87,7 +87,7 @@ def curve(
     print(f"single precision of {2 * count} crops", flush=True)
     expected, expected_hard = (logits(single, some) for some in (varied, hard))
     rows = []
-    numbers = spread_over(len(mixture.ranking), asked.points)
+    numbers = spread_over(len(mixture.ranking), args.points)
     points = [(number, provider) for number in numbers for provider in providers]
     for point, (number, provider) in enumerate(points, start=1):
         begun = perf_counter()
@@ -120,7 +120,7 @@ def curve(
 
 
 def _sessions(graph: bytes, provider: Provider) -> tuple[calibrate.Session, calibrate.Session]:
-    """What computes the agreement on all cores, and what is timed in its caller's thread.
+    """Open a session for the agreement on all cores, and one to be timed in its caller's thread.
 
     A session of ``cpu`` is both; OpenVINO has a stream for each run at once, and where it has one,
     it computes in the caller's thread.
@@ -132,16 +132,16 @@ def _sessions(graph: bytes, provider: Provider) -> tuple[calibrate.Session, cali
 
 
 def spread_over(most: int, points: int) -> list[int]:
-    """About ``points`` whole numbers from 0 to ``most``, both included, at equal distances."""
+    """Return about ``points`` whole numbers from 0 to ``most``, both included, evenly spread."""
     return sorted({round(number) for number in np.linspace(0, most, max(2, points))})
 
 
-def logits(session: calibrate.Session, given: crops.Crops) -> agreement.Array:
-    """float32 [N, classes] of uint8 crops [N, H, W, C], by as many callers as there are cores.
+def logits(session: calibrate.Session, pixels: crops.Crops) -> agreement.Array:
+    """Return logits float32 [N, classes] of crops uint8 [N, H, W, C], by a caller per core.
 
     ``session`` has one thread, so that none of them waits for another.
     """
-    parts = [given[start : start + _CHUNK] for start in range(0, len(given), _CHUNK)]
+    parts = [pixels[start : start + _CHUNK] for start in range(0, len(pixels), _CHUNK)]
     with ThreadPoolExecutor(available_cores()) as pool:
         return np.concatenate(list(pool.map(partial(agreement.logits, session), parts)))
 
@@ -149,7 +149,7 @@ def logits(session: calibrate.Session, given: crops.Crops) -> agreement.Array:
 def speedup(
     single: calibrate.Session, reduced: calibrate.Session, crop: crops.Crops
 ) -> bench.Spread:
-    """How many times as fast ``reduced`` is; both sessions have one thread."""
+    """Return how many times as fast ``reduced`` is; both sessions have one thread."""
     contenders = {
         name: partial(session.run, None, {"pixels": crop})
         for name, session in {"fp32": single, "less": reduced}.items()
@@ -184,7 +184,7 @@ def _print(row: Row) -> None:
 
 
 def _instructions(*names: str) -> str:
-    """Whether the processor has any of these, as Linux says."""
+    """Return which of these instructions the processor has, as Linux says."""
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -193,7 +193,7 @@ def _instructions(*names: str) -> str:
 
 
 def draw(rows: plots.Rows) -> Figure:
-    """Agreement and speed against the layers in floats."""
+    """Draw agreement and speed against the number of layers in floats."""
     agreements = {
         "varied crops": "agreement",
         "confident ones of them": "confident_agreement",
@@ -218,10 +218,10 @@ def draw(rows: plots.Rows) -> Figure:
         for name, column in agreements.items()
     }
     layers = "layers left in floats"
-    plots.lines(left, series, layers, "same first class as fp32, %", wanted=100 * TARGET)
+    plots.lines(left, series, layers, "same first class as fp32, %", target=100 * TARGET)
     quartiles = ("speedup", "speedup_lower_quartile", "speedup_upper_quartile")
     speeds = {part: _points(own, quartiles) for part, own in parts.items()}
-    plots.lines(right, speeds, layers, "times as fast as fp32 by cpu, one thread", wanted=1)
+    plots.lines(right, speeds, layers, "times as fast as fp32 by cpu, one thread", target=1)
     for axes in (left, right):
         axes.set_xticks(sorted({int(row["float_layers"]) for row in rows}))
     return figure
@@ -235,7 +235,7 @@ def _points(rows: plots.Rows, columns: tuple[str, str, str], times: float = 1) -
 
 
 def _lacking(precisions: Sequence[Precision], providers: Sequence[Provider]) -> str | None:
-    """What this machine lacks to measure these, as one line; None where it has all."""
+    """Say what this machine lacks to measure these, in one line; None where it has all."""
     if "bf16" in precisions:
         try:
             bf16.demand()
@@ -258,26 +258,26 @@ def main() -> None:
         "--points", type=int, default=POINTS, help="of the curve, both ends included"
     )
     parser.add_argument("--output", type=Path, default=bench.RESULTS)
-    given = parser.parse_args()
+    args = parser.parse_args()
     takes: dict[Precision, list[Provider]] = {
-        precision: [p for p in given.providers if precision == "int8" or p == "openvino"]
-        for precision in given.precisions
+        precision: [p for p in args.providers if precision == "int8" or p == "openvino"]
+        for precision in args.precisions
     }
     if not all(takes.values()):
         parser.error("bf16 is computed by openvino alone: --providers openvino")
-    if why := _lacking(given.precisions, given.providers):
+    if why := _lacking(args.precisions, args.providers):
         sys.exit(why)
     about = bench.machine("onnxruntime", "onnxruntime-ep-openvino")
     about |= {"vnni": _instructions("avx512_vnni", "avx_vnni")}
     about |= {"bf16": _instructions("avx512_bf16", "amx_bf16")}
-    for name in given.networks:
+    for name in args.networks:
         rows = [
             asdict(row)
             for precision, providers in takes.items()
-            for row in curve(name, precision, providers, given)
+            for row in curve(name, precision, providers, args)
         ]
         print(bench.table(rows))
-        file = given.output / f"precision_{name}.csv"
+        file = args.output / f"precision_{name}.csv"
         plots.write(file, rows, about, draw)
         print(file)
 

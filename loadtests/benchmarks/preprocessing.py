@@ -1,4 +1,4 @@
-"""Decoding and cropping against the reference, and the proof that fast preprocessing keeps bounds.
+"""Time decoding and cropping against the reference, and prove that fast keeps its bounds.
 
     python -m loadtests.benchmarks.preprocessing
 
@@ -57,7 +57,7 @@ class Proof(NamedTuple):
     pictures: int
     same_top1: float
     largest_lead_lost: float
-    """Of first answers that changed: the most by which one led before, as a probability."""
+    """The largest lead, in probability, that a first answer had before it changed."""
     mean_levels: float
     worst_mean_levels: float
     largest: int
@@ -79,7 +79,7 @@ def reference(data: bytes, manifest: Manifest) -> Pixels:
 
 
 def ours(data: bytes, manifest: Manifest, mode: Mode) -> Pixels:
-    """The same by the service's own way, as its data plane goes it."""
+    """Return the same crop as the service's data plane makes it."""
     at_least = decoded_side(CENTER.side(manifest)) if mode == "fast" else None
     (crops,) = CENTER.crops(decode_scaled(data, at_least), manifest)
     crop: Pixels = crops[0]
@@ -87,7 +87,7 @@ def ours(data: bytes, manifest: Manifest, mode: Mode) -> Pixels:
 
 
 def samples() -> dict[str, bytes]:
-    """The pictures that are timed: name -> encoded."""
+    """Return the pictures that are timed: name -> encoded bytes."""
     found = photographs()
     names = ("chelsea.png", "china.jpg", "flower.jpg")
     small = {f"{Path(name).stem} 500x375 JPEG": _sized(found[name], (500, 375)) for name in names}
@@ -101,7 +101,7 @@ def _sized(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def speed(manifest: Manifest, rounds: int, slice_s: float) -> list[Row]:
-    """Milliseconds of each contender and paired ratios to the reference, for every sample."""
+    """Return each contender's milliseconds and ratios to the reference, for every sample."""
     rows: list[Row] = []
     for interpolation in ("bicubic", "bilinear"):
         rule = manifest.resize.model_copy(update={"interpolation": interpolation})
@@ -129,11 +129,11 @@ def speed(manifest: Manifest, rounds: int, slice_s: float) -> list[Row]:
 
 
 FLOOR = "decoded at 1/8"
-"""Of large JPEGs: what their entropy coding costs any decoder, and hardly anything else."""
+"""For large JPEGs: what entropy coding costs any decoder, and hardly anything else."""
 
 
 def floor(data: bytes) -> Image.Image:
-    """A JPEG at an eighth of its size: each block's mean, once all its coefficients were read."""
+    """Decode a JPEG at an eighth of its size: each block's mean, from all its coefficients."""
     image = Image.open(io.BytesIO(data))
     image.draft(None, (1, 1))
     image.load()
@@ -173,7 +173,7 @@ def prove(pictures: Sequence[bytes], manifest: Manifest, session: Session, mode:
 
 
 def proofs(manifest: Manifest, session: Session, count: int) -> list[Row]:
-    """The proof for pictures as they come and for ones so large that fast decodes them scaled."""
+    """Prove both modes on usual pictures, and on ones so large that fast decodes them scaled."""
     sets = {"as they come": [jpeg(picture) for picture in varied(count)]}
     for name, pixels in {"1.4 MP": 1_400_000, "12 MP": 12_000_000}.items():
         sets[name] = [jpeg(enlarged(p, pixels)) for p in varied(count // 4, seed=1)]
@@ -187,13 +187,13 @@ def proofs(manifest: Manifest, session: Session, count: int) -> list[Row]:
 
 
 def enlarged(picture: Image.Image, pixels: int) -> Image.Image:
-    """A picture with so many pixels and the same aspect."""
+    """Enlarge a picture to so many pixels in the same aspect."""
     scale = (pixels / (picture.width * picture.height)) ** 0.5
     return _sized(picture, (round(picture.width * scale), round(picture.height * scale)))
 
 
 def draw(rows: plots.Rows) -> Figure:
-    """Ratios to the reference with their quartiles."""
+    """Draw the ratios to the reference with their quartiles."""
     bars = [
         plots.Bar(
             f"{row['picture']}, {row['interpolation']}",
@@ -207,7 +207,7 @@ def draw(rows: plots.Rows) -> Figure:
         "Decoding and cropping against Pillow on whole pictures", [plots.height(bars)], rows
     )
     unit = "time ÷ reference (median of paired ratios, quartiles)"
-    plots.bars(axes, bars, unit, wanted=1)
+    plots.bars(axes, bars, unit, target=1)
     return figure
 
 

@@ -1,4 +1,4 @@
-"""Where the cores' time goes behind HTTP and gRPC.
+"""Measure where the cores' time goes behind HTTP and gRPC.
 
     python -m loadtests.benchmarks.profile
 
@@ -48,7 +48,7 @@ class Computed(NamedTuple):
 
 
 def computed(pid: int) -> Computed:
-    """Of a worker until now, by Linux' accounting; gRPC's core names its threads."""
+    """Read what a worker's threads have computed until now, by Linux' accounting."""
     pool = loop = grpc = 0.0
     for thread in Path(f"/proc/{pid}/task").iterdir():
         try:
@@ -68,7 +68,7 @@ def computed(pid: int) -> Computed:
 def measure(
     models: Path, name: str, connections: int, rounds: int, s: float
 ) -> dict[str, bench.Rounds]:
-    """For each transport milliseconds of one core per picture, by who spent them, every round."""
+    """Return by transport, spender and round the milliseconds of one core per picture."""
     cores = available_cores()
     encoded = usual_pictures()
     requests = [client.raw(picture) for picture in encoded]
@@ -107,7 +107,7 @@ def measure(
 
 
 def rows(found: dict[str, bench.Rounds]) -> list[dict[str, object]]:
-    """The table; shares are of what a picture costs over its transport, all in all."""
+    """Return the table; shares are of all that a picture costs over its transport."""
     table: list[dict[str, object]] = []
     for transport, parts in found.items():
         whole = [sum(each) for each in zip(*(parts[who] for who in PARTS[1:]), strict=True)]
@@ -127,7 +127,7 @@ def rows(found: dict[str, bench.Rounds]) -> list[dict[str, object]]:
 
 
 def draw(found: plots.Rows) -> Figure:
-    """Shares of what a picture costs over each transport."""
+    """Draw the shares of what a picture costs over each transport."""
     bars = [
         plots.Bar(
             f"{TRANSPORTS[row['transport']]}: {row['who']} "
@@ -139,7 +139,7 @@ def draw(found: plots.Rows) -> Figure:
     ]
     title = "What a picture costs over HTTP and gRPC, by who spends it"
     figure, (axes,) = plots.panels(title, [plots.height(bars)], found)
-    plots.bars(axes, bars, "share of the cores' time (median, quartiles)", wanted=1)
+    plots.bars(axes, bars, "share of the cores' time (median, quartiles)", target=1)
     return figure
 
 
@@ -154,13 +154,13 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=2.0, help="of a slice")
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "profile.csv")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     if not Path("/proc/self/task").is_dir():
         raise SystemExit("only Linux tells how long a thread computed")
-    found = measure(asked.models, asked.model, asked.connections, asked.rounds, asked.seconds)
+    found = measure(args.models, args.model, args.connections, args.rounds, args.seconds)
     table = rows(found)
     print(bench.table(table))
-    plots.write(asked.output, table, bench.machine("onnxruntime", "pillow", "bentoml"), draw)
+    plots.write(args.output, table, bench.machine("onnxruntime", "pillow", "bentoml"), draw)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Replicas behind nginx lose and change each other under load.
+"""Kill, stop and replace replicas behind nginx under load.
 
     python -m loadtests.benchmarks.scaleout
 
@@ -34,9 +34,9 @@ from loadtests.harness.photographs import jpeg, photograph
 REPLICAS = 3
 HTTP, GRPC, DIRECT = "HTTP, nginx", "gRPC, nginx", "gRPC, balanced by the client"
 PATHS = {HTTP: "/classify", GRPC: "/zoo.v1.Classifier/"}
-"""What goes through nginx."""
+"""Path of the requests that go through nginx, by kind."""
 AT_ONCE = 8
-"""Requests of each kind at a time, at most."""
+"""Most requests of each kind at a time."""
 
 
 class Steps:
@@ -54,7 +54,7 @@ class Steps:
         self.seconds: dict[str, float] = {}
 
     async def all(self) -> None:
-        """Every step. Raises Failed."""
+        """Take every step. Raises Failed."""
         first, second, _ = self._replicas
         await self._step("nothing", self._traffic.until_answered_by(1))
         await self._step("one killed", asyncio.to_thread(first.kill))
@@ -65,7 +65,7 @@ class Steps:
         await self._step("all replaced in turn", self._replace(3))
 
     async def few(self) -> None:
-        """The steps once, in less time. Raises Failed."""
+        """Take each kind of step once. Raises Failed."""
         first, second, _ = self._replicas
         await self._step("nothing", self._traffic.until_answered_by(1))
         await self._step("one killed", asyncio.to_thread(first.kill))
@@ -82,7 +82,7 @@ class Steps:
         self.tried_again[name] = self._counts() - before
 
     def _counts(self) -> Counter[str]:
-        """By kind, how many requests the replica asked first did not answer."""
+        """Count by kind the requests that the replica asked first did not answer."""
         return Counter({kind: self._nginx.tried_again(path) for kind, path in PATHS.items()})
 
     async def _start(self, replica: fleet.Replica, version: int) -> None:
@@ -109,7 +109,7 @@ class Steps:
 async def scaleout(
     replicas: list[fleet.Replica], nginx: fleet.Nginx, rate: float, pause_s: float, *, few: bool
 ) -> tuple[Traffic, Steps]:
-    """All steps under load of ``rate`` requests/s of each kind, or a few. Raises Failed."""
+    """Take all steps, or a few, under ``rate`` requests/s of each kind. Raises Failed."""
     picture = jpeg(photograph("coffee.png").resize((64, 64)))
     connections = await client.connect(nginx.port, AT_ONCE)
     addresses = ",".join(f"127.0.0.1:{replica.grpc_port}" for replica in replicas)
@@ -145,7 +145,7 @@ def run(
 
 
 def rows(traffic: Traffic, steps: Steps) -> list[dict[str, object]]:
-    """One row per step and kind of traffic."""
+    """Return one row per step and kind of traffic."""
     return [
         {
             "step": step,
@@ -177,15 +177,15 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=100.0, help="requests/s of each kind")
     parser.add_argument("--pause", type=float, default=5.0, help="seconds after each step")
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "scaleout.csv")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     try:
-        traffic, steps = run(asked.rate, asked.pause)
+        traffic, steps = run(args.rate, args.pause)
     except (Failed, ConnectionError, server.ServerFailed) as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
     found = rows(traffic, steps)
     print(bench.table(found))
-    bench.write_csv(asked.output, found, bench.machine("onnxruntime", "bentoml", "grpcio"))
+    bench.write_csv(args.output, found, bench.machine("onnxruntime", "bentoml", "grpcio"))
     for failure in traffic.failures[:10]:
         print(failure, file=sys.stderr)
     return 1 if traffic.failures else 0

@@ -1,4 +1,4 @@
-"""Hostile clients together, and how the others fare.
+"""Besiege a service with hostile clients together, and measure how the others fare.
 
     python -m loadtests.benchmarks.siege
 
@@ -44,13 +44,13 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 
 def exif_bomb(picture: bytes, size: int = BODY_BYTES) -> bytes:
-    """The JPEG with as many Exif segments of 3,300 bytes as go into ``size`` bytes."""
+    """Return the JPEG with as many Exif segments of 3,300 bytes as fit into ``size`` bytes."""
     segment = b"\xff\xe1" + struct.pack(">H", 3300) + b"Exif\0\0" + bytes(3292)
     return picture[:2] + segment * ((size - len(picture)) // len(segment)) + picture[2:]
 
 
 def bad_path() -> bytes:
-    """A connection's first frames: settings, and headers whose path is not UTF-8."""
+    """Return a connection's first frames: settings, and headers whose path is not UTF-8."""
     literal = b"".join(
         b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
         for name, value in (
@@ -72,7 +72,7 @@ def _frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
 
 
 class Siege:
-    """Threads that do their worst until it is over, and what they have done."""
+    """Threads that attack until the end, and counts of what they have done."""
 
     def __init__(self, running: server.Running) -> None:
         self.running = running
@@ -81,7 +81,7 @@ class Siege:
         self._threads: list[threading.Thread] = []
 
     def begin(self, deed: Callable[[], None], name: str) -> None:
-        """Do this again and again, in a thread of its own."""
+        """Repeat ``deed`` in a thread of its own."""
 
         def work() -> None:
             while not self._over.is_set():
@@ -94,17 +94,17 @@ class Siege:
         thread.start()
 
     def end(self) -> None:
-        """Let every thread finish what it does."""
+        """Wait until every thread has finished its deed."""
         self._over.set()
         for thread in self._threads:
             thread.join(60)
 
     def wait(self, seconds: float) -> bool:
-        """Sleep; whether it is over."""
+        """Sleep for so many seconds or to the end; return whether it is the end."""
         return self._over.wait(seconds)
 
     def post(self, body: bytes, query: str = "") -> int:
-        """Send a picture; the status."""
+        """Send a picture and return the status."""
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.running.port}/classify{query}", body, method="POST"
         )
@@ -118,7 +118,7 @@ class Siege:
             return error.code
 
     def failing_calls(self) -> list[Callable[[], object]]:
-        """Calls that fail, each with a message of many zeros, which gzip makes small."""
+        """Return calls that fail, each with a message of many zeros, which gzip makes small."""
         options = [("grpc.max_send_message_length", -1)]
         channel = grpc.insecure_channel(
             f"127.0.0.1:{self.running.grpc_port}", options, grpc.Compression.Gzip
@@ -143,17 +143,17 @@ class Siege:
             make(images=[zeros], model="nothing"),
             make(images=[zeros], top_k=100_000),
         ]
-        asked = oip_pb2.ModelInferRequest(
+        inference = oip_pb2.ModelInferRequest(
             model_name="efficientnet_lite0", inputs=[tensor], raw_input_contents=raw
         )
         return [
             *(partial(classify, request, timeout=60) for request in requests),
             partial(plain, b"\xff" * 1000 + zeros, timeout=60),
-            partial(infer, asked, timeout=60),
+            partial(infer, inference, timeout=60),
         ]
 
     def break_a_connection(self) -> None:
-        """Send the frame, and go."""
+        """Send the bad headers and hang up."""
         address = ("127.0.0.1", self.running.grpc_port)
         with socket.create_connection(address, 5) as broken:
             broken.sendall(bad_path())
@@ -171,7 +171,7 @@ def ports_open(running: server.Running) -> bool:
 
 
 def measure(seconds: float) -> dict[str, float]:
-    """One run."""
+    """Besiege a service for ``seconds`` and return the figures."""
     encoded = usual_pictures()
     bomb = exif_bomb(encoded[0])
     with server.serving() as running:
@@ -220,7 +220,7 @@ def measure(seconds: float) -> dict[str, float]:
 
 
 def _ignored(_: object) -> None:
-    """An answer that only has to come."""
+    """Accept any answer."""
 
 
 def _each(calls: Sequence[Callable[[], object]]) -> None:
@@ -230,7 +230,7 @@ def _each(calls: Sequence[Callable[[], object]]) -> None:
 
 
 def failures(found: dict[str, float]) -> list[str]:
-    """What does not hold."""
+    """Return what does not hold, in words."""
     checks = {
         "single pictures were not all answered": (
             found["single pictures not answered with 200"] > 0
@@ -253,10 +253,10 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "siege.csv")
-    asked = parser.parse_args()
-    found = measure(asked.seconds)
+    args = parser.parse_args()
+    found = measure(args.seconds)
     about = bench.machine("onnxruntime", "bentoml", "grpcio", "pillow")
-    return bench.verdict(found, failures(found), asked.output, about)
+    return bench.verdict(found, failures(found), args.output, about)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Three times the peak for a minute, and what follows.
+"""Load a service with three times its peak for a minute, and see what follows.
 
     python -m loadtests.benchmarks.sustained
 
@@ -31,7 +31,7 @@ _SAMPLE_SECONDS = 0.05
 
 
 class Memory:
-    """``with`` this: the most resident memory that the workers had together."""
+    """A context manager that measures the workers' most resident memory together, in bytes."""
 
     def __init__(self, running: server.Running) -> None:
         self._workers = running.workers()
@@ -54,7 +54,7 @@ class Memory:
 
 
 def ceiling(port: int) -> float:
-    """The sum of what the workers announced, in bytes."""
+    """Return the sum of the memory ceilings that the workers announced, in bytes."""
     with server.OPENER.open(f"http://127.0.0.1:{port}/metrics", timeout=30) as answer:
         lines = answer.read().decode().splitlines()
     terms = [line for line in lines if line.startswith("zoo_memory_ceiling_bytes{")]
@@ -62,7 +62,7 @@ def ceiling(port: int) -> float:
 
 
 def measure(seconds: float) -> dict[str, float]:
-    """One run."""
+    """Overload a service for ``seconds`` and return the figures."""
     encoded = usual_pictures()
     plain = [client.raw(picture) for picture in encoded]
     deadline = f"X-Request-Timeout-Ms: {DEADLINE_MS}\r\n"
@@ -97,12 +97,12 @@ def measure(seconds: float) -> dict[str, float]:
 
 
 def accepted_p99_ms(load: client.Load) -> float:
-    """Of what was answered, and of what was accepted and expired."""
+    """Return p99 in milliseconds of what was answered, or accepted and then too late."""
     return _ms([*load.latencies_s, *load.of_status(504)], 99)
 
 
 def failures(found: dict[str, float]) -> list[str]:
-    """What does not hold."""
+    """Return what does not hold, in words."""
     checks = {
         "accepted requests were answered after their deadline": (
             found["accepted, p99 in ms"] > DEADLINE_MS
@@ -132,10 +132,10 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "sustained.csv")
-    asked = parser.parse_args()
-    found = measure(asked.seconds)
+    args = parser.parse_args()
+    found = measure(args.seconds)
     about = bench.machine("onnxruntime", "bentoml")
-    return bench.verdict(found, failures(found), asked.output, about)
+    return bench.verdict(found, failures(found), args.output, about)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Versions are swapped under full load, and nobody may notice.
+"""Swap versions under full load, which no client may notice.
 
     python -m loadtests.benchmarks.swaps
 
@@ -34,7 +34,7 @@ from loadtests.harness.photographs import jpeg, photograph
 DEFAULT, SWAPPED, OTHER = "default", "swapped", "other"
 WORKERS = 2
 LOOK_SECONDS = 0.1
-PATIENCE_SECONDS = 30.0
+TIMEOUT_S = 30.0
 
 
 class Failed(Exception):
@@ -56,7 +56,7 @@ class Traffic:
         """The version that each connection was answered by last."""
 
     async def run(self, connection: client.Connection) -> None:
-        """Ask until `end`."""
+        """Ask on ``connection`` until `end`."""
         while not self._ends:
             begun = perf_counter()
             status = await connection.send(self._request)
@@ -70,12 +70,12 @@ class Traffic:
             self.last[connection] = version
 
     def end(self) -> None:
-        """Let the connections finish."""
+        """Ask no more; answers under way still count."""
         self._ends = True
 
     @property
     def answered(self) -> int:
-        """How many answers there were."""
+        """How many answers came."""
         return sum(map(len, self.latencies_s.values()))
 
 
@@ -99,7 +99,7 @@ class Operator:
         self.by_calls = status == 200
 
     async def step(self, generator: random.Random) -> None:
-        """One swap, one model unloaded and loaded, and sometimes a broken version."""
+        """Swap a version, unload and load a model, and sometimes add a broken version."""
         begun = perf_counter()
         if len(self._versions) > 1 and generator.random() < 0.3:
             marked.remove(self._folder, SWAPPED, self._versions.pop())
@@ -142,7 +142,7 @@ class Operator:
             key = (name, str(version))
             return next((m["state"] for m in models if (m["name"], m["version"]) == key), None)
 
-        end = perf_counter() + PATIENCE_SECONDS
+        end = perf_counter() + TIMEOUT_S
         while await listed() != state:
             if perf_counter() > end:
                 raise Failed(f"{name} version {version} was never {state}")
@@ -154,7 +154,7 @@ class Operator:
 
 
 async def _until(condition: Callable[[], bool], what: str) -> None:
-    end = perf_counter() + PATIENCE_SECONDS
+    end = perf_counter() + TIMEOUT_S
     while not condition():
         if perf_counter() > end:
             raise Failed(f"{what} did not take over")
@@ -162,7 +162,7 @@ async def _until(condition: Callable[[], bool], what: str) -> None:
 
 
 async def connect_to_all(running: server.Running, count: int) -> list[client.Connection]:
-    """Connections of which every worker has some; the kernel hands them out as it likes."""
+    """Open connections until every worker has some: the kernel spreads them by chance."""
     connections = await client.connect(running.port, count)
     for _ in range(256):
         owners: set[int] = set()
@@ -179,7 +179,7 @@ async def connect_to_all(running: server.Running, count: int) -> list[client.Con
 async def swaps(
     running: server.Running, folder: Path, seconds: float, steps: int, connections: int, seed: int
 ) -> tuple[Traffic, Operator]:
-    """Load for ``seconds`` and ``steps`` changes. Raises Failed."""
+    """Load the service for ``seconds`` while it changes ``steps`` times. Raises Failed."""
     picture = jpeg(photograph("coffee.png").resize((64, 64)))
     traffic = Traffic(picture)
     operator = Operator(folder, running.port, traffic, picture)
@@ -219,7 +219,7 @@ def run(seconds: float, steps: int, connections: int, seed: int) -> tuple[Traffi
 
 
 def rows(traffic: Traffic, operator: Operator) -> list[dict[str, object]]:
-    """One row per figure."""
+    """Return one row per figure."""
     figures: dict[str, object] = {
         "requests": traffic.answered,
         "failed": len(traffic.failures),
@@ -249,9 +249,9 @@ def main() -> int:
     parser.add_argument("--connections", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "swaps.csv")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     try:
-        traffic, operator = run(asked.seconds, asked.swaps, asked.connections, asked.seed)
+        traffic, operator = run(args.seconds, args.swaps, args.connections, args.seed)
     except (Failed, ConnectionError) as error:
         print(f"failed: {error}", file=sys.stderr)
         return 1
@@ -259,7 +259,7 @@ def main() -> int:
     print(bench.table(found))
     answers = (f"{version}: {count}" for version, count in sorted(traffic.versions.items()))
     print("answers by version: " + ", ".join(answers))
-    bench.write_csv(asked.output, found, bench.machine("onnxruntime", "bentoml"))
+    bench.write_csv(args.output, found, bench.machine("onnxruntime", "bentoml"))
     for failure in traffic.failures[:10]:
         print(failure, file=sys.stderr)
     return 1 if traffic.failures else 0

@@ -1,4 +1,4 @@
-"""What traces cost a worker, in CPU per request.
+"""Measure what traces cost a worker, in CPU time per request.
 
     python -m loadtests.benchmarks.tracing
 
@@ -33,7 +33,7 @@ SAMPLED = {NONE: "0", FEW: "0.01", ALL: "1"}
 
 
 class _Sink(BaseHTTPRequestHandler):
-    """Takes what a collector would, and throws it away."""
+    """Accepts what a collector would, and throws it away."""
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers["Content-Length"]))
@@ -42,12 +42,12 @@ class _Sink(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 @contextlib.contextmanager
 def sink() -> Iterator[str]:
-    """The address of one."""
+    """Run a sink and yield its address."""
     running = ThreadingHTTPServer(("127.0.0.1", server.free_port()), _Sink)
     threading.Thread(target=running.serve_forever, daemon=True).start()
     try:
@@ -58,7 +58,7 @@ def sink() -> Iterator[str]:
 
 
 def slice_of(running: server.Running, connections: int, seconds: float) -> float:
-    """Milliseconds of CPU that the worker needs per request."""
+    """Load the service; return the worker's milliseconds of CPU per request."""
     (worker,) = running.workers()
     requests = [client.raw(picture) for picture in usual_pictures()]
     before = sum(computed(worker))
@@ -71,7 +71,7 @@ def slice_of(running: server.Running, connections: int, seconds: float) -> float
 def measure(
     name: str, connections: int, rounds: int, seconds: float, without: Path | None
 ) -> bench.Rounds:
-    """CPU ms per request of each contender in every round."""
+    """Return CPU milliseconds per request of each contender in every round."""
     common = {"zoo_default_model": name, "zoo_load": "used"}
     with contextlib.ExitStack() as stack:
         endpoint = stack.enter_context(sink())
@@ -93,7 +93,7 @@ def measure(
 
 
 def rows(found: bench.Rounds) -> list[dict[str, object]]:
-    """The table: CPU per request, and its share of that without traces in the same round."""
+    """Return the table: CPU per request, and its ratio to that without traces."""
     table: list[dict[str, object]] = []
     base = WITHOUT if WITHOUT in found else OFF
     for name, values in found.items():
@@ -121,13 +121,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="of a slice")
     parser.add_argument("--without", type=Path, help="a checkout without the code for traces")
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "tracing.csv")
-    asked = parser.parse_args()
-    table = rows(
-        measure(asked.model, asked.connections, asked.rounds, asked.seconds, asked.without)
-    )
+    args = parser.parse_args()
+    table = rows(measure(args.model, args.connections, args.rounds, args.seconds, args.without))
     print(bench.table(table))
     bench.write_csv(
-        asked.output, table, bench.machine("opentelemetry-sdk", "opentelemetry-exporter-otlp")
+        args.output, table, bench.machine("opentelemetry-sdk", "opentelemetry-exporter-otlp")
     )
 
 

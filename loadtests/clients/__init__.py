@@ -1,1 +1,1 @@
-"""Clients that cost little, and traffic at a rate with what became of each request."""
+"""Sends requests at little cost, and counts at a steady rate what became of each."""

@@ -1,4 +1,4 @@
-"""A client that costs little: the service shares its cores with whoever measures it.
+"""A client of HTTP that costs little, because it shares the cores with the service.
 
 Each connection sends one request after the other, over HTTP/1.1 with keep-alive, and takes the
 time until the last byte of the answer.
@@ -26,21 +26,21 @@ _CHUNKED = b"\r\ntransfer-encoding: chunked\r\n"
 
 @dataclass
 class Load:
-    """What came of one slice of load."""
+    """The answers to one slice of load."""
 
     seconds: float = 0.0
     latencies_s: list[float] = field(default_factory=list)
-    """Of the answers with status 200."""
+    """Seconds until each answer with status 200."""
     statuses: Counter[int] = field(default_factory=Counter)
     refusals_s: list[tuple[int, float]] = field(default_factory=list)
-    """Of the answers with other statuses: which, and seconds until them."""
+    """Status and seconds of each other answer."""
 
     def of_status(self, status: int) -> list[float]:
-        """Seconds until the answers with a status other than 200."""
+        """Return the seconds until the answers with this status, which is not 200."""
         return [taken for other, taken in self.refusals_s if other == status]
 
     def note(self, status: int, seconds: float) -> None:
-        """Count an answer."""
+        """Count an answer that took so many seconds."""
         self.statuses[status] += 1
         if status == 200:
             self.latencies_s.append(seconds)
@@ -54,12 +54,15 @@ class Load:
 
 
 def raw(picture: bytes, path: str = "/classify", headers: str = "") -> bytes:
-    """A request whose body is the picture; ``headers`` are further lines, each with its CRLF."""
+    """Return a request whose body is the picture.
+
+    ``headers`` holds further lines, each with its CRLF.
+    """
     return request(path, "image/jpeg", picture, headers)
 
 
 def multipart(picture: bytes, path: str = "/classify", field_name: str = "image") -> bytes:
-    """A request with the picture as a part of a form, as ``curl -F`` sends it."""
+    """Return a request with the picture as a part of a form, as ``curl -F`` sends it."""
     boundary = "------------------------0123456789abcdef"
     head = (
         f'--{boundary}\r\nContent-Disposition: form-data; name="{field_name}"; '
@@ -70,7 +73,7 @@ def multipart(picture: bytes, path: str = "/classify", field_name: str = "image"
 
 
 def request(path: str, content_type: str, body: bytes, headers: str = "") -> bytes:
-    """A POST request; ``headers`` are further lines, each with its CRLF."""
+    """Return a POST request; ``headers`` holds further lines, each with its CRLF."""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {content_type}\r\n"
         f"Content-Length: {len(body)}\r\n{headers}\r\n"
@@ -119,7 +122,7 @@ class Connection(asyncio.Protocol):
         answer.set_result(status)
 
     def _read_head(self) -> bool:
-        """Note where the body lies, if the head is complete."""
+        """Note where the body lies; return whether the head is complete."""
         end = self._buffer.find(_HEAD_END)
         if end < 0:
             return False
@@ -201,7 +204,7 @@ async def connect(port: int, connections: int, host: str = "127.0.0.1") -> list[
 async def closed_loop(
     connections: Sequence[Connection], requests: Sequence[bytes], seconds: float
 ) -> Load:
-    """Every connection sends as fast as it is answered; what is under way at the end counts.
+    """Let every connection send as fast as it is answered; count what is under way at the end.
 
     The rate is that of the answers over the time until the last of them.
     """
@@ -222,7 +225,7 @@ async def closed_loop(
 async def open_loop(
     port: int, requests: Sequence[bytes], arrivals: Sequence[float], most: int = 512
 ) -> Load:
-    """Requests at the given seconds from the start, whether or not earlier ones are answered.
+    """Send requests at ``arrivals``, seconds from the start, whether or not others are answered.
 
     Latencies count from the moment a request was due, not from when it could be sent. Raises
     ConnectionError when more than ``most`` connections would be needed.

@@ -20,7 +20,7 @@ CLASSIFY, STREAM = b"/zoo.v1.Classifier/Classify", b"/zoo.v1.Classifier/Classify
 
 
 def message(picture: bytes) -> bytes:
-    """A ClassifyRequest with gRPC's five bytes before it."""
+    """Return a ClassifyRequest with gRPC's five bytes before it."""
     encoded: bytes = ClassifyRequest(images=[picture]).SerializeToString()
     return b"\0" + len(encoded).to_bytes(4, "big") + encoded
 
@@ -33,7 +33,7 @@ async def connect(port: int, host: str = "127.0.0.1") -> Http2:
 
 
 async def calls(port: int, at_once: int, messages: Sequence[bytes], seconds: float) -> Load:
-    """Unary calls on one connection, ``at_once`` at a time; what is under way at the end counts."""
+    """Make unary calls on one connection, ``at_once`` at a time; those under way count."""
     connection = await connect(port)
     load = Load()
     turn = itertools.cycle(messages)
@@ -53,7 +53,7 @@ async def calls(port: int, at_once: int, messages: Sequence[bytes], seconds: flo
 
 
 async def stream(port: int, at_once: int, messages: Sequence[bytes], s: float) -> Load:
-    """One stream with ``at_once`` requests unanswered.
+    """Send on one stream, with ``at_once`` requests unanswered, for ``s`` seconds.
 
     Answers come in any order: the time of each is counted from the oldest request on.
     """

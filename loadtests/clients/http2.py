@@ -1,4 +1,4 @@
-"""HTTP/2 for gRPC, as little of it as a client needs (RFC 9113: windows, pings, settings).
+"""Speak HTTP/2 for gRPC as far as a client must (RFC 9113: windows, pings, settings).
 
 Frames are made of bytes that are ready; answers are counted by their frames.
 """
@@ -19,7 +19,7 @@ _FRAME_HEAD = 9
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    """One frame as it is sent; ``stream`` 0 is the connection."""
+    """Return a frame as it is sent; ``stream`` 0 is the connection."""
     return _frame_head(len(payload), kind, flags, stream) + payload
 
 
@@ -32,12 +32,12 @@ def _setting(name: int, value: int) -> bytes:
 
 
 def field(name: bytes, value: bytes) -> bytes:
-    """A header field that neither side remembers (RFC 7541, section 6.2.2), of short texts."""
+    """Encode a short header field that neither side remembers (RFC 7541, section 6.2.2)."""
     return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
 
 def fields(path: bytes) -> list[tuple[bytes, bytes]]:
-    """The header fields of a call of the method ``path``."""
+    """Return the header fields of a call of the method ``path``."""
     return [
         (b":method", b"POST"),
         (b":scheme", b"http"),
@@ -49,7 +49,7 @@ def fields(path: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def head(path: bytes) -> bytes:
-    """The header block of such a call."""
+    """Return the header block of such a call."""
     return b"".join(itertools.starmap(field, fields(path)))
 
 
@@ -104,7 +104,7 @@ class Http2(asyncio.Protocol):
         await self._ready
 
     def begin(self, path: bytes) -> int:
-        """Open a stream; its number. Its head goes out with its first message."""
+        """Open a stream and return its number; its head goes out with its first message."""
         number, self._next = self._next, self._next + 2
         self._heads.append(frame(HEADERS, END_HEADERS, number, head(path)))
         self._streams[number] = _Sending(number, self._stream_window)
@@ -120,7 +120,7 @@ class Http2(asyncio.Protocol):
         self._flush()
 
     async def call(self, path: bytes, data: bytes) -> bool:
-        """One unary call; whether an answer came."""
+        """Make a unary call; return whether an answer came."""
         number = self.begin(path)
         answer = asyncio.get_running_loop().create_future()
         self._answers[number] = answer
@@ -128,7 +128,7 @@ class Http2(asyncio.Protocol):
         return cast(bool, await answer)
 
     def stream(self, path: bytes) -> tuple[int, Messages]:
-        """A bidirectional stream: its number and its answers."""
+        """Open a bidirectional stream; return its number and its answers."""
         number = self.begin(path)
         self._messages[number] = Messages()
         return number, self._messages[number]
@@ -228,7 +228,7 @@ class Messages:
         self._buffer = bytearray()
 
     def feed(self, data: bytes) -> None:
-        """Bytes of the stream."""
+        """Take bytes of the stream."""
         self._buffer += data
         while len(self._buffer) >= 5:
             end = 5 + int.from_bytes(self._buffer[1:5], "big")
@@ -238,11 +238,11 @@ class Messages:
             del self._buffer[:end]
 
     def put(self, answer: bytes | None) -> None:
-        """An answer, or None at the end."""
+        """Add an answer, or None at the end."""
         self._queue.put_nowait(answer)
 
     async def get(self) -> bytes:
-        """The next answer. Raises ConnectionError when there is none."""
+        """Return the next answer. Raises ConnectionError at the end."""
         answer = await self._queue.get()
         if answer is None:
             raise ConnectionError("the stream ended")

@@ -1,4 +1,4 @@
-"""Requests to replicas at a steady rate, by HTTP and gRPC, and what became of each."""
+"""Send requests to replicas at a steady rate, over HTTP and gRPC, and count the answers."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from loadtests.clients import client
 from loadtests.harness import fleet, marked
 from service.transports.grpc.protos import classifier_pb2, classifier_pb2_grpc
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 Ask = Callable[[], Awaitable[dict[str, Any]]]
 """Sends a request and waits for its answer, as /classify writes it. Raises what `Traffic` notes."""
 
 
 class Failed(Exception):
-    """A step did not do what it should; or a request, with its status or why."""
+    """A step or a request failed; the message says how."""
 
 
 @dataclass
@@ -37,7 +37,7 @@ class Answers:
 
 
 class Traffic:
-    """Requests of every kind at a steady rate, each due at its time, and what came of them."""
+    """Sends requests of every kind at a steady rate, each at its time, and counts answers."""
 
     def __init__(self, asks: dict[str, list[Ask]], rate: float) -> None:
         """``rate`` is in requests/s of each kind; each of ``asks`` sends one at a time."""
@@ -81,12 +81,12 @@ class Traffic:
             self.last[kind].append(version)
 
     def end(self) -> None:
-        """Let what is under way finish."""
+        """Send no more; what is under way is still answered."""
         self._ends = True
 
     @property
     def failures(self) -> list[str]:
-        """Of all steps and kinds."""
+        """Return the failures of all steps and kinds, in words."""
         return [
             f"{step}: {kind}: {failure}"
             for (step, kind), answers in self.answers.items()
@@ -94,10 +94,10 @@ class Traffic:
         ]
 
     async def until_answered_by(self, version: int) -> None:
-        """Until every kind has had 20 answers in a row of this version alone. Raises Failed."""
+        """Wait until every kind has 20 answers in a row of this version. Raises Failed."""
         for last in self.last.values():
             last.clear()
-        end = perf_counter() + PATIENCE_S
+        end = perf_counter() + TIMEOUT_S
         while not all(
             len(last) >= 20 and set(last[-20:]) == {version} for last in self.last.values()
         ):
@@ -113,7 +113,7 @@ def _words(error: BaseException) -> str:
 
 
 def http_ask(connection: client.Connection, picture: bytes) -> Ask:
-    """One connection over HTTP, which sends each request once."""
+    """Return what asks on one connection over HTTP, and sends each request once."""
     request = client.raw(picture, f"/classify?top_k={marked.CLASSES}")
 
     async def ask() -> dict[str, Any]:
@@ -127,7 +127,7 @@ def http_ask(connection: client.Connection, picture: bytes) -> Ask:
 
 
 def grpc_ask(channel: grpc.aio.Channel, picture: bytes) -> Ask:
-    """Calls on a channel; the answer as HTTP would have it."""
+    """Return what asks by calls on a channel; answers have the form of HTTP's."""
     stub = cast(Any, classifier_pb2_grpc).ClassifierStub(channel)
     request = classifier_pb2.ClassifyRequest(images=[picture], top_k=marked.CLASSES)
 
@@ -141,7 +141,7 @@ def grpc_ask(channel: grpc.aio.Channel, picture: bytes) -> Ask:
 
 
 def channel(target: str, *, balanced: bool) -> grpc.aio.Channel:
-    """A channel with the retry policy that is deployed; ``balanced`` over all its addresses."""
+    """Open a channel with the deployed retry policy, ``balanced`` over all its addresses."""
     config = json.loads(fleet.SERVICE_CONFIG.read_text())
     if not balanced:
         config = {"methodConfig": config["methodConfig"]}

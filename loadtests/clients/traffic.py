@@ -1,4 +1,4 @@
-"""Requests at a rate over HTTP and gRPC while a service stops, and what became of each."""
+"""Send requests at a rate while a service stops, and count what became of each."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from service.transports.grpc.protos import classifier_pb2 as pb
 from service.transports.grpc.protos import classifier_pb2_grpc
 
 GRPC_EACH = 5
-"""Every fifth request is a call."""
+"""Every fifth request is a call over gRPC."""
 SERVICE_CONFIG = {
     "methodConfig": [
         {
@@ -54,17 +54,17 @@ class Outcome:
     the queue of a port that nobody listened at any more."""
 
     def ok(self, kind: str) -> None:
-        """An answer."""
+        """Count an answer."""
         self.answered_at.append(perf_counter())
         self.counts[f"{kind} ok"] += 1
 
     def lose(self, kind: str, sent: float, why: object) -> None:
-        """A request was sent at that moment and not answered."""
+        """Count a request that was sent at that moment and never answered."""
         self.counts[f"{kind} lost"] += 1
         self.lost.append((sent, f"{kind}: {why}"))
 
     def not_accepted(self, kind: str, began: float, why: object) -> None:
-        """The connection for a request was reset while it was made: nothing was sent on it."""
+        """Count a connection that was reset while it was made: nothing was sent on it."""
         self.counts[f"{kind} reset"] += 1
         self.reset.append((began, f"{kind}: {why}"))
 
@@ -73,7 +73,7 @@ class Traffic:
     """Requests at a rate, until `end`."""
 
     def __init__(self, port: int, grpc_port: int, encoded: Sequence[bytes]) -> None:
-        """To be made in the event loop."""
+        """Prepare; call this in the event loop."""
         self._port = port
         self._requests = [client.raw(picture) for picture in encoded]
         self._messages = [pb.ClassifyRequest(images=[picture]) for picture in encoded]
@@ -98,7 +98,7 @@ class Traffic:
         self.outcome = Outcome()
 
     async def run(self, rate: float) -> None:
-        """Send; ends when everything that was sent has ended."""
+        """Send ``rate`` requests/s until `end`; return when all have ended."""
         start = perf_counter()
         number = 0
         tasks: set[asyncio.Task[None]] = set()

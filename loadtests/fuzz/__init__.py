@@ -1,1 +1,1 @@
-"""Hostile input: pictures, HTTP, the Open Inference Protocol and gRPC, mutated by a seed."""
+"""Attacks services with hostile pictures and requests, mutated by a seed."""

@@ -21,17 +21,17 @@ from pathlib import Path
 from loadtests.fuzz import decoding, report, rounds, verdict
 from loadtests.fuzz.seeds import FORMATS
 from loadtests.fuzz.target import PROFILES, State, Target, target
-from loadtests.fuzz.verdict import Tally
+from loadtests.fuzz.verdict import Counts
 from loadtests.harness import bench
 
 TRANSPORTS = ("decode", "http", "oip", "grpc")
 ROUND = 1000
-"""Cases of each family between two looks at a service; fewer where there are few."""
+"""Most cases of each family between two checks of a service."""
 
 
 @dataclass
 class Service:
-    """A running service and what was seen of it."""
+    """A running service and what was measured of it."""
 
     target: Target
     sent: int = 0
@@ -39,14 +39,14 @@ class Service:
     states: list[State] = field(default_factory=list)
 
     def look(self) -> None:
-        """Note its memory."""
+        """Note the memory of its workers."""
         self.states.append(self.target.settled())
         self.cases.append(self.sent)
 
 
 @dataclass
 class Run:
-    """What is done, and what came of it."""
+    """The settings of a run, and its results so far."""
 
     seed: int
     mutations: int
@@ -57,8 +57,8 @@ class Run:
     findings: Path
     say: Callable[[str], None] = print
     wrote: Callable[[Run], object] = lambda _: None
-    """Called after each round: what is known is not lost with what comes after."""
-    tallies: dict[tuple[str, str], Tally] = field(default_factory=dict)
+    """Called after each round, so that results are written before the next one."""
+    counts_of: dict[tuple[str, str], Counts] = field(default_factory=dict)
     """By family and where it went: decode, or a profile."""
     services: dict[str, Service] = field(default_factory=dict)
     faults: list[tuple[str, str]] = field(default_factory=list)
@@ -66,12 +66,12 @@ class Run:
 
     @property
     def late(self) -> bool:
-        """Whether the minutes are over."""
+        """Whether the run's time is over."""
         return time.monotonic() > self.end
 
 
 def fuzz(run: Run) -> None:
-    """All of it, until the mutations are done or the time is over."""
+    """Fuzz until the mutations are done or the time is over."""
     made = rounds.families(run.formats, run.transports)
     with contextlib.ExitStack() as stack:
         for profile in run.profiles if made else ():
@@ -94,9 +94,9 @@ def _decoded(run: Run, numbers: range) -> None:
     for kind in run.formats:
         if run.late:
             return
-        tally = Tally()
-        decoding.run(kind, run.seed, numbers, tally)
-        _note(run, kind, "decode", tally)
+        counts = Counts()
+        decoding.run(kind, run.seed, numbers, counts)
+        _note(run, kind, "decode", counts)
 
 
 async def _served(run: Run, profile: str, made: dict[str, rounds.Made], numbers: range) -> None:
@@ -104,30 +104,30 @@ async def _served(run: Run, profile: str, made: dict[str, rounds.Made], numbers:
     for family, make in made.items():
         if run.late:
             break
-        tally = Tally()
-        await rounds.send(service.target, (make(run.seed, n) for n in numbers), tally)
-        service.sent += tally.cases
+        counts = Counts()
+        await rounds.send(service.target, (make(run.seed, n) for n in numbers), counts)
+        service.sent += counts.cases
         for fault in await asyncio.to_thread(service.target.faults):
             run.faults.append((f"{profile}, {family} {numbers.start}-{numbers.stop - 1}", fault))
             run.say(f"FINDING {run.faults[-1]}")
-        _note(run, family, profile, tally)
+        _note(run, family, profile, counts)
     await asyncio.to_thread(service.look)
 
 
-def _note(run: Run, family: str, where: str, tally: Tally) -> None:
-    """Add it up, write its findings down, say what it was."""
-    run.tallies.setdefault((family, where), Tally()).include(tally)
-    for case, fault in tally.faults:
+def _note(run: Run, family: str, where: str, counts: Counts) -> None:
+    """Add up the counts of a round, save its findings and print a line."""
+    run.counts_of.setdefault((family, where), Counts()).include(counts)
+    for case, fault in counts.faults:
         path = case.save(run.findings, where, fault)
         run.faults.append((f"{where}, {case.name}, {case.recipe}: {path}", fault))
         run.say(f"FINDING {run.faults[-1]}")
-    counts = " ".join(f"{label}:{count}" for label, count in sorted(tally.labels.items()))
-    slowest = f"slowest {tally.slowest:.2f} s ({tally.slowest_case})"
-    run.say(f"{family:5} {where:8} {tally.cases} cases, {slowest}  {counts}")
+    labels = " ".join(f"{label}:{count}" for label, count in sorted(counts.labels.items()))
+    slowest = f"slowest {counts.slowest:.2f} s ({counts.slowest_case})"
+    run.say(f"{family:5} {where:8} {counts.cases} cases, {slowest}  {labels}")
 
 
 def replay(path: Path) -> None:
-    """Send a saved case again and say what becomes of it."""
+    """Send a saved case again and print its outcome."""
     case, profile = verdict.load(path)
     if case.transport == "decode":
         print(decoding.outcome(case))
@@ -137,8 +137,8 @@ def replay(path: Path) -> None:
         print("\n".join(service.faults()) or "the service is as it was")
 
 
-def _chosen(given: str, known: tuple[str, ...] | dict[str, object]) -> list[str]:
-    names = given.split(",")
+def _chosen(text: str, known: tuple[str, ...] | dict[str, object]) -> list[str]:
+    names = text.split(",")
     if unknown := set(names) - set(known):
         raise SystemExit(f"there is no {', '.join(unknown)}; there are: {', '.join(known)}")
     return names
@@ -156,33 +156,33 @@ def main() -> None:
     parser.add_argument("--findings", type=Path, default=Path("fuzz-findings"), metavar="FOLDER")
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "fuzz.md")
     parser.add_argument("--replay", type=Path, metavar="FILE")
-    asked = parser.parse_args()
-    if asked.replay:
-        replay(asked.replay)
+    args = parser.parse_args()
+    if args.replay:
+        replay(args.replay)
         return
     run = Run(
-        seed=asked.seed,
-        mutations=asked.mutations,
-        formats=_chosen(asked.formats, FORMATS),
-        transports=_chosen(asked.transports, TRANSPORTS),
-        profiles=_chosen(asked.profiles, tuple(PROFILES)),
-        end=time.monotonic() + 60 * asked.minutes,
-        findings=asked.findings,
+        seed=args.seed,
+        mutations=args.mutations,
+        formats=_chosen(args.formats, FORMATS),
+        transports=_chosen(args.transports, TRANSPORTS),
+        profiles=_chosen(args.profiles, tuple(PROFILES)),
+        end=time.monotonic() + 60 * args.minutes,
+        findings=args.findings,
         say=lambda text: print(text, flush=True),
     )
     begun = time.monotonic()
 
     def write(run: Run) -> report.Report:
-        found = report.of(run.tallies, _slopes(run), run.faults)
+        found = report.of(run.counts_of, _slopes(run), run.faults)
         text = report.text(found, seed=run.seed, minutes=(time.monotonic() - begun) / 60)
-        asked.output.parent.mkdir(parents=True, exist_ok=True)
-        asked.output.write_text(text)
+        args.output.parent.mkdir(parents=True, exist_ok=True)
+        args.output.write_text(text)
         return found
 
     run.wrote = write
     fuzz(run)
     found = write(run)
-    print(asked.output.read_text())
+    print(args.output.read_text())
     if run.faults or found.leaks:
         raise SystemExit(1)
 

@@ -1,4 +1,4 @@
-"""Small files that ask for much: pixels, passes, frames, or bytes behind a compressed chunk."""
+"""Make small files that cost much to decode: pixels, passes, frames, compressed bytes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from loadtests.fuzz.oddities import riff, segment, zeros
 from loadtests.fuzz.seeds import bmp, chunk, encoded, png, profile
 
 AREAS = ((700, 700), (1000, 1000), (1001, 1000), (7000, 7000), (8200, 8200))
-"""Below and above the limits of both services that are fuzzed: 1,000,000 and 67,108,864."""
+"""Sides around the pixel limits of both fuzzed services: 1,000,000 and 67,108,864."""
 SIDES = ((1, 1), (1, 100_000), (100_000, 1), (1, 100_001), (50_000, 20), (3, 16_383))
 
 
 def bomb(dice: Dice, kind: str) -> bytes:
-    """One of this format. Those that take long to make are made once."""
+    """Return a bomb of this format; those that take long to make are made once."""
     options: dict[str, tuple[Callable[[Dice], bytes], ...]] = {
         "png": (
             _png_area,
@@ -264,7 +264,7 @@ def _gif_flood(dice: Dice) -> bytes:
 
 
 def deflated(data: bytes) -> bytes | None:
-    """What a zlib stream holds, where it is whole and not large."""
+    """Return what a zlib stream holds; None where it is cut or large."""
     unpacker = zlib.decompressobj()
     try:
         content = unpacker.decompress(data, 1_000_000)

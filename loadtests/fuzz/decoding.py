@@ -1,7 +1,7 @@
-"""Mutated pictures through the decoder alone, in a process that may die of it.
+"""Decode mutated pictures in a process that may die of them.
 
 ``python -m loadtests.fuzz.decoding KIND SEED START COUNT`` prints one line of JSON per case, and
-the number of the next one before each, so that who reads it knows which one ended the process.
+the number of the next one before each, so that the reader knows which one ended the process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 
 from loadtests.fuzz.dice import Dice
 from loadtests.fuzz.pictures import picture
-from loadtests.fuzz.verdict import Case, Outcome, Tally
+from loadtests.fuzz.verdict import Case, Counts, Outcome
 from service.engine.allocator import return_large_blocks
 from service.errors import ZooError
 from service.imaging.decode import decode_scaled
@@ -29,18 +29,18 @@ MEMORY_VARIABLE = "ZOO_FUZZ_MEMORY_BYTES"
 GROWTH_BYTES = 900_000_000
 """Resident memory at its highest beyond what the process had at first."""
 CPU_SECONDS = 10.0
-"""Of one picture: a third of the service's deadline."""
+"""Most CPU seconds of one picture: a third of the service's deadline."""
 
 
 def case_of(kind: str, seed: int, index: int) -> Case:
-    """Number ``index`` of a format's mutations, and how it is decoded."""
+    """Return number ``index`` of a format's mutations, with how it is decoded."""
     made, dice = picture(kind, seed, index), Dice(seed, kind, index, "decode")
     options = {"exif": dice.choice(("apply", "ignore")), "at_least": dice.choice((None, None, 650))}
     return Case("decode", kind, made.recipe, seed, index, made.data, options)
 
 
 def outcome(case: Case) -> Outcome:
-    """Decode it here. CPU time is what counts: others may have the machine."""
+    """Decode a case in this process; judge it by CPU time, since others use the machine."""
     begun = time.process_time()
     fault = ""
     try:
@@ -59,8 +59,8 @@ def outcome(case: Case) -> Outcome:
     return Outcome(label, seconds, fault)
 
 
-def run(kind: str, seed: int, numbers: range, tally: Tally) -> None:
-    """All of ``numbers`` in processes of their own, a new one where one dies."""
+def run(kind: str, seed: int, numbers: range, counts: Counts) -> None:
+    """Decode all ``numbers`` in other processes, a new one where one dies."""
     start = numbers.start
     while start < numbers.stop:
         command = [sys.executable, "-m", __name__, kind, str(seed), str(start), str(numbers.stop)]
@@ -71,10 +71,10 @@ def run(kind: str, seed: int, numbers: range, tally: Tally) -> None:
                 at, ended = said["next"], said["next"] == numbers.stop
                 if "label" in said:
                     case = case_of(kind, seed, at - 1)
-                    tally.add(case, Outcome(said["label"], said["seconds"], said["fault"]))
+                    counts.add(case, Outcome(said["label"], said["seconds"], said["fault"]))
         if ended:
             return
-        tally.add(case_of(kind, seed, at), Outcome("died", 0.0, "the process died"))
+        counts.add(case_of(kind, seed, at), Outcome("died", 0.0, "the process died"))
         start = at + 1
 
 
@@ -109,7 +109,7 @@ def _main(kind: str, seed: int, start: int, stop: int) -> None:
 
 
 def _peak() -> int:
-    """Most bytes that were ever resident."""
+    """Return the most bytes that were ever resident."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 

@@ -1,4 +1,4 @@
-"""Chance that can be repeated: the same seed, family and number give the same case."""
+"""Make random choices that can be repeated: the same text gives the same choices."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Dice(random.Random):
         return self.randrange(count) == 0
 
     def number(self, bits: int = 64) -> int:
-        """A number from 0 to ``2**bits - 1``, most often one at an edge."""
+        """Return a number from 0 to ``2**bits - 1``, most often one at an edge."""
         most = (1 << bits) - 1
         kind = self.randrange(4)
         if kind == 0:
@@ -37,21 +37,21 @@ class Dice(random.Random):
         return self.getrandbits(self.randint(1, bits))
 
     def junk(self, most: int) -> bytes:
-        """Up to ``most`` bytes: random ones, or one of them repeated."""
+        """Return up to ``most`` bytes: random ones, or one of them repeated."""
         count = self.randint(0, most)
         return self.randbytes(count) if self.random() < 0.5 else self.randbytes(1) * count
 
     def weighted(self, options: Sequence[tuple[int, T]]) -> T:
-        """One of the options; each has its weight before it."""
+        """Choose one of the options; each has its weight before it."""
         return self.choices([each for _, each in options], [weight for weight, _ in options])[0]
 
 
 Change = Callable[[Dice, bytes], bytes]
-"""Something that is done to bytes."""
+"""Changes bytes at random."""
 
 
 def flip_bits(dice: Dice, data: bytes) -> bytes:
-    """One to 16 bits the other way."""
+    """Flip one to 16 bits."""
     changed = bytearray(data)
     for _ in range(dice.choice((1, 1, 1, 2, 4, 16)) if data else 0):
         changed[dice.randrange(len(changed))] ^= 1 << dice.randrange(8)
@@ -59,38 +59,38 @@ def flip_bits(dice: Dice, data: bytes) -> bytes:
 
 
 def truncate(dice: Dice, data: bytes) -> bytes:
-    """The first bytes alone."""
+    """Keep only the first bytes."""
     return data[: dice.randint(0, len(data))]
 
 
 def overwrite(dice: Dice, data: bytes) -> bytes:
-    """Junk over a few bytes."""
+    """Overwrite a few bytes with junk."""
     at = dice.randint(0, len(data))
     junk = dice.junk(32)
     return data[:at] + junk + data[at + len(junk) :]
 
 
 def insert(dice: Dice, data: bytes) -> bytes:
-    """Junk between two bytes."""
+    """Insert junk between two bytes."""
     at = dice.randint(0, len(data))
     return data[:at] + dice.junk(64) + data[at:]
 
 
 def cut(dice: Dice, data: bytes) -> bytes:
-    """Some bytes less."""
+    """Cut out some bytes."""
     at = dice.randint(0, len(data))
     return data[:at] + data[at + dice.choice((1, 2, 4, 16, 256)) :]
 
 
 def repeat(dice: Dice, data: bytes) -> bytes:
-    """A piece again, up to 64 times."""
+    """Repeat a piece up to 64 times."""
     at = dice.randint(0, len(data))
     piece = data[at : at + dice.choice((1, 2, 4, 16, 256))]
     return data[:at] + piece * dice.choice((2, 3, 64)) + data[at:]
 
 
 def number(dice: Dice, data: bytes, reach: int = 64) -> bytes:
-    """A number of 1 to 4 bytes within the first ``reach`` is another."""
+    """Replace a number of 1 to 4 bytes within the first ``reach``."""
     if not data:
         return data
     at, size = dice.randrange(min(len(data), reach)), dice.choice((1, 2, 2, 3, 4, 4))
@@ -110,5 +110,5 @@ BYTEWISE: tuple[tuple[int, Change], ...] = (
 
 
 def bytewise(dice: Dice, data: bytes) -> bytes:
-    """One of the changes that know nothing of the format."""
+    """Apply one of the changes that know nothing of the format."""
     return dice.weighted(BYTEWISE)(dice, data)

@@ -66,13 +66,13 @@ def main() -> None:
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--seed", type=int, default=1)
-    asked = parser.parse_args()
+    args = parser.parse_args()
     try:
         atheris = importlib.import_module("atheris")
     except ImportError:
         sys.exit("this needs atheris: pip install atheris")
     with atheris.instrument_imports(include=INSTRUMENTED):
-        call, corpus = TARGETS[asked.target]()
+        call, corpus = TARGETS[args.target]()
         family = _family()
 
     def one(data: bytes) -> None:
@@ -82,7 +82,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="corpus-") as folder:
         for number, data in enumerate(corpus):
             Path(folder, str(number)).write_bytes(data)
-        options = [f"-max_total_time={asked.seconds}", f"-seed={asked.seed}", "-timeout=60"]
+        options = [f"-max_total_time={args.seconds}", f"-seed={args.seed}", "-timeout=60"]
         atheris.Setup([sys.argv[0], *options, "-rss_limit_mb=3000", folder], one)
         atheris.Fuzz()
 

@@ -1,4 +1,4 @@
-"""Requests over HTTP that are hostile themselves: number N of a seed is always the same bytes."""
+"""Make requests over HTTP that are hostile themselves, the same bytes for a seed and number."""
 
 from __future__ import annotations
 
@@ -393,7 +393,7 @@ _RECIPES: tuple[tuple[int, tuple[str, Callable[[Dice], Built]]], ...] = (
 
 
 def http_case(seed: int, index: int) -> Case:
-    """Number ``index`` of the requests that are hostile themselves."""
+    """Return number ``index`` of the requests that are hostile themselves."""
     dice = Dice(seed, "http", index)
     recipe, make = dice.weighted(_RECIPES)
     case = case_of("http", recipe, seed, index, make(dice))

@@ -1,4 +1,4 @@
-"""Hostile HTTP/2: frames by hand to the port of gRPC."""
+"""Make hostile HTTP/2: frames by hand for the port of gRPC."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _DATA, _HEADERS, _PRIORITY, _RESET, _SETTINGS, _PUSH, _PING, _GOAWAY, _WINDOW, _
 
 
 def frame(kind: int, flags: int, stream: int, body: bytes, length: int | None = None) -> bytes:
-    """A frame, whose announced length may lie (RFC 9113, section 4.1)."""
+    """Return a frame, whose announced length may lie (RFC 9113, section 4.1)."""
     size = len(body) if length is None else length
     head = struct.pack(">I", size & 0xFFFFFF)[1:] + bytes([kind & 255, flags & 255])
     return head + struct.pack(">I", stream & 0xFFFFFFFF) + body
@@ -108,7 +108,7 @@ _RECIPES: tuple[tuple[int, tuple[str, Callable[[Dice], bytes]]], ...] = (
 
 
 def http2_case(seed: int, index: int) -> Case:
-    """Number ``index`` of these connections."""
+    """Return number ``index`` of these connections."""
     dice = Dice(seed, "http2", index)
     recipe, make = dice.weighted(_RECIPES)
     preface = _PREFACE if dice.random() < 0.95 else bytewise(dice, _PREFACE)

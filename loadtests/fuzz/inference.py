@@ -1,4 +1,4 @@
-"""Hostile requests of the Open Inference Protocol over REST, in JSON and in binary."""
+"""Make hostile requests of the Open Inference Protocol over REST, in JSON and in binary."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from loadtests.fuzz.seeds import seeds
 from loadtests.fuzz.verdict import Case
 
 SIDE = 32
-"""Of the crops that `MODEL` takes, which are gray."""
+"""Side in pixels of the gray crops that `MODEL` takes."""
 
 _VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 0.5, -0.0, 1e308, 2**31, 2**63 - 1, 2**63, 2**64, -(2**63), 256),
@@ -67,7 +67,7 @@ _TIMEOUT = re.compile(rb'"timeout"\s*:\s*(\d{1,15})\b')
 
 
 def _request(dice: Dice) -> tuple[str, dict[str, Any]]:
-    """One that would be answered: the model's face and the JSON."""
+    """Return a request that would be answered: the model's name and the JSON."""
     if dice.random() < 0.5:
         picture = base64.b64encode(dice.choice(seeds("png"))).decode()
         count = dice.choice((1, 1, 2))
@@ -87,34 +87,34 @@ def _request(dice: Dice) -> tuple[str, dict[str, Any]]:
 
 
 def _value(dice: Dice) -> Any:
-    """One of them, which the case may change."""
+    """Return one of the values, as a copy that the case may change."""
     return copy.deepcopy(dice.choice(_VALUES))
 
 
-def _places(node: Any) -> list[tuple[Any, Any]]:
-    """Every container and key within; of a long list its first few."""
+def _members(node: Any) -> list[tuple[Any, Any]]:
+    """Return every container and key within; of a long list its first few."""
     keys = list(node) if isinstance(node, dict) else range(min(len(node), 4))
     found = [(node, key) for key in keys]
     for key in keys:
         if isinstance(node[key], dict | list):
-            found += _places(node[key])
+            found += _members(node[key])
     return found
 
 
 def _post(model: str, body: bytes, headers: Headers | None = None) -> Built:
-    asked = request("POST", f"/v2/models/{model}/infer", body, headers or [])
+    sent = request("POST", f"/v2/models/{model}/infer", body, headers or [])
     times = [int(microseconds) / 1e6 for microseconds in _TIMEOUT.findall(body)]
-    return Built(asked, deadline_s=min(times, default=None))
+    return Built(sent, deadline_s=min(times, default=None))
 
 
 def _trees(dice: Dice) -> Built:
     """Values exchanged, members added, left out or renamed."""
     model, body = _request(dice)
     for _ in range(dice.choice((1, 1, 2, 4))):
-        places = _places(body)
-        if not places:
+        members = _members(body)
+        if not members:
             break
-        node, key = dice.choice(places)
+        node, key = dice.choice(members)
         what = dice.randrange(4)
         if what == 0:
             node[key] = _value(dice)
@@ -158,8 +158,8 @@ def _deep(dice: Dice) -> Built:
     wide = b"[" + b"0," * dice.choice((10_000, 900_000, 1_000_001)) + b"0]"
     keys = b"{" + b",".join(b'"%d":0' % number for number in range(20_000)) + b"}"
     inner = dice.choice((nested, nested, wide, keys))
-    places = (b"%b", b'{"inputs":%b}', b'{"parameters":%b}', b'{"inputs":[{"data":%b}]}')
-    return _post(MODEL, dice.choice(places) % inner)
+    members = (b"%b", b'{"inputs":%b}', b'{"parameters":%b}', b'{"inputs":[{"data":%b}]}')
+    return _post(MODEL, dice.choice(members) % inner)
 
 
 def _binary(dice: Dice) -> Built:
@@ -197,8 +197,8 @@ def _raw(dice: Dice) -> Built:
     """The body is the data of the only input."""
     sizes = (0, 1, SIDE * SIDE - 1, SIDE * SIDE, 3 * SIDE * SIDE, 200_000)
     body = bytes(dice.choice(sizes))
-    faces = (MODEL, f"{MODEL}.tensor", f"{MODEL}.topk")
-    return _post(dice.choice(faces), body, [(LENGTH, "0")])
+    names = (MODEL, f"{MODEL}.tensor", f"{MODEL}.topk")
+    return _post(dice.choice(names), body, [(LENGTH, "0")])
 
 
 def _paths(dice: Dice) -> Built:
@@ -251,7 +251,7 @@ _RECIPES: tuple[tuple[int, tuple[str, Callable[[Dice], Built]]], ...] = (
 
 
 def oip_case(seed: int, index: int) -> Case:
-    """Number ``index`` of these requests; all are whole as HTTP, so all must be answered."""
+    """Return number ``index`` of these requests; all are whole, so all must be answered."""
     dice = Dice(seed, "oip", index)
     recipe, make = dice.weighted(_RECIPES)
     return case_of("oip", recipe, seed, index, make(dice))

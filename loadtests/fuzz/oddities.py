@@ -1,4 +1,4 @@
-"""Parts that are allowed somewhere, but not here, not so many, or not so large."""
+"""Make file parts that are allowed somewhere, but not here, not so many, or not so large."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _EXTENSIONS_GIF = (0xF9, 0xFE, 0xFF, 0x01, 0x00)
 
 @cache
 def zeros(size: int) -> bytes:
-    """``size`` zeros, deflated: a thousandth of it."""
+    """Return ``size`` zeros, deflated to a thousandth of that."""
     return zlib.compress(bytes(size), 9)
 
 
 def odd_exif(dice: Dice) -> bytes:
-    """A TIFF block: lying counts, offsets anywhere, directories that lead back to themselves."""
+    """Return a TIFF block: lying counts, offsets anywhere, directories that form circles."""
     order = dice.choice("<>")
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(order + "I", 8)
     count = dice.choice((1, 1, 2, 40, 500))
@@ -45,7 +45,7 @@ def odd_exif(dice: Dice) -> bytes:
 
 
 def odd_profile(dice: Dice) -> bytes:
-    """An ICC profile that is cut, changed or of zeros."""
+    """Return an ICC profile that is cut, changed or of zeros."""
     whole = bytearray(profile())
     for _ in range(dice.choice((0, 1, 8))):
         whole[dice.randrange(min(160, len(whole)))] = dice.randrange(256)
@@ -76,7 +76,7 @@ def _png(dice: Dice) -> bytes:
 
 
 def segment(marker: int, body: bytes) -> bytes:
-    """A segment of a JPEG; what is longer than one can be is cut."""
+    """Return a segment of a JPEG; a body longer than one can be is cut."""
     body = body[:65533]
     return bytes([0xFF, marker]) + struct.pack(">H", len(body) + 2) + body
 
@@ -106,7 +106,7 @@ def _jpeg(dice: Dice) -> bytes:
 
 
 def riff(kind: bytes, body: bytes) -> bytes:
-    """A chunk of a WebP."""
+    """Return a chunk of a WebP."""
     return kind + struct.pack("<I", len(body)) + body + b"\0" * (len(body) % 2)
 
 

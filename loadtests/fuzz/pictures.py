@@ -1,4 +1,4 @@
-"""Mutated pictures: number N of a format and seed is always the same bytes."""
+"""Mutate pictures: the same bytes for a format, seed and number."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from loadtests.fuzz.bombs import bomb, deflated
+from loadtests.fuzz.chunks import repaired, split
 from loadtests.fuzz.dice import Dice, bytewise, flip_bits, number, overwrite, truncate
 from loadtests.fuzz.oddities import ODDITIES
-from loadtests.fuzz.parts import repaired, split
 from loadtests.fuzz.seeds import FORMATS, chunk, seeds
 
 _POLYGLOTS = (
@@ -35,12 +35,12 @@ class Picture(NamedTuple):
     """A mutated picture."""
 
     recipe: str
-    """What was done to it."""
+    """Name of the mutation, as reports show it."""
     data: bytes
 
 
 def picture(kind: str, seed: int, index: int) -> Picture:
-    """Number ``index`` of the format's mutations."""
+    """Return number ``index`` of the format's mutations."""
     dice = Dice(seed, kind, index)
     name, make = dice.weighted(_RECIPES)
     return Picture(name, make(dice, kind))

@@ -1,4 +1,4 @@
-"""The report of a run, as Markdown."""
+"""Write the report of a run as Markdown."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from loadtests.fuzz.rounds import Slope
 from loadtests.fuzz.target import MEGABYTE, State
-from loadtests.fuzz.verdict import Tally
+from loadtests.fuzz.verdict import Counts
 from loadtests.harness import bench
 
 ALLOWED_BYTES = 48 * MEGABYTE
-"""Beyond the baseline at the end: heaps of threads that had never been used before."""
+"""Bytes that memory may end above the baseline: heaps of threads used late."""
 ALLOWED_FILES = 16
 ALLOWED_THREADS = 4
 
@@ -27,21 +27,21 @@ class Report(NamedTuple):
 
 
 def of(
-    tallies: Mapping[tuple[str, str], Tally],
+    counts_of: Mapping[tuple[str, str], Counts],
     slopes: Mapping[str, tuple[Slope, State, State]],
     faults: Sequence[tuple[str, str]],
 ) -> Report:
-    """What a run came to."""
+    """Return the report of these results."""
     cases: list[dict[str, object]] = [
         {
             "family": family,
             "where": where,
-            "cases": tally.cases,
-            "slowest in s": f"{tally.slowest:.2f}",
-            "findings": len(tally.faults),
-            "answers": ", ".join(f"{n} {label}" for label, n in sorted(tally.labels.items())),
+            "cases": counts.cases,
+            "slowest in s": f"{counts.slowest:.2f}",
+            "findings": len(counts.faults),
+            "answers": ", ".join(f"{n} {label}" for label, n in sorted(counts.labels.items())),
         }
-        for (family, where), tally in tallies.items()
+        for (family, where), counts in counts_of.items()
     ]
     services: list[dict[str, object]] = []
     leaks: list[str] = []
@@ -74,7 +74,7 @@ def _leaks(slope: Slope, first: State, last: State) -> list[str]:
 
 
 def text(report: Report, *, seed: int, minutes: float) -> str:
-    """The page."""
+    """Return the page."""
     about = bench.machine("pillow", "starlette", "uvicorn", "httptools", "grpcio", "protobuf")
     total = sum(int(str(row["cases"])) for row in report.cases)
     lines = [

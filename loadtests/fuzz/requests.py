@@ -1,4 +1,4 @@
-"""Requests over HTTP as bytes, and the ways in which they carry a picture."""
+"""Build requests over HTTP as bytes, with a picture in every way that carries one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from loadtests.fuzz.verdict import Case
 TIMEOUT = "X-Request-Timeout-Ms"
 LENGTH = "Inference-Header-Content-Length"
 MODEL = "lenet5"
-"""Most pictures are for it: it takes microseconds, and decoding is what is tried."""
+"""The model of most pictures: it takes microseconds, so decoding is what is tested."""
 
 Headers = list[tuple[str | bytes, str | bytes]]
 
@@ -36,7 +36,7 @@ def request(
     headers: Iterable[tuple[str | bytes, str | bytes]] = (),
     version: bytes = b"HTTP/1.1",
 ) -> bytes:
-    """A request with these headers and no others, but for Host and the body's length."""
+    """Return a request with these headers, Host and the body's length, and no others."""
     lines = [b" ".join((_bytes(method), _bytes(target), version)), b"Host: localhost"]
     lines += [_bytes(name) + b": " + _bytes(value) for name, value in headers]
     if body is not None:
@@ -49,14 +49,14 @@ def _bytes(text: str | bytes) -> bytes:
 
 
 def with_picture(kind: str, seed: int, index: int) -> Case:
-    """Number ``index`` of a format's mutations, sent as one of the ways that there are."""
+    """Return number ``index`` of a format's mutations, sent in one of these ways."""
     made, dice = picture(kind, seed, index), Dice(seed, kind, index, "http")
     built = dice.weighted(_CARRIERS)(dice, made.data)
     return case_of(kind, made.recipe, seed, index, built)
 
 
 def case_of(family: str, recipe: str, seed: int, index: int, built: Built) -> Case:
-    """What is sent, with what is known of it."""
+    """Return a request as a case, with what is known of it."""
     options: dict[str, object] = {"whole": built.whole}
     if built.deadline_s is not None:
         options["deadline_s"] = built.deadline_s
@@ -70,7 +70,7 @@ def _query(dice: Dice) -> str:
 
 
 def bare(dice: Dice, data: bytes) -> Built:
-    """The body is the picture."""
+    """Return a request whose body is the picture."""
     kinds = ("image/jpeg", "image/png", "text/html", "application/x-www-form-urlencoded")
     return Built(request("POST", _query(dice), data, [("Content-Type", dice.choice(kinds))]))
 
@@ -83,7 +83,7 @@ def _chunks(dice: Dice, data: bytes) -> Built:
 
 
 def form(parts: Iterable[bytes], boundary: bytes = b"b0undary", head: bytes | None = None) -> bytes:
-    """A form of pictures."""
+    """Return the body of a form of pictures."""
     usual = b'Content-Disposition: form-data; name="image"; filename="x.jpg"'
     head = usual if head is None else head
     body = b"".join(b"--%b\r\n%b\r\n\r\n%b\r\n" % (boundary, head, part) for part in parts)

@@ -1,4 +1,4 @@
-"""Cases in rounds, many at a time; after each round the service is looked at."""
+"""Send cases in rounds, many at a time; the service is checked after each round."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from loadtests.fuzz.hostile import http_case
 from loadtests.fuzz.inference import oip_case
 from loadtests.fuzz.requests import with_picture
 from loadtests.fuzz.target import State, Target
-from loadtests.fuzz.verdict import Case, Outcome, Tally
+from loadtests.fuzz.verdict import Case, Counts, Outcome
 
 CONNECTIONS = 16
 Made = Callable[[int, int], Case]
@@ -28,11 +28,11 @@ OTHERS: dict[str, dict[str, Made]] = {
     "oip": {"oip": oip_case},
     "grpc": {"grpc": rpc.grpc_case, "http2": http2.http2_case},
 }
-"""By transport, the families that are no pictures."""
+"""By transport, the families of cases that are no pictures."""
 
 
 def families(formats: Sequence[str], transports: Sequence[str]) -> dict[str, Made]:
-    """What is sent to a service: pictures belong to the transport http."""
+    """Return the families that are sent to a service; pictures belong to http."""
     found: dict[str, Made] = {}
     if "http" in transports:
         found |= {kind: partial(with_picture, kind) for kind in formats}
@@ -41,12 +41,12 @@ def families(formats: Sequence[str], transports: Sequence[str]) -> dict[str, Mad
     return found
 
 
-async def send(target: Target, cases: Iterator[Case], tally: Tally) -> None:
-    """All of them, `CONNECTIONS` at a time, each judged and counted."""
-    await asyncio.gather(*(_worker(target, cases, tally) for _ in range(CONNECTIONS)))
+async def send(target: Target, cases: Iterator[Case], counts: Counts) -> None:
+    """Send all cases, `CONNECTIONS` at a time; judge and count each."""
+    await asyncio.gather(*(_worker(target, cases, counts) for _ in range(CONNECTIONS)))
 
 
-async def _worker(target: Target, cases: Iterator[Case], tally: Tally) -> None:
+async def _worker(target: Target, cases: Iterator[Case], counts: Counts) -> None:
     connection = wire.Connection(target.port)
     channel = rpc.channel(target.grpc_port)
     try:
@@ -55,7 +55,7 @@ async def _worker(target: Target, cases: Iterator[Case], tally: Tally) -> None:
                 outcome = await _sent(target, connection, channel, case)
             except (TimeoutError, OSError) as error:
                 outcome = Outcome("none", 0.0, f"no connection: {error!r}")
-            tally.add(case, outcome)
+            counts.add(case, outcome)
     finally:
         connection.close()
         await channel.close()
@@ -74,22 +74,22 @@ async def _sent(
 
 
 async def _frames(target: Target, case: Case) -> Outcome:
-    """Whatever comes back, the connection must end when we hang up."""
-    received, trouble = await wire.converse(target.grpc_port, [case.data], wire.PATIENCE_S)
+    """Send frames; whatever comes back, the connection must end when we hang up."""
+    received, trouble = await wire.converse(target.grpc_port, [case.data], wire.SILENCE_S)
     return Outcome("answered" if received else "closed", 0.0, trouble)
 
 
 async def replay(target: Target, case: Case) -> Outcome:
-    """One case alone."""
-    tally = Tally()
-    await _worker(target, iter([case]), tally)
+    """Send one case alone and judge it."""
+    counts = Counts()
+    await _worker(target, iter([case]), counts)
     with suppress(IndexError):
-        return Outcome(next(iter(tally.labels)), tally.slowest, tally.faults[0][1])
-    return Outcome(next(iter(tally.labels)), tally.slowest)
+        return Outcome(next(iter(counts.labels)), counts.slowest, counts.faults[0][1])
+    return Outcome(next(iter(counts.labels)), counts.slowest)
 
 
 class Slope(NamedTuple):
-    """How memory went, by least squares over rounds."""
+    """The growth of memory over rounds, by least squares."""
 
     baseline: int
     """Bytes after the first round, by when everything was used once."""
@@ -101,7 +101,7 @@ class Slope(NamedTuple):
 
 
 def slope(cases: Sequence[int], states: Sequence[State]) -> Slope:
-    """Of resident memory, against cases sent."""
+    """Fit resident memory against the number of cases sent."""
     resident = [float(state.resident) for state in states]
     baseline, end = states[0].resident, states[-1].resident
     if len(states) < 4 or cases[-1] == cases[0]:

@@ -1,4 +1,4 @@
-"""Hostile gRPC calls: messages as bytes, past every check of a client's library."""
+"""Make hostile gRPC calls: messages as bytes, past every check of a client's library."""
 
 from __future__ import annotations
 
@@ -89,17 +89,17 @@ def _usual(dice: Dice, method: str) -> Message:
     if "Classif" in method and "List" not in method:
         return classifier_pb2.ClassifyRequest(images=[data], model=MODEL, id="1", top_k=3)
     if "Infer" in method and dice.random() < 0.5:
-        face = dice.choice((MODEL, f"{MODEL}.topk"))
-        asked = oip_pb2.ModelInferRequest(model_name=face, id="1")
-        asked.inputs.add(name="image", datatype="BYTES", shape=[1])
-        asked.raw_input_contents.append(struct.pack("<I", len(data)) + data)
-        return asked
+        name = dice.choice((MODEL, f"{MODEL}.topk"))
+        inference = oip_pb2.ModelInferRequest(model_name=name, id="1")
+        inference.inputs.add(name="image", datatype="BYTES", shape=[1])
+        inference.raw_input_contents.append(struct.pack("<I", len(data)) + data)
+        return inference
     if "Infer" in method:
-        asked = oip_pb2.ModelInferRequest(model_name=f"{MODEL}.tensor")
-        given = asked.inputs.add(name="pixels", datatype="UINT8", shape=[1, 32, 32, 1])
-        given.contents.uint_contents.extend([0] * 1024)
-        asked.outputs.add(name="logits").parameters["classification"].int64_param = 3
-        return asked
+        inference = oip_pb2.ModelInferRequest(model_name=f"{MODEL}.tensor")
+        pixels = inference.inputs.add(name="pixels", datatype="UINT8", shape=[1, 32, 32, 1])
+        pixels.contents.uint_contents.extend([0] * 1024)
+        inference.outputs.add(name="logits").parameters["classification"].int64_param = 3
+        return inference
     message: Message = METHODS[method].input_type._concrete_class()
     for field in message.DESCRIPTOR.fields:
         if field.cpp_type == FieldDescriptor.CPPTYPE_STRING and not _repeated(field):
@@ -184,12 +184,12 @@ def _pictures(dice: Dice, method: str) -> bytes:
     data = picture(dice.choice(FORMATS), dice.getrandbits(32), 0).data
     if "Classif" in method:
         images = [data] * dice.choice((1, 1, 2, 33))
-        asked: Message = classifier_pb2.ClassifyRequest(images=images, model=MODEL, id="1")
+        message: Message = classifier_pb2.ClassifyRequest(images=images, model=MODEL, id="1")
     else:
-        asked = oip_pb2.ModelInferRequest(model_name=MODEL)
-        asked.inputs.add(name="image", datatype="BYTES", shape=[1])
-        asked.raw_input_contents.append(struct.pack("<I", len(data)) + data)
-    return bytes(asked.SerializeToString())
+        message = oip_pb2.ModelInferRequest(model_name=MODEL)
+        message.inputs.add(name="image", datatype="BYTES", shape=[1])
+        message.raw_input_contents.append(struct.pack("<I", len(data)) + data)
+    return bytes(message.SerializeToString())
 
 
 def _many(dice: Dice, method: str) -> bytes:
@@ -223,7 +223,7 @@ _METADATA = (
 
 
 def grpc_case(seed: int, index: int) -> Case:
-    """Number ``index`` of the calls."""
+    """Return number ``index`` of the calls."""
     dice = Dice(seed, "grpc", index)
     recipe, make = dice.weighted(_RECIPES)
     usual = recipe in ("pictures", "many") or dice.random() < 0.6
@@ -243,12 +243,12 @@ def grpc_case(seed: int, index: int) -> Case:
 
 
 def packed(messages: Iterable[bytes]) -> bytes:
-    """Each with its length in four bytes before it."""
+    """Join messages, each behind its length in four bytes."""
     return b"".join(struct.pack("<I", len(each)) + each for each in messages)
 
 
 def unpacked(data: bytes) -> list[bytes]:
-    """The inverse."""
+    """Split what `packed` has joined."""
     found = []
     while data:
         (length,) = struct.unpack_from("<I", data)
@@ -258,7 +258,7 @@ def unpacked(data: bytes) -> list[bytes]:
 
 
 def channel(port: int) -> grpc.aio.Channel:
-    """A connection of its own, without limits of the client's side."""
+    """Open a connection without limits of the client's side."""
     options = [
         ("grpc.use_local_subchannel_pool", 1),
         ("grpc.max_send_message_length", -1),

@@ -1,4 +1,4 @@
-"""Whole pictures of every kind that the service reads, small: what is mutated."""
+"""Make small whole pictures of every kind that the service reads, to be mutated."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ SIZE = (64, 48)
 
 @cache
 def seeds(kind: str) -> tuple[bytes, ...]:
-    """The pictures of one format; the same ones wherever Pillow's encoders are the same."""
+    """Return the pictures of one format, the same wherever Pillow's encoders are."""
     picture = photograph("coffee.png").resize(SIZE)
     made = {"jpeg": _jpeg, "png": _png, "webp": _webp, "gif": _gif, "bmp": _bmp}
     return tuple(made[kind](picture))
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    """The picture as a file of this format."""
+    """Encode the picture in this format."""
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
@@ -33,12 +33,12 @@ def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 @cache
 def profile() -> bytes:
-    """An ICC profile."""
+    """Return an ICC profile."""
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
 def exif(orientation: int = 6) -> Image.Exif:
-    """A small EXIF block."""
+    """Return a small EXIF block."""
     block = Image.Exif()
     block[0x0112] = orientation
     block[0x010F] = "a camera"
@@ -70,14 +70,14 @@ def _jpeg(image: Image.Image) -> list[bytes]:
 
 
 def chunk(kind: bytes, body: bytes) -> bytes:
-    """A chunk of a PNG."""
+    """Return a chunk of a PNG."""
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
 def png(
     size: tuple[int, int], depth: int, color: int, raw: bytes, interlace: int = 0, more: bytes = b""
 ) -> bytes:
-    """A PNG of these filtered rows; ``more`` are chunks before the pixels."""
+    """Return a PNG of these filtered rows; ``more`` holds chunks before the pixels."""
     head = struct.pack(">IIBBBBB", *size, depth, color, 0, 0, interlace)
     body = chunk(b"IHDR", head) + more + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
@@ -174,7 +174,7 @@ def bmp(
     header: int = 40,
     masks: tuple[int, ...] = (0xF800, 0x7E0, 0x1F, 0),
 ) -> bytes:
-    """A BMP with a Windows header of this many bytes: masks come behind the first 40."""
+    """Return a BMP with a Windows header of this many bytes: masks come behind the first 40."""
     head = struct.pack("<IiiHHIIiiII", header, *size, 1, bits, compression, len(pixels), 0, 0, 0, 0)
     head += struct.pack("<4I", *masks)
     head = head.ljust(header, b"\0")[:header]
@@ -185,7 +185,7 @@ def bmp(
 
 
 def runs(size: tuple[int, int], bits: int = 8) -> bytes:
-    """Run-length encoded rows, some of runs, some literal, and a jump."""
+    """Return run-length encoded rows, some of runs, some literal, and a jump."""
     width, height = size
     rows = [bytes([width, row % 250, 0, 0]) for row in range(height // 2)]
     literal = bytes([0, width]) + bytes(range(width * bits // 8)) + b"\0\0"

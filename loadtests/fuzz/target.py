@@ -1,4 +1,4 @@
-"""The service that is fuzzed, and what must be the same of it after each round."""
+"""Run the service that is fuzzed, and check after each round that it is sound."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _HARMLESS = "ExecuteBatchError"
 
 
 class State(NamedTuple):
-    """What a worker has."""
+    """The resources of the workers at one moment."""
 
     pids: tuple[int, ...]
     resident: int
@@ -67,14 +67,14 @@ class Target:
         self.pids = self.state().pids
 
     def _ask(self) -> list[tuple[int, float]]:
-        """The known picture's classes, index and probability."""
-        asked = urllib.request.Request(f"http://127.0.0.1:{self.port}/classify", self._picture)
-        with server.OPENER.open(asked, timeout=60) as reply:
+        """Ask for the known picture; return the index and probability of its classes."""
+        sent = urllib.request.Request(f"http://127.0.0.1:{self.port}/classify", self._picture)
+        with server.OPENER.open(sent, timeout=60) as reply:
             found = json.loads(reply.read())["predictions"]
         return [(each["index"], each["probability"]) for each in found]
 
     def state(self) -> State:
-        """As it is now."""
+        """Return the state now."""
         pids = tuple(sorted(self._running.workers()))
         resident = files = threads = 0
         for pid in pids:
@@ -85,7 +85,7 @@ class Target:
         return State(pids, resident, files, threads)
 
     def settled(self, seconds: float = 5.0) -> State:
-        """Once what was sent before has ended: files as few as they get within ``seconds``."""
+        """Return the state with the fewest open files within ``seconds``: requests have ended."""
         end = time.monotonic() + seconds
         last = self.state()
         while time.monotonic() < end:
@@ -97,7 +97,7 @@ class Target:
         return last
 
     def faults(self) -> list[str]:
-        """What is wrong with the service as a whole, since this was asked last."""
+        """Return what went wrong with the service as a whole since the last call."""
         found = []
         pids = tuple(sorted(self._running.workers()))
         if pids != self.pids:

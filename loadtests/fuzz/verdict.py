@@ -1,4 +1,4 @@
-"""What must hold for every answer, and what became of each case."""
+"""Judge every answer, and count what became of each case."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EVER = frozenset(("not_ready",))
 
 
 class Outcome(NamedTuple):
-    """What became of one case."""
+    """The outcome of one case."""
 
     label: str
     """Its status, code or way to end, as the report counts it."""
@@ -30,7 +30,7 @@ class Outcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Case:
-    """Something hostile, as it is sent: enough to send it again."""
+    """A hostile picture or request, with all that is needed to send it again."""
 
     transport: str
     """decode, http or grpc."""
@@ -46,11 +46,11 @@ class Case:
 
     @property
     def name(self) -> str:
-        """Which one it is."""
+        """Family, transport, seed and number, joined."""
         return f"{self.family}-{self.transport}-{self.seed}-{self.index}"
 
     def save(self, folder: Path, profile: str, fault: str) -> Path:
-        """Write it down, to be replayed."""
+        """Save the case so that it can be replayed; return the file."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.name}-{profile}.json"
         content = asdict(self) | {"data": base64.b64encode(self.data).decode()}
@@ -59,7 +59,7 @@ class Case:
 
 
 def load(path: Path) -> tuple[Case, str]:
-    """A case that was saved, and the profile of its service."""
+    """Read a saved case, and the profile of its service."""
     content = json.loads(path.read_text())
     content["data"] = base64.b64decode(content["data"])
     profile = content.pop("profile")
@@ -67,7 +67,7 @@ def load(path: Path) -> tuple[Case, str]:
     return Case(**content), profile
 
 
-class Tally:
+class Counts:
     """Counts of one family over one transport."""
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class Tally:
         self.faults: list[tuple[Case, str]] = []
 
     def add(self, case: Case, outcome: Outcome) -> None:
-        """Count one."""
+        """Count a case and its outcome."""
         self.cases += 1
         self.labels[outcome.label] += 1
         self.recipes[case.recipe] += 1
@@ -88,7 +88,7 @@ class Tally:
         if outcome.fault:
             self.faults.append((case, outcome.fault))
 
-    def include(self, other: Tally) -> None:
+    def include(self, other: Counts) -> None:
         """Add another's counts."""
         self.cases += other.cases
         self.labels += other.labels
@@ -99,7 +99,7 @@ class Tally:
 
 
 class Limits(NamedTuple):
-    """What answers are held against."""
+    """The limits that answers are judged by."""
 
     deadline_s: float
     grace_s: float
@@ -109,7 +109,7 @@ class Limits(NamedTuple):
 def judged(
     status: int, headers: dict[str, str], body: bytes, seconds: float, limits: Limits
 ) -> Outcome:
-    """One answer over HTTP that came ``seconds`` after its request."""
+    """Judge an answer over HTTP that came ``seconds`` after its request."""
     if seconds > limits.deadline_s + limits.grace_s:
         return Outcome(str(status), seconds, f"answered after {seconds:.2f} s")
     if status < 400:
@@ -121,7 +121,7 @@ def judged(
 
 
 def _problem(status: int, headers: dict[str, str], body: bytes) -> str:
-    """What is wrong with a problem document."""
+    """Say what is wrong with a problem document; empty where nothing is."""
     if headers.get("content-type") != "application/problem+json":
         if status == 503 and headers.get("content-type") == "application/json":
             return "" if b"ready" in body else "a 503 without a problem"

@@ -1,4 +1,4 @@
-"""Bytes to a port and what comes back, read as HTTP by llhttp and judged."""
+"""Send bytes to a port, read what comes back as HTTP by llhttp, and judge it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ import httptools
 from loadtests.fuzz.verdict import Case, Limits, Outcome, judged
 
 HOST = "127.0.0.1"
-PATIENCE_S = 0.3
-"""Silence after which a request that may lack something is given up: its side is closed."""
+SILENCE_S = 0.3
+"""Seconds of silence after which our side of a request that may be cut is closed."""
 CLOSING_S = 20.0
-"""Until the server has hung up on a client that did so."""
+"""Seconds until the server must have hung up on a client that did so."""
 CONNECT_S = 20.0
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
@@ -34,7 +34,7 @@ class Answer(NamedTuple):
 
 
 class Answers:
-    """What llhttp calls while it parses responses."""
+    """Collects responses: llhttp calls it while it parses."""
 
     def __init__(self) -> None:
         self.all: list[Answer] = []
@@ -50,19 +50,19 @@ class Answers:
         self._parser.feed_data(data)
 
     def on_message_begin(self) -> None:
-        """Another response."""
+        """Begin another response."""
         self._start()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header of it."""
+        """Note a header."""
         self._headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
     def on_body(self, data: bytes) -> None:
-        """A piece of its body."""
+        """Note a piece of the body."""
         self._body.append(data)
 
     def on_message_complete(self) -> None:
-        """Its end; what says 100 is no answer."""
+        """End a response; status 100 is no answer."""
         status = self._parser.get_status_code()
         if status >= 200:
             self.all.append(Answer(status, self._headers, b"".join(self._body)))
@@ -76,7 +76,7 @@ class Connection:
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, request: bytes, seconds: float) -> tuple[list[Answer], str]:
-        """Send a whole request and wait for its answer; what went wrong otherwise."""
+        """Send a whole request; return its answers, or what went wrong."""
         fresh = self._streams is None
         reader, writer = await self._open()
         answers, trouble = Answers(), ""
@@ -127,10 +127,10 @@ async def _over(sending: asyncio.Future[None]) -> None:
         await sending
 
 
-async def converse(port: int, pieces: Sequence[bytes], patience: float) -> tuple[bytes, str]:
-    """All that comes back on a connection of its own, and what went wrong.
+async def converse(port: int, pieces: Sequence[bytes], silence_s: float) -> tuple[bytes, str]:
+    """Send pieces on a new connection; return all that comes back, and what went wrong.
 
-    After ``patience`` seconds of silence our side is closed; then the server must hang up.
+    After ``silence_s`` seconds without a byte our side is closed; then the server must hang up.
     """
     received: list[bytes] = []
     reader, writer = await asyncio.wait_for(asyncio.open_connection(HOST, port), CONNECT_S)
@@ -139,7 +139,7 @@ async def converse(port: int, pieces: Sequence[bytes], patience: float) -> tuple
     try:
         while True:
             try:
-                data = await asyncio.wait_for(reader.read(1 << 16), patience)
+                data = await asyncio.wait_for(reader.read(1 << 16), silence_s)
             except TimeoutError:
                 if sending.done() or perf_counter() > end:
                     break
@@ -180,7 +180,7 @@ async def _rest(reader: asyncio.StreamReader, received: list[bytes]) -> str:
 
 
 async def whole(connection: Connection, case: Case, limits: Limits) -> Outcome:
-    """A request that is whole must be answered, whatever it holds."""
+    """Send a whole request, which must be answered, whatever it holds."""
     limits = _limits(case, limits)
     begun = perf_counter()
     most = limits.deadline_s + limits.grace_s
@@ -195,12 +195,12 @@ async def whole(connection: Connection, case: Case, limits: Limits) -> Outcome:
 
 
 async def broken(port: int, case: Case, limits: Limits) -> Outcome:
-    """What may be no request at all: any answer must be one that is allowed."""
+    """Send what may be no request at all: any answer must be an allowed one."""
     limits = _limits(case, limits)
     at = [0, *case.options.get("cuts", ()), len(case.data)]
     pieces = [case.data[start:end] for start, end in pairwise(at)]
     begun = perf_counter()
-    received, trouble = await converse(port, pieces, PATIENCE_S)
+    received, trouble = await converse(port, pieces, SILENCE_S)
     seconds = perf_counter() - begun
     if b"HEAD " in case.data.upper():  # its answer has a length and no body
         statuses = [int(status) for status in _STATUS.findall(received)]
@@ -228,7 +228,7 @@ def _limits(case: Case, limits: Limits) -> Limits:
 
 
 def sensible(answer: Answer) -> str:
-    """What is wrong with an answer that says 200."""
+    """Say what is wrong with an answer of status 200; empty where nothing is."""
     if answer.headers.get("content-type") != "application/json":
         return ""  # a page, metrics, or binary tensors, whose JSON is checked elsewhere
     try:

@@ -1,1 +1,1 @@
-"""A load test that gates a release: ``python -m loadtests.gate``."""
+"""Gates a release by a load test: ``python -m loadtests.gate``."""

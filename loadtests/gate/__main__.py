@@ -1,6 +1,6 @@
-"""A load test against a service that is started for it: ``python -m loadtests.gate``.
+"""Run a load test against a service that is started for it: ``python -m loadtests.gate``.
 
-Everything behind the own options goes to Locust: ``--users 16 --mix http=1,grpc=1`` and so on.
+All other options go to Locust: ``--users 16 --mix http=1,grpc=1`` and so on.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DEFAULTS = {
     "--max-failure-ratio": "0",
     "--min-rate": "20",
 }
-"""Loose: what any machine with two cores does. A release is held to what its own one did."""
+"""Loose thresholds, which any machine with two cores meets; a release sets its own."""
 
 
 def main() -> int:
@@ -34,21 +34,21 @@ def main() -> int:
     )
     parser.add_argument("--output", type=Path, default=FOLDER, help="folder for what is written")
     parser.add_argument("--workers", type=int, default=1, help="of the service")
-    asked, rest = parser.parse_known_args()
-    asked.output.mkdir(parents=True, exist_ok=True)
-    with server.serving(zoo_workers=asked.workers) as running:
+    args, rest = parser.parse_known_args()
+    args.output.mkdir(parents=True, exist_ok=True)
+    with server.serving(zoo_workers=args.workers) as running:
         code = subprocess.run(  # noqa: S603
-            command(running, asked.output, rest), cwd=server.ROOT, check=False
+            command(running, args.output, rest), cwd=server.ROOT, check=False
         ).returncode
-    print(f"report.html, loadtest.png and CSVs are in {asked.output}")
+    print(f"report.html, loadtest.png and CSVs are in {args.output}")
     return code
 
 
 def command(running: server.Running, output: Path, rest: list[str]) -> list[str]:
-    """How Locust is called."""
-    given = {argument.partition("=")[0] for argument in rest}
+    """Return the command line of Locust."""
+    named = {argument.partition("=")[0] for argument in rest}
     defaults = [
-        part for name, value in DEFAULTS.items() if name not in given for part in (name, value)
+        part for name, value in DEFAULTS.items() if name not in named for part in (name, value)
     ]
     return [
         *(sys.executable, "-m", "locust", "--locustfile", str(LOCUSTFILE), "--headless"),

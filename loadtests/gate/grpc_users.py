@@ -29,9 +29,9 @@ grpc.experimental.gevent.init_gevent()
 
 TIMEOUT_S = 60.0
 STREAMED = 8
-"""Requests of one stream."""
+"""How many requests a stream has."""
 UNDER_WAY = 2
-"""So many of them are unanswered at a time."""
+"""How many requests of a stream are unanswered at a time."""
 
 
 class CallError(Exception):
@@ -47,13 +47,13 @@ class GrpcClassifier(User):
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
         self._numbers = count(1)
-        given = self.material.options
-        key = options.key(given)
+        chosen = self.material.options
+        key = options.key(chosen)
         self._metadata = (("authorization", f"Bearer {key}"),) if key else ()
         own = [("grpc.use_local_subchannel_pool", 1)]
-        address = options.grpc_address(given)
-        if options.is_secure(given):
-            trusted = Path(given.server_ca).read_bytes() if given.server_ca else None
+        address = options.grpc_address(chosen)
+        if options.is_secure(chosen):
+            trusted = Path(chosen.server_ca).read_bytes() if chosen.server_ca else None
             self._channel = grpc.secure_channel(
                 address, grpc.ssl_channel_credentials(trusted), options=own
             )
@@ -67,18 +67,18 @@ class GrpcClassifier(User):
         self._channel.close()
 
     def wait_time(self) -> float:
-        """Seconds to think."""
+        """Return the seconds of a pause."""
         return self.material.think_s()
 
     @task(2)
     def classify(self) -> None:
-        """One picture, one call."""
+        """Send one picture in one call."""
         protocol = self.material.protocol()
         self._call(f"Classify {protocol}", self._classifier.Classify, self._request(protocol))
 
     @task(1)
     def infer(self) -> None:
-        """One picture by the Open Inference Protocol."""
+        """Send one picture by the Open Inference Protocol."""
         protocol = self.material.protocol()
         request = oip_pb2.ModelInferRequest(
             model_name=f"{self.material.options.model}.topk",
@@ -91,7 +91,7 @@ class GrpcClassifier(User):
 
     @task(1)
     def stream(self) -> None:
-        """Some pictures through one stream; each counts, from its sending to its answer."""
+        """Send pictures through one stream; each counts, from its sending to its answer."""
         name = f"ClassifyStream {self.material.protocol()}"
         protocol = name.split()[1]
         waiting: dict[str, float] = {}
@@ -140,7 +140,7 @@ class GrpcClassifier(User):
             self._note(name, begun, answer, None)
 
     def _note(self, name: str, begun: float, answer: Any, error: Exception | None) -> None:
-        """Tell Locust of a request that has ended."""
+        """Report a request that has ended to Locust."""
         taken_s = perf_counter() - begun
         self.environment.events.request.fire(
             request_type="gRPC",
@@ -155,7 +155,7 @@ class GrpcClassifier(User):
 
 
 def error_of(failed: Any) -> CallError:
-    """What Locust shows of a failed call; calls that fail alike are shown as one."""
+    """Return the error that Locust shows for a failed call, equal for calls that fail alike."""
     for key, value in failed.trailing_metadata() or ():
         if key == DETAILS_KEY:
             return CallError(described(status_pb2.Status.FromString(value)))
@@ -163,7 +163,7 @@ def error_of(failed: Any) -> CallError:
 
 
 def described(status: Any) -> str:
-    """The canonical code of a google.rpc.Status and the stable one in its details."""
+    """Return the canonical code of a google.rpc.Status and the stable one in its details."""
     known = {code.value[0]: code.name for code in grpc.StatusCode}
     info = error_details_pb2.ErrorInfo()
     for detail in status.details:

@@ -21,28 +21,28 @@ CLASSES = 5
 
 
 class _HttpUser(FastHttpUser):
-    """A connection of its own for each user, with the key and the certificate asked for."""
+    """A connection for each user, with the key and the certificate of the options."""
 
     abstract = True
     material: Material
 
     def __init__(self, *args: Any) -> None:
-        given = self.material.options
-        if given.server_ca:
+        chosen = self.material.options
+        if chosen.server_ca:
             self.insecure = False
-            self.ssl_context_factory = lambda: ssl.create_default_context(cafile=given.server_ca)
-        if key := options.key(given):
+            self.ssl_context_factory = lambda: ssl.create_default_context(cafile=chosen.server_ca)
+        if key := options.key(chosen):
             self.default_headers = {"Authorization": f"Bearer {key}"}
         super().__init__(*args)
 
     def wait_time(self) -> float:
-        """Seconds to think."""
+        """Return the seconds of a pause."""
         return self.material.think_s()
 
     def ask(
         self, path: str, name: str, body: bytes, check: Callable[[Any], bool], **headers: str
     ) -> None:
-        """Send a body; a status but 200, or an answer that ``check`` denies, is a failure."""
+        """Send a body; any status but 200, or an answer that ``check`` rejects, is a failure."""
         sent = {key.replace("_", "-"): value for key, value in headers.items()}
         data: Any = body  # its type says text, what it sends are bytes
         with self.client.post(
@@ -55,7 +55,7 @@ class _HttpUser(FastHttpUser):
 
 
 def code_of(text: str | None) -> str:
-    """The stable code of a problem document; the text itself where it is none."""
+    """Return the stable code of a problem document; the text itself where it is none."""
     try:
         return str(json.loads(text or "")["code"])
     except (ValueError, KeyError, TypeError):
@@ -67,13 +67,13 @@ class HttpClassifier(_HttpUser):
 
     @task(3)
     def raw(self) -> None:
-        """The picture is the body."""
+        """Send a picture as the body."""
         protocol = self.material.protocol()
         self._classify("raw", protocol, self.material.picture(), "image/jpeg", _has_predictions)
 
     @task(1)
     def form(self) -> None:
-        """One picture or two are parts of a form, as ``curl -F`` sends them."""
+        """Send one picture or two as parts of a form, as ``curl -F`` does."""
         protocol, count = self.material.protocol(), random.choice((1, 2))  # noqa: S311
         parts = [("image", ("picture", self.material.picture())) for _ in range(count)]
         body, content_type = encode_multipart_formdata(parts)
@@ -93,7 +93,7 @@ class OipClassifier(_HttpUser):
 
     @task(3)
     def binary(self) -> None:
-        """The picture follows the JSON, and the outputs that of the answer."""
+        """Send the picture behind the JSON; the outputs come behind the answer's JSON."""
         data = prefixed(self.material.picture())
         image = {"parameters": {"binary_data_size": len(data)}}
         text, protocol = self._request(image, binary_data_output=True)
@@ -102,7 +102,7 @@ class OipClassifier(_HttpUser):
 
     @task(1)
     def in_json(self) -> None:
-        """The picture is base64."""
+        """Send the picture as base64 in the JSON."""
         data = base64.b64encode(self.material.picture()).decode()
         text, protocol = self._request({"data": [data]})
         self._infer(f"json {protocol}", text, Content_Type="application/json")
@@ -110,8 +110,8 @@ class OipClassifier(_HttpUser):
     def _request(self, image: dict[str, Any], **parameters: object) -> tuple[bytes, str]:
         protocol = self.material.protocol()
         parameters |= {"protocol": protocol, "top_k": CLASSES}
-        given = {"name": "image", "datatype": "BYTES", "shape": [1], **image}
-        return json.dumps({"parameters": parameters, "inputs": [given]}).encode(), protocol
+        image = {"name": "image", "datatype": "BYTES", "shape": [1], **image}
+        return json.dumps({"parameters": parameters, "inputs": [image]}).encode(), protocol
 
     def _infer(self, way: str, body: bytes, **headers: str) -> None:
         path = f"/v2/models/{self.material.options.model}.topk/infer"
@@ -119,7 +119,7 @@ class OipClassifier(_HttpUser):
 
 
 def prefixed(picture: bytes) -> bytes:
-    """An element of BYTES, with its length before it."""
+    """Return an element of BYTES, with its length before it."""
     return struct.pack("<I", len(picture)) + picture
 
 

@@ -1,4 +1,4 @@
-"""What the command line of Locust takes beside its own options."""
+"""Add our options to the command line of Locust, and check them."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ PACKAGED = {
 
 def add_to(parser: LocustArgumentParser) -> None:
     """Add our options, in groups."""
-    asked = parser.add_argument_group("Requests")
-    asked.add_argument("--pictures", default="", help="folder of pictures; default: packaged ones")
-    asked.add_argument("--model", default=MODEL, help=f"default: {MODEL}")
-    asked.add_argument(
+    group = parser.add_argument_group("Requests")
+    group.add_argument("--pictures", default="", help="folder of pictures; default: packaged ones")
+    group.add_argument("--model", default=MODEL, help=f"default: {MODEL}")
+    group.add_argument(
         "--protocols", default="center", type=str, help="with weights: center=9,ten_crop=1"
     )
-    asked.add_argument("--mix", default="http=1", help="users by weight: http=2,oip=1,grpc=1")
-    asked.add_argument("--think-ms", type=float, default=0.0, help="mean pause between requests")
+    group.add_argument("--mix", default="http=1", help="users by weight: http=2,oip=1,grpc=1")
+    group.add_argument("--think-ms", type=float, default=0.0, help="mean pause between requests")
     where = parser.add_argument_group("Where the service is")
     where.add_argument("--grpc-host", default="", help="default: that of --host, port 3001")
     where.add_argument("--server-ca", default="", help="PEM file that vouches for the service")
@@ -53,15 +53,15 @@ def add_to(parser: LocustArgumentParser) -> None:
     gate.add_argument("--timeline", default="", help="CSV of every second; a plot is beside it")
 
 
-def given(environment: Environment) -> Namespace:
-    """The options of a run."""
+def chosen(environment: Environment) -> Namespace:
+    """Return the options of a run."""
     options: Namespace | None = environment.parsed_options
     assert options is not None  # noqa: S101
     return options
 
 
 def check(options: Namespace) -> None:
-    """Raises ValueError where an option cannot be used."""
+    """Raise ValueError where an option cannot be used."""
     weights(options.mix, USERS)
     weights(options.protocols)
     if options.steps < 1 or min(options.step_s, options.warm_up_s, options.think_ms) < 0:
@@ -71,7 +71,7 @@ def check(options: Namespace) -> None:
 
 
 def weights(text: str, known: Sequence[str] = ()) -> dict[str, float]:
-    """``a=2,b`` -> the weights 2 and 1. Raises ValueError for another name or no weight at all."""
+    """Read weights: ``a=2,b`` means 2 and 1. Raises ValueError for another name or no weight."""
     found: dict[str, float] = {}
     for part in text.split(","):
         name, _, weight = part.strip().partition("=")

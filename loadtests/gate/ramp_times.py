@@ -1,4 +1,4 @@
-"""How many users there are when; apart from Locust, which changes the process that imports it."""
+"""Compute how many users there are when, without Locust, which patches whoever imports it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from argparse import Namespace
 
 
 def users_at(passed_s: float, options: Namespace) -> int:
-    """How many users there are so many seconds after the start."""
+    """Return how many users there are ``passed_s`` seconds after the start."""
     climbing = passed_s - options.warm_up_s
     step: int = 1 + sum(climbing >= options.step_s * n for n in range(1, options.steps))
     users: int = options.num_users
@@ -14,5 +14,5 @@ def users_at(passed_s: float, options: Namespace) -> int:
 
 
 def climb_s(options: Namespace) -> float:
-    """Seconds from the start until the last users are to come."""
+    """Return the seconds from the start until the last users are to come."""
     return float(options.warm_up_s + options.step_s * (options.steps - 1))

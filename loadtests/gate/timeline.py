@@ -1,11 +1,11 @@
-"""Rate, p50 and p99 of every second, as a CSV and as the plot that is drawn from it."""
+"""Write rate, p50 and p99 of every second, as a CSV and as a plot of it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from loadtests.gate.tally import Tally
+from loadtests.gate.per_second import PerSecond
 from loadtests.harness import bench, plots
 
 if TYPE_CHECKING:
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from loadtests.gate.ramp import Ramp
 
 
-def rows(tally: Tally, ramp: Ramp) -> list[dict[str, object]]:
-    """A row for each whole second."""
+def rows(per_second: PerSecond, ramp: Ramp) -> list[dict[str, object]]:
+    """Return a row for each whole second."""
     found: list[dict[str, object]] = []
-    seconds = list(tally.seconds())[:-1]  # the last is not whole
+    seconds = list(per_second.seconds())[:-1]  # the last is not whole
     for number, (second, what) in enumerate(seconds):
         found.append(
             {
@@ -34,7 +34,7 @@ def rows(tally: Tally, ramp: Ramp) -> list[dict[str, object]]:
 
 
 def draw(found: plots.Rows) -> Figure:
-    """Two panels over the same seconds: rate and users, and the time that answers took."""
+    """Draw two panels over the same seconds: rate and users, and the times of answers."""
     figure, (rate, time) = plots.panels("Load test, by second", [2.3, 2.3], found)
     seconds = [float(row["second"]) for row in found]
     for column, label, colour in (
@@ -65,5 +65,5 @@ def draw(found: plots.Rows) -> Figure:
 
 
 def write(path: Path, found: list[dict[str, object]]) -> None:
-    """The CSV, and the plot beside it."""
+    """Write the CSV, and the plot beside it."""
     plots.write(path, found, bench.machine("onnxruntime", "bentoml", "locust"), draw)

@@ -1,4 +1,4 @@
-"""Whether a load test passed: what was asked for against what came of the judged seconds."""
+"""Judge a load test: hold the seconds with all users against the thresholds."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from argparse import Namespace
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from loadtests.gate.tally import Second, Tally
+from loadtests.gate.per_second import PerSecond, Second
 
 
 class Held(NamedTuple):
-    """What came of the seconds with all users."""
+    """The figures of the seconds with all users."""
 
     seconds: int
     requests: int
@@ -29,17 +29,17 @@ class Held(NamedTuple):
         )
 
 
-def held(tally: Tally, begin: float, end: float) -> Held | None:
-    """The whole seconds between two moments, in seconds since the epoch; None where none is.
+def held(per_second: PerSecond, begin: float, end: float) -> Held | None:
+    """Sum the whole seconds between two moments, in seconds since the epoch; None without any.
 
-    ``begin`` is infinite where it never came.
+    ``begin`` is infinite where the last users never came.
     """
     if not math.isfinite(begin):
         return None
     first, last = math.ceil(begin), math.floor(end)
     if last <= first:
         return None
-    found: Second = tally.between(first, last)
+    found: Second = per_second.between(first, last)
     requests = found.answers + found.failures
     return Held(
         last - first,
@@ -52,7 +52,7 @@ def held(tally: Tally, begin: float, end: float) -> Held | None:
 
 
 def reasons(found: Held | None, options: Namespace) -> Iterator[str]:
-    """Why it failed; nothing where it passed."""
+    """Yield why the load test failed; nothing where it passed."""
     if found is None:
         yield "there was no whole second with all users"
         return
@@ -67,7 +67,7 @@ def reasons(found: Held | None, options: Namespace) -> Iterator[str]:
         yield f"the rate is {found.rate:.4g} answers/s, below {options.min_rate:g}"
 
 
-def is_asked_for(options: Namespace) -> bool:
-    """Whether there is anything to judge by."""
+def has_thresholds(options: Namespace) -> bool:
+    """Whether the options hold a threshold to judge the run by."""
     thresholds = (options.max_p99_ms, options.max_failure_ratio, options.min_rate)
     return any(threshold is not None for threshold in thresholds)

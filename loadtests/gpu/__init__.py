@@ -1,1 +1,1 @@
-"""What a GPU gives: `python -m loadtests.gpu`; see docs/gpu.md."""
+"""Measures a GPU: `python -m loadtests.gpu`; see docs/gpu.md."""

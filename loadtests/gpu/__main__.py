@@ -47,13 +47,13 @@ PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16")
 
 @dataclass(frozen=True)
 class Run:
-    """What one run of the benchmark knows."""
+    """The settings of one run of the benchmark."""
 
     folder: Path
     seconds: float
-    """Of each measurement."""
+    """Seconds of each measurement."""
     end: float
-    """When nothing new is begun any more, by `time.perf_counter`."""
+    """Time on `time.perf_counter` after which no measurement begins."""
     say: Callable[[str], None]
 
 
@@ -83,7 +83,7 @@ def main() -> int:
 
 
 def describe() -> dict[str, str]:
-    """What the figures depend on, as columns of the CSV."""
+    """Return what the figures depend on, as columns of the CSV."""
     from service.engine.gpu import cuda
 
     gpu = cuda.gpu()
@@ -101,12 +101,12 @@ def describe() -> dict[str, str]:
 
 
 def measure_all(run: Run) -> Iterator[Row]:
-    """Every row, the important ones first: time may run out."""
-    wanted = [(model, precision) for precision in PRECISIONS for model in WEIGHTS]
+    """Yield every row, the important ones first: time may run out."""
+    pairs = [(model, precision) for precision in PRECISIONS for model in WEIGHTS]
     build = lru_cache(partial(networks.build, folder=run.folder))  # when it is first needed
     gone = missing("tensorrt")
     for provider in ("cuda", "tensorrt"):
-        for model, precision in wanted:
+        for model, precision in pairs:
             device_row = Row("device", model, precision, provider)
             http_row = Row("http", model, precision, provider, connections=CONNECTIONS)
             if provider == "tensorrt" and gone:
@@ -123,7 +123,7 @@ def measure_all(run: Run) -> Iterator[Row]:
 
 
 def on_device(run: Run, blank: Row, built: Built, provider: ProviderName) -> Iterator[Row]:
-    """The network alone: how far from the proved network its answers are, and by batch size."""
+    """Measure the network alone: its difference from the proved one, and speed by batch size."""
     if built.file is None or built.exact is None or built.manifest is None:
         yield replace(blank, note=f"skipped: {built.reason}")
         return
@@ -151,7 +151,7 @@ def on_device(run: Run, blank: Row, built: Built, provider: ProviderName) -> Ite
 
 
 def over_http(run: Run, blank: Row, built: Built, provider: ProviderName) -> Iterator[Row]:
-    """JPEG to top-5, by number of workers."""
+    """Measure JPEG to top-5 over HTTP, by number of workers."""
     own = {built.model: {"precision": built.precision}}
     if built.file is None:
         yield replace(blank, note=f"skipped: {built.reason}")
@@ -171,7 +171,7 @@ def over_http(run: Run, blank: Row, built: Built, provider: ProviderName) -> Ite
 
 
 def serve_and_load(run: Run, settings: dict[str, Any], model: str) -> Figures:
-    """Start the service, load it, stop it."""
+    """Start the service, load it, stop it; return the figures."""
     left = max(10.0, min(http.START_S, run.end - perf_counter()))
     with server.serving(start_s=left, **settings) as running:
         return http.load(
@@ -185,7 +185,7 @@ def serve_and_load(run: Run, settings: dict[str, Any], model: str) -> Figures:
 
 
 def with_torch(run: Run, blank: Row) -> Iterator[Row]:
-    """The yardstick: what PyTorch itself reaches on this GPU."""
+    """Measure what PyTorch itself reaches on this GPU, for comparison."""
     import torch
 
     if not torch.cuda.is_available():
@@ -203,7 +203,7 @@ def with_torch(run: Run, blank: Row) -> Iterator[Row]:
 
 
 def measured(run: Run, row: Row, measure: Callable[[], Figures]) -> Row:
-    """The row with its figures, or with the reason why it has none."""
+    """Return the row with its figures, or with the reason why it has none."""
     if perf_counter() > run.end:
         return replace(row, note="skipped: no time left")
     run.say(" ".join(str(part) for part in (row.what, row.model, row.precision, row.provider)))

@@ -1,4 +1,4 @@
-"""The network alone: host crops in, host probabilities out, without HTTP or preprocessing."""
+"""Measure the network alone: crops and probabilities on the host, no HTTP, no decoding."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from service.imaging.protocols import PROTOCOLS
 from service.manifest import Input, Manifest
 
 THREADS = 2
-"""As many batches under way as the service has lanes on a GPU."""
+"""Threads, each with a batch: as many as the service has lanes on a GPU."""
 
 
 def measure(
@@ -54,7 +54,7 @@ def measure(
 def open_session(
     file: Path, manifest: Manifest, provider: ProviderName, batches: tuple[int, ...], cache: Path
 ) -> Session:
-    """A warm session with one provider before the CPU. Raises BrokenModelError without it."""
+    """Open a warm session with ``provider``. Raises BrokenModelError where it is missing."""
     settings = Settings(cache=cache, providers=(provider,), providers_strict=True, threads=THREADS)
     session = Session(
         file,
@@ -78,26 +78,26 @@ _BEHIND: dict[ProviderName, tuple[ProviderName, ...]] = {
 
 
 def photograph_crops(manifest: Manifest, count: int) -> Crops:
-    """Center crops of ``count`` varied photographs, uint8 [count, height, width, channels]."""
+    """Cut center crops of ``count`` varied photographs, uint8 [count, height, width, channels]."""
     center = PROTOCOLS["center"]
     pictures = varied(count)
     return np.concatenate([center.crops(picture, manifest)[0] for picture in pictures])
 
 
 def difference(session: Session, exact: Path, manifest: Manifest, crops: Crops) -> float:
-    """The largest difference of a probability between ``session`` and ``exact`` on the CPU."""
+    """Return the largest difference of a probability from the file ``exact`` on the CPU."""
     proved = Session(exact, manifest, ["cpu"])
     return float(np.abs(session.run(crops).probabilities - proved.run(crops).probabilities).max())
 
 
 def crops_of(size: Input, batch: int) -> Crops:
-    """Random uint8 [batch, height, width, channels]."""
+    """Make random crops uint8 [batch, height, width, channels]."""
     shape = (batch, size.height, size.width, size.channels)
     return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
 def yardstick(name: str, device: str = "cuda", *, compiled: bool = True) -> Callable[[Crops], Any]:
-    """PyTorch at its best for the same work: fp16, channels last, torch.compile, random weights.
+    """Return PyTorch at its best for this work: fp16, channels last, compiled, random weights.
 
     The returned function takes uint8 [N, H, W, C] on the host and gives probabilities on the host,
     as the service's session does. It compiles anew for each N.

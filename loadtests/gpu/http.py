@@ -1,4 +1,4 @@
-"""JPEG to top-5 over HTTP, with clients in processes of their own: one cannot load a GPU."""
+"""Load JPEG to top-5 over HTTP from several client processes: one cannot load a GPU."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from loadtests.gpu.report import Figures, figures
 from loadtests.harness.photographs import jpeg, photograph
 
 START_S = 240
-"""A start builds TensorRT engines."""
+"""Seconds that a start may take: it may build TensorRT engines."""
 _SIZE = (500, 375)
-"""Of an ordinary picture of ImageNet."""
+"""(width, height) in pixels of an ordinary picture of ImageNet."""
 
 
 def picture() -> bytes:
-    """A photograph as ImageNet has them: 500 x 375, quality 90."""
+    """Return a photograph as ImageNet has them: a JPEG of 500 x 375 pixels, quality 90."""
     return jpeg(photograph("china.jpg").resize(_SIZE))
 
 

@@ -1,4 +1,4 @@
-"""The models that the benchmark needs, built by the export command into a folder of its own."""
+"""Build the models of the benchmark by the export command, into a folder of its own."""
 
 from __future__ import annotations
 

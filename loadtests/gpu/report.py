@@ -1,4 +1,4 @@
-"""The rows of the benchmark: measured or skipped with a reason, as a table and as CSV."""
+"""Write the rows of the benchmark, measured or skipped with a reason, as table and CSV."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from rich.table import Table
 
 @dataclass(frozen=True)
 class Figures:
-    """What one measurement gave."""
+    """The figures of one measurement."""
 
     rate: float
     """Crops, or pictures over HTTP, per second."""
     p50_ms: float
-    """Of one batch on the device, or of one request."""
+    """Median milliseconds of one batch on the device, or of one request."""
     p99_ms: float
     failures: int = 0
 
@@ -49,7 +49,7 @@ class Row:
 
 
 def figures(latencies_s: Sequence[float], items: int, elapsed_s: float, failures: int) -> Figures:
-    """Figures of ``items`` crops or pictures that were done in ``elapsed_s`` seconds."""
+    """Return the figures of ``items`` crops or pictures done in ``elapsed_s`` seconds."""
     if not latencies_s:
         return Figures(0.0, 0.0, 0.0, failures)
     p50, p99 = np.percentile(latencies_s, [50, 99])

@@ -1,4 +1,4 @@
-"""How busy the GPU was, by nvidia-smi, while something else ran."""
+"""Measure by nvidia-smi how busy the GPU is while something else runs."""
 
 from __future__ import annotations
 
@@ -40,6 +40,6 @@ class Utilisation:
 
 
 def mean_of(output: str) -> float | None:
-    """The mean of nvidia-smi's lines; lines that are no number are left out."""
+    """Return the mean of nvidia-smi's lines, without those that are no number."""
     samples = [float(line) for line in output.split() if line.replace(".", "", 1).isdigit()]
     return sum(samples) / len(samples) if samples else None

@@ -1,1 +1,1 @@
-"""What every load test needs: a running service, pictures, figures, tables and plots."""
+"""Provides every load test with a running service, pictures, statistics, tables and plots."""

@@ -25,7 +25,7 @@ from service.config.cpus import available_cores
 RESULTS = Path(__file__).parents[1] / "results"
 
 RESAMPLES = 10_000
-"""From which an interval is read."""
+"""How many resamples an interval is read from."""
 
 Rounds = dict[str, list[float]]
 """For each contender one figure per round, in the order of the rounds."""
@@ -43,15 +43,15 @@ class Spread(NamedTuple):
 
 
 def spread(values: Iterable[float]) -> Spread:
-    """Median, lower and upper quartile."""
+    """Return the median with the lower and the upper quartile."""
     low, median, high = np.percentile(list(values), [25, 50, 75])
     return Spread(float(median), float(low), float(high))
 
 
 def interval(values: Sequence[float], share: float = 0.95) -> tuple[float, float]:
-    """Between which two figures the median of what ``values`` are samples of lies, by bootstrap.
+    """Return the bootstrap interval of the median of what ``values`` are samples of.
 
-    ``share`` is how sure that is. The same values give the same figures.
+    ``share`` is its confidence. The same values give the same figures.
     """
     generator = np.random.default_rng(len(values))
     drawn = generator.choice(np.asarray(values, float), (RESAMPLES, len(values)))
@@ -61,14 +61,14 @@ def interval(values: Sequence[float], share: float = 0.95) -> tuple[float, float
 
 
 def paired_ratio(rounds: Mapping[str, Sequence[float]], of: str, to: str) -> Spread:
-    """The spread of ``of`` divided by ``to`` in the same round."""
+    """Return the spread of the ratios of ``of`` to ``to`` in the same round."""
     return spread(a / b for a, b in zip(rounds[of], rounds[to], strict=True))
 
 
 def seconds_per_call(
     call: Callable[[], object], slice_s: float, clock: Callable[[], float] = perf_counter
 ) -> float:
-    """Call again and again for about ``slice_s`` seconds of ``clock``; the mean duration."""
+    """Call for about ``slice_s`` seconds of ``clock``; return the mean seconds of a call."""
     calls, started = 0, clock()
     while True:
         call()
@@ -84,7 +84,7 @@ def alternate(
     slice_s: float,
     clock: Callable[[], float] = perf_counter,
 ) -> Rounds:
-    """Seconds per call of each contender in every round; the order turns from round to round.
+    """Return seconds per call of each contender and round; the order turns each round.
 
     ``time.thread_time`` as ``clock`` counts only what this thread computes: for work of one
     thread on a machine that others use too.
@@ -98,7 +98,7 @@ def alternate(
 
 
 def take_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> Rounds:
-    """What each contender says of a slice of its own; the order turns from round to round."""
+    """Return the figure that each contender gives in every round; the order turns each round."""
     names = list(contenders)
     figures: Rounds = {name: [] for name in names}
     for turn in range(rounds):
@@ -109,7 +109,7 @@ def take_turns(contenders: Mapping[str, Callable[[], float]], rounds: int) -> Ro
 
 
 def machine(*packages: str) -> dict[str, str]:
-    """Where a figure comes from: processor, cores, Python, versions of ``packages``."""
+    """Describe where figures come from: processor, cores, Python, versions of ``packages``."""
     about = {
         "processor": _processor(),
         "cores": f"{available_cores()} of {os.cpu_count()}",
@@ -146,7 +146,7 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, object]], about: Mapping[s
 def verdict(
     found: Mapping[str, object], broken: Iterable[str], path: Path, about: Mapping[str, str]
 ) -> int:
-    """Print and write what was ``found``, then what does not hold; the exit status."""
+    """Print and write what was ``found``, print what is ``broken``; return the exit status."""
     rows = [{"figure": name, "value": value} for name, value in found.items()]
     print(table(rows))
     write_csv(path, rows, about)
@@ -157,7 +157,7 @@ def verdict(
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:
-    """The rows of `write_csv`, as text, each with where it was measured."""
+    """Read the rows of `write_csv`, as text, each with where it was measured."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -167,7 +167,7 @@ def _rounded(row: Mapping[str, object]) -> dict[str, object]:
 
 
 def table(rows: Sequence[Mapping[str, object]]) -> str:
-    """``rows`` as aligned text, columns in the order of the first row."""
+    """Format ``rows`` as aligned text, columns in the order of the first row."""
     cells = [list(rows[0]), *([_text(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = (

@@ -1,4 +1,4 @@
-"""Replicas behind nginx, on one machine: each a service of its own, on ports that it keeps."""
+"""Run replicas behind nginx on one machine, each a service on ports that it keeps."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Replica:
         self._generation = 0
 
     def start(self, version: int) -> float:
-        """A new process that has this version alone. Seconds until it was ready."""
+        """Start a new process with this version alone; return the seconds until it was ready."""
         self._generation += 1
         self._repository = self._folder / f"{self.name}-{self._generation}"
         self._repository.mkdir(parents=True)
@@ -68,13 +68,13 @@ class Replica:
         return self._running.started_s
 
     def add(self, version: int) -> None:
-        """A new version beside what answers; the service finds it by looking."""
+        """Add a version beside the one that answers; the service finds it by itself."""
         marked.add(self._repository, MODEL, version)
 
     def kill(self, hang_s: float = HANG_S) -> None:
-        """All of its processes hang for a moment, then get SIGKILL: as a machine that is lost.
+        """Halt all processes for ``hang_s`` seconds, then kill them, as if the machine were lost.
 
-        So there are requests under way that it took and never answers.
+        So there are requests that it has accepted and never answers.
         """
         pid = self._process().pid
         server.suspend(pid)
@@ -85,13 +85,13 @@ class Replica:
         self._stack.close()
 
     def stop(self) -> int:
-        """SIGTERM, and wait for the end. The exit status."""
+        """Send SIGTERM, wait for the end and return the exit status."""
         process = self._process()
         self._stack.close()
         return process.returncode
 
     def close(self) -> None:
-        """Leave nothing of it."""
+        """End whatever still runs."""
         self._stack.close()
 
     def _process(self) -> subprocess.Popen[bytes]:
@@ -100,7 +100,7 @@ class Replica:
 
 
 class Nginx:
-    """nginx in front of them, by deploy/nginx/nginx.conf with other ports."""
+    """nginx in front of the replicas, by deploy/nginx/nginx.conf with other ports."""
 
     def __init__(self, folder: Path) -> None:
         self.port = server.free_port()
@@ -108,7 +108,7 @@ class Nginx:
         self._log = folder / "access.log"
 
     def tried_again(self, prefix: str) -> int:
-        """How many requests to paths that begin so were not answered by the replica asked first.
+        """Count the requests to paths with this prefix that the replica asked first did not answer.
 
         HTTP goes to a second one; calls of gRPC end with UNAVAILABLE where one had them already.
         """
@@ -123,14 +123,14 @@ class Nginx:
 
 
 def program() -> str | None:
-    """Where nginx is: unpacked by tests/tools.sh, or installed."""
+    """Return the path of nginx, unpacked by tests/tools.sh or installed; None without it."""
     unpacked = server.ROOT / ".tools" / "usr" / "sbin" / "nginx"
     return str(unpacked) if unpacked.exists() else shutil.which("nginx")
 
 
 @contextmanager
 def balanced(replicas: Sequence[Address], folder: Path) -> Iterator[Nginx]:
-    """nginx in front of the replicas. Raises ServerFailed when it does not start."""
+    """Run nginx in front of the replicas. Raises ServerFailed where it does not start."""
     nginx = Nginx(folder)
     binary = program()
     if binary is None:
@@ -153,14 +153,14 @@ def balanced(replicas: Sequence[Address], folder: Path) -> Iterator[Nginx]:
 
 
 def _configuration(nginx: Nginx, replicas: Sequence[Address]) -> str:
-    """The file as it is deployed, with these ports. Raises ServerFailed where it has others."""
+    """Return the deployed file with these ports. Raises ServerFailed where one is not in it."""
     ports = {"listen 8080 ": nginx.port, "listen 8081 ": nginx.grpc_port}
-    places = {old: f"listen 127.0.0.1:{port} " for old, port in ports.items()}
+    addresses = {old: f"listen 127.0.0.1:{port} " for old, port in ports.items()}
     for number, replica in enumerate(replicas, 1):
-        places[f"server zoo-{number}:3000 "] = f"server 127.0.0.1:{replica.port} "
-        places[f"server zoo-{number}:3001 "] = f"server 127.0.0.1:{replica.grpc_port} "
+        addresses[f"server zoo-{number}:3000 "] = f"server 127.0.0.1:{replica.port} "
+        addresses[f"server zoo-{number}:3001 "] = f"server 127.0.0.1:{replica.grpc_port} "
     text = CONFIGURATION.read_text()
-    for old, new in places.items():
+    for old, new in addresses.items():
         if text.count(old) != 1:
             raise server.ServerFailed(f"{CONFIGURATION} should have one {old!r}")
         text = text.replace(old, new)
@@ -179,9 +179,9 @@ def _wait(process: subprocess.Popen[bytes], port: int, log: Path) -> None:
 
 @contextmanager
 def fleet(count: int, **settings: object) -> Iterator[tuple[list[Replica], Nginx]]:
-    """``count`` replicas that answer with version 1, behind nginx. Nothing of them is left.
+    """Run ``count`` replicas that answer with version 1, behind nginx; end them afterwards.
 
-    Raises ServerFailed.
+    Raises ServerFailed where one does not become ready.
     """
     with tempfile.TemporaryDirectory(prefix="fleet-") as name, ExitStack() as stack:
         folder = Path(name)

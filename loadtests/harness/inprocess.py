@@ -1,4 +1,4 @@
-"""The limit: the pipeline of the service called in a loop, without HTTP, queue or batcher.
+"""Measure the limit: the service's pipeline in a loop, without HTTP, queue or batcher.
 
 ``python -m loadtests.harness.inprocess MODELS NAME PICTURE...`` reads lines ``THREADS SECONDS`` and
 answers each with the pictures per second that many threads made, every one decoding, cropping,
@@ -26,7 +26,7 @@ from service.repository.versions_on_disk import find, read
 
 
 def load(models: Path, name: str, **settings: Any) -> Model:
-    """The newest version of a network. Raises LookupError when there is none."""
+    """Load the newest version of a network. Raises LookupError where there is none."""
     found = [version for version in find(models) if version.name == name]
     manifest = read(found[-1]) if found else None
     if not isinstance(manifest, Manifest):
@@ -35,7 +35,7 @@ def load(models: Path, name: str, **settings: Any) -> Model:
 
 
 def pipeline(model: Model) -> Callable[[bytes | memoryview], object]:
-    """Encoded picture -> its five best classes, as a request for it is answered."""
+    """Return a function from an encoded picture to its five best classes, as in a request."""
     protocol = PROTOCOLS[model.manifest.protocols.default]
 
     def classify(picture: bytes | memoryview) -> object:
@@ -50,7 +50,7 @@ def pipeline(model: Model) -> Callable[[bytes | memoryview], object]:
 def rate(
     classify: Callable[[bytes], object], pictures: Sequence[bytes], threads: int, seconds: float
 ) -> float:
-    """Pictures per second of ``threads`` threads."""
+    """Return the pictures per second of ``threads`` threads over ``seconds``."""
     stop = perf_counter() + seconds
     start = threading.Barrier(threads + 1)
 
@@ -71,7 +71,7 @@ def rate(
 
 
 def main() -> None:
-    """Serve the benchmarks over stdin and stdout."""
+    """Take slices from the standard input and print the rate of each."""
     models, name, *paths = sys.argv[1:]
     pictures = [Path(path).read_bytes() for path in paths]
     classify = pipeline(load(Path(models), name))

@@ -1,4 +1,4 @@
-"""Versions of a model that can be told apart by any of their answers.
+"""Make versions of a model that each of their answers tells apart.
 
 Each is LeNet-5 with another bias of its last layer, so that it is sure of one class, its number
 modulo 10, whatever it sees; and with labels that name the version. So an answer shows which graph
@@ -29,7 +29,7 @@ SURE = 1e3
 
 
 def add(folder: Path, name: str, version: int, *, broken: bool = False) -> Path:
-    """Put a version into the repository in one step, as docs/versions.md says; its folder.
+    """Put a version into the repository in one step, as docs/versions.md says; return its folder.
 
     A ``broken`` one has the size that its manifest says, and other bytes.
     """
@@ -56,7 +56,7 @@ def remove(folder: Path, name: str, version: int) -> None:
 
 
 def label(index: int, version: int) -> str:
-    """What this version calls a class."""
+    """Return what this version calls a class."""
     return f"{index} of version {version}"
 
 

@@ -1,4 +1,4 @@
-"""The photographs that scikit-image and scikit-learn ship, and varied pictures cut from them."""
+"""Read the photographs of scikit-image and scikit-learn, and cut varied pictures from them."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ USUAL_SIZE = (500, 375)
 
 
 def photographs() -> dict[str, Image.Image]:
-    """Name -> RGB image."""
+    """Return every photograph as an RGB image, by name."""
     return {name: photograph(name) for names in NAMES.values() for name in names}
 
 
 def usual_pictures() -> list[bytes]:
-    """All of them as JPEGs of 500x375."""
+    """Return all photographs as JPEGs of 500x375 pixels."""
     return [jpeg(picture.resize(USUAL_SIZE)) for picture in photographs().values()]
 
 
 def photograph(name: str) -> Image.Image:
-    """One of them as an RGB image of its own."""
+    """Return one photograph as a new RGB image."""
     return _decoded(name).copy()
 
 
 def path(name: str) -> Path:
-    """The file of one of them. Raises ModuleNotFoundError where its package is not installed."""
+    """Return the file of a photograph. Raises ModuleNotFoundError without its package."""
     (folder,) = (folder for folder, names in NAMES.items() if name in names)
     package, _, rest = folder.partition("/")
     spec = find_spec(package)  # an import takes seconds
@@ -60,21 +60,21 @@ def _decoded(name: str) -> Image.Image:
 
 
 def jpeg(picture: Image.Image, quality: int = 90) -> bytes:
-    """``picture`` as a baseline JPEG with 4:2:0 chroma, as cameras and the web have them."""
+    """Encode ``picture`` as a baseline JPEG with 4:2:0 chroma, as most JPEGs are."""
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 
 def png(picture: Image.Image) -> bytes:
-    """``picture`` as a PNG."""
+    """Encode ``picture`` as a PNG."""
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def varied(count: int, seed: int = 0, names: Sequence[str] = WITH_A_CLASS) -> Iterator[Image.Image]:
-    """Random windows of the photographs ``names``, of random aspect and brightness, some mirrored.
+    """Yield random windows of photographs, of random aspect and brightness, some mirrored.
 
     At least 60 % of a side is kept, so that there is something to recognise.
     """

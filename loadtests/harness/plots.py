@@ -1,4 +1,4 @@
-"""Plots of the benchmarks, drawn from their CSVs alone.
+"""Draw the plots of the benchmarks from their CSVs alone.
 
 A benchmark says how its rows are drawn; what it draws is what its file says, so a plot can be
 drawn again from the file at any time (``python -m loadtests.plots``), byte by byte the same with
@@ -27,7 +27,7 @@ Draw = Callable[[Rows], "Figure"]
 
 _DPI = 100
 _COLOURS = 256
-_WANTED: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 0.9, "zorder": 0}
+_TARGET_LINE: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 0.9, "zorder": 0}
 
 
 class Bar(NamedTuple):
@@ -39,23 +39,23 @@ class Bar(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A figure at a place of the x axis."""
+    """A figure at a position of the x axis."""
 
     x: float
     spread: Spread
 
 
 def spread_of(row: Mapping[str, str], median: str, low: str, high: str, times: float = 1) -> Spread:
-    """The spread that three columns of ``row`` hold, in a unit ``times`` as small."""
+    """Return the spread that three columns of ``row`` hold, multiplied by ``times``."""
     return Spread(*(times * float(row[name]) for name in (median, low, high)))
 
 
 def panels(
     title: str, sizes: Sequence[float], rows: Rows, *, beside: bool = False
 ) -> tuple[Figure, list[Axes]]:
-    """An empty figure, its panels below or ``beside`` each other, which says where rows are from.
+    """Return an empty figure that names the rows' machine, and its panels.
 
-    ``sizes`` are the panels' heights in inches, or their widths.
+    Panels stand below each other, or ``beside``; ``sizes`` are their heights, or widths, in inches.
     """
     from matplotlib.figure import Figure
 
@@ -71,21 +71,21 @@ def panels(
 
 
 def height(bars: Sequence[Bar]) -> float:
-    """Inches that a panel with these bars needs."""
+    """Return the inches that a panel with these bars needs."""
     return 0.27 * len(bars) + 0.7
 
 
-def bars(axes: Axes, shown: Sequence[Bar], unit: str, *, wanted: float | None = None) -> None:
-    """Horizontal bars up to the medians, whiskers from quartile to quartile, the median beside.
+def bars(axes: Axes, shown: Sequence[Bar], unit: str, *, target: float | None = None) -> None:
+    """Draw horizontal bars up to the medians, with whiskers between the quartiles.
 
-    ``wanted`` is the value to reach, or to compare with: a dashed line.
+    ``target`` is the value to reach, or to compare with: a dashed line.
     """
     groups = list(dict.fromkeys(bar.group for bar in shown))
     for group in groups:
-        places = [place for place, bar in enumerate(shown) if bar.group == group]
-        spreads = [shown[place].spread for place in places]
+        positions = [position for position, bar in enumerate(shown) if bar.group == group]
+        spreads = [shown[position].spread for position in positions]
         axes.barh(
-            places,
+            positions,
             [spread.median for spread in spreads],
             xerr=(
                 [spread.median - spread.low for spread in spreads],
@@ -96,17 +96,17 @@ def bars(axes: Axes, shown: Sequence[Bar], unit: str, *, wanted: float | None = 
             label=group,
             error_kw={"linewidth": 1, "capsize": 2.5},
         )
-    for place, bar in enumerate(shown):
+    for position, bar in enumerate(shown):
         axes.annotate(
             f"{bar.spread.median:.3g}",
-            (bar.spread.high, place),
+            (bar.spread.high, position),
             xytext=(4, 0),
             textcoords="offset points",
             va="center",
             fontsize=7,
         )
-    if wanted is not None:
-        axes.axvline(wanted, **_WANTED)
+    if target is not None:
+        axes.axvline(target, **_TARGET_LINE)
     axes.set_yticks(range(len(shown)), [bar.label for bar in shown], fontsize=8)
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlabel(unit, fontsize=8)
@@ -125,16 +125,16 @@ def lines(
     x: str,
     y: str,
     *,
-    wanted: float | None = None,
+    target: float | None = None,
 ) -> None:
-    """Lines through the medians, in bands from quartile to quartile."""
+    """Draw lines through the medians, in bands between the quartiles."""
     for name, points in series.items():
-        places = [point.x for point in points]
+        positions = [point.x for point in points]
         (line,) = axes.plot(
-            places, [p.spread.median for p in points], marker="o", markersize=4, label=name
+            positions, [p.spread.median for p in points], marker="o", markersize=4, label=name
         )
         axes.fill_between(
-            places,
+            positions,
             [p.spread.low for p in points],
             [p.spread.high for p in points],
             color=line.get_color(),
@@ -145,8 +145,8 @@ def lines(
     axes.set_ylabel(y, fontsize=8)
     axes.tick_params(labelsize=8)
     axes.grid(alpha=0.3)
-    if wanted is not None:
-        axes.axhline(wanted, **_WANTED)
+    if target is not None:
+        axes.axhline(target, **_TARGET_LINE)
     if len(series) > 1:
         axes.legend(fontsize=8)
 
@@ -168,14 +168,14 @@ def write(
 
 
 def redraw(path: Path, draw: Draw) -> Path:
-    """Draw a CSV once more. The path of the PNG."""
+    """Draw a CSV again and return the path of the PNG."""
     picture = path.with_suffix(".png")
     save(draw(bench.read_csv(path)), picture)
     return picture
 
 
 def _where(row: Mapping[str, str]) -> str:
-    """The machine of a row, as `bench.machine` described it."""
+    """Return the machine of a row, as `bench.machine` described it."""
     known = [row["processor"]] if "processor" in row else []
     known += [f"cores: {row['cores']}"] if "cores" in row else []
     after = list(row)[list(row).index("cores") + 1 :] if "cores" in row else []

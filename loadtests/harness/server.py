@@ -21,7 +21,7 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 120
 OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-"""Asks past the proxy that the environment may name: the service is on this machine."""
+"""Opens URLs past any proxy of the environment: the service is on this machine."""
 
 
 class Running(NamedTuple):
@@ -33,10 +33,10 @@ class Running(NamedTuple):
     """Seconds from the start of the process until /readyz answered 200."""
     grpc_port: int = 0
     log: Path = Path(os.devnull)
-    """What it writes, while it runs."""
+    """Its standard output and error, while it runs."""
 
     def workers(self) -> list[int]:
-        """Process ids of the workers, found by their name; a spare process is none yet."""
+        """Return the process ids of the workers, without the spare process."""
         return [
             child
             for child in descendants(self.process.pid)
@@ -44,7 +44,7 @@ class Running(NamedTuple):
         ]
 
     def owner(self, client_port: int) -> int:
-        """The worker that accepted the connection from this port. Raises LookupError."""
+        """Return the worker that accepted the connection from this port. Raises LookupError."""
         here, there = f":{self.port:04X}", f":{client_port:04X}"
         for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
             fields = line.split()
@@ -116,7 +116,7 @@ def running(
 
 
 def free_port() -> int:
-    """A free loopback port below those that the system gives to outgoing connections.
+    """Return a free loopback port below those that the system gives to outgoing connections.
 
     One of those could be taken between this question and the server's start. No port
     is given twice. Raises RuntimeError when none is left.
@@ -132,7 +132,7 @@ _ports = iter(random.sample(range(12_000, 32_000), 20_000))
 
 
 def clean_environment() -> dict[str, str]:
-    """This process' environment without settings: every contender has its own, or none."""
+    """Return this process' environment without settings of the service."""
     return {k: v for k, v in os.environ.items() if not k.startswith(("ZOO_", "BENTOML"))}
 
 
@@ -176,7 +176,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def suspend(pid: int) -> None:
-    """Halt a server and all its processes: idle ones may poll, and shall cost others nothing."""
+    """Halt a server and all its processes, so that idle ones that poll cost nothing."""
     _send(family(pid), signal.SIGSTOP)
 
 
@@ -192,7 +192,7 @@ def _send(pids: Iterable[int], what: signal.Signals) -> None:
 
 
 def proportional_bytes(pid: int) -> int:
-    """Memory of a process, shared pages divided among those that share them (Linux' PSS)."""
+    """Return the bytes of a process, shared pages divided among those that share them (PSS)."""
     for line in _read(pid, "smaps_rollup").splitlines():
         if line.startswith(b"Pss:"):
             return int(line.split()[1]) * 1024
@@ -200,7 +200,7 @@ def proportional_bytes(pid: int) -> int:
 
 
 def family(pid: int) -> list[int]:
-    """A server and its processes: its descendants, and orphans of the session that it leads."""
+    """Return the ids of a server, its descendants, and orphans of its session."""
     sessions = (
         (int(entry.name), _read(int(entry.name), "stat").rpartition(b")")[2].split())
         for entry in Path("/proc").iterdir()
@@ -211,19 +211,19 @@ def family(pid: int) -> list[int]:
 
 
 def descendants(pid: int) -> list[int]:
-    """Process ids of the children, their children and so on."""
+    """Return the process ids of the children, their children and so on."""
     children = [int(child) for child in _read(pid, f"task/{pid}/children").split()]
     return children + [grandchild for child in children for grandchild in descendants(child)]
 
 
 def _began(pid: int) -> int:
-    """When a process began, in ticks since the system did: with its id, who it is. 0: it ended."""
+    """Return when a process began, in clock ticks since the system did; 0 where it has ended."""
     fields = _read(pid, "stat").rpartition(b")")[2].split()
     return int(fields[19]) if fields and fields[0] != b"Z" else 0
 
 
 def open_files(pid: int) -> set[str]:
-    """What the descriptors of a process lead to. Raises OSError where it has ended."""
+    """Return what the descriptors of a process lead to. Raises OSError where it has ended."""
     names = set()
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):  # closed meanwhile

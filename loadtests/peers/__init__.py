@@ -1,1 +1,1 @@
-"""The service beside other servers of the same network: ``python -m loadtests.peers``."""
+"""Compares the service with other servers of the same network: ``python -m loadtests.peers``."""

@@ -1,4 +1,4 @@
-"""The service beside other servers: ``python -m loadtests.peers``.
+"""Compare the service with other servers: ``python -m loadtests.peers``.
 
 Every peer serves the same ONNX file with as many threads or processes as there are cores, set up as
 its documentation advises (docs/peers.md), in a virtual environment that is made for it. Contenders
@@ -38,31 +38,31 @@ if TYPE_CHECKING:
 
 LEFT_OUT = 1
 _PRECISIONS = [name for name in get_args(Precision) if name != "bf16"]
-"""What ONNX Runtime's own provider computes, which the peers use."""
+"""Precisions that ONNX Runtime's own provider computes, which the peers use."""
 PROVIDERS = {"int8": "cpu", "bf16": "openvino,cpu"}
-"""Of a third contender of ours, by its precision: that which computes it the fastest."""
+"""By precision of a third contender of ours, the providers that compute it fastest."""
 
 
 def main() -> int:
     """Install, check, measure, print, write. Returns the exit status."""
-    asked = _arguments()
+    args = _arguments()
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))  # stops the servers
-    model = model_file(asked.models, asked.model, asked.precision)
+    model = model_file(args.models, args.model, args.precision)
     pictures = usual_pictures()
-    contenders, reasons = _contenders(asked, model, pictures)
-    contenders, tried, more = _check(contenders, asked.connections, asked.seconds)
+    contenders, reasons = _contenders(args, model, pictures)
+    contenders, tried, more = _check(contenders, args.connections, args.seconds)
     reasons |= more
     for name, reason in reasons.items():
         print(f"left out: {name}: {reason}", file=sys.stderr, flush=True)
-    found = alternate(contenders, asked.connections, asked.rounds, asked.seconds)
-    table = [{"precision": asked.precision, **row} for row in rows(contenders, found, tried)]
+    found = alternate(contenders, args.connections, args.rounds, args.seconds)
+    table = [{"precision": args.precision, **row} for row in rows(contenders, found, tried)]
     print(bench.table(table))
-    plots.write(asked.output, table, bench.machine(), draw)
-    return LEFT_OUT if reasons and asked.strict else 0
+    plots.write(args.output, table, bench.machine(), draw)
+    return LEFT_OUT if reasons and args.strict else 0
 
 
 def draw(found: plots.Rows) -> Figure:
-    """How many times as fast as each of the others the service is, by its settings."""
+    """Draw how many times as fast as each peer the service is, by its settings."""
     others = [row for row in found if row["contender"] not in OURS.values()]
     sized = [
         plots.Bar(
@@ -76,12 +76,12 @@ def draw(found: plots.Rows) -> Figure:
     ]
     title = "Pictures per second of the service over those of its peers"
     figure, (axes,) = plots.panels(title, [plots.height(sized)], found)
-    plots.bars(axes, sized, "times as fast (median of paired ratios, quartiles)", wanted=1)
+    plots.bars(axes, sized, "times as fast (median of paired ratios, quartiles)", target=1)
     return figure
 
 
 def model_file(models: Path, name: str, precision: Precision) -> Path:
-    """The ONNX file of a network's newest version. Raises SystemExit when there is none."""
+    """Return the ONNX file of a network's newest version. Raises SystemExit without one."""
     found = [version for version in find(models) if version.name == name]
     manifest = read(found[-1]) if found else None
     if not isinstance(manifest, Manifest):
@@ -93,14 +93,14 @@ def model_file(models: Path, name: str, precision: Precision) -> Path:
 
 
 def _contenders(
-    asked: argparse.Namespace, model: Path, pictures: Sequence[bytes]
+    args: argparse.Namespace, model: Path, pictures: Sequence[bytes]
 ) -> tuple[list[Contender], dict[str, str]]:
-    """Those that could be installed, and why others could not."""
+    """Return the contenders that could be installed, and why others could not."""
     settings = {
-        "zoo_models": asked.models.resolve(),
-        "zoo_default_model": asked.model,
-        "zoo_precision": asked.precision,
-        "zoo_threads": asked.threads or 0,
+        "zoo_models": args.models.resolve(),
+        "zoo_default_model": args.model,
+        "zoo_precision": args.precision,
+        "zoo_threads": args.threads or 0,
     }
     about = bench.machine("bentoml", *MEASURED_WITH)
     versions = {"server": f"bentoml {about['bentoml']}"}
@@ -109,14 +109,14 @@ def _contenders(
         ours(settings, "exact", pictures, versions),
         ours(settings, "fast", pictures, versions),
     ]
-    if asked.best:
-        best = {"zoo_precision": asked.best, "zoo_providers": PROVIDERS[asked.best]}
+    if args.best:
+        best = {"zoo_precision": args.best, "zoo_providers": PROVIDERS[args.best]}
         contenders.append(ours(settings | best, "best", pictures, versions))
     reasons = {}
-    threads = asked.threads or available_cores()
-    for name in asked.peers:
+    threads = args.threads or available_cores()
+    for name in args.peers:
         print(f"installing {name}", flush=True)
-        folder = asked.environments / name
+        folder = args.environments / name
         try:
             contenders.append(install(PEERS[name], folder, model, threads, pictures, PIPELINE))
         except environments.EnvironmentFailed as error:
@@ -127,7 +127,7 @@ def _contenders(
 def _check(
     contenders: Sequence[Contender], connections: int, seconds: float
 ) -> tuple[list[Contender], dict[str, Tried], dict[str, str]]:
-    """Those that start and answer as the service does, what they did, and why others are out."""
+    """Return the contenders that answer as the service does, their answers, and why others fail."""
     tried: dict[str, Tried] = {}
     reasons = {}
     for contender in contenders:
@@ -165,10 +165,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--strict", action="store_true", help=f"exit with {LEFT_OUT} when a peer is left out"
     )
-    asked = parser.parse_args()
-    if asked.best == "bf16" and (why := missing("openvino") or no_bf16()):
+    args = parser.parse_args()
+    if args.best == "bf16" and (why := missing("openvino") or no_bf16()):
         sys.exit(f"--best bf16 needs openvino and a CPU with bf16: {why}")
-    return asked
+    return args
 
 
 if __name__ == "__main__":

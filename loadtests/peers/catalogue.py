@@ -1,4 +1,4 @@
-"""The peers: what each is made of, how it is asked and how its answer is read."""
+"""Describe the peers: what each needs, how it is asked and how its answer is read."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from functools import partial
 from loadtests.clients import client
 
 PIPELINE = ("numpy>=1.26", "onnxruntime>=1.23", "pillow>=12.3")
-"""What classifier.py needs in every environment."""
+"""Requirements of classifier.py in every environment."""
 
 
 def first_class(body: bytes) -> int:
-    """The most probable class: of ``{"predictions": [{"index": …}, …]}``, or a list of one."""
+    """Read the most probable class of ``{"predictions": [{"index": …}, …]}``, or a list of one."""
     answer = json.loads(body)
     if isinstance(answer, list):
         (answer,) = answer
@@ -22,7 +22,7 @@ def first_class(body: bytes) -> int:
 
 
 def triton_request(picture: bytes, model: str = "classifier") -> bytes:
-    """A request of Triton's HTTP API with the picture as it is, not as text in JSON.
+    """Return a request of Triton's HTTP API with the picture in binary form, not in JSON.
 
     A BYTES tensor of shape [1, 1] in the binary form of the "binary tensor data" extension: each
     element is its length as four bytes, little-endian, and then its bytes.
@@ -44,7 +44,7 @@ def triton_request(picture: bytes, model: str = "classifier") -> bytes:
 
 
 def triton_first_class(body: bytes) -> int:
-    """The most probable class of Triton's answer: the first element of its tensor "index"."""
+    """Read the most probable class of Triton's answer: the first element of "index"."""
     outputs = {each["name"]: each["data"] for each in json.loads(body)["outputs"]}
     return int(outputs["index"][0])
 
@@ -63,7 +63,7 @@ class Peer:
 
     @property
     def module(self) -> str:
-        """What its server is started as: ``python -m <module>``."""
+        """The module that starts its server: ``python -m <module>``."""
         return f"loadtests.peers.servers.{self.name}_server"
 
 

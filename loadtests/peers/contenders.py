@@ -1,4 +1,4 @@
-"""What takes part: the service, exact and fast, and each peer that can be installed."""
+"""Make the contenders: the service, exact and fast, and each peer that can be installed."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ class Contender:
     name: str
     start: Callable[[], AbstractContextManager[Running]]
     requests: Sequence[bytes]
-    """Each asks for another picture."""
+    """Whole HTTP requests, each with another picture."""
     first_class: Callable[[bytes], int]
     versions: dict[str, str]
-    """Of the server itself and of ``MEASURED_WITH``."""
+    """Versions of the server itself and of ``MEASURED_WITH``."""
 
 
 def ours(
@@ -45,7 +45,7 @@ def ours(
     pictures: Sequence[bytes],
     versions: dict[str, str],
 ) -> Contender:
-    """The service with its own way of preprocessing; ``best`` differs by ``settings`` alone."""
+    """Return the service in a mode of preprocessing; ``best`` differs by ``settings`` alone."""
     preprocessing = "exact" if mode == "exact" else "fast"
     start = partial(server.serving, **settings, zoo_preprocessing=preprocessing)
     requests = [client.raw(picture) for picture in pictures]
@@ -60,7 +60,7 @@ def install(
     pictures: Sequence[bytes],
     common: Sequence[str],
 ) -> Contender:
-    """A peer in an environment in ``folder``. Raises environments.EnvironmentFailed."""
+    """Install a peer in an environment in ``folder``. Raises EnvironmentFailed."""
     python = environments.prepare(folder, [*common, *peer.requirements])
     found = environments.versions(python, [peer.package, *MEASURED_WITH])
     versions = {"server": f"{peer.package} {found.pop(peer.package)}", **found}
@@ -110,7 +110,7 @@ def answers(port: int, request: bytes) -> bool:
 
 
 async def first_classes(contender: Contender, port: int) -> list[int]:
-    """The most probable class of every picture. Raises RuntimeError for any other answer."""
+    """Ask for every picture's most probable class. Raises RuntimeError for any other answer."""
     (connection,) = await client.connect(port, 1)
     try:
         found = []

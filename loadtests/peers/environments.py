@@ -1,4 +1,4 @@
-"""A virtual environment for each peer: what they need does not go together."""
+"""Make a virtual environment for each peer, because their requirements conflict."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class EnvironmentFailed(RuntimeError):
 
 
 def prepare(folder: Path, requirements: Sequence[str]) -> Path:
-    """The interpreter of the environment in ``folder``, which is made anew for other requirements.
+    """Make an environment in ``folder`` unless it fits, and return its interpreter.
 
     pip takes its index from its own settings. Raises EnvironmentFailed.
     """
@@ -40,12 +40,12 @@ def prepare(folder: Path, requirements: Sequence[str]) -> Path:
 
 
 def stamp_of(requirements: Sequence[str]) -> str:
-    """What an environment for these requirements and this Python says of itself."""
+    """Return the stamp of an environment for these requirements and this Python."""
     return "\n".join([f"python {platform.python_version()}", *requirements]) + "\n"
 
 
 def versions(python: Path, packages: Sequence[str]) -> dict[str, str]:
-    """The versions of ``packages`` in an environment. Raises EnvironmentFailed."""
+    """Return the versions of ``packages`` in an environment. Raises EnvironmentFailed."""
     program = (
         "import importlib.metadata, json, sys;"
         "print(json.dumps({name: importlib.metadata.version(name) for name in sys.argv[1:]}))"

@@ -1,4 +1,4 @@
-"""Rounds in which every contender has its turn, and the rows that come of them."""
+"""Load every contender in turn, round after round, and make rows of the figures."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from loadtests.peers.contenders import (
 
 BEST_PEER = "best peer"
 SETTLE_S = 0.3
-"""Load that is not counted, after a server was suspended."""
+"""Seconds of load that are not counted after a server was suspended."""
 
 
 class Tried(NamedTuple):
-    """What a contender did when nobody else was there."""
+    """The answers and the memory of a contender that runs alone."""
 
     first: list[int]
     """The most probable class of every picture."""
     memory_bytes: int
-    """Of all its processes, after a slice of load."""
+    """Bytes of all its processes, after a slice of load."""
 
 
 def alone(contender: Contender, connections: int, seconds: float) -> Tried:
@@ -48,7 +48,7 @@ def alone(contender: Contender, connections: int, seconds: float) -> Tried:
 
 
 def disagreements(first: Mapping[str, Sequence[int]], reference: str) -> dict[str, list[int]]:
-    """Name -> the numbers of the pictures whose first class is not that of ``reference``."""
+    """Return by name the pictures, by number, whose first class is not ``reference``'s."""
     return {
         name: [
             number
@@ -61,7 +61,7 @@ def disagreements(first: Mapping[str, Sequence[int]], reference: str) -> dict[st
 
 @dataclass
 class Rates:
-    """What all rounds gave, by contender."""
+    """The figures of all rounds, by contender."""
 
     rates: bench.Rounds = field(default_factory=dict)
     """Pictures per second, one figure per round."""
@@ -124,14 +124,14 @@ async def _load(contender: Contender, port: int, connections: int, seconds: floa
 
 
 def best_of(rates: bench.Rounds, peers: Iterable[str]) -> list[float]:
-    """The rates of the peer that is the fastest by its median."""
+    """Return the rates of the peer with the highest median."""
     return rates[max(peers, key=lambda name: bench.spread(rates[name]).median)]
 
 
 def rows(
     contenders: Sequence[Contender], found: Rates, tried: Mapping[str, Tried]
 ) -> list[dict[str, object]]:
-    """The table: speed, latency and memory, and by how much the service is faster."""
+    """Return the table: speed, latency, memory, and how much faster the service is."""
     rates = dict(found.rates)
     peers = [each.name for each in contenders if each.name not in OURS.values()]
     if peers:

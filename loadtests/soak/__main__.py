@@ -39,18 +39,18 @@ def main() -> int:
     parser.add_argument("--pictures", type=int, default=material.PICTURES, help="different ones")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=bench.RESULTS / "soak.csv")
-    asked = parser.parse_args()
+    args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # nothing shall outlive it
-    plan = Plan(**{field: getattr(asked, field) for field in Plan._fields})
+    plan = Plan(**{field: getattr(args, field) for field in Plan._fields})
     # an hour after another, the eldest worker gained for 15 to 20 minutes what it then kept
-    warm_up = min(20.0, plan.minutes / 3) if asked.warm_up is None else asked.warm_up
+    warm_up = min(20.0, plan.minutes / 3) if args.warm_up is None else args.warm_up
     try:
         soak = run(plan)
     except server.ServerFailed as failed:
         print(f"the service did not start: {failed}", file=sys.stderr)
         return 2
     text, reasons = report.write(
-        asked.output,
+        args.output,
         record.timeline(soak.vitals, soak.chaos.events),
         record.accounts(soak.ledger),
         facts(plan, soak, warm_up),

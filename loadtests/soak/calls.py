@@ -16,7 +16,7 @@ from loadtests.harness import marked
 from loadtests.soak.http import NO_PICTURE, check_tensors, prefixed
 from loadtests.soak.ledger import KILLED, Broken, Entry, Refused, WrongAnswer
 from loadtests.soak.material import MAX_BODY_BYTES, MODEL, SWAPPED, Picture
-from loadtests.soak.network import PATIENCE_SECONDS, Channel
+from loadtests.soak.network import TIMEOUT_S, Channel
 from loadtests.soak.users import Deed, User
 from service.transports.grpc.protos import classifier_pb2 as messages
 from service.transports.grpc.protos import classifier_pb2_grpc, oip_pb2, oip_pb2_grpc
@@ -110,7 +110,7 @@ class GrpcUser(User):
                     await asyncio.sleep(0.01 * self.random.random())
 
             try:
-                async for answer in stub.ClassifyStream(sent(), timeout=PATIENCE_SECONDS):
+                async for answer in stub.ClassifyStream(sent(), timeout=TIMEOUT_S):
                     number = int(answer.id)
                     self._end_of_streamed(entries[number], answer, pictures[number])
             except grpc.aio.AioRpcError as error:
@@ -156,7 +156,7 @@ class GrpcUser(User):
         with self.ledger.request("grpc oip") as entry:
             channel = await self._connected()
             stub = oip_pb2_grpc.GRPCInferenceServiceStub(channel.channel)
-            answer = await _called(channel, stub.ModelInfer(request, timeout=PATIENCE_SECONDS))
+            answer = await _called(channel, stub.ModelInfer(request, timeout=TIMEOUT_S))
             outputs = zip(answer.outputs, answer.raw_output_contents, strict=True)
             raw = {output.name: data for output, data in outputs}
             indices = np.frombuffer(raw["indices"], "<i8").tolist()
@@ -171,7 +171,7 @@ class GrpcUser(User):
             channel = await self._connected()
             stub = classifier_pb2_grpc.ClassifierStub(channel.channel)
             request = messages.ClassifyRequest(images=[picture.jpeg] * 4, protocol="ten_crop")
-            call = stub.Classify(request, timeout=PATIENCE_SECONDS)
+            call = stub.Classify(request, timeout=TIMEOUT_S)
             await asyncio.sleep(0.05 * self.random.random())
             call.cancel()
             entry.excused("call cancelled by its client")
@@ -201,7 +201,7 @@ class GrpcUser(User):
         channel = await self._connected()
         stub = classifier_pb2_grpc.ClassifierStub(channel.channel)
         answer: messages.ClassifyResponse = await _called(
-            channel, stub.Classify(request, timeout=PATIENCE_SECONDS)
+            channel, stub.Classify(request, timeout=TIMEOUT_S)
         )
         return answer
 

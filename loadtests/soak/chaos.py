@@ -1,4 +1,4 @@
-"""What happens to the service while it serves: new versions, unloads, killed workers, bursts."""
+"""Disturb the service while it serves: new versions, unloads, killed workers, bursts."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from loadtests.harness import marked
 from loadtests.soak.http import judge
 from loadtests.soak.ledger import Broken, Ledger, Outcome, WrongAnswer
 from loadtests.soak.material import COMES_AND_GOES, SWAPPED, Picture, check_classification
-from loadtests.soak.network import PATIENCE_SECONDS, Network
+from loadtests.soak.network import TIMEOUT_S, Network
 
 KEPT_VERSIONS = 3
 LOOK_SECONDS = 0.05
 PAUSE_AFTER_REFUSAL_S = 0.2
-"""What a client of a burst waits before it comes again."""
+"""Seconds that a refused client of a burst waits before it comes again."""
 
 
 class Event(NamedTuple):
@@ -30,7 +30,7 @@ class Event(NamedTuple):
     at: float
     what: str
     took_s: float
-    """Until the service had followed, or the burst was over."""
+    """Seconds until the service had followed, or the burst was over."""
 
 
 class Failed(Exception):
@@ -64,7 +64,7 @@ class Chaos:
     async def repeat(
         self, deed: Callable[[], Awaitable[None]], every_s: float, ended: asyncio.Event
     ) -> None:
-        """Do it at these distances until the end; the first after one of them."""
+        """Do ``deed`` every ``every_s`` seconds until the end, the first time after as many."""
         while True:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(ended.wait(), every_s)
@@ -76,7 +76,7 @@ class Chaos:
                 self.failures.append(str(error))
 
     async def swap(self) -> None:
-        """A new version, sometimes by a call, and an old one goes; sometimes a broken one comes."""
+        """Add a version, sometimes by a call, and remove an old one; sometimes add a broken one."""
         self._number += 1
         self._versions.append(self._number)
         with self._event("version swapped"):
@@ -94,7 +94,7 @@ class Chaos:
             await asyncio.to_thread(marked.remove, self._folder, SWAPPED, self._number)
 
     async def unload_and_load(self) -> None:
-        """A model is not served for a moment."""
+        """Unload a model and load it again."""
         away = [perf_counter(), float("inf")]
         self._ledger.away.append(away)
         with self._event("unloaded and loaded"):
@@ -119,14 +119,14 @@ class Chaos:
             await self._until_another(before)
 
     async def _until_another(self, before: set[str]) -> None:
-        end = perf_counter() + PATIENCE_SECONDS
+        end = perf_counter() + TIMEOUT_S
         while not self._network.grpc_listeners() - before or len(self._living()) < self._workers:
             if perf_counter() > end:
                 raise Failed("a killed worker was not replaced")
             await asyncio.sleep(LOOK_SECONDS)
 
     async def burst(self, clients: int, seconds: float) -> None:
-        """Many clients come at once; what the service cannot take it refuses."""
+        """Send from many clients at once; the service refuses what it cannot take."""
         end = perf_counter() + seconds
         with self._event("burst"):
             await asyncio.gather(*(self._hurried(end) for _ in range(clients)))
@@ -156,7 +156,7 @@ class Chaos:
             line.close()
 
     async def _call(self, path: str) -> None:
-        """An operator's call, again where the worker that had it was killed. Raises Failed."""
+        """Make an operator's call, again where the worker that had it was killed. Raises Failed."""
         request = client.request(path, "application/json", b"{}")
         for _ in range(3):
             with self._ledger.request("operator") as entry:
@@ -170,8 +170,8 @@ class Chaos:
         raise Failed(f"{path} was not answered")
 
     async def _until(self, model: str, version: int, state: str) -> None:
-        """Until a worker says that this version is in this state. Raises Failed."""
-        end = perf_counter() + PATIENCE_SECONDS
+        """Wait until a worker says that this version is in this state. Raises Failed."""
+        end = perf_counter() + TIMEOUT_S
         while await self._state(model, version) != state:
             if perf_counter() > end:
                 raise Failed(f"version {version} of {model} was never {state}")
@@ -190,7 +190,7 @@ class Chaos:
         return found
 
     def _living(self) -> list[int]:
-        """The workers, the eldest first."""
+        """Return the workers' process ids, the eldest first."""
         return sorted(self._network.running.workers(), key=_began)
 
     @contextlib.contextmanager
@@ -201,7 +201,7 @@ class Chaos:
 
 
 def _began(pid: int) -> tuple[int, int]:
-    """When a process began, then its id."""
+    """Return when a process began, in clock ticks, and its id."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
     except OSError:

@@ -1,4 +1,4 @@
-"""Users of HTTP: the picture as the body, forms, the Open Inference Protocol in two encodings."""
+"""Users of HTTP: pictures as bodies and in forms, the Open Inference Protocol in two forms."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ Check = Callable[[bytes], None]
 """Takes the body of an answer. Raises WrongAnswer."""
 
 REQUESTS_OF_A_LINE = 100
-"""After so many a user comes back with a new connection."""
+"""How many requests a user sends on one connection."""
 NO_PICTURE = b"this is no picture"
 _BOUNDARY = "soak-soak-soak"
 
 
 def form(pictures: Sequence[bytes], path: str) -> bytes:
-    """A request with some pictures as the parts of a form."""
+    """Return a request with some pictures as the parts of a form."""
     parts = b"".join(
         f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="image"\r\n\r\n'.encode()
         + picture
@@ -39,7 +39,7 @@ def form(pictures: Sequence[bytes], path: str) -> bytes:
 
 
 def oip_json(pictures: Sequence[bytes], protocol: str) -> bytes:
-    """A request of the Open Inference Protocol, all of it JSON, for all classes."""
+    """Return a request of the Open Inference Protocol in JSON, for all classes."""
     data = [base64.b64encode(picture).decode() for picture in pictures]
     image = {"name": "image", "datatype": "BYTES", "shape": [len(pictures)], "data": data}
     body = {"parameters": {"protocol": protocol}, "inputs": [image]}
@@ -47,12 +47,12 @@ def oip_json(pictures: Sequence[bytes], protocol: str) -> bytes:
 
 
 def prefixed(pictures: Sequence[bytes]) -> bytes:
-    """Elements of BYTES, each with its length before it."""
+    """Return elements of BYTES, each with its length before it."""
     return b"".join(struct.pack("<I", len(picture)) + picture for picture in pictures)
 
 
 def oip_binary(pictures: Sequence[bytes], protocol: str) -> bytes:
-    """One for two classes, with binary data behind the JSON and asked for in the answer."""
+    """Return a request for two classes, with binary data both ways, behind the JSON."""
     data = prefixed(pictures)
     size = {"binary_data_size": len(data)}
     image = {"name": "image", "datatype": "BYTES", "shape": [len(pictures)], "parameters": size}
@@ -68,7 +68,7 @@ def _infer(model: str) -> str:
 
 
 def judge(entry: Entry, ledger: Ledger, status: int, body: bytes, check: Check) -> None:
-    """Give a request its end by its answer. Raises Refused or WrongAnswer."""
+    """End a request by its answer. Raises Refused or WrongAnswer."""
     if status == 200:
         check(body)
         entry.right()
@@ -82,7 +82,7 @@ def judge(entry: Entry, ledger: Ledger, status: int, body: bytes, check: Check) 
 
 
 def code_of(body: bytes) -> str:
-    """The stable code of a problem document; empty where it is none."""
+    """Return the stable code of a problem document; empty where it is none."""
     try:
         return str(json.loads(body)["code"])
     except (ValueError, KeyError, TypeError):
@@ -109,7 +109,7 @@ class HttpUser(User):
             self._line.close()
 
     async def raw(self) -> None:
-        """The picture is the body."""
+        """Send a picture as the body."""
         (picture,), protocol = self.some(1), self.protocol()
         request = client.raw(picture.jpeg, f"/classify?protocol={protocol}")
 
@@ -119,7 +119,7 @@ class HttpUser(User):
         await self._ask(f"http raw {protocol}", request, check)
 
     async def form(self) -> None:
-        """Three pictures in a form, sometimes one of them none."""
+        """Send a form of three pictures, of which sometimes one is none."""
         pictures = self.some(3)
         bad = self.random.randrange(3) if self.random.random() < 0.25 else None
         parts = [NO_PICTURE if n == bad else p.jpeg for n, p in enumerate(pictures)]
@@ -135,7 +135,7 @@ class HttpUser(User):
         await self._ask("http form", form(parts, "/classify?protocol=center"), check)
 
     async def oip_json(self) -> None:
-        """One picture or two by the Open Inference Protocol in JSON."""
+        """Send one picture or two by the Open Inference Protocol in JSON."""
         pictures, protocol = self.some(self.random.choice((1, 2))), self.protocol()
 
         def check(body: bytes) -> None:
@@ -148,7 +148,7 @@ class HttpUser(User):
         await self._ask("http oip json", oip_json([p.jpeg for p in pictures], protocol), check)
 
     async def oip_binary(self) -> None:
-        """The same in binary, of the best classes."""
+        """Send the same in binary, for the best classes."""
         pictures, protocol = self.some(self.random.choice((1, 2))), self.protocol()
 
         def check(body: bytes) -> None:
@@ -165,11 +165,11 @@ class HttpUser(User):
         await self._ask("http oip binary", oip_binary([p.jpeg for p in pictures], protocol), check)
 
     async def of_swapped(self) -> None:
-        """The model that gets new versions."""
+        """Ask the model that gets new versions."""
         await self._marked(SWAPPED)
 
     async def of_what_comes_and_goes(self) -> None:
-        """The model that is unloaded and loaded."""
+        """Ask the model that is unloaded and loaded."""
         await self._marked(COMES_AND_GOES)
 
     async def _marked(self, model: str) -> None:
@@ -200,7 +200,7 @@ def check_tensors(
     indices: Sequence[int],
     probabilities: Sequence[float],
 ) -> None:
-    """Rows of two classes each, best first, are those of the pictures, or WrongAnswer."""
+    """Raise WrongAnswer unless rows of two classes, best first, are those of the pictures."""
     if not len(indices) == len(probabilities) == 2 * len(pictures):
         raise WrongAnswer(f"{len(indices)} indices for {len(pictures)} pictures")
     for row, picture in enumerate(pictures):

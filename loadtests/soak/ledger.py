@@ -1,4 +1,4 @@
-"""The account of every request: what was sent, and what came of it."""
+"""Keep account of every request: what was sent, and how it ended."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ KEPT = 100
 
 
 class Outcome(StrEnum):
-    """How a request ended."""
+    """How a request can end."""
 
     RIGHT = "right"
-    """With the answer that was expected, be it classes or the problem that its fault deserves."""
+    """The expected answer came: classes, or the problem that a faulty request must get."""
     REFUSED = "refused"
-    """By the service, with its reason: overloaded, or not_ready while its model was unloaded."""
+    """The service refused it: overloaded, or not_ready while its model was unloaded."""
     EXCUSED = "excused"
-    """By a fault that the soak itself made."""
+    """A fault that the soak itself made took its answer."""
     UNEXPLAINED = "unexplained"
 
 
@@ -51,7 +51,7 @@ class Kill(NamedTuple):
 
 
 NOTICED_SECONDS = 2.0
-"""So long after a kill may a client still send on a connection that it does not know is dead."""
+"""Seconds after a kill in which a client may still send on a connection that is dead."""
 
 
 class Entry:
@@ -64,15 +64,15 @@ class Entry:
         self.reason = ""
 
     def right(self) -> None:
-        """It was answered as it should be."""
+        """Note that it was answered as it should be."""
         self._end(Outcome.RIGHT, "")
 
     def refused(self, code: str) -> None:
-        """The service refused it, as it may."""
+        """Note that the service refused it, as it may."""
         self._end(Outcome.REFUSED, code)
 
     def excused(self, fault: str) -> None:
-        """A fault of ours took its answer."""
+        """Note that a fault of ours took its answer."""
         self._end(Outcome.EXCUSED, fault)
 
     def _end(self, outcome: Outcome, reason: str) -> None:
@@ -95,7 +95,7 @@ class Ledger:
 
     @contextmanager
     def request(self, kind: str) -> Iterator[Entry]:
-        """An entry that has an end when the block has: without one it is unexplained.
+        """Enter a request; if it has no end when the block has, it is unexplained.
 
         The block may raise Refused; Broken, which a kill explains; or anything else, which nothing
         does.
@@ -134,12 +134,12 @@ class Ledger:
         return any(back >= begun for _, back in self.away)
 
     def take_latencies(self) -> list[tuple[str, float]]:
-        """Kind and seconds of what was answered right since the last call."""
+        """Return kind and seconds of the requests that were answered right since the last call."""
         taken, self.latencies_s = self.latencies_s, []
         return taken
 
     def total(self, *outcomes: Outcome) -> int:
-        """How many requests ended so; of all outcomes where none is named."""
+        """Return how many requests ended so, or how many there were where none is named."""
         return sum(
             n for (_, outcome, _), n in self.counts.items() if outcome in outcomes or not outcomes
         )

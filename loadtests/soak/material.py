@@ -1,4 +1,4 @@
-"""What is sent and what must come back: pictures whose answers are known beforehand.
+"""Prepare what is sent and what must come back: pictures with known answers.
 
 The answers are those of the pipeline in this process, not of the server under test. No two
 pictures have the same one, so an answer that belongs to another request is seen.
@@ -28,14 +28,14 @@ SWAPPED = "swapped"
 COMES_AND_GOES = "comes_and_goes"
 """Is unloaded and loaded."""
 MAX_BODY_BYTES = 4_000_000
-"""What the service under test accepts."""
+"""Most bytes of a body that the service under test accepts."""
 NAMES = ("center", "ten_crop")
 CANDIDATES = 200
 PICTURES = 24
 APART = 0.02
 """By how much the probabilities of two pictures of one class must differ, in each protocol."""
 TOLERANCE = 2e-3
-"""Between the same picture computed alone and in a batch."""
+"""Most difference of a probability between a picture alone and in a batch."""
 
 
 class Known(NamedTuple):
@@ -57,14 +57,14 @@ class Picture(NamedTuple):
     known: Mapping[str, Known]
 
     def check(self, protocol: str, index: int, probability: float) -> None:
-        """Raises WrongAnswer."""
+        """Raise WrongAnswer unless this is the picture's answer."""
         expected = self.known[protocol]
         if not expected.is_near(Known(index, probability), TOLERANCE):
             raise WrongAnswer(f"{protocol}: {expected} expected, class {index} {probability}")
 
 
 def pictures(count: int = PICTURES) -> list[Picture]:
-    """Pictures that can be told apart by their answers. Raises ValueError for too few."""
+    """Choose pictures that their answers tell apart. Raises ValueError for too few."""
     model = inprocess.load(models.REPOSITORY, MODEL, providers=("cpu",))
     found: list[Picture] = []
     for image in varied(CANDIDATES, seed=6):
@@ -97,7 +97,7 @@ def repository(folder: Path) -> None:
 
 
 def check_classification(answer: Mapping[str, Any], picture: Picture, protocol: str) -> None:
-    """An answer of ``/classify``. Raises WrongAnswer."""
+    """Check an answer of ``/classify``. Raises WrongAnswer."""
     first = answer["predictions"][0]
     if (answer["model"], answer["protocol"]) != (MODEL, protocol):
         raise WrongAnswer(f"an answer of {answer['model']} by {answer['protocol']}")
@@ -105,7 +105,7 @@ def check_classification(answer: Mapping[str, Any], picture: Picture, protocol: 
 
 
 def check_whole(body: bytes, model: str) -> None:
-    """An answer of one of the models with many versions is of one whole version, or WrongAnswer."""
+    """Raise WrongAnswer unless an answer of ``model`` is of one whole version."""
     answer = json.loads(body)
     if answer["model"] != model or not marked.is_whole(answer):
         raise WrongAnswer(f"a mixture of versions: {body[:300]!r}")

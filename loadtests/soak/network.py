@@ -1,4 +1,4 @@
-"""Connections to the service under test, and which of them a worker holds."""
+"""Open connections to the service under test, and find which of them a worker holds."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from loadtests.clients import client
 from loadtests.harness import server
 from loadtests.soak.ledger import Broken, Kill
 
-PATIENCE_SECONDS = 180.0
-"""For an answer, a connection, a new worker; the service's own deadline is shorter."""
+TIMEOUT_S = 180.0
+"""Seconds for an answer, a connection or a new worker; the service's deadline is shorter."""
 IDLE_SECONDS = 2.0
 """A connection that was unused for longer is not used again: the service may be closing it."""
 _ESTABLISHED, _LISTENS = "01", "0A"
@@ -49,10 +49,10 @@ class Line:
         return self._connection.is_open and perf_counter() - self._used < IDLE_SECONDS
 
     async def ask(self, request: bytes) -> tuple[int, bytes]:
-        """Send a request; status and body of the answer. Raises Broken."""
+        """Send a request; return status and body of the answer. Raises Broken."""
         self.requests += 1
         try:
-            status = await asyncio.wait_for(self._connection.send(request), PATIENCE_SECONDS)
+            status = await asyncio.wait_for(self._connection.send(request), TIMEOUT_S)
         except (TimeoutError, OSError) as error:
             self._connection.close()
             raise Broken(self.port, error) from None
@@ -99,15 +99,15 @@ class Stream:
             await self._writer.drain()
 
     async def receive(self, size: int) -> bytes:
-        """Up to ``size`` bytes. Raises Broken, also when the service has hung up."""
+        """Return up to ``size`` bytes. Raises Broken, also when the service has hung up."""
         with self._told():
-            data = await asyncio.wait_for(self._reader.read(size), PATIENCE_SECONDS)
+            data = await asyncio.wait_for(self._reader.read(size), TIMEOUT_S)
         if not data:
             raise Broken(self.port, "the service hung up")
         return data
 
     async def answer(self, pause_s: float = 0.0, size: int = 1 << 16) -> tuple[int, bytes]:
-        """Status and body of an answer that has a length, read in pieces. Raises Broken."""
+        """Return status and body of an answer with a length, read in pieces. Raises Broken."""
         received = bytearray()
         while (end := received.find(b"\r\n\r\n")) < 0:
             received += await self.receive(size)
@@ -147,13 +147,13 @@ class Network:
         self._turn = asyncio.Lock()
 
     async def line(self) -> Line:
-        """A new HTTP connection. Raises OSError."""
+        """Open an HTTP connection. Raises OSError."""
         async with self._turn:
             (connection,) = await client.connect(self.running.port, 1)
             return Line(connection)
 
     async def stream(self, *, small: bool = False) -> Stream:
-        """A new connection for faults; a ``small`` one takes little before it is read. OSError."""
+        """Open a connection for faults; a ``small`` one has a small buffer. Raises OSError."""
         async with self._turn:
             plain = socket.socket()
             plain.setblocking(False)
@@ -165,13 +165,13 @@ class Network:
             return Stream(reader, writer, plain.getsockname()[1])
 
     async def channel(self) -> Channel:
-        """A new gRPC channel. Raises asyncio.TimeoutError."""
+        """Open a gRPC channel. Raises asyncio.TimeoutError."""
         address = f"{_HOST}:{self.running.grpc_port}"
         async with self._turn:
             while True:
                 before = self._grpc_ports()
                 channel = grpc.aio.insecure_channel(address, options=_CHANNEL)
-                await asyncio.wait_for(channel.channel_ready(), PATIENCE_SECONDS)
+                await asyncio.wait_for(channel.channel_ready(), TIMEOUT_S)
                 new = self._grpc_ports() - before
                 if len(new) == 1:
                     return Channel(channel, new.pop())
@@ -197,27 +197,27 @@ class Network:
             return Kill(perf_counter(), ports)
 
     def grpc_listeners(self) -> set[str]:
-        """The sockets on which workers take gRPC connections: a worker that has one is ready."""
+        """Return the sockets that listen for gRPC: a worker that has one is ready."""
         own = f":{self.running.grpc_port:04X}"
         return {f[9] for f in _sockets() if f[1].endswith(own) and f[3] == _LISTENS}
 
 
 def _sockets() -> Iterator[list[str]]:
-    """The fields of every TCP socket; gRPC's are of IPv6, also where they lead to IPv4."""
+    """Yield the fields of every TCP socket; gRPC's are of IPv6, also where they lead to IPv4."""
     for table in ("tcp", "tcp6"):
         for line in Path("/proc/net", table).read_text().splitlines()[1:]:
             yield line.split()
 
 
 def _clients_of(server_port: str) -> Iterator[tuple[int, str]]:
-    """Client sides of connections to a port: their own port, and the address they lead to."""
+    """Yield the client sides of connections to a port: own port, and the other side's address."""
     for fields in _sockets():
         if fields[2].endswith(server_port) and fields[3] == _ESTABLISHED:
             yield int(fields[1].rpartition(":")[2], 16), fields[2]
 
 
 def _accepted_by(port: int) -> Iterator[tuple[int, str]]:
-    """Server sides of connections to a port: the client's port, and the socket's inode."""
+    """Yield the server sides of connections to a port: client's port, and socket's inode."""
     own = f":{port:04X}"
     for fields in _sockets():
         if fields[1].endswith(own) and fields[3] != _LISTENS:
@@ -225,7 +225,7 @@ def _accepted_by(port: int) -> Iterator[tuple[int, str]]:
 
 
 def _inodes(pid: int) -> set[str]:
-    """The sockets of a process."""
+    """Return the inodes of a process' sockets."""
     return {
         name.removeprefix("socket:[").removesuffix("]")
         for name in server.open_files(pid)

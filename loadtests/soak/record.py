@@ -1,4 +1,4 @@
-"""What a soak wrote down, as rows of two CSVs, and what they say."""
+"""Make the rows of a soak's two CSVs, and compute figures from them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _EMPTY: dict[str, object] = dict.fromkeys(("minute", "what", *_FIGURES), "")
 
 
 def timeline(vitals: Vitals, events: Sequence[Event]) -> list[dict[str, object]]:
-    """A row for each process, for the traffic and for each event, in their order in time."""
+    """Return a row for each process, the traffic and each event, in their order in time."""
     rows: list[dict[str, object]] = []
     for vital in vitals.processes:
         figures = {"rss_mb": vital.rss_mb, "files": vital.files, "threads": vital.threads}
@@ -42,7 +42,7 @@ def timeline(vitals: Vitals, events: Sequence[Event]) -> list[dict[str, object]]
 
 
 def accounts(ledger: Ledger) -> list[dict[str, object]]:
-    """A row for each kind of request and way to end."""
+    """Return a row for each kind of request and outcome."""
     return [
         {"kind": kind, "outcome": outcome.value, "reason": reason, "requests": count}
         for (kind, outcome, reason), count in sorted(
@@ -52,7 +52,7 @@ def accounts(ledger: Ledger) -> list[dict[str, object]]:
 
 
 class Growth(NamedTuple):
-    """What one quantity of the workers did."""
+    """The growth of one quantity of the workers."""
 
     quantity: str
     whose: str
@@ -61,13 +61,13 @@ class Growth(NamedTuple):
 
 
 def workers(rows: Rows) -> list[str]:
-    """The worker processes, in the order of their appearance."""
+    """Return the worker processes, in the order of their appearance."""
     names = (row["what"] for row in rows if row["what"].startswith("worker "))
     return list(dict.fromkeys(names))
 
 
 def series(rows: Rows, what: str, quantity: str, after_minutes: float = 0.0) -> trend.Series:
-    """Minutes and values of one process or of the traffic.
+    """Return minutes and values of one process or of the traffic.
 
     ``after_minutes`` are left out from its own beginning on.
     """
@@ -78,7 +78,7 @@ def series(rows: Rows, what: str, quantity: str, after_minutes: float = 0.0) -> 
 
 
 def growths(rows: Rows, warm_up_minutes: float) -> Iterator[Growth]:
-    """Slopes per hour: of all workers together, and of each that was seen long enough alone."""
+    """Yield slopes per hour: of all workers together, and of each that lived long enough."""
     for quantity in QUANTITIES:
         each = {
             name: _hours(series(rows, name, quantity, warm_up_minutes)) for name in workers(rows)
@@ -97,7 +97,7 @@ def _hours(series: trend.Series) -> trend.Series:
 
 
 def totals(account: Rows) -> dict[str, int]:
-    """How many requests ended in which way."""
+    """Return how many requests ended in which way."""
     found = dict.fromkeys((outcome.value for outcome in Outcome), 0)
     for row in account:
         found[row["outcome"]] += int(row["requests"])
@@ -105,7 +105,7 @@ def totals(account: Rows) -> dict[str, int]:
 
 
 def events(rows: Rows) -> dict[str, list[tuple[float, float]]]:
-    """Of each kind of event the minutes, and the seconds it took."""
+    """Return by kind the minute of each event, and the seconds it took."""
     found: dict[str, list[tuple[float, float]]] = {}
     for row in rows:
         kind, _, what = row["what"].partition(": ")
@@ -115,5 +115,5 @@ def events(rows: Rows) -> dict[str, list[tuple[float, float]]]:
 
 
 def median(values: Sequence[float]) -> float:
-    """NaN of nothing."""
+    """Return the median; NaN where there are no values."""
     return float(np.median(values)) if values else math.nan

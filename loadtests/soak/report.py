@@ -1,4 +1,4 @@
-"""The report of a soak: a page, and a plot that is drawn from the CSV of its time line."""
+"""Write the report of a soak: a page, and a plot of the CSV of its time line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ KILL = "worker killed"
 _MARKS = {KILL: ("red", ":"), "burst": ("orange", "-")}
 _SHOWN_FAILURES = 20
 JUDGED_MINUTES = 30.0
-"""What a shorter run says of growth is not judged: it is still warming up."""
+"""Minutes from which on growth is judged: a shorter run is still warming up."""
 GRANTED = {"rss_mb": 0.0, "files": 5.0, "threads": 2.0}
 """Growth over the run that is no leak: connections move from worker to worker, pools fill."""
 
@@ -35,14 +35,14 @@ class Facts(NamedTuple):
     warm_up_minutes: float
     seed: int
     failures: Sequence[str]
-    """What did not go as it should, beside requests."""
+    """What went wrong beside requests."""
     unexplained: Sequence[str]
     log: Sequence[tuple[str, int]]
     """Lines of the service's log, and how often each came."""
 
 
 def verdict(account: Rows, growths: Sequence[Growth], facts: Facts) -> list[str]:
-    """Why the soak failed; nothing where it passed."""
+    """Return why the soak failed; an empty list where it passed."""
     reasons = [f"{count} requests are unexplained" for count in _unexplained(account)]
     judged = growths if facts.minutes >= JUDGED_MINUTES else ()
     reasons += [
@@ -60,7 +60,7 @@ def _unexplained(account: Rows) -> Iterator[int]:
 
 
 def page(rows: Rows, account: Rows, facts: Facts, name: str) -> str:
-    """The report in Markdown; ``name`` is that of its files, without a suffix."""
+    """Return the report in Markdown; ``name`` is that of its files, without a suffix."""
     growths = list(record.growths(rows, facts.warm_up_minutes))
     reasons = verdict(account, growths, facts)
     parts = [
@@ -167,7 +167,7 @@ def _lines(texts: Sequence[str]) -> str:
 
 
 def draw(rows: Rows) -> Figure:
-    """Four panels over the same minutes."""
+    """Draw four panels over the same minutes."""
     figure, (rate, latency, memory, counts) = plots.panels("Soak", [1.9, 1.9, 2.4, 2.1], rows)
     _line(rate, rows, record.TRAFFIC, "right_per_s", "answered right", color="C0")
     _line(rate, rows, record.TRAFFIC, "refused_per_s", "refused", color="C1")
@@ -229,7 +229,7 @@ def write(
     facts: Facts,
     about: dict[str, str],
 ) -> tuple[str, list[str]]:
-    """Write the CSVs, the plot and the page beside ``path``; the page, and why it failed."""
+    """Write CSVs, plot and page beside ``path``; return the page, and why the soak failed."""
     beside = path.with_name(f"{path.stem}_accounts.csv")
     plots.write(path, rows, about, draw)
     bench.write_csv(beside, account, about)

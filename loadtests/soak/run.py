@@ -1,4 +1,4 @@
-"""One soak: the service on a repository of its own, its users, and what happens to it."""
+"""Run one soak: the service on a repository of its own, its users and its disturbances."""
 
 from __future__ import annotations
 
@@ -21,31 +21,31 @@ from loadtests.soak.calls import GrpcUser
 from loadtests.soak.chaos import Chaos
 from loadtests.soak.http import HttpUser
 from loadtests.soak.ledger import Ledger, Outcome
-from loadtests.soak.network import PATIENCE_SECONDS, Network
+from loadtests.soak.network import TIMEOUT_S, Network
 from loadtests.soak.users import Pace
 from loadtests.soak.vandals import Vandal
 from loadtests.soak.vitals import Vitals
 
 HTTP_USERS, GRPC_USERS, VANDALS = 10, 6, 4
 VANDALISM = 0.06
-"""Of the rate of the others, what vandals do beside it; at least a deed in two seconds."""
+"""Rate of the vandals as a share of the others'; at least a deed in two seconds."""
 QUEUE_CROPS = 64
 """Few, so that a burst is refused and does not only wait."""
 DEADLINE_MS = 120_000
 """Long: on a machine that others use too, what was accepted is late, and is waited for."""
 BURST_CLIENTS = 80
 QUIET_SECONDS = 20.0
-"""In which the service must have let go of everything, once nobody asks."""
+"""Seconds in which the service must have released everything, once nobody asks."""
 _GAUGES = ("zoo_admitted_crops", "zoo_body_bytes", "zoo_queue_crops")
 
 
 class Plan(NamedTuple):
-    """What is asked for."""
+    """The settings of a soak."""
 
     minutes: float
     workers: int = 2
     load: float = 0.4
-    """Of the rate that the users reach when nobody thinks."""
+    """The load, as a share of the rate that the users reach without pauses."""
     rate: float = 0.0
     """Requests per second instead; 0: by ``load``."""
     swap_every_s: float = 20.0
@@ -69,7 +69,7 @@ class Plan(NamedTuple):
 
 @dataclass
 class Soak:
-    """What came of it."""
+    """The result of a soak."""
 
     ledger: Ledger
     vitals: Vitals
@@ -83,7 +83,7 @@ class Soak:
 
 
 def run(plan: Plan) -> Soak:
-    """Start the service and let the users at it. Raises `server.ServerFailed`."""
+    """Start the service and run the soak. Raises `server.ServerFailed`."""
     pictures = material.pictures(plan.pictures)
     with tempfile.TemporaryDirectory(prefix="soak-") as name:
         folder = Path(name)
@@ -108,12 +108,11 @@ async def _soak(
     plan: Plan, running: server.Running, pictures: list[material.Picture], folder: Path
 ) -> Soak:
     network, ledger = Network(running), Ledger()
-    users = HTTP_USERS + GRPC_USERS
-    pace, vandals_pace = Pace(users), Pace(VANDALS)
+    pace, vandals_pace = Pace(HTTP_USERS + GRPC_USERS), Pace(VANDALS)
     vandals_pace.rate = 2.0
     chaos = Chaos(network, ledger, pictures, folder, plan.workers, plan.seed)
     vitals = Vitals(running, ledger)
-    asked = [
+    users = [
         kind(network, ledger, pictures, of, plan.seed * 1000 + number)
         for number, (kind, of) in enumerate(
             [(HttpUser, pace)] * HTTP_USERS
@@ -123,7 +122,7 @@ async def _soak(
     ]
     ended = asyncio.Event()
     begun = perf_counter()
-    tasks = [asyncio.ensure_future(user.run()) for user in asked]
+    tasks = [asyncio.ensure_future(user.run()) for user in users]
     tasks.append(asyncio.ensure_future(vitals.every(plan.sample_s, ended)))
     highest = 0.0
     if not plan.rate:
@@ -148,15 +147,15 @@ async def _soak(
 
 
 async def _sleep_or_fail(seconds: float, tasks: Sequence[asyncio.Future[None]]) -> None:
-    """Raises what a task raises before the time is over."""
+    """Sleep for ``seconds``; raise what a task raises meanwhile."""
     done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
     for task in done:
         task.result()
 
 
 async def _finish(tasks: Sequence[asyncio.Future[None]]) -> None:
-    """Let everybody come to an end; who does not is cut off, and its request is unexplained."""
-    _, late = await asyncio.wait(tasks, timeout=2 * PATIENCE_SECONDS)
+    """Let all tasks end; one that does not is cancelled, and its request is unexplained."""
+    _, late = await asyncio.wait(tasks, timeout=2 * TIMEOUT_S)
     for task in late:
         task.cancel()
     for ended in await asyncio.gather(*tasks, return_exceptions=True):
@@ -165,7 +164,7 @@ async def _finish(tasks: Sequence[asyncio.Future[None]]) -> None:
 
 
 async def _tell(ledger: Ledger, chaos: Chaos, vitals: Vitals, ended: asyncio.Event) -> None:
-    """A line every minute."""
+    """Print a line every minute."""
     while not ended.is_set():
         try:
             await asyncio.wait_for(ended.wait(), 60)
@@ -179,7 +178,7 @@ async def _tell(ledger: Ledger, chaos: Chaos, vitals: Vitals, ended: asyncio.Eve
 
 
 async def _not_let_go(running: server.Running, workers: int) -> list[str]:
-    """What the service still holds though nobody asks any more, and what it counted as a fault."""
+    """Return what the service still holds though nobody asks, and what it counted as a fault."""
     end = perf_counter() + QUIET_SECONDS
     while True:
         held, faults = await _metrics(running.port)
@@ -194,7 +193,7 @@ async def _not_let_go(running: server.Running, workers: int) -> list[str]:
 
 
 async def _metrics(port: int) -> tuple[dict[str, float], float]:
-    """Gauges that are not zero, and how many requests ended with the code `internal`."""
+    """Return gauges that are not zero, and how many requests ended with `internal`."""
     (connection,) = await client.connect(port, 1)
     await connection.send(b"GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
     held: dict[str, float] = {}
@@ -210,7 +209,7 @@ async def _metrics(port: int) -> tuple[dict[str, float], float]:
 
 
 def _log(path: Path) -> list[tuple[str, int]]:
-    """Lines that are no mere information, without their figures and checksums, by frequency."""
+    """Return warnings and errors, without figures and checksums, by frequency."""
     lines = path.read_text(errors="replace").splitlines()
     told = (line for line in lines if line.strip() and "[INFO]" not in line)
     return Counter(re.sub(r"\b[0-9a-f]{8,}\b|\d+", "N", line) for line in told).most_common(30)

@@ -1,4 +1,4 @@
-"""How much something grows per hour, and how sure that is.
+"""Estimate how much something grows per hour, and how sure that is.
 
 Memory at one moment depends on memory the moment before, so samples say less than their number
 suggests, and a plain regression is sure of trends that are none. Here the errors of a straight
@@ -45,7 +45,7 @@ class Slope(NamedTuple):
 
 
 def slope(series: Sequence[Series]) -> Slope | None:
-    """The common slope; None where no process has samples enough."""
+    """Estimate the common slope; None where no process has samples enough."""
     pairs = [
         (np.asarray(times, float), np.asarray(values, float))
         for times, values in series
@@ -64,7 +64,7 @@ def slope(series: Sequence[Series]) -> Slope | None:
 
 
 def _persistence(pairs: Sequence[tuple[Floats, Floats]], value: float) -> float:
-    """The coefficient of the residuals of a line with this slope."""
+    """Return the coefficient of the residuals of a line with this slope."""
     before, after = [], []
     for times, values in pairs:
         residuals = values - value * times
@@ -81,13 +81,13 @@ def _persistence(pairs: Sequence[tuple[Floats, Floats]], value: float) -> float:
 
 
 def _fit(pairs: Sequence[tuple[Floats, Floats]], persistence: float) -> Slope:
-    rows, wanted = [], []
+    rows, targets = [], []
     for number, (times, values) in enumerate(pairs):
         levels = np.zeros((len(times), len(pairs)))
         levels[:, number] = 1.0
         rows.append(_taken_out(np.column_stack((times - times.mean(), levels)), persistence))
-        wanted.append(_taken_out(values[:, None], persistence)[:, 0])
-    x, y = np.concatenate(rows), np.concatenate(wanted)
+        targets.append(_taken_out(values[:, None], persistence)[:, 0])
+    x, y = np.concatenate(rows), np.concatenate(targets)
     solution = np.linalg.lstsq(x, y, rcond=None)[0]
     residuals = y - x @ solution
     free = max(len(y) - len(pairs) - 2, 1)
@@ -98,7 +98,7 @@ def _fit(pairs: Sequence[tuple[Floats, Floats]], persistence: float) -> Slope:
 
 
 def _taken_out(columns: Floats, persistence: float) -> Floats:
-    """Each sample less what the one before left of itself; the first as surely as the others."""
+    """Return each sample less the share that persists of the one before, equally certain."""
     rest = columns[1:] - persistence * columns[:-1]
     first: Floats = columns[:1] * np.sqrt(1 - persistence**2)
     return np.concatenate((first, rest))

@@ -1,4 +1,4 @@
-"""What users have in common: a pace, and an end."""
+"""Give users what they have in common: a pace, and an end."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ class User(ABC):
 
     @abstractmethod
     def deeds(self) -> Mapping[Deed, float]:
-        """What it does, and how often of one hundred."""
+        """Return what it does, and how often of one hundred."""
 
     async def close(self) -> None:  # noqa: B027 - who opens a connection for each deed has none
         """Hang up."""
 
     async def run(self) -> None:
-        """Until the end."""
+        """Do deeds until the end."""
         deeds, weights = zip(*self.deeds().items(), strict=True)
         due = perf_counter()
         try:
@@ -72,9 +72,9 @@ class User(ABC):
             return
 
     def some(self, count: int) -> list[Picture]:
-        """Different pictures."""
+        """Choose ``count`` different pictures."""
         return self.random.sample(self.pictures, count)
 
     def protocol(self) -> str:
-        """The centre mostly; one of twelve of ten crops, which cost ten times as much."""
+        """Choose center, or one time in twelve ten_crop, which costs ten times as much."""
         return "ten_crop" if self.random.random() < 1 / 12 else "center"

@@ -1,4 +1,4 @@
-"""What the service's processes hold, and what came of the traffic, at regular moments."""
+"""Sample what the service's processes hold and how requests ended, at regular moments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 class Vital(NamedTuple):
-    """One process at a moment."""
+    """The resources of one process at a moment."""
 
     minute: float
     process: str
@@ -32,18 +32,18 @@ class Vital(NamedTuple):
 
 
 class Traffic(NamedTuple):
-    """What came of the requests that ended since the sample before."""
+    """The requests that ended since the sample before."""
 
     minute: float
     right_per_s: float
     refused_per_s: float
     p50_ms: float
     p99_ms: float
-    """Of `TIMED`; NaN where none ended."""
+    """p99 in milliseconds of `TIMED`; NaN where none ended."""
 
 
 class Vitals:
-    """Takes samples."""
+    """Takes samples of the service and its traffic."""
 
     def __init__(self, running: server.Running, ledger: Ledger) -> None:
         self.processes: list[Vital] = []
@@ -55,7 +55,7 @@ class Vitals:
         self._before = (self.began, 0, 0)
 
     async def every(self, seconds: float, ended: asyncio.Event) -> None:
-        """Take a sample at these distances until the end."""
+        """Take a sample every ``seconds`` until the end."""
         due = perf_counter()
         while not ended.is_set():
             self.take()
@@ -92,7 +92,7 @@ class Vitals:
 
 
 def _vital(minute: float, pid: int, name: str) -> Iterator[Vital]:
-    """Nothing where the process has just ended."""
+    """Yield a process' sample; nothing where it has just ended."""
     folder = Path(f"/proc/{pid}")
     try:
         resident = int((folder / "statm").read_text().split()[1]) * _PAGE

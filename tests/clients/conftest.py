@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -51,7 +52,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     leaf.cert_chain_pems[0].write_to_path(cert)
     leaf.private_key_pem.write_to_path(private)
     trusting = ssl.create_default_context(cafile=str(ca))
-    settings = {"zoo_tls_cert": cert, "zoo_tls_key": private, "zoo_api_keys": key}
+    settings: dict[str, Any] = {"zoo_tls_cert": cert, "zoo_tls_key": private, "zoo_api_keys": key}
     with serving(folder, python=PYTHON, tls=trusting, **settings) as running:
         yield Guarded(running, ca, key)
 

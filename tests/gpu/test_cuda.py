@@ -8,18 +8,20 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from loadtests.harness.server import free_port
 from service.engine.failures import EXIT_CODE
 from tests.paths import ROOT
 from tests.photographs import CHELSEA, CHINA, COFFEE, FLOWER, ROCKET
-from tests.server import Server, command, environment, free_port, serving
+from tests.server import Server, command, environment, serving
 
 pytestmark = [pytest.mark.gpu, pytest.mark.needs("gpu")]
 PICTURES = (CHELSEA, COFFEE, ROCKET, FLOWER, CHINA)
-CUDA = {"zoo_providers": "cuda,cpu", "zoo_providers_strict": "true"}
+CUDA: dict[str, Any] = {"zoo_providers": "cuda,cpu", "zoo_providers_strict": "true"}
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +37,7 @@ def cpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-def probabilities(server: Server, picture: Path, **query: object) -> np.ndarray:
+def probabilities(server: Server, picture: Path, **query: Any) -> np.ndarray:
     answer = server.classify(picture, top_k=1000, **query)
     assert answer.status_code == 200, answer.text
     rows = sorted(answer.json()["predictions"], key=lambda row: row["index"])
@@ -107,7 +109,7 @@ def test_two_workers_share_the_gpu(tmp_path: Path, cpu: Server) -> None:
 
 
 def test_batches_shrink_to_the_memory_there_is(tmp_path: Path) -> None:
-    limits = {"zoo_gpu_memory_bytes": str(192 << 20), "zoo_max_batch": "256"}
+    limits: dict[str, Any] = {"zoo_gpu_memory_bytes": str(192 << 20), "zoo_max_batch": "256"}
     with serving(tmp_path, **CUDA, **limits) as server:
         model = server.client.get("/models/efficientnet_lite0").json()
         assert 1 <= model["max_batch"] < 256

@@ -13,7 +13,7 @@ import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as messages
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as services
 
-from tests.server import free_port
+from loadtests.harness.server import free_port
 
 
 class Span(NamedTuple):

@@ -6,10 +6,18 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from service.manifest import sha256_of
+from service.manifest import Manifest, sha256_of
+from service.repository.versions_on_disk import Version, read
 from tests.paths import ROOT
 
 LENET = ROOT / "models" / "lenet5" / "1"
+
+
+def network_manifest(found: Version) -> Manifest:
+    """The manifest of a version that is no ensemble."""
+    manifest = read(found)
+    assert isinstance(manifest, Manifest)
+    return manifest
 
 
 def edit(folder: Path, change: Callable[[dict], object]) -> None:

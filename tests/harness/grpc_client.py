@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
@@ -21,7 +22,7 @@ SECONDS = 30
 """Patience with a loaded machine."""
 
 
-def request(*names: str, **more: object) -> messages.ClassifyRequest:
+def request(*names: str, **more: Any) -> messages.ClassifyRequest:
     return messages.ClassifyRequest(images=[PICTURES[name] for name in names], **more)
 
 
@@ -30,10 +31,14 @@ def framed(message: bytes) -> bytes:
     return b"\0" + len(message).to_bytes(4, "big") + message
 
 
+def trailers(error: grpc.RpcError) -> dict[str, Any]:
+    """The trailing metadata of an error."""
+    return {each.key: each.value for each in error.trailing_metadata()}
+
+
 def details(error: grpc.RpcError) -> tuple[str, status_pb2.Status]:
     """The stable code of an error, and its whole status."""
-    trailing = dict(error.trailing_metadata())
-    status = status_pb2.Status.FromString(trailing[DETAILS_KEY])
+    status = status_pb2.Status.FromString(trailers(error)[DETAILS_KEY])
     assert status.code == error.code().value[0]
     assert status.message == error.details()
     info = error_details_pb2.ErrorInfo()
@@ -46,6 +51,16 @@ def connected(server: Server) -> grpc.Channel:
     """A channel with a connection of its own."""
     options = [("grpc.use_local_subchannel_pool", 1)]
     return grpc.insecure_channel(server.grpc_address, options=options)
+
+
+def unary(channel: grpc.Channel, method: str) -> grpc.UnaryUnaryMultiCallable[Any, Any]:
+    """A method that takes and yields the bytes of messages."""
+    return channel.unary_unary(method)
+
+
+def streaming(channel: grpc.Channel, method: str) -> grpc.StreamStreamMultiCallable[Any, Any]:
+    """The same of a method with streams."""
+    return channel.stream_stream(method)
 
 
 def stub_of(channel: grpc.Channel) -> classifier_pb2_grpc.ClassifierStub:

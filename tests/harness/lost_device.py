@@ -21,4 +21,4 @@ def _lost(self: Session, crops: Crops) -> Outputs:
     return _compute(self, crops)
 
 
-Session._compute = _lost
+Session._compute = _lost  # type: ignore[method-assign]

@@ -12,8 +12,9 @@ import numpy as np
 
 from service.imaging.decode import decode
 from service.imaging.protocols import PROTOCOLS
-from service.repository.versions_on_disk import find, read
+from service.repository.versions_on_disk import find
 from service.transports.grpc.protos import oip_pb2 as messages
+from tests.harness.edited_versions import network_manifest
 from tests.paths import ROOT
 from tests.server import Server
 
@@ -111,5 +112,5 @@ def crops_of(model: str, protocol: str, picture: bytes) -> np.ndarray:
     """What the protocol cuts from a picture, uint8 [N, height, width, channels]."""
     (found,) = [found for found in find(ROOT / "models") if found.name == model]
     image = decode(picture, max_pixels=10_000_000)
-    (crops,) = PROTOCOLS[protocol].crops(image, read(found))
+    (crops,) = PROTOCOLS[protocol].crops(image, network_manifest(found))
     return crops

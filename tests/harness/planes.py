@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 from service.config.settings import Settings
 from service.dataplane.dataplane import DataPlane
@@ -22,10 +23,10 @@ PICTURE = COFFEE.read_bytes()
 
 
 @asynccontextmanager
-async def started(folder: Path, **settings: object) -> AsyncIterator[DataPlane]:
+async def started(folder: Path, **settings: Any) -> AsyncIterator[DataPlane]:
     """The plane over the repository ``folder``, whose default model is called `default`."""
     given = {"default_model": "default", "threads": 1, "watch_seconds": 0, **settings}
-    plane = DataPlane(Settings(models=folder, **given))  # type: ignore[arg-type]
+    plane = DataPlane(Settings(models=folder, **given))
     await plane.start()
     try:
         yield plane

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from loadtests.benchmarks import coldstart, profile
 
 ABOUT = {"processor": "Abacus", "cores": "2 of 4", "python": "3.14"}
@@ -35,7 +37,7 @@ _FIGURES = (
     *("p99 at 70 %, Poisson / unloaded median", "in time at 3x overload / peak"),
     *("429 at 3x overload, p99 in ms", "peak in pictures/s"),
 )
-ROWS: dict[str, list[dict[str, object]]] = {
+ROWS: dict[str, list[dict[str, Any]]] = {
     "batching.csv": [
         {"model": name, "provider": "cpu", "precision": "fp32", "learnt": 4}
         | {"threads": threads, "batch": batch, **_RATIO}

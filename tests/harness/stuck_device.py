@@ -20,4 +20,4 @@ def _stuck(self: Session, crops: Crops) -> Outputs:
     return _compute(self, crops)
 
 
-Session._compute = _stuck
+Session._compute = _stuck  # type: ignore[method-assign]

@@ -15,8 +15,8 @@ import time
 
 from tests.image import bento, checks, store
 from tests.image.container import Container, running
+from tests.paths import ROOT
 
-ROOT = store.ROOT
 MEMORY = 6 << 30
 """Bytes; as deploy/compose.yaml."""
 OWN_MODELS = ROOT / "models" / "lenet5"

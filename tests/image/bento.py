@@ -7,6 +7,7 @@ import sys
 import tempfile
 
 from tests.image import store
+from tests.paths import ROOT
 
 
 def build(tag: str) -> None:
@@ -19,7 +20,7 @@ def _build(tag: str, home: str) -> None:
     environment = {**store.environment(), "BENTOML_HOME": home, "BENTOML_DO_NOT_TRACK": "True"}
     bentoml = [sys.executable, "-m", "bentoml"]
     built = subprocess.run(
-        [*bentoml, "build", "--output", "tag", str(store.ROOT)],
+        [*bentoml, "build", "--output", "tag", str(ROOT)],
         env=environment,
         check=True,
         text=True,

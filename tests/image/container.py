@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.image import store
+from tests.paths import ROOT
 
 STATE = store.FOLDER / "runc"
 NAMESPACES = ("pid", "network", "ipc", "uts", "mount")
@@ -61,7 +62,7 @@ class Container:
         """A command of this machine in the container's network, where it finds the ports."""
         return subprocess.run(
             ["nsenter", f"--net=/proc/{self.first}/ns/net", *command],
-            cwd=store.ROOT, capture_output=True, text=True, timeout=seconds, check=False,
+            cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False,
         )  # fmt: skip
 
 

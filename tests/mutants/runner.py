@@ -15,7 +15,6 @@ from typing import Literal, NamedTuple
 
 import psutil
 
-from tests import time_limit
 from tests.mutants.faults import ROOT, Fault
 
 Outcome = Literal["seen", "survived", "hung", "skipped", "red", "broken"]
@@ -23,7 +22,7 @@ Outcome = Literal["seen", "survived", "hung", "skipped", "red", "broken"]
 
 ``hung``: the run did not end and was ended. Nothing says then what is wrong, and a run of the suite
 would wait for ever, so it is not seen. What hangs within a test is seen: each test has a limit of
-its own (`tests.time_limit`), by which it fails. ``skipped``: this machine lacks what the tests
+its own (pytest-timeout), by which it fails. ``skipped``: this machine lacks what the tests
 need; the fault is left out of the share. ``red``: the tests fail without the fault, so they say
 nothing about it. ``broken``: the run ended otherwise than by a test that fails.
 """
@@ -31,8 +30,8 @@ nothing about it. ``broken``: the run ended otherwise than by a test that fails.
 
 RUN = 4
 """Tests that start a server and ask it several things take some limits at worst."""
-PLUGIN = "pytest_asyncio.plugin"
-"""The only one that tests of the list need: the others take most of the time of a start."""
+PLUGINS = ("pytest_asyncio.plugin", "pytest_timeout")
+"""Those that tests of the list need: the others take most of the time of a start."""
 
 
 class Result(NamedTuple):
@@ -105,13 +104,21 @@ class Copy:
         os.utime(path, (self._clock, self._clock))
 
     def _run(self, tests: tuple[str, ...], sets: int = 1) -> Outcome:
-        options = ("-x", "-q", "-p", "no:cacheprovider", "-p", PLUGIN)
+        plugins = (f"-p{name}" for name in ("no:cacheprovider", *PLUGINS))
         process = subprocess.Popen(
-            [sys.executable, "-m", "pytest", *options, f"--basetemp={self._temporary}", *tests],
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-xq",
+                *plugins,
+                f"--basetemp={self._temporary}",
+                *tests,
+            ],
             cwd=self._root,
             env={
                 **os.environ,
-                time_limit.VARIABLE: str(self._limit),
+                "PYTEST_TIMEOUT": str(self._limit),
                 "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
             },
             stdin=subprocess.DEVNULL,

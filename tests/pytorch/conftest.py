@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 import pytest
@@ -88,7 +89,7 @@ def traced_once(_traces: dict[str, onnx.ModelProto], monkeypatch: pytest.MonkeyP
     """
     trace = graph.to_onnx
 
-    def once(network: nn.Module, *given: object, **more: object) -> onnx.ModelProto:
+    def once(network: nn.Module, *given: object, **more: Any) -> onnx.ModelProto:
         assert more.get("mean_image") is None  # its numbers would have to count as well
         digest = hashlib.sha256(repr((network, given, more)).encode())
         for key, tensor in network.state_dict().items():

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +62,7 @@ def torchscript(
     network: nn.Module,
     opset: int = 12,
     names: tuple[str, str] = ("input", "output"),
-    **options: object,
+    **options: Any,
 ) -> Path:
     """Export as PyTorch did until 2.8, for one picture."""
     with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
@@ -74,7 +75,7 @@ def torchscript(
             opset_version=opset,
             input_names=[names[0]],
             output_names=[names[1]],
-            **options,  # type: ignore[arg-type]
+            **options,
         )
     return file
 
@@ -95,7 +96,7 @@ class Hand:
         self.random = np.random.default_rng(0)
 
     def node(
-        self, operator: str, *inputs: str, name: str = "", domain: str = "", **more: object
+        self, operator: str, *inputs: str, name: str = "", domain: str = "", **more: Any
     ) -> str:
         name = name or f"{operator}_{len(self.nodes)}"
         self.nodes.append(helper.make_node(operator, list(inputs), [name], domain=domain, **more))
@@ -118,7 +119,7 @@ class Hand:
         name = self.node("Relu", name)
         return self.node("AveragePool", name, kernel_shape=[2, 2], strides=[2, 2])
 
-    def save(self, file: Path, output: str, *, listed: bool = False, **options: object) -> Path:
+    def save(self, file: Path, output: str, *, listed: bool = False, **options: Any) -> Path:
         """Write the file; with ``listed`` the weights are inputs as well, as IR 3 wants it."""
         inputs = [helper.make_tensor_value_info("data", self.type, self.input)]
         if listed:
@@ -141,7 +142,7 @@ class Hand:
                 *(helper.make_opsetid(domain, 1) for domain in domains),
             ],
         )
-        onnx.save(model, file, **options)  # type: ignore[arg-type]
+        onnx.save(model, file, **options)
         return file
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from typing import Any
 
 import grpc
 import numpy as np
@@ -25,7 +26,7 @@ BEST = f"{LITE}.topk"
 def test_curl_and_requests(guarded: Guarded, pictures: dict[str, bytes]) -> None:
     address = f"{guarded.server.url}/classify"
     header = {"Authorization": f"Bearer {guarded.key}"}
-    asked = {"data": pictures["coffee"], "verify": str(guarded.ca), "timeout": 60}
+    asked: dict[str, Any] = {"data": pictures["coffee"], "verify": str(guarded.ca), "timeout": 60}
     assert requests.post(address, headers=header, **asked).status_code == 200
     assert requests.post(address, **asked).status_code == 401
     with pytest.raises(requests.exceptions.SSLError):

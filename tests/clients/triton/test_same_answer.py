@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 import pytest
@@ -49,7 +50,7 @@ class Ways:
 
     def oip_json(self, picture: bytes, model: str, protocol: str) -> Ranking:
         text = base64.b64encode(picture).decode()
-        asked = {
+        asked: dict[str, Any] = {
             "parameters": {"protocol": protocol, "top_k": TOP_K},
             "inputs": [{"name": "image", "shape": [1], "datatype": "BYTES", "data": [text]}],
         }
@@ -82,8 +83,8 @@ class Ways:
         (answer,) = self.stub.ClassifyStream(iter([_request(picture, model, protocol)]))
         return _predictions(answer)
 
-    def _posted(self, model: str, protocol: str, **body: object) -> Ranking:
-        query = {"model": model, "protocol": protocol, "top_k": TOP_K}
+    def _posted(self, model: str, protocol: str, **body: Any) -> Ranking:
+        query: dict[str, Any] = {"model": model, "protocol": protocol, "top_k": TOP_K}
         response = requests.post(f"{self.url}/classify", params=query, timeout=60, **body)
         return [
             (each["index"], each["label"], each["probability"])
@@ -96,7 +97,7 @@ class Ways:
         return _ranking(triton.client.infer(f"{model}.topk", images, parameters=asked))
 
 
-def _ranking(result: object) -> Ranking:
+def _ranking(result: Any) -> Ranking:
     columns = [result.as_numpy(name)[0].tolist() for name in ("indices", "labels", "scores")]
     return [(index, label.decode(), value) for index, label, value in zip(*columns, strict=True)]
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -73,15 +74,15 @@ def answers(models: Path) -> Outputs:
 
 
 def same(
-    file: Path, normalise: Normalise, *, logits: bool | None, tolerance: float = 1e-4, **cut: object
+    file: Path, normalise: Normalise, *, logits: bool | None, tolerance: float = 1e-4, **cut: Any
 ) -> Outputs:
     """Compare the adopted model beside ``file`` with the file; ``logits``: what the file yields.
 
     None: logits whose probabilities alone are compared.
     """
     ours = answers(file.parent / "models")
-    rows = [reference(file, p, normalise, **cut) for p in PICTURES.values()]  # type: ignore[arg-type]
-    theirs = np.concatenate([row.reshape(1, -1) for row in rows]).astype(np.float64)
+    rows = [reference(file, p, normalise, **cut) for p in PICTURES.values()]
+    theirs: np.ndarray = np.concatenate([row.reshape(1, -1) for row in rows]).astype(np.float64)
     if logits is None:
         theirs = softmax(theirs)
     elif logits:
@@ -207,7 +208,7 @@ def test_half_precision(export: Command, tmp_path: Path) -> None:
     assert served(tmp_path / "models")[0].file("model").precision == "fp16"
 
 
-class Calibration(CalibrationDataReader):
+class Calibration(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self) -> None:
         random = np.random.default_rng(0)
         shape = (1, 3, SIDE, SIDE)

@@ -7,6 +7,7 @@ import io
 import json
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,7 +22,7 @@ from export.adoption import fitting, foreign, order, proof
 from export.adoption.fitting import Complaint
 from export.adoption.foreign import Wishes
 from export.adoption.original import Pixels
-from export.adoption.truth import Truth
+from export.adoption.truth import Truth, tolerance
 from export.errors import ForeignModelRefused
 from export.proof.parity import Tolerance
 from tests.pytorch.adoption.test_adopt import adopted, same, served
@@ -69,12 +70,11 @@ def test_ten_crops_of_a_picture_round_as_they_do(
     """Not as its centre does: how far halves may be apart depends on the crops."""
     measured = []
 
-    def tolerance(truth: Truth, pictures: list[Pixels]) -> Tolerance:
+    def counted(truth: Truth, pictures: list[Pixels]) -> Tolerance:
         measured.extend(map(len, pictures))
-        return measure(truth, pictures)
+        return tolerance(truth, pictures)
 
-    measure = proof.tolerance
-    monkeypatch.setattr(proof, "tolerance", tolerance)
+    monkeypatch.setattr(proof, "tolerance", counted)
     file = tmp_path / "half.onnx"
     onnx.save(convert_float_to_float16(onnx.load(singles[False]), keep_io_types=True), file)
     outcome = export(
@@ -133,7 +133,7 @@ def test_the_reason_that_is_shown_is_the_one_that_tells() -> None:
 # --- training mode and chance -------------------------------------------------------------------
 
 
-def _with_node(file: Path, operator: str, *more: object, **attributes: object) -> Path:
+def _with_node(file: Path, operator: str, *more: object, **attributes: Any) -> Path:
     """A file with one more operator behind its first convolution."""
     model = onnx.load(plain(file, opset=15))
     names = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -33,7 +34,7 @@ RULES = Preprocessing(
     resize=None,
     centre_square=False,
 )
-Step = tuple[str, dict[str, object], list[object]]
+Step = tuple[str, dict[str, Any], list[object]]
 """An operator, its attributes, and what it is fed besides the tensor before it."""
 
 SOFTMAX: Step = ("Softmax", {"axis": 1}, [])

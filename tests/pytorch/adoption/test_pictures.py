@@ -170,7 +170,7 @@ class Otherwise(Original):
     off = 0.0
 
     def pictures(self, crops: Pixels, tremor: np.random.Generator | None = None) -> Pictures:
-        moved: Pictures = (super().pictures(crops, tremor) + self.off).astype(np.float32)
+        moved: Pictures = np.add(super().pictures(crops, tremor), self.off, dtype=np.float32)
         return moved
 
 

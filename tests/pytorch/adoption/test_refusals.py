@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -15,7 +16,7 @@ from tests.pytorch.foreign_files import CLASSES, FEATURES, SIDE, Hand
 Break = Callable[[onnx.ModelProto], None]
 
 
-def plain(file: Path, classes: int = CLASSES, opset: int = 13, **options: object) -> Path:
+def plain(file: Path, classes: int = CLASSES, opset: int = 13, **options: Any) -> Path:
     """A file that nothing is wrong with."""
     hand = Hand(opset, [1, 3, SIDE, SIDE], [1, classes], ir_version=7)
     flat = hand.node("Flatten", hand.features())
@@ -81,7 +82,7 @@ def _five_channels(model: onnx.ModelProto) -> None:
         dim.dim_value = value
 
 
-def _output(operator: str, **more: object) -> Break:
+def _output(operator: str, **more: Any) -> Break:
     """End in another operator on what was the answer."""
 
     def change(model: onnx.ModelProto) -> None:

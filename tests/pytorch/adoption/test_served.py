@@ -34,7 +34,7 @@ def stripped(file: Path, *ends: tuple[str, str]) -> Path:
         output = name
     del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
     graph.node.extend(nodes)
-    graph.initializer.append(numpy_helper.from_array(np.float32([100]), "hundred"))
+    graph.initializer.append(numpy_helper.from_array(np.array([100], np.float32), "hundred"))
     graph.input.append(helper.make_tensor_value_info(crops, TensorProto.FLOAT, ["N", 3, 224, 224]))
     graph.output.append(helper.make_tensor_value_info(output, TensorProto.FLOAT, ["N", 1000]))
     onnx.save(model, file)

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -15,6 +16,7 @@ import pytest
 
 from export.data.digits import split
 from export.precision import add, int8
+from loadtests.harness.server import free_port
 from service.config import settings
 from service.engine.model import Model
 from service.engine.outputs import BrokenModelError
@@ -25,9 +27,10 @@ from service.manifest import RefusedModelError
 from service.repository import versions_on_disk
 from service.repository.network import opened
 from tests import capabilities
+from tests.harness.edited_versions import network_manifest
 from tests.paths import ROOT
 from tests.photographs import CHINA, COFFEE, FLOWER, PHOTOGRAPHS, ROCKET
-from tests.server import Server, command, environment, free_port, serving
+from tests.server import Server, command, environment, serving
 
 LITE0 = ROOT / "models" / "efficientnet_lite0" / "1"
 LENET5 = ROOT / "models" / "lenet5" / "1"
@@ -73,7 +76,7 @@ def brain(tmp_path_factory: pytest.TempPathFactory, brains: Path) -> Iterator[Se
         yield running
 
 
-def probabilities(server: Server, picture: Path, **query: object) -> np.ndarray:
+def probabilities(server: Server, picture: Path, **query: Any) -> np.ndarray:
     """All classes of the default model, by index."""
     answer = server.classify(picture, top_k=1000, **query).json()
     found = np.zeros(1000)
@@ -232,7 +235,7 @@ def load(monkeypatch: pytest.MonkeyPatch, models: Path, chosen: str) -> Model:
     monkeypatch.setenv("ZOO_PRECISION", "bf16")
     loaded = settings.load()
     found = next(f for f in versions_on_disk.find(loaded.models) if f.name == "lenet5")
-    return opened(found, versions_on_disk.read(found), loaded)
+    return opened(found, network_manifest(found), loaded)
 
 
 @needs_bf16

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.harness.server import free_port
 from service.engine.providers import openvino
 from tests import refused_cpu
 from tests.paths import ROOT
 from tests.pytorch.conftest import Command
 from tests.pytorch.conftest import export as export
-from tests.server import command, environment, free_port
+from tests.server import command, environment
 
 NOT_SUPPORTED = "cannot be used: its plug-in does not support this CPU"
 NOT_INSTALLED = "is not installed (the package onnxruntime-ep-openvino, by the extra `openvino`)"

@@ -21,8 +21,9 @@ from export.data.dataset import Classes, DatasetRefused
 from export.evaluation import report
 from export.evaluation.report import Rate
 from service.manifest import Label
-from service.repository.versions_on_disk import Version, labels, read
+from service.repository.versions_on_disk import Version, labels
 from tests.harness.copies import copy_of
+from tests.harness.edited_versions import network_manifest
 from tests.paths import ROOT
 from tests.photographs import CHINA, COFFEE, FLOWER, ROCKET
 from tests.pytorch.conftest import Command
@@ -238,7 +239,7 @@ def test_a_protocol_the_model_cannot_do(digits: Path, tmp_path: Path, run: Comma
 
 @pytest.fixture(scope="module")
 def imagenet() -> Classes:
-    manifest = read(Version("efficientnet_lite0", "1", IMAGENET))
+    manifest = network_manifest(Version("efficientnet_lite0", "1", IMAGENET))
     return Classes(labels(IMAGENET, manifest))
 
 

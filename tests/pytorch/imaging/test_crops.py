@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ def test_center_crop_of_noise(size: tuple[int, int], rule: tuple[int, int, str])
 
 
 @pytest.mark.parametrize("path", PHOTOGRAPHS, ids=lambda path: path.name)
-def test_ten_crop_of_photographs(path: object) -> None:
+def test_ten_crop_of_photographs(path: Path) -> None:
     picture = Image.open(path).convert("RGB")
     reference = transforms.Compose([torchvision_resize(256, "bicubic"), transforms.FiveCrop(224)])(
         picture
@@ -160,7 +161,7 @@ sides = st.integers(1, 400)
 )
 @settings(max_examples=150, deadline=None)
 def test_any_size_to_any_other(
-    before: tuple[int, int], after: tuple[int, int], interpolation: str, color: str
+    before: tuple[int, int], after: tuple[int, int], interpolation: Any, color: Any
 ) -> None:
     picture = noise(before).convert(color)
     resize = Resize(rule="exact", size=224, interpolation=interpolation)
@@ -251,11 +252,12 @@ def test_pixels_lie_where_pillow_keeps_them(color: str) -> None:
 @pytest.mark.parametrize("color", ["RGB", "L"])
 def test_pixels_of_an_image_in_several_blocks(color: str) -> None:
     side = 4200 if color == "L" else 2100  # 17 MB
-    Image.core.set_block_size(16 << 20)  # Pillow's own
+    core: Any = vars(Image)["core"]
+    core.set_block_size(16 << 20)  # Pillow's own
     try:
         picture = noise((side, side)).convert(color)
     finally:
-        Image.core.set_block_size(pixels.BLOCK_BYTES)
+        core.set_block_size(pixels.BLOCK_BYTES)
     with pytest.raises(ValueError, match="contiguous"):
         picture.__arrow_c_array__()
     expected = np.asarray(picture).reshape(side, side, -1)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ Halves = tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor], int]
 """What slides (pictures -> maps), what is applied to each window of the maps, and its side."""
 
 
-def classic(network: nn.Module) -> Halves:
+def classic(network: Any) -> Halves:
     """AlexNet, VGG: the classifier takes a window of 6x6 or 7x7 of the features, flattened."""
     linear = next(layer for layer in network.classifier if isinstance(layer, nn.Linear))
     maps = next(m.out_channels for m in reversed(network.features) if isinstance(m, nn.Conv2d))
@@ -44,7 +45,7 @@ def classic(network: nn.Module) -> Halves:
     return network.features, lambda window: network.classifier(window.flatten(1)), side
 
 
-def resnet(network: nn.Module, side: int = 7) -> Halves:
+def resnet(network: Any, side: int = 7) -> Halves:
     trunk = nn.Sequential(*list(network.children())[:-2])
     return trunk, lambda window: network.fc(window.mean(dim=(2, 3))), side
 
@@ -232,6 +233,7 @@ def test_overfeats_answer_is_each_classs_maximum(
     pool: int, tmp_path: Path, small: dict[Path, Image.Image]
 ) -> None:
     spec = small_overfeat(pool)
+    network: Any
     with made(spec, tmp_path) as (server, _, network):
         for path, picture in small.items():
             ours = answer(server, path, "dense", 1000)

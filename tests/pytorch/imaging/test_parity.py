@@ -11,6 +11,7 @@ import torch
 from export.proof.reference import Reference
 from export.weights import files
 from export.zoo import registry
+from service.manifest import ProtocolName
 from tests.photographs import PHOTOGRAPHS
 from tests.server import Server
 
@@ -26,7 +27,7 @@ def lite0() -> Reference:
 @pytest.mark.parametrize("protocol", ["center", "ten_crop"])
 @pytest.mark.parametrize("path", PHOTOGRAPHS, ids=lambda path: path.name)
 def test_probabilities_of_photographs(
-    server: Server, lite0: Reference, path: Path, protocol: str
+    server: Server, lite0: Reference, path: Path, protocol: ProtocolName
 ) -> None:
     picture = path.read_bytes()
     logits = torch.from_numpy(lite0.logits(picture, protocol))

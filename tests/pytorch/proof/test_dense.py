@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -26,7 +27,7 @@ from tests.pytorch.networks import initialise, uninitialised
 Convert = Callable[[nn.Module], nn.Module]
 
 
-def narrow(make: Callable[[], nn.Module]) -> nn.Module:
+def narrow(make: Callable[[], Any]) -> nn.Module:
     """A network whose classifier is 32 wide, not thousands, which take seconds."""
     with uninitialised():
         network = make()
@@ -36,9 +37,9 @@ def narrow(make: Callable[[], nn.Module]) -> nn.Module:
             inputs = width or layer.in_features
             width = layer.out_features if layer is layers[-1] else 32
             layer.__init__(inputs, width)  # type: ignore[misc]
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.reset_parameters()
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.reset_parameters()
     return initialise(network, level=1)
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -182,7 +183,7 @@ def test_the_true_network_passes(lite0: Exported, lite0_network: nn.Module) -> N
         assert parity.passed, (part, parity.failures)
 
 
-def _wrong(**changes: object) -> Spec:
+def _wrong(**changes: Any) -> Spec:
     spec = registry.get("efficientnet_lite0")
     return replace(spec, input=spec.input.model_copy(update=changes))
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def family(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def probabilities(server: Server, picture: Path, **query: object) -> np.ndarray:
+def probabilities(server: Server, picture: Path, **query: Any) -> np.ndarray:
     answer = server.classify(picture, top_k=1000, **query).json()
     served = np.zeros(1000)
     for prediction in answer["predictions"]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,7 @@ def test_a_built_ensemble_is_served(export: Command, models: Path, tmp_path: Pat
     members = ["--member", "lenet5@1:center:2", "--member", "lenet5"]
     done = export("ensemble", "digits", *members, "--models", models)
     assert (done.code, done.err) == (0, "")
-    settings = {"zoo_models": models, "zoo_default_model": "digits"}
+    settings: dict[str, Any] = {"zoo_models": models, "zoo_default_model": "digits"}
     with serving(tmp_path, **settings) as server:
         one = server.client.get("/models/digits").json()
         assert [(m["version"], m["weight"]) for m in one["members"]] == [("1", 2.0), ("3", 1.0)]

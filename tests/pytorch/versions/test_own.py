@@ -327,7 +327,11 @@ def test_what_cannot_be_built_is_one_line_and_nothing_is_written(
     (tmp_path / "few.txt").write_text("cat\ndog\n")
     (tmp_path / "folder").mkdir()
     torch.save({"model": nn.Linear(2, 2)}, tmp_path / "pickle.pth")
-    paths = {"pets": pets, "few": tmp_path / "few.txt", "pickle": tmp_path / "pickle.pth"}
+    paths: dict[str, Path | str] = {
+        "pets": pets,
+        "few": tmp_path / "few.txt",
+        "pickle": tmp_path / "pickle.pth",
+    }
     paths["folder"] = f"{tmp_path}/folder"
     before = snapshot(tmp_path)
     outcome = export(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from export.errors import ExportError
 from export.versions import verify_all, verify_one
 from export.versions.verify_all import Row
 from export.zoo import registry
@@ -80,7 +81,7 @@ def test_arguments_that_make_no_sense(arguments: list[str], export: Command) -> 
 
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(verify_all.ExportError, match="cannot write"):
+    with pytest.raises(ExportError, match="cannot write"):
         verify_all.write([], tmp_path / "file" / "below.csv")
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -162,7 +163,7 @@ def test_seeded_weights_tell_pictures_apart(network: tuple[str, nn.Module]) -> N
 
 
 def test_groups_halve_the_connections_of_alexnet() -> None:
-    features = AlexNet2012().features
+    features: Any = AlexNet2012().features
     assert [features.get_submodule(f"conv{n}").weight.shape[1] for n in range(1, 6)] == [
         3, 48, 256, 192, 192,
     ]  # fmt: skip
@@ -202,7 +203,7 @@ def test_response_normalisation_as_the_paper_writes_it() -> None:
 
 def test_the_response_of_alexnet_can_be_chosen() -> None:
     crops = torch.rand(1, 3, 227, 227) * 200 - 100
-    paper, caffe = (initialise(AlexNet2012(form)) for form in ("paper", "caffe"))  # type: ignore[arg-type]
+    paper, caffe = (initialise(AlexNet2012(form)) for form in ("paper", "caffe"))
     with torch.inference_mode():
         assert not torch.allclose(paper(crops), caffe(crops))
 
@@ -259,7 +260,7 @@ def test_without_a_checkpoint_there_is_nothing_to_build(name: str, export: Comma
 
 def test_the_books_alexnet_is_loaded_by_order(tmp_path: Path) -> None:
     spec = registry.get("alexnet_d2l")
-    ours = initialise(spec.build())
+    ours: Any = initialise(spec.build())
     layers = [*ours.features, nn.Flatten(), *ours.classifier]
     # d2l.Classifier keeps one nn.Sequential under the name net
     book = nn.ModuleDict({"net": nn.Sequential(*layers)})

@@ -27,7 +27,7 @@ def test_every_published_error_names_its_source(spec: Spec) -> None:
 
 def test_efficientnet_lite_is_preprocessed_as_timm_says() -> None:
     import timm
-    from timm.data import resolve_data_config
+    from timm.data.config import resolve_data_config
     from timm.data.transforms_factory import create_transform
     from torchvision.transforms import InterpolationMode
 

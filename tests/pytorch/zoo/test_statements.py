@@ -321,6 +321,8 @@ def with_statistics(network: nn.Module) -> None:
                 layer.weight.normal_(0, (2 / layer.weight[0].numel()) ** 0.5, generator=generator)
             if isinstance(layer, nn.BatchNorm2d):
                 layer.weight.uniform_(0.3, 0.6, generator=generator)
+                assert layer.running_mean is not None
+                assert layer.running_var is not None
                 layer.running_mean.normal_(0, 0.2, generator=generator)
                 layer.running_var.uniform_(0.5, 1.5, generator=generator)
             if isinstance(layer, nn.BatchNorm2d | nn.Linear):

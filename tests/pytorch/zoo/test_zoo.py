@@ -232,7 +232,7 @@ def test_torchvision_says_the_same(spec: Spec) -> None:
     "spec", [spec for spec in _of("timm") if spec.family != "fixefficientnet"], ids=_ids
 )
 def test_timm_says_the_same(spec: Spec) -> None:
-    from timm.data import resolve_data_config
+    from timm.data.config import resolve_data_config
     from timm.data.transforms_factory import create_transform
     from timm.models import get_pretrained_cfg
     from torchvision.transforms import InterpolationMode

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.harness.server import free_port
 from service.config import settings
 from tests.paths import ROOT
-from tests.server import command, environment, free_port
+from tests.server import command, environment
 
 
 @pytest.fixture(autouse=True)

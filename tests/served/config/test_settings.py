@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from loadtests.harness.server import free_port
 from service.config import settings
 from tests.paths import ROOT
-from tests.server import command, environment, free_port, serving
+from tests.server import command, environment, serving
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +44,11 @@ def test_the_start_stops_with_one_line(name: str, value: str, tmp_path: Path) ->
 
 
 def test_a_misspelt_variable_and_a_missing_provider_are_logged(tmp_path: Path) -> None:
-    odd = {"zoo_defualt_model": "x", "zoo_providers": "tensorrt,cpu", "zoo_default_model": "lenet5"}
+    odd: dict[str, Any] = {
+        "zoo_defualt_model": "x",
+        "zoo_providers": "tensorrt,cpu",
+        "zoo_default_model": "lenet5",
+    }
     with serving(tmp_path, **odd) as server:
         assert server.client.get("/models").json()["default"] == "lenet5"
         assert "ZOO_DEFUALT_MODEL is not a setting" in server.log

@@ -6,6 +6,7 @@ import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import onnx
@@ -102,13 +103,15 @@ def test_oip_over_rest(server: Server, model: str) -> None:
     assert raw.status_code == 200
     assert all(output["shape"][1] == len(NAMES) for output in raw.json()["outputs"])
     tensor = {"name": "image", "datatype": "BYTES", "shape": [1]}
-    header = {"inputs": [{**tensor, "parameters": {"binary_data_size": len(PICTURE) + 4}}]}
+    header: dict[str, Any] = {
+        "inputs": [{**tensor, "parameters": {"binary_data_size": len(PICTURE) + 4}}]
+    }
     for more, status in (({}, 200), ({"parameters": {"top_k": 4}}, 400)):
         answer = server.client.post(path, **with_binary({**header, **more}))
         assert answer.status_code == status
 
 
-def with_binary(header: dict[str, object]) -> dict[str, object]:
+def with_binary(header: dict[str, Any]) -> dict[str, Any]:
     """A request of JSON and a picture behind it, as httpx takes it."""
     text = json.dumps(header).encode()
     content = text + struct.pack("<I", len(PICTURE)) + PICTURE

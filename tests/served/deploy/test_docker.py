@@ -9,13 +9,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from loadtests.harness.server import free_port
 from tests.harness.dockerfiles import everywhere, ignores
-from tests.served.house.test_packaging import ROOT
+from tests.paths import ROOT
 from tests.served.transports.test_tls import issue
-from tests.server import Server, free_port, serving
+from tests.server import Server, serving
 
 QUICK = {"zoo_default_model": "lenet5", "zoo_load": "used", "zoo_max_batch": 1}
 
@@ -47,7 +49,7 @@ def test_an_image_is_built_from_the_embedded_models_and_no_others() -> None:
         assert ignored(Path(name)), name
 
 
-def health(**environment: object) -> subprocess.CompletedProcess[str]:
+def health(**environment: Any) -> subprocess.CompletedProcess[str]:
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("ZOO_", "BENTOML_"))}
     given = {name.upper(): str(value) for name, value in environment.items()}
     return subprocess.run(
@@ -80,7 +82,7 @@ def test_a_service_that_is_not_ready_is_unhealthy(tmp_path: Path) -> None:
     broken = tmp_path / "models" / "lenet5" / "1"
     broken.mkdir(parents=True)
     (broken / "manifest.json").write_text("{}")
-    settings = {**QUICK, "zoo_models": tmp_path / "models"}
+    settings: dict[str, Any] = {**QUICK, "zoo_models": tmp_path / "models"}
     with serving(tmp_path, ready=503, **settings) as server:
         done = health(bentoml_port=port_of(server))
         assert done.returncode == 1

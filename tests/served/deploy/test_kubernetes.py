@@ -243,7 +243,7 @@ def test_the_service_starts_with_its_settings_and_its_ceiling_fits(
 ) -> None:
     limits = container(one(cpu, "Deployment"))["resources"]["limits"]
     ours = {"ZOO_HOST": "127.0.0.1", "ZOO_THREADS": int(limits["cpu"])}
-    given = {**environment(cpu), **ours}
+    given: dict[str, Any] = {**environment(cpu), **ours}
     del given["ZOO_GRPC_PORT"]
     with serving(tmp_path, **{name.lower(): value for name, value in given.items()}) as running:
         ceiling = sum(
@@ -312,7 +312,7 @@ def test_the_adapters_query_gives_each_pod_its_mean(tmp_path: Path) -> None:
     }
     path = tmp_path / "adapter_test.yml"
     path.write_text(yaml.safe_dump(test))
-    command = [program("promtool"), "test", "rules", path]
+    command = [program("promtool"), "test", "rules", str(path)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -18,11 +18,12 @@ import httpx
 import pytest
 import yaml
 
+from loadtests.harness.server import free_port
 from service.transports.grpc.protos import classifier_pb2, classifier_pb2_grpc
 from tests.capabilities import demand, program
 from tests.harness.monitoring import PROMETHEUS, alerts, written
 from tests.photographs import COFFEE
-from tests.server import Server, free_port, serving
+from tests.server import Server, serving
 
 HERE = Path(__file__).resolve().parent
 PATIENCE = 60

@@ -21,6 +21,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from loadtests.harness import fleet
 from loadtests.harness.photographs import jpeg, photograph
+from loadtests.harness.server import free_port
 from service.errors import BodyTooLarge, ManagementClosed, NotReady
 from service.transports.grpc.protos import (
     classifier_pb2,
@@ -29,7 +30,8 @@ from service.transports.grpc.protos import (
     oip_pb2_grpc,
 )
 from tests.capabilities import demand
-from tests.server import Server, free_port
+from tests.harness.grpc_client import unary
+from tests.server import Server
 
 PICTURE = jpeg(photograph("coffee.png").resize((300, 200)))
 CALL = classifier_pb2.ClassifyRequest(images=[PICTURE])
@@ -191,7 +193,7 @@ def test_clients_with_our_policy_try_again(code: grpc.StatusCode, method: str) -
     options = [("grpc.service_config", fleet.SERVICE_CONFIG.read_text())]
     try:
         with grpc.insecure_channel(f"127.0.0.1:{port}", options) as channel:
-            assert channel.unary_unary(f"/{method}")(b"", timeout=30) == b""
+            assert unary(channel, f"/{method}")(b"", timeout=30) == b""
     finally:
         server.stop(None)
     assert replica.tries == 3

@@ -7,15 +7,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 import pytest
 
+from loadtests.harness.server import free_port
 from service.engine import strict_check
 from service.engine.providers import available as providers
 from tests.paths import ROOT
 from tests.photographs import COFFEE
-from tests.server import Server, command, environment, free_port, serving
+from tests.server import Server, command, environment, serving
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +54,7 @@ def test_the_server_shows_what_really_runs(server: Server) -> None:
 
 
 def test_a_demanded_provider_that_is_there(tmp_path: Path) -> None:
-    strict = {
+    strict: dict[str, Any] = {
         "zoo_providers": "cpu",
         "zoo_providers_strict": "true",
         "zoo_model_settings": json.dumps({"lenet5": {"max_batch": 3}}),
@@ -65,7 +67,7 @@ def test_a_demanded_provider_that_is_there(tmp_path: Path) -> None:
 
 def test_workers_do_not_ask_again_for_what_the_parent_demanded(tmp_path: Path) -> None:
     """Each would start a process of its own for it, at its start and as a spare."""
-    strict = {"ZOO_PROVIDERS": "tensorrt,cuda", "ZOO_PROVIDERS_STRICT": "true"}
+    strict: dict[str, Any] = {"ZOO_PROVIDERS": "tensorrt,cuda", "ZOO_PROVIDERS_STRICT": "true"}
     done = subprocess.run(
         [sys.executable, "-c", "import service.app"],
         cwd=ROOT,
@@ -99,7 +101,7 @@ def test_a_demanded_provider_that_is_missing_stops_the_start(model: str, tmp_pat
 
 def test_a_probe_that_dies_is_no_provider(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(strict_check, "__file__", "/nowhere/service/engine/strict_check.py")
-    monkeypatch.setattr(strict_check.sys, "executable", "/bin/false")
+    monkeypatch.setattr(sys, "executable", "/bin/false")
     assert strict_check._ask(["cuda"]) == {
         "cuda": "ended the process that tried it (1): without a word"
     }

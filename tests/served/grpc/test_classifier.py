@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
 
 from service.transports.grpc.protos import classifier_pb2 as messages
 from service.transports.grpc.protos import classifier_pb2_grpc
-from tests.harness.grpc_client import PICTURES, SECONDS, details, request
+from tests.harness.grpc_client import PICTURES, SECONDS, details, request, trailers, unary
 from tests.server import Server
 
 PROTOCOLS = [("efficientnet_lite0", "center"), ("efficientnet_lite0", "ten_crop")]
@@ -146,7 +146,7 @@ def test_what_cannot_be_answered_says_why(
 
 
 def test_bytes_that_are_no_message_are_refused(channel: grpc.Channel) -> None:
-    call = channel.unary_unary("/zoo.v1.Classifier/Classify")
+    call = unary(channel, "/zoo.v1.Classifier/Classify")
     with pytest.raises(grpc.RpcError) as raised:
         call(b"\xff\xff\xff\xff")
     assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -163,7 +163,7 @@ def test_the_request_id_is_taken_or_made(
     assert "code=ok" in server.logged("request_id=grpc-1")
     with pytest.raises(grpc.RpcError) as raised:
         stub.Classify(request("chelsea", model="none"), metadata=[("x-request-id", "bad id")])
-    made = dict(raised.value.trailing_metadata())["x-request-id"]
+    made = trailers(raised.value)["x-request-id"]
     assert len(made) == 32
     assert "code=unknown_model" in server.logged(f"request_id={made}")
 

@@ -12,7 +12,7 @@ import pytest
 
 from service.transports.grpc.protos import classifier_pb2 as messages
 from service.transports.grpc.protos import oip_pb2, oip_pb2_grpc
-from tests.harness.grpc_client import PICTURES, SECONDS, details, stub_of
+from tests.harness.grpc_client import PICTURES, SECONDS, details, streaming, stub_of, unary
 from tests.server import Server, serving
 
 MESSAGE_BYTES = 4_000_000
@@ -23,7 +23,7 @@ JUNK = b"\xff\xd8\xff".ljust(MESSAGE_BYTES, b"\0")
 PICTURE = PICTURES["chelsea"].ljust(MESSAGE_BYTES, b"\0")
 NO_MESSAGE = b"\x0a\xff\xff\xff\xff\x0f" + JUNK
 CLASSIFY, STREAM = "/zoo.v1.Classifier/Classify", "/zoo.v1.Classifier/ClassifyStream"
-LATE = {"protocol": "ten_crop", "images": [PICTURE] * 4}
+LATE: dict[str, Any] = {"protocol": "ten_crop", "images": [PICTURE] * 4}
 
 Call = Callable[[grpc.Channel], Any]
 
@@ -93,11 +93,11 @@ KINDS: dict[str, Call] = {
     "bad top_k": classify(images=[PICTURE], top_k=100_000),
     "bad exif": classify(images=[PICTURE], exif=7),
     "several": classify(images=[JUNK, PICTURES["chelsea"]]),
-    "no message": lambda channel: channel.unary_unary(CLASSIFY)(NO_MESSAGE),
-    "no method": lambda channel: channel.unary_unary(CLASSIFY + "Nothing")(JUNK),
+    "no message": lambda channel: unary(channel, CLASSIFY)(NO_MESSAGE),
+    "no method": lambda channel: unary(channel, CLASSIFY + "Nothing")(JUNK),
     "stream, undecodable": stream(images=[JUNK]),
     "stream, unknown model": stream(images=[PICTURE], model="nothing"),
-    "stream, no message": lambda channel: [*channel.stream_stream(STREAM)(iter([NO_MESSAGE]))],
+    "stream, no message": lambda channel: [*streaming(channel, STREAM)(iter([NO_MESSAGE]))],
     "infer, undecodable": infer(JUNK),
     "infer, unknown model": infer(PICTURE, "nothing"),
     "infer, bad top_k": infer(PICTURE, "efficientnet_lite0", 100_000),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -13,7 +14,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tests.server import Server, serving
 
 States = health_pb2.HealthCheckResponse
-QUICK = {"zoo_default_model": "lenet5", "zoo_load": "used", "zoo_max_batch": 1}
+QUICK: dict[str, Any] = {"zoo_default_model": "lenet5", "zoo_load": "used", "zoo_max_batch": 1}
 SECONDS = 15
 """Patience; a stop with nothing in flight takes half a second, the grace is ZOO_DEADLINE_MS."""
 

@@ -32,6 +32,7 @@ from tests.harness.grpc_client import (
     connected,
     details,
     request,
+    streaming,
     stub_of,
     wire,
 )
@@ -47,7 +48,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def test_a_stop_ends_open_streams_once_they_are_answered(tmp_path: Path) -> None:
-    asked: queue.Queue[messages.ClassifyRequest] = queue.Queue()
+    asked: queue.Queue[messages.ClassifyRequest | None] = queue.Queue()
     with (
         serving(tmp_path, zoo_load="used") as server,
         grpc.insecure_channel(server.grpc_address) as channel,
@@ -136,7 +137,7 @@ def test_port_0_serves_no_grpc(tmp_path: Path) -> None:
 
 def test_a_name_that_is_no_text_is_of_no_method_and_touches_nobody(server: Server) -> None:
     """The loop of grpcio 1.85 that accepts calls would end over one such frame."""
-    asked: queue.Queue[messages.ClassifyRequest] = queue.Queue()
+    asked: queue.Queue[messages.ClassifyRequest | None] = queue.Queue()
     host, port = server.grpc_address.split(":")
     with contextlib.ExitStack() as stack:
         watching, calling = (stack.enter_context(connected(server)) for _ in range(2))
@@ -219,7 +220,7 @@ def test_what_asks_for_nothing_does_not_delay_a_stop(tmp_path: Path) -> None:
         grpc.insecure_channel(server.grpc_address) as channel,
     ):
         name = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
-        stream = channel.stream_stream(name)(iter(idle.get, None))
+        stream = streaming(channel, name)(iter(idle.get, None))
         database = ProtoReflectionDescriptorDatabase(channel)
         assert database.get_services()
         server.process.send_signal(signal.SIGTERM)
@@ -270,7 +271,7 @@ def test_reflection_tells_of_every_service(server: Server, version: str) -> None
 def test_reflection_is_bounded_in_every_version(server: Server, version: str) -> None:
     name = f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo"
     with connected(server) as channel, pytest.raises(grpc.RpcError) as refused:
-        next(channel.stream_stream(name)(iter([bytes(MAX_SMALL_BYTES + 1)])))
+        next(streaming(channel, name)(iter([bytes(MAX_SMALL_BYTES + 1)])))
     assert details(refused.value)[0] == "body_too_large"
 
 

@@ -119,7 +119,11 @@ def test_a_stream_that_asks_for_nothing_ends(tmp_path: Path) -> None:
         idle.wait(SECONDS)
 
     picture = oip_pb2.ModelInferRequest(model_name="lenet5")
-    settings = {"zoo_default_model": "lenet5", "zoo_load": "used", "zoo_idle_ms": 4000}
+    settings: dict[str, Any] = {
+        "zoo_default_model": "lenet5",
+        "zoo_load": "used",
+        "zoo_idle_ms": 4000,
+    }
     with serving(tmp_path, **settings) as server, connected(server) as channel:
         oip = oip_pb2_grpc.GRPCInferenceServiceStub(channel)
         for method, asked in (
@@ -137,7 +141,7 @@ def test_a_stream_that_asks_for_nothing_ends(tmp_path: Path) -> None:
 
 
 def test_so_does_one_of_reflection(tmp_path: Path) -> None:
-    settings = {
+    settings: dict[str, Any] = {
         "zoo_default_model": "lenet5",
         "zoo_load": "used",
         "zoo_idle_ms": 3000,
@@ -168,7 +172,7 @@ def computed(server: Server) -> float:
 
 def test_a_stream_whose_answers_are_not_taken_ends(tmp_path: Path) -> None:
     """Its client gives no room for them, while it goes on to live; another wants the place."""
-    settings = {"zoo_load": "used", "zoo_idle_ms": 4000, "zoo_grpc_max_calls": 1}
+    settings: dict[str, Any] = {"zoo_load": "used", "zoo_idle_ms": 4000, "zoo_grpc_max_calls": 1}
     small = jpeg(photograph("china.jpg").resize((32, 24)))
     asked = messages.ClassifyRequest(images=[small], top_k=1000)  # some 40 KB answer it
     message = framed(asked.SerializeToString())
@@ -193,7 +197,11 @@ def test_a_stream_whose_answers_are_not_taken_ends(tmp_path: Path) -> None:
 def test_what_a_stream_waits_out_is_not_counted(tmp_path: Path) -> None:
     """A queue of one place: all but one request are refused at first, and then answered."""
     count = 12
-    settings = {"zoo_default_model": "lenet5", "zoo_load": "used", "zoo_queue_crops": 1}
+    settings: dict[str, Any] = {
+        "zoo_default_model": "lenet5",
+        "zoo_load": "used",
+        "zoo_queue_crops": 1,
+    }
     picture = oip_pb2.ModelInferRequest(model_name="lenet5")
     picture.inputs.add(name="image", datatype="BYTES", shape=[1])
     picture.inputs[0].contents.bytes_contents.append(PICTURES["chelsea"])

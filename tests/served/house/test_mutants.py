@@ -81,9 +81,14 @@ def test_tests_that_are_red_or_skipped_see_nothing(copy: Copy) -> None:
     assert copy.tried(skipped, green=True).outcome == "skipped"
 
 
-def test_tests_that_hang_have_not_seen_it(tree: Path, tmp_path: Path) -> None:
+def test_a_test_that_hangs_has_seen_it_and_a_run_that_hangs_has_not(
+    tree: Path, tmp_path: Path
+) -> None:
+    copy = Copy(tmp_path, 3, tree)
     endless = fault("count += 1", "count += 0", "test_two")
-    assert Copy(tmp_path, 0.5, tree).tried(endless, green=True).outcome == "hung"
+    assert copy.tried(endless, green=True).outcome == "seen"
+    imported = fault("def counted(", "while True: ...\ndef counted(", "test_two")
+    assert copy.tried(imported, green=True).outcome == "hung"
 
 
 def test_below_the_share_it_fails_and_tells_who_survived(

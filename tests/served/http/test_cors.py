@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ def named(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def anybody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("anybody")
-    quick = {"zoo_default_model": "lenet5", "zoo_load": "used"}
+    quick: dict[str, Any] = {"zoo_default_model": "lenet5", "zoo_load": "used"}
     with serving(folder, zoo_cors_origins="*", **quick) as running:
         yield running
 

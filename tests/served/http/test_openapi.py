@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
+import httpx
 import jsonschema
 import pytest
 
@@ -25,7 +27,7 @@ def document(server: Server) -> dict:
     return reply.json()
 
 
-def check(document: dict, path: str, method: str, reply: object) -> None:
+def check(document: dict, path: str, method: str, reply: httpx.Response) -> None:
     operation = document["paths"][path][method]
     described = operation["responses"][str(reply.status_code)]
     media_type = reply.headers["content-type"].split(";")[0]
@@ -92,7 +94,7 @@ def test_every_body_of_classify(server: Server, document: dict) -> None:
 
 
 def test_every_parameter_of_classify(server: Server, document: dict) -> None:
-    values = {
+    values: dict[str, list] = {
         "model": ["lenet5", "efficientnet_lite0"],
         "version": ["1"],
         "protocol": ["center"],
@@ -107,9 +109,8 @@ def test_every_parameter_of_classify(server: Server, document: dict) -> None:
         for value in values[name]:
             jsonschema.validate(value, parameter["schema"])
             place = "params" if parameter["in"] == "query" else "headers"
-            reply = server.client.post(
-                "/classify", content=COFFEE.read_bytes(), **{place: {name: str(value)}}
-            )
+            given: dict[str, Any] = {place: {name: str(value)}}
+            reply = server.client.post("/classify", content=COFFEE.read_bytes(), **given)
             assert reply.status_code == 200, reply.text
             check(document, "/classify", "post", reply)
 
@@ -145,7 +146,7 @@ def test_whatever_has_a_deadline_may_miss_it_and_nothing_else(
             if TIMEOUT_HEADER in names:
                 missed += 1
                 route = path.replace("{name}", "lenet5").replace("{version}", "1")
-                late = {"content": unfinished(), "headers": {TIMEOUT_HEADER: "1"}}
+                late: dict[str, Any] = {"content": unfinished(), "headers": {TIMEOUT_HEADER: "1"}}
                 reply = server.client.request(method, route, **late)
                 assert reply.status_code == 504, path
                 check(document, path, method, reply)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,29 @@ def test_a_folder_whose_package_is_another_one_is_refused(tmp_path: Path) -> Non
     """What is imported there is the installed one: it would be compared with itself."""
     with pytest.raises(LookupError, match="no checkout"):
         compare.state_of(tmp_path)
+
+
+def test_a_checkout_with_a_file_that_git_does_not_know_is_not_clean(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=a", "-c", "user.email=a@example.com", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    code = tmp_path / "service" / "__init__.py"
+    code.parent.mkdir()
+    code.touch()
+    (tmp_path / ".gitignore").write_text("__pycache__\nignored\n")
+    assert compare.state_of(tmp_path) == "no commit"
+    git("init", "-q")
+    assert compare.state_of(tmp_path) == "no commit"
+    git("add", ".")
+    git("commit", "-qm", "all")
+    commit = git("rev-parse", "--short", "HEAD")
+    (tmp_path / "ignored").touch()
+    assert compare.state_of(tmp_path) == commit
+    new = tmp_path / "service" / "new.py"
+    new.touch()
+    assert compare.state_of(tmp_path) == f"{commit}-dirty"
+    new.unlink()
+    code.write_text("changed = True\n")
+    assert compare.state_of(tmp_path) == f"{commit}-dirty"

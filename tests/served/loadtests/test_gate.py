@@ -6,14 +6,15 @@ import csv
 import subprocess
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from loadtests.gate.__main__ import command
-from loadtests.harness.server import Running
+from loadtests.harness.server import Running, free_port
 from tests.paths import ROOT
 from tests.served.transports.test_tls import issue
-from tests.server import Server, free_port, serving
+from tests.server import Server, serving
 
 SHORT = ["--warm-up-s=0", "--steps=1", "--hold-s=2"]
 LOOSE = ["--max-p99-ms=60000", "--max-failure-ratio=0", "--min-rate=0.1"]
@@ -109,7 +110,7 @@ def test_two_processes_pass_loose_thresholds(server: Server, tmp_path: Path) -> 
 
 def test_an_impossible_threshold_fails_over_tls_with_keys(tmp_path: Path) -> None:
     files = issue(tmp_path / "pki", "127.0.0.1")
-    settings = {**files.settings, "zoo_api_keys": KEY}
+    settings: dict[str, Any] = {**files.settings, "zoo_api_keys": KEY}
     settings |= {"zoo_default_model": "lenet5", "zoo_load": "used"}
     out = tmp_path / "out"
     with serving(tmp_path, tls=files.trusting(), ready=200, **settings) as server:

@@ -65,7 +65,7 @@ def test_starlette_answers_as_the_service_does(starlette: Contender, pictures: l
     with starlette.start() as running:
         theirs = asyncio.run(first_classes(starlette, running.port))
     requests = [client.raw(picture) for picture in pictures]
-    ours = Contender(OURS_EXACT, contextlib.nullcontext, requests, first_class, VERSIONS)
+    ours = Contender(OURS_EXACT, server.serving, requests, first_class, VERSIONS)
     with server.serving() as running:
         assert asyncio.run(first_classes(ours, running.port)) == theirs
 

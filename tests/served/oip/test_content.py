@@ -43,11 +43,15 @@ def stub(server: Server) -> Iterator[oip_pb2_grpc.GRPCInferenceServiceStub]:
 def test_mlserver_s_codecs_in_json(server: Server) -> None:
     """Base64Codec: shape [1, 1], with `content_type`; members that it has not set are null."""
     image = {**base64_input(PICTURE), "shape": [1, 1], "parameters": {**BASE64, "headers": None}}
-    body = {"id": None, "parameters": None, "inputs": [image], "outputs": None}
+    body: dict[str, Any] = {"id": None, "parameters": None, "inputs": [image], "outputs": None}
     assert outputs_of(post(server, BEST, body))["labels"][0, 0] == "espresso"
     for whole, own in ((NUMPY, {}), ({}, NUMPY), (NUMPY, NUMPY)):
         outputs = [{"name": "probabilities", "parameters": NUMPY}]
-        body = {"parameters": whole, "inputs": [{**SMALL, "parameters": own}], "outputs": outputs}
+        body = {
+            "parameters": whole,
+            "inputs": [{**SMALL, "parameters": own}],
+            "outputs": outputs,
+        }
         assert outputs_of(post(server, LENET, body))["probabilities"].shape == (1, 10)
 
 
@@ -70,7 +74,7 @@ def test_base64_that_is_not_json_is_decoded(
     data = prefixed(TEXT)
     given: dict[str, Any] = {"name": "image", "datatype": "BYTES", "shape": [1]}
     given["parameters"] = {"binary_data_size": len(data)}
-    body = {"inputs": [given], "parameters": {}}
+    body: dict[str, Any] = {"inputs": [given], "parameters": {}}
     (body if of == "request" else given)["parameters"] |= BASE64
     assert outputs_of(post_binary(server, BEST, body, data))["labels"][0, 0] == "espresso"
 
@@ -104,7 +108,7 @@ def test_what_is_no_base64_is_refused(stub: oip_pb2_grpc.GRPCInferenceServiceStu
     with pytest.raises(grpc.RpcError) as refused:
         stub.ModelInfer(asked)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "no base64" in refused.value.details()
+    assert "no base64" in str(refused.value.details())
 
 
 def test_pixels_may_be_fp32(server: Server, stub: oip_pb2_grpc.GRPCInferenceServiceStub) -> None:

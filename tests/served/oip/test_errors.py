@@ -289,6 +289,7 @@ def test_bodies_that_unpack_to_too_much_or_not_at_all(server: Server, encoding: 
 
 
 def test_the_repository_is_closed(server: Server) -> None:
+    body: dict[str, Any]
     for action in ("load", "unload"):
         path = f"/v2/repository/models/{LITE0}/{action}"
         check(server.client.post(path), 403, "management_closed")

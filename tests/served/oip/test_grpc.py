@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import numpy as np
@@ -58,7 +59,7 @@ def pixels(model: str, crops: np.ndarray) -> messages.ModelInferRequest:
 def test_every_way_gives_the_same_probabilities(
     server: Server, channel: grpc.Channel, stub: Stub, model: str, protocol: str
 ) -> None:
-    asked = {"protocol": protocol, "top_k": 7}
+    asked: dict[str, Any] = {"protocol": protocol, "top_k": 7}
     face = f"{model}.topk"
     answer = stub.ModelInfer(message(face, *PICTURES, **asked))
     assert (answer.model_name, answer.model_version) == (face, "1")

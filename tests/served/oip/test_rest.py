@@ -203,10 +203,10 @@ def test_a_body_may_say_what_its_path_says(server: Server) -> None:
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate", "identity"])
 def test_bodies_may_be_compressed(server: Server, encoding: str) -> None:
-    pack = {"gzip": gzip.compress, "deflate": zlib.compress, "identity": bytes}[encoding]
+    packs: dict[str, Any] = {"gzip": gzip.compress, "deflate": zlib.compress, "identity": bytes}
     reply = server.client.post(
         f"/v2/models/{BEST}/infer",
-        content=pack(PICTURES[1]),
+        content=packs[encoding](PICTURES[1]),
         headers={HEADER: "0", "Content-Encoding": encoding},
     )
     assert outputs_of(reply)["labels"][0, 0] == "espresso"

@@ -56,7 +56,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("specification")
     for name in ("lenet5", "mymodel"):
         copy_of("lenet5", folder / "models", name)
-    settings = {"zoo_default_model": "lenet5", "zoo_management": True}
+    settings: dict[str, Any] = {"zoo_default_model": "lenet5", "zoo_management": True}
     with serving(folder, zoo_models=folder / "models", **settings) as running:
         yield running
 
@@ -103,7 +103,7 @@ def test_inference_over_grpc(server: Server) -> None:
     with channel, pytest.raises(grpc.RpcError) as refused:
         oip_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer(request)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert "'input0'" in refused.value.details()
+    assert "'input0'" in str(refused.value.details())
 
 
 def test_what_the_others_answer(server: Server) -> None:

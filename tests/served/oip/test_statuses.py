@@ -16,6 +16,7 @@ from service.transports.grpc.protos import oip_pb2 as messages
 from service.transports.grpc.protos import oip_pb2_grpc
 from service.transports.grpc.status import DETAILS_KEY
 from tests.harness.copies import copy_of, ensemble
+from tests.harness.grpc_client import trailers, unary
 from tests.harness.oip_client import base64_input, message, outputs_of, post, set_parameters
 from tests.photographs import COFFEE
 from tests.served.oip.test_errors import check
@@ -37,10 +38,10 @@ def refused(call: Callable[[], object]) -> tuple[str, str, str]:
     with pytest.raises(grpc.RpcError) as raised:
         call()
     error = raised.value
-    status = status_pb2.Status.FromString(dict(error.trailing_metadata())[DETAILS_KEY])
+    status = status_pb2.Status.FromString(trailers(error)[DETAILS_KEY])
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)
-    return error.code().name, info.reason, error.details()
+    return error.code().name, info.reason, str(error.details())
 
 
 def changed(change: Callable[[messages.ModelInferRequest], object]) -> messages.ModelInferRequest:
@@ -110,7 +111,11 @@ def test_what_is_not_loaded_or_refused_is_not_ready(tmp_path: Path) -> None:
         copy_of("lenet5", models, name)
     (models / "broken" / "1" / "model.onnx").write_bytes(b"")
     ensemble(models, "both", Member(model="lenet5"), Member(model="other"), classes=10)
-    settings = {"zoo_default_model": "lenet5", "zoo_load": "broken", "zoo_management": "true"}
+    settings: dict[str, Any] = {
+        "zoo_default_model": "lenet5",
+        "zoo_load": "broken",
+        "zoo_management": "true",
+    }
     with (
         serving(tmp_path, zoo_models=models, **settings) as server,
         grpc.insecure_channel(server.grpc_address) as channel,
@@ -153,7 +158,7 @@ def test_what_is_not_loaded_or_refused_is_not_ready(tmp_path: Path) -> None:
 def test_a_message_of_a_million_parts_is_refused_at_once(server: Server) -> None:
     """Each part has two bytes, and would become an object."""
     with grpc.insecure_channel(server.grpc_address) as channel:
-        call = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        call = unary(channel, "/inference.GRPCInferenceService/ModelInfer")
         for field in (b"\x2a", b"\x32"):  # inputs, outputs
             with pytest.raises(grpc.RpcError) as raised:
                 call(b"\x0a\x06lenet5" + (field + b"\x00") * 300_000, timeout=20)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,7 +27,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def workers(folder: Path, count: int = 2, **settings: object) -> AsyncIterator[list]:
+async def workers(folder: Path, count: int = 2, **settings: Any) -> AsyncIterator[list]:
     """Several data planes of one service: no worker looks at the repository by itself."""
     common = {"default_model": "default", "threads": 1, "management": True, "watch_seconds": 0}
     common["state"] = folder.parent / "state"

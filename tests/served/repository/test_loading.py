@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,7 +33,7 @@ def lazy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     no_onnx(copy_of("lenet5", models, "broken"))
     (copy_of("lenet5", models, "no_manifest") / "manifest.json").unlink()
     ensemble(models, "pair", Member(model="small"), Member(model="tiny"), classes=10)
-    settings = {"zoo_load": "used", "zoo_model_memory_mb": LIMIT_MB}
+    settings: dict[str, Any] = {"zoo_load": "used", "zoo_model_memory_mb": LIMIT_MB}
     with serving(folder, zoo_models=models, **settings) as server:
         yield server
 
@@ -132,7 +133,7 @@ def test_many_at_once_load_once(lazy: Server) -> None:
 def test_each_worker_loads_for_itself(tmp_path: Path) -> None:
     copy_of("lenet5", tmp_path / "models", "small")
     copy_of("lenet5", tmp_path / "models", "other")
-    settings = {"zoo_load": "used", "zoo_workers": 2, "zoo_default_model": "small"}
+    settings: dict[str, Any] = {"zoo_load": "used", "zoo_workers": 2, "zoo_default_model": "small"}
     with serving(tmp_path, zoo_models=tmp_path / "models", **settings) as server:
         server.logged("loaded small", 2, START_SECONDS)
         assert ready(server, "small") == 1

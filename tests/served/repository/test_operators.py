@@ -30,7 +30,11 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def two(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Two workers which see nothing of the disk unless they are told to look."""
-    settings = {"zoo_default_model": "default", "zoo_workers": 2, "zoo_watch_seconds": 0}
+    settings: dict[str, Any] = {
+        "zoo_default_model": "default",
+        "zoo_workers": 2,
+        "zoo_watch_seconds": 0,
+    }
     with serving(
         tmp_path_factory.mktemp("two"),
         zoo_models=models,

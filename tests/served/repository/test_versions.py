@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -26,7 +27,11 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def two(repository: Path) -> Iterator[Server]:
-    settings = {"zoo_default_model": "default", "zoo_workers": 2, "zoo_watch_seconds": 0.1}
+    settings: dict[str, Any] = {
+        "zoo_default_model": "default",
+        "zoo_workers": 2,
+        "zoo_watch_seconds": 0.1,
+    }
     models, state = repository / "models", repository / "state"
     with serving(
         repository, zoo_models=models, zoo_management="true", zoo_state=state, **settings
@@ -35,7 +40,7 @@ def two(repository: Path) -> Iterator[Server]:
         yield server
 
 
-def answers(server: Server, count: int = 12, **query: object) -> set[str | int]:
+def answers(server: Server, count: int = 12, **query: Any) -> set[str | int]:
     """Versions, or codes of errors, over connections of their own: of both workers, most likely."""
     found: set[str | int] = set()
     for _ in range(count):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,7 +86,7 @@ def build(folder: Path) -> None:
     for name, (breakage, _) in BREAKAGES.items():
         copy = folder / name / "1"
         shutil.copytree(LENET, copy)
-        edit(copy, lambda manifest, name=name: manifest.update(name=name))
+        edit(copy, lambda manifest, n=name: manifest.update(name=n))  # type: ignore[misc]
         breakage(copy)
     (folder / ".hidden" / "1").mkdir(parents=True)
     (folder / "notes" / "draft").mkdir(parents=True)
@@ -134,7 +135,7 @@ def test_the_others_are_served(broken: Server) -> None:
 
 def test_a_broken_default_model_is_not_ready(tmp_path: Path) -> None:
     build(tmp_path / "models")
-    settings = {"zoo_models": tmp_path / "models", "zoo_default_model": "garbled"}
+    settings: dict[str, Any] = {"zoo_models": tmp_path / "models", "zoo_default_model": "garbled"}
     with serving(tmp_path, ready=503, **settings) as server:
         assert server.client.get("/readyz").json()["status"] == "not_ready"
         assert server.client.get("/livez").status_code == 200
@@ -146,9 +147,9 @@ def test_the_newest_version_answers_unless_another_is_named(tmp_path: Path) -> N
     for version in ("1", "2", "10", "11"):
         copy = tmp_path / "models" / "lenet5" / version
         shutil.copytree(LENET, copy)
-        edit(copy, lambda manifest, version=version: manifest.update(version=version))
+        edit(copy, lambda manifest, v=version: manifest.update(version=v))  # type: ignore[misc]
     garble_onnx(tmp_path / "models" / "lenet5" / "11")
-    settings = {"zoo_models": tmp_path / "models", "zoo_default_model": "lenet5"}
+    settings: dict[str, Any] = {"zoo_models": tmp_path / "models", "zoo_default_model": "lenet5"}
     with serving(tmp_path, **settings) as server:
         assert server.classify(COFFEE).json()["version"] == "10"
         assert server.classify(COFFEE, version=2).json()["version"] == "2"

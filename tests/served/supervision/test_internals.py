@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from loadtests.harness.server import free_port
 from tests.paths import ROOT
-from tests.server import command, environment, free_port
+from tests.server import command, environment
 
 HIDDEN = {
     "bentoml": ("bentoml._internal.utils.circus", "create_standalone_arbiter"),

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -18,14 +19,15 @@ import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from loadtests.harness.server import free_port
 from service.transports.grpc.protos import classifier_pb2 as pb
 from service.transports.grpc.protos import classifier_pb2_grpc
 from tests import capabilities
 from tests.paths import ROOT
 from tests.photographs import COFFEE
-from tests.server import WORKER, Server, command, environment, free_port, named, serving
+from tests.server import WORKER, Server, command, environment, named, serving
 
-QUICK: dict[str, object] = {"zoo_default_model": "lenet5", "zoo_load": "used", "zoo_threads": 1}
+QUICK: dict[str, Any] = {"zoo_default_model": "lenet5", "zoo_load": "used", "zoo_threads": 1}
 QUICK["zoo_max_batch"] = 1  # none is learnt
 SECONDS = 30
 """Patience with a loaded machine."""
@@ -212,7 +214,7 @@ def test_nor_one_that_is_killed_while_its_workers_start(tmp_path: Path) -> None:
 
 def test_a_dead_worker_is_replaced_by_the_spare_and_the_port_never_refuses(tmp_path: Path) -> None:
     """In a container too, where BentoML starts none anew."""
-    container = {"zoo_spare": True, "bentoml_containerized": "true"}
+    container: dict[str, Any] = {"zoo_spare": True, "bentoml_containerized": "true"}
     with serving(tmp_path, **QUICK, **container) as server:
         server.wait_for(lambda: bool(server.spares()), SECONDS)
         (spare,) = server.spares()
@@ -316,7 +318,7 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
 
 def test_a_full_disk_is_no_reason_not_to_serve(full_disk: Path, tmp_path: Path) -> None:
     """A write to a mapped file on a full disk would kill the worker."""
-    settings = {"zoo_state": full_disk / "state", "zoo_management": True}
+    settings: dict[str, Any] = {"zoo_state": full_disk / "state", "zoo_management": True}
     with serving(tmp_path, **QUICK, **settings, bentoml_home=full_disk / "home") as server:
         assert server.classify(COFFEE).status_code == 200
         assert "ended" not in server.log

@@ -5,17 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import psutil
 
+from loadtests.harness.server import free_port
 from tests.paths import ROOT
 from tests.photographs import COFFEE
-from tests.server import command, environment, free_port, serving
+from tests.server import command, environment, serving
 
-QUICK: dict[str, object] = {"zoo_default_model": "lenet5", "zoo_load": "used", "zoo_threads": 1}
+QUICK: dict[str, Any] = {"zoo_default_model": "lenet5", "zoo_load": "used", "zoo_threads": 1}
 
 
-def refused(folder: Path, port: int, **settings: object) -> str:
+def refused(folder: Path, port: int, **settings: Any) -> str:
     """The one line with which a service that cannot start ends."""
     done = subprocess.run(
         command(port),

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,7 +17,7 @@ from tests.photographs import COFFEE
 from tests.served.telemetry.test_value_files import printed
 from tests.server import Server, serving
 
-SETTINGS: dict[str, object] = {"zoo_default_model": "lenet5", "zoo_threads": 1}
+SETTINGS: dict[str, Any] = {"zoo_default_model": "lenet5", "zoo_threads": 1}
 
 
 @pytest.fixture

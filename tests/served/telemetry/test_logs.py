@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 from urllib.parse import quote
 
 import grpc
@@ -21,9 +22,11 @@ SECRET = "grandmother.jpg"
 
 
 @pytest.fixture(scope="module", params=["json", "console"])
-def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Server:
+def written(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("logs")
-    settings = {"zoo_default_model": "lenet5", "zoo_load": "used"}
+    settings: dict[str, Any] = {"zoo_default_model": "lenet5", "zoo_load": "used"}
     with serving(folder, zoo_log_format=request.param, **settings) as server:
         yield _asked(server)
 

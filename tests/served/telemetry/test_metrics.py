@@ -8,6 +8,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 import pytest
@@ -19,7 +20,12 @@ from tests.photographs import COFFEE
 from tests.server import START_SECONDS, Server, serving
 
 WORKERS = 2
-CAPTURED = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "timeout": 60, "check": False}
+CAPTURED: dict[str, Any] = {
+    "stdout": subprocess.PIPE,
+    "stderr": subprocess.STDOUT,
+    "timeout": 60,
+    "check": False,
+}
 ONLY_WITH_TLS = {"zoo_tls_certificate_expiry_timestamp_seconds"}
 
 
@@ -46,7 +52,7 @@ def value(metrics: dict, name: str, **labels: str) -> float:
 
 
 def test_counts_add_up_over_workers(workers: Server) -> None:
-    names = {"model": "lenet5", "protocol": "center", "transport": "http"}
+    names: dict[str, Any] = {"model": "lenet5", "protocol": "center", "transport": "http"}
     before = scrape(workers)
     picture = COFFEE.read_bytes()
 
@@ -143,7 +149,8 @@ def test_a_killed_worker_leaves_its_counts_and_nothing_else(workers: Server) -> 
     ):
         # not in every worker, until the next one has loaded it
         workers.wait_for(
-            lambda n=name, by=labels: value(scrape(workers), n, **by) == 0, START_SECONDS
+            lambda n=name, by=labels: value(scrape(workers), n, **by) == 0,  # type: ignore[misc]
+            START_SECONDS,
         )
     workers.logged("loaded lenet5", WORKERS + 1, START_SECONDS)
     workers.wait_for(lambda: value(scrape(workers), "zoo_ready") == 1, START_SECONDS)

@@ -11,21 +11,28 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
 import pytest
 
+from loadtests.harness.server import free_port
 from service.transports.grpc.protos import classifier_pb2, classifier_pb2_grpc
 from tests.harness import collector as collectors
 from tests.harness.collector import Collector, Span
+from tests.harness.grpc_client import trailers
 from tests.paths import ROOT
 from tests.photographs import COFFEE
-from tests.server import Server, environment, free_port, serving
+from tests.server import Server, environment, serving
 
 PARENT = "00f067aa0ba902b7"
 PATIENCE = 60
-QUICK = {"otel_bsp_schedule_delay": 100, "zoo_default_model": "lenet5", "zoo_load": "used"}
+QUICK: dict[str, Any] = {
+    "otel_bsp_schedule_delay": 100,
+    "zoo_default_model": "lenet5",
+    "zoo_load": "used",
+}
 _numbers = iter(range(1, 1000))
 
 
@@ -235,7 +242,7 @@ def test_a_call_has_a_span_with_metadata_in_and_out(server: Server, collector: C
         with pytest.raises(grpc.RpcError) as refused:
             stub.Classify(bad, metadata=parent_of(trace).items(), timeout=60)
         root = finished(server, collector, trace)
-        assert f"00-{trace}-{root.id}-01" in dict(refused.value.trailing_metadata()).values()
+        assert f"00-{trace}-{root.id}-01" in trailers(refused.value).values()
         assert root.attributes["rpc.response.status_code"] == "INVALID_ARGUMENT"
         assert root.attributes["error.type"] == "unsupported_format"
 

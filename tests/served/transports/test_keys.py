@@ -16,6 +16,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from service.transports.grpc.protos import classifier_pb2 as messages
 from service.transports.grpc.protos import classifier_pb2_grpc
 from service.transports.grpc.status import DETAILS_KEY
+from tests.harness.grpc_client import streaming, trailers, unary
 from tests.photographs import CHELSEA
 from tests.server import Server, serving
 
@@ -146,10 +147,9 @@ def test_openapi_says_which_routes_ask_for_a_key(server: Server) -> None:
 
 
 def failure(call: grpc.RpcError) -> tuple[grpc.StatusCode, str]:
-    trailing = dict(call.trailing_metadata())
     info = error_details_pb2.ErrorInfo()
-    assert status_pb2.Status.FromString(trailing[DETAILS_KEY]).details[0].Unpack(info)
-    assert trailing["x-request-id"]
+    assert status_pb2.Status.FromString(trailers(call)[DETAILS_KEY]).details[0].Unpack(info)
+    assert trailers(call)["x-request-id"]
     return call.code(), info.reason
 
 
@@ -179,19 +179,19 @@ def test_calls_need_a_key(channel: grpc.Channel, method: str) -> None:
 
 @pytest.mark.parametrize("method", RPCS)
 def test_repository_calls_need_an_administrators_key(channel: grpc.Channel, method: str) -> None:
-    call = channel.unary_unary(f"/inference.GRPCInferenceService/{method}")
+    call = unary(channel, f"/inference.GRPCInferenceService/{method}")
     for key, expected in [
         (WRONG, UNKNOWN),
         (API, (grpc.StatusCode.PERMISSION_DENIED, "forbidden")),
     ]:
         with pytest.raises(grpc.RpcError) as raised:
-            call(b"", metadata=metadata(key))
+            call(b"", metadata=tuple(metadata(key)))
         assert failure(raised.value) == expected
 
 
 @pytest.mark.parametrize("method", ["ServerLive", "ServerReady", "ModelInfer"])
 def test_probes_of_the_inference_protocol_are_open(channel: grpc.Channel, method: str) -> None:
-    call = channel.unary_unary(f"/inference.GRPCInferenceService/{method}")
+    call = unary(channel, f"/inference.GRPCInferenceService/{method}")
     refused = False
     try:
         call(b"")
@@ -203,9 +203,7 @@ def test_probes_of_the_inference_protocol_are_open(channel: grpc.Channel, method
 def test_health_is_open_and_reflection_is_not(channel: grpc.Channel) -> None:
     answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
-    reflect = channel.stream_stream(
-        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
-    )
+    reflect = streaming(channel, "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
     with pytest.raises(grpc.RpcError) as raised:
         list(reflect(iter([b""])))
     assert failure(raised.value) == UNKNOWN

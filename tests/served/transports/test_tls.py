@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import grpc
@@ -15,11 +16,12 @@ import httpx
 import pytest
 import trustme
 
+from loadtests.harness.server import free_port
 from service.transports.grpc.protos import classifier_pb2 as messages
 from service.transports.grpc.protos import classifier_pb2_grpc
 from tests.paths import ROOT
 from tests.photographs import CHELSEA
-from tests.server import Server, command, environment, free_port, serving
+from tests.server import Server, command, environment, serving
 
 QUICK = {"zoo_default_model": "lenet5", "zoo_load": "used", "zoo_max_batch": 1}
 
@@ -39,7 +41,7 @@ class Files:
         return context
 
     @property
-    def settings(self) -> dict[str, object]:
+    def settings(self) -> dict[str, Any]:
         return {**QUICK, "zoo_tls_cert": self.cert, "zoo_tls_key": self.key}
 
 
@@ -158,7 +160,8 @@ def test_clients_show_a_certificate_where_one_is_asked(
 def test_clients_without_the_right_certificate_are_refused(
     mutual: Server, files: Files, shown: str
 ) -> None:
-    context, pair = files.trusting(), (None, None)
+    context = files.trusting()
+    pair: tuple[bytes, bytes] | tuple[None, None] = (None, None)
     if shown == "foreign":  # the authority of the server's certificate is not that of clients
         context.load_cert_chain(files.cert, files.key)
         pair = (files.key.read_bytes(), files.cert.read_bytes())
@@ -170,7 +173,7 @@ def test_clients_without_the_right_certificate_are_refused(
 
 @pytest.mark.parametrize("workers", [2])
 def test_keys_and_tls_of_several_workers(tmp_path: Path, files: Files, workers: int) -> None:
-    settings = {**files.settings, "zoo_workers": workers, "zoo_api_keys": "k" * 16}
+    settings: dict[str, Any] = {**files.settings, "zoo_workers": workers, "zoo_api_keys": "k" * 16}
     with serving(tmp_path, tls=files.trusting(), **settings) as server:
         server.logged("gRPC on", times=workers, seconds=60)
         assert server.client.get("/models").status_code == 401
@@ -181,7 +184,7 @@ def test_keys_and_tls_of_several_workers(tmp_path: Path, files: Files, workers: 
 def test_a_key_of_another_certificate_stops_the_start(
     tmp_path: Path, files: Files, client_files: Files
 ) -> None:
-    settings = {**files.settings, "zoo_tls_key": client_files.key}
+    settings: dict[str, Any] = {**files.settings, "zoo_tls_key": client_files.key}
     done = subprocess.run(
         command(free_port()),
         cwd=ROOT,

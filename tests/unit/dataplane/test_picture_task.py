@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from time import perf_counter
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -56,7 +56,8 @@ class Part:
         self.fails = False
         self.log = Log()
         self._probabilities = probabilities
-        batcher = Batcher(self._run, pool=pool, concurrency=2, max_batch=2, observer=self.log)
+        log = cast(Any, self.log)
+        batcher = Batcher(self._run, pool=pool, concurrency=2, max_batch=2, observer=log)
         self.batcher = batcher
         self.network = SimpleNamespace(
             name="part", manifest=None, model=SimpleNamespace(batchers={"model": batcher})
@@ -75,7 +76,7 @@ class Part:
         assert self.gate.wait(10)
         if self.fails:
             raise RuntimeError("the device fell over")
-        rows = np.tile(np.float32(self._probabilities), (len(crops), 1))
+        rows = np.tile(np.array(self._probabilities, np.float32), (len(crops), 1))
         return Outputs(rows, rows)
 
 
@@ -106,7 +107,7 @@ def run(
     pool: Pool,
     *parts: Any,
     seconds: float = 10,
-    picture: bytes = b"picture",
+    picture: Any = b"picture",
 ) -> Any:
     permit = Admission(1000, lambda _: None).acquire(100)
     rules = Rules(parts, permit, perf_counter() + seconds, 1, "exact", "apply", LABELS, 3)

@@ -28,7 +28,7 @@ def test_the_most_probable_come_first_and_of_equal_ones_the_lower_index(
     top_k = data.draw(st.integers(1, len(values)))
     order = sorted(range(len(values)), key=lambda index: -values[index])[:top_k]
     assert best(values, top_k) == [
-        (rank, index, f"class {index}", np.float32(values[index]))
+        (rank, index, f"class {index}", float(np.float32(values[index])))
         for rank, index in enumerate(order, start=1)
     ]
 

@@ -13,6 +13,7 @@ import pytest
 
 from loadtests.harness import marked
 from service.dataplane import picture_task
+from service.imaging.decode import decode_scaled
 from service.manifest import EnsembleManifest, Member
 from tests.harness.planes import ask, slowed, started, until
 
@@ -78,11 +79,10 @@ async def test_a_member_waits_while_another_one_is_computed(folder: Path) -> Non
 async def test_decoding_is_not_called_cutting(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    decode = picture_task.decode_scaled
 
     def slow(*given: Any, **named: Any) -> Any:
         time.sleep(PAUSE_S)
-        return decode(*given, **named)
+        return decode_scaled(*given, **named)
 
     monkeypatch.setattr(picture_task, "decode_scaled", slow)
     async with started(folder) as plane:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import Counter
 from time import perf_counter
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -83,7 +84,7 @@ class Bench:
             pool=self.pool,
             concurrency=concurrency,
             max_batch=max_batch,
-            observer=self.log,
+            observer=cast(Any, self.log),
         )
 
     def _admitted(self, crops: int) -> None:

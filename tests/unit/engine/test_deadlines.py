@@ -6,8 +6,10 @@ import asyncio
 import logging
 import math
 import random
+from collections.abc import Callable
 from functools import partial
 from time import perf_counter
+from typing import Any
 
 import pytest
 import uvloop
@@ -16,7 +18,7 @@ from service.engine import deadlines as module
 from service.engine.deadlines import Deadlines
 
 
-async def _until(condition, seconds: float = 5.0) -> None:
+async def _until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
     end = perf_counter() + seconds
     while not condition() and perf_counter() < end:  # noqa: ASYNC110  nothing tells of it
         await asyncio.sleep(0.005)
@@ -29,7 +31,7 @@ async def test_each_rings_once_and_never_early_in_whatever_order_they_were_set()
     moments = [start + 0.002 * number for number in range(100)]
     shuffled = random.Random(0).sample(moments, len(moments))
     for moment in shuffled:
-        deadlines.at(moment, lambda moment=moment: rung.append((moment, perf_counter())))
+        deadlines.at(moment, lambda m=moment: rung.append((m, perf_counter())))  # type: ignore[misc]
     await _until(lambda: len(rung) == len(moments))
     await asyncio.sleep(0.05)
     assert [moment for moment, _ in sorted(rung)] == moments
@@ -99,9 +101,12 @@ async def test_infinity_takes_no_timer_and_many_take_one(
 ) -> None:
     deadlines, loop = Deadlines(), asyncio.get_running_loop()
     timers, call_later = [], loop.call_later
-    monkeypatch.setattr(
-        loop, "call_later", lambda *given: timers.append(given) or call_later(*given)
-    )
+
+    def counted(*given: Any) -> asyncio.TimerHandle:
+        timers.append(given)
+        return call_later(*given)
+
+    monkeypatch.setattr(loop, "call_later", counted)
     deadlines.at(math.inf, lambda: None)
     assert not timers
     for _ in range(1000):
@@ -120,17 +125,24 @@ async def test_what_was_given_up_is_not_kept() -> None:
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run])
-def test_the_timer_does_not_ring_in_vain(run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_timer_does_not_ring_in_vain(
+    run: Callable[[Any], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """uvloop rounds to milliseconds: a timer that is early would ring until the moment comes."""
     rings, ring = [], Deadlines._ring
-    monkeypatch.setattr(Deadlines, "_ring", lambda self: rings.append(1) or ring(self))
+
+    def counted(self: Deadlines) -> None:
+        rings.append(1)
+        ring(self)
+
+    monkeypatch.setattr(Deadlines, "_ring", counted)
 
     async def deadlines() -> None:
         deadlines, rung = Deadlines(), []
         for number in range(50):
             moment = perf_counter() + 0.0034
             deadlines.at(moment, partial(rung.append, moment))
-            await _until(lambda number=number: len(rung) == number + 1)
+            await _until(lambda n=number: len(rung) == n + 1)  # type: ignore[misc]
             assert perf_counter() >= moment
 
     run(deadlines())

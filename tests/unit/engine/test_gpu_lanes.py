@@ -55,7 +55,8 @@ def random_crops(count: int, seed: int) -> Crops:
 def expected(network: Any, crops: Crops) -> tuple[np.ndarray, np.ndarray]:
     """One crop at a time: nothing of another crop can be in there."""
     rows = [network.run(["probabilities", "logits"], {"pixels": crop[None]}) for crop in crops]
-    return tuple(np.concatenate(values) for values in zip(*rows, strict=True))
+    probabilities, logits = (np.concatenate(values) for values in zip(*rows, strict=True))
+    return probabilities, logits
 
 
 @pytest.mark.parametrize("count", range(1, 13))

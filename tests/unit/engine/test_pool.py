@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import weakref
+from functools import partial
 
 import pytest
 
@@ -13,7 +14,7 @@ from service.engine.pool import Pool
 
 async def test_results_and_exceptions_come_back() -> None:
     pool = Pool(2, "test")
-    done = [pool.submit("run", lambda number=number: number**2) for number in range(50)]
+    done = [pool.submit("run", partial(pow, number, 2)) for number in range(50)]
     assert await asyncio.gather(*done) == [number**2 for number in range(50)]
 
     def fail() -> None:

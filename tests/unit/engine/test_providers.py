@@ -28,6 +28,7 @@ from service.manifest import Manifest
 from service.repository import versions_on_disk
 from service.repository.network import opened
 from service.telemetry.model_metrics import ModelObserver
+from tests.harness.edited_versions import network_manifest
 from tests.paths import ROOT
 
 LENET5 = ROOT / "models" / "lenet5" / "1"
@@ -135,7 +136,7 @@ def test_a_refused_profile_is_asked_again_by_the_name_that_it_wants(
     class Refusing:
         """ONNX Runtime as it answers where TensorRT left the first Transpose to CUDA."""
 
-        def __init__(self, path: object, session: object, providers: list, **_: object) -> None:
+        def __init__(self, path: object, session: object, providers: list, **_: Any) -> None:
             options = dict(providers).get("TensorrtExecutionProvider", {})
             asked.append(options.get("trt_profile_max_shapes"))
             if options.get("trt_profile_max_shapes", "").startswith("pixels"):
@@ -206,7 +207,7 @@ def test_a_model_knows_where_its_nodes_run(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setenv("ZOO_MODEL_SETTINGS", own)
     loaded = settings.load()
     found = next(f for f in versions_on_disk.find(loaded.models) if f.name == "lenet5")
-    model = opened(found, versions_on_disk.read(found), loaded)
+    model = opened(found, network_manifest(found), loaded)
     assert model.providers == ["cpu"]
     assert model.max_batch <= 6
     assert set(model.nodes) == {"cpu"}
@@ -231,7 +232,7 @@ async def test_a_device_short_of_memory_lowers_the_batches(
     monkeypatch.setenv("ZOO_MAX_BATCH", "8")
     loaded = settings.load()
     found = next(f for f in versions_on_disk.find(loaded.models) if f.name == "lenet5")
-    model = opened(found, versions_on_disk.read(found), loaded)
+    model = opened(found, network_manifest(found), loaded)
     inner = model._sessions["model"]
     crops = np.random.default_rng(0).integers(0, 256, (8, *inner_shape(model)), dtype=np.uint8)
     wanted = inner.run(crops)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from time import perf_counter
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -64,7 +65,11 @@ class Bench:
         self.pool = Pool(1, "test")
         self.admission = Admission(100, lambda crops: None)
         self.batcher = Batcher(
-            self.device, pool=self.pool, concurrency=1, max_batch=2, observer=self.observer
+            self.device,
+            pool=self.pool,
+            concurrency=1,
+            max_batch=2,
+            observer=cast(Any, self.observer),
         )
 
     def submit(self, *values: int, seconds: float = 60) -> Future[Answer]:

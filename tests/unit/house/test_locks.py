@@ -19,7 +19,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from tests.unit.house.test_packaging import PROJECT, ROOT
+from tests.paths import ROOT
+from tests.unit.house.test_packaging import PROJECT
 
 FOLDER = ROOT / "requirements"
 CPU = ("cpu", "fast", "tracing")
@@ -183,7 +184,7 @@ def installed(name: str) -> Version | None:
 @cache
 def admitted(name: str) -> SpecifierSet:
     """The Pythons that an installed package is for."""
-    return SpecifierSet(metadata.metadata(name).get("Requires-Python", ""))
+    return SpecifierSet(metadata.metadata(name).json.get("requires_python", ""))
 
 
 def test_installed_packages_admit_every_python_that_their_pin_is_for() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,9 +51,9 @@ def root(tmp_path: Path) -> Path:
     ],
 )
 def test_what_is_wrong_with_an_entry_is_said(
-    root: Path, change: dict[str, object], problem: str | None
+    root: Path, change: dict[str, Any], problem: str | None
 ) -> None:
-    given = {"tests": ("test_code.py",)} if change else {}
+    given: dict[str, Any] = {"tests": ("test_code.py",)} if change else {}
     fault = replace(FAULT, **{**given, **change})
     found = list(problems([fault], root))
     assert len(found) == (problem is not None), found

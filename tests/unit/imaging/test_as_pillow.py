@@ -9,13 +9,14 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from loadtests.fuzz.chunks import split
 from loadtests.fuzz.oddities import segment
-from loadtests.fuzz.parts import split
 from loadtests.fuzz.seeds import FORMATS, chunk, seeds
 from service.errors import UndecodablePicture, ZooError
 from service.imaging.decode import _ORIENTATIONS, decode
@@ -33,7 +34,7 @@ def cat() -> Image.Image:
     return whole
 
 
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()

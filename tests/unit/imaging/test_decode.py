@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from service.imaging.decode import DEFAULT_MAX_PIXELS, decode
 from tests.photographs import CHELSEA, FLOWER
 
 
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
@@ -27,13 +28,13 @@ def cat() -> Image.Image:
     return Image.open(CHELSEA).convert("RGB")
 
 
-def pixels(data: bytes, **options: object) -> np.ndarray:
+def pixels(data: bytes, **options: Any) -> np.ndarray:
     image = decode(data, **options)
     assert image.mode == "RGB"
     return np.asarray(image)
 
 
-KINDS = {
+KINDS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "jpeg": ("RGB", "JPEG", {"quality": 90}),
     "jpeg_progressive": ("RGB", "JPEG", {"progressive": True}),
     "jpeg_gray": ("L", "JPEG", {}),
@@ -104,7 +105,8 @@ def test_the_first_frame_of_an_animation_counts(cat: Image.Image) -> None:
     black = Image.new("RGB", cat.size)
     for kind, options in {"GIF": {}, "WEBP": {"lossless": True}, "PNG": {}}.items():
         data = encoded(cat, kind, save_all=True, append_images=[black], **options)
-        assert Image.open(io.BytesIO(data)).n_frames == 2
+        several: Any = Image.open(io.BytesIO(data))
+        assert several.n_frames == 2
         assert np.abs(pixels(data).astype(int) - np.asarray(cat)).mean() < 10, kind
 
 

@@ -11,6 +11,7 @@ import struct
 import time
 import zlib
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -34,13 +35,13 @@ SECONDS_PER_MEGAPIXEL = 0.1
 SIDE = 4000
 
 
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
 
 
-def small(kind: str, **options: object) -> bytes:
+def small(kind: str, **options: Any) -> bytes:
     return encoded(Image.new("RGB", (64, 64)), kind, **options)
 
 

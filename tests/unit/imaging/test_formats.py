@@ -7,6 +7,7 @@ import resource
 import struct
 import time
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def cat() -> Image.Image:
     return Image.open(CHELSEA).convert("RGB")
 
 
-def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import zlib
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -15,7 +16,7 @@ from service.errors import UndecodablePicture, UnsupportedFormat
 from service.imaging.decode import decode
 
 
-def encoded(kind: str, **options: object) -> bytes:
+def encoded(kind: str, **options: Any) -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (64, 48), "teal").save(buffer, kind, **options)
     return buffer.getvalue()

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,7 +70,7 @@ PROBLEM: dict[str, object] = {
 JSON = {"content-type": "application/problem+json"}
 
 
-def answered(status: int, seconds: float = 0.1, **changed: object) -> Outcome:
+def answered(status: int, seconds: float = 0.1, **changed: Any) -> Outcome:
     body = json.dumps({**PROBLEM, "status": status, **changed}).encode()
     return judged(status, JSON, body, seconds, LIMITS)
 

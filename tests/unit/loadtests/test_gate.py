@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from loadtests.gate import options, verdict
+from loadtests.gate.per_second import PerSecond, Second
 from loadtests.gate.ramp_times import climb_s, users_at
-from loadtests.gate.tally import Second, Tally
 from tests.paths import ROOT
 
 
@@ -32,17 +32,19 @@ def test_percentiles_are_of_the_answers_alone() -> None:
 
 
 def test_only_whole_seconds_with_all_users_are_judged() -> None:
-    tally = Tally()
-    tally.add({100: {5.0: 1}, 101: {5.0: 10, 9.0: 10}, 102: {7.0: 20}, 103: {1.0: 9}}, {102: 10})
-    found = verdict.held(tally, 100.5, 103.2)
+    per_second = PerSecond()
+    per_second.add(
+        {100: {5.0: 1}, 101: {5.0: 10, 9.0: 10}, 102: {7.0: 20}, 103: {1.0: 9}}, {102: 10}
+    )
+    found = verdict.held(per_second, 100.5, 103.2)
     assert found == (2, 50, 20.0, 0.2, 7.0, 9.0)
-    assert verdict.held(tally, 100.5, 101.4) is None
-    assert verdict.held(tally, float("inf"), float("inf")) is None
-    assert [second for second, _ in tally.seconds()] == [100, 101, 102, 103]
-    taken = tally.take()
-    assert tally.take() == ({}, {})
-    tally.add(*taken)
-    assert verdict.held(tally, 100.5, 103.2) == found
+    assert verdict.held(per_second, 100.5, 101.4) is None
+    assert verdict.held(per_second, float("inf"), float("inf")) is None
+    assert [second for second, _ in per_second.seconds()] == [100, 101, 102, 103]
+    taken = per_second.take()
+    assert per_second.take() == ({}, {})
+    per_second.add(*taken)
+    assert verdict.held(per_second, 100.5, 103.2) == found
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def test_each_threshold(thresholds: tuple[float | None, ...], expected: list[str
     asked = Namespace(**dict(zip(names, thresholds, strict=True)))
     found = verdict.Held(2, 50, 20.0, 0.2, 7.0, 9.0)
     assert list(verdict.reasons(found, asked)) == expected
-    assert verdict.is_asked_for(asked)
+    assert verdict.has_thresholds(asked)
     nothing = verdict.Held(2, 0, 0.0, 0.0, 0.0, 0.0)
     assert "nothing was asked" in list(verdict.reasons(nothing, asked))
     assert list(verdict.reasons(None, asked)) == ["there was no whole second with all users"]

@@ -7,7 +7,7 @@ import pytest
 from loadtests.benchmarks import lifecycle
 from loadtests.clients.traffic import Outcome
 
-GOOD = {
+GOOD: dict[str, object] = {
     "stop: accepted and lost": 0,
     "stop: exit status": 0,
     "stop: other statuses": 0,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
@@ -19,8 +20,9 @@ def test_bars_show_medians_quartiles_and_what_is_wanted() -> None:
         plots.Bar("one", Spread(2.0, 1.5, 3.0), "ours"),
         plots.Bar("two", Spread(1.0, 0.5, 1.25), "theirs"),
     ]
+    axes: Any
     _, (axes,) = plots.panels("title", [1], [ABOUT])
-    plots.bars(axes, shown, "seconds", wanted=4.0)
+    plots.bars(axes, shown, "seconds", target=4.0)
     assert [container.patches[0].get_width() for container in axes.containers[1::2]] == [2, 1]
     whiskers = [lines.get_segments()[0] for lines in axes.collections]
     assert [sorted(segment[:, 0]) for segment in whiskers] == [[1.5, 3.0], [0.5, 1.25]]
@@ -35,11 +37,12 @@ def test_bars_show_medians_quartiles_and_what_is_wanted() -> None:
 
 def test_lines_run_through_the_medians_in_bands_of_quartiles() -> None:
     points = [plots.Point(1, Spread(1, 1, 1)), plots.Point(2, Spread(0.5, 0.25, 0.75))]
+    axes: Any
     _, (axes,) = plots.panels("title", [4], [ABOUT], beside=True)
-    plots.lines(axes, {"ours": points}, "size", "cost", wanted=0.3)
-    line, wanted = axes.get_lines()
+    plots.lines(axes, {"ours": points}, "size", "cost", target=0.3)
+    line, target = axes.get_lines()
     assert [tuple(place) for place in line.get_xydata()] == [(1, 1), (2, 0.5)]
-    assert set(wanted.get_ydata()) == {0.3}
+    assert set(target.get_ydata()) == {0.3}
     (band,) = axes.collections
     corners = {tuple(map(float, corner)) for corner in band.get_paths()[0].vertices}
     assert {(2.0, 0.25), (2.0, 0.75)} <= corners

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 from loadtests.harness import marked
 
 
 def test_a_mixture_is_seen() -> None:
     names = [{"index": i, "label": marked.label(i, 13)} for i in (3, 0, 1)]
-    answer = {"version": "13", "predictions": names}
+    answer: dict[str, Any] = {"version": "13", "predictions": names}
     assert marked.is_whole(answer)
     assert not marked.is_whole({**answer, "version": "12"})
     assert not marked.is_whole({**answer, "predictions": names[1:]})

@@ -94,7 +94,8 @@ async def test_failures_are_in_the_statistics(plane: DataPlane) -> None:
         with pytest.raises(Exception, match="picture 0: "):
             await ask(plane, inputs=[Tensor("image", "BYTES", (1,), [b"no picture"])])
     (stats,) = await server.model_statistics(plane, "default", None)
-    counts = {name: each["count"] for name, each in stats["inference_stats"].items()}
+    durations: dict[str, Any] = {**stats["inference_stats"]}
+    counts = {name: each["count"] for name, each in durations.items()}
     assert (counts["success"], counts["fail"], stats["inference_count"]) == (1, 2, 1)
     assert stats["inference_stats"]["fail"]["ns"] > 0
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import pytest
 
@@ -37,7 +38,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def workers(folder: Path, count: int = 2, **settings: object) -> AsyncIterator[list]:
+async def workers(folder: Path, count: int = 2, **settings: Any) -> AsyncIterator[list]:
     """Several data planes of one service: no worker looks at the repository by itself."""
     common = {"default_model": "default", "threads": 1, "management": True, "watch_seconds": 0}
     common["state"] = folder.parent / "state"
@@ -123,7 +124,7 @@ async def test_a_broken_version_is_refused_with_the_reason(folder: Path) -> None
 async def test_what_cannot_be_asked_for(folder: Path) -> None:
     ensemble(folder, "pair", Member(model="net"), Member(model="default"), classes=10)
     async with workers(folder, 1, default_model="net") as (plane,):
-        cases: list[tuple[type[ZooError], object]] = [
+        cases: list[tuple[type[ZooError], Awaitable[object]]] = [
             (BadParameter, plane.unload("net")),
             (UnknownModel, plane.unload("other")),
             (UnknownModel, plane.load("other")),

@@ -154,7 +154,7 @@ async def test_every_request_learns_of_a_load_before_it_is_refused(
             marked.add(folder, name, 1)
             state = one._reconciler.state
             loading = asyncio.ensure_future(one.load(name))
-            await until(lambda s=state, n=name: n in s.current().models)
+            await until(lambda s=state, n=name: n in s.current().models)  # type: ignore[misc]
             await ask(name)
             loading.cancel()
 

@@ -6,7 +6,9 @@ import asyncio
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -139,7 +141,9 @@ def zeros(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [fifo, zeros])
-def test_a_manifest_that_is_no_file_is_refused_unread(tmp_path: Path, make: object) -> None:
+def test_a_manifest_that_is_no_file_is_refused_unread(
+    tmp_path: Path, make: Callable[[Path], object]
+) -> None:
     path = copy_of("lenet5", tmp_path, "odd")
     make(path / FILE_NAME)
     with pytest.raises(RefusedModelError, match="is no regular file"):
@@ -163,7 +167,7 @@ def empty_of(path: Path) -> Path:
     return path / "empty"
 
 
-def changed(path: Path, **fields: object) -> Manifest | EnsembleManifest:
+def changed(path: Path, **fields: Any) -> Manifest | EnsembleManifest:
     content = json.loads((path / FILE_NAME).read_text())
     content.update(fields)
     (path / FILE_NAME).write_text(json.dumps(content))

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
@@ -28,6 +29,7 @@ from service.errors import (
 )
 from service.manifest import Member
 from service.repository import versions_on_disk
+from service.repository.ensemble import Ensemble
 from service.telemetry.metrics import MODEL_EVICTIONS, MODEL_LOADS, MODEL_READY
 from tests.harness.copies import copy_of, ensemble
 from tests.harness.edited_versions import garble_onnx, resign
@@ -47,7 +49,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def started(folder: Path, **settings: object) -> AsyncIterator[DataPlane]:
+async def started(folder: Path, **settings: Any) -> AsyncIterator[DataPlane]:
     given = {"load": "used", "default_model": "default", "threads": 2, **settings}
     plane = DataPlane(Settings(models=folder, **given))
     await plane.start()
@@ -57,7 +59,7 @@ async def started(folder: Path, **settings: object) -> AsyncIterator[DataPlane]:
         await plane.stop()
 
 
-async def ask(plane: DataPlane, model: str | None = None, **query: object) -> Classification:
+async def ask(plane: DataPlane, model: str | None = None, **query: Any) -> Classification:
     deadline = query.pop("deadline", math.inf)
     (answer,) = await plane.classify(
         [PICTURE], Query(model, **query), transport="test", deadline=min(deadline, 1e9)
@@ -340,6 +342,7 @@ async def test_an_ensemble_follows_what_becomes_of_its_members(folder: Path) -> 
     async with started(folder) as plane:
         await ask(plane, "older")
         (older,) = (m for m in plane.catalog.models() if m.name == "older")
+        assert isinstance(older, Ensemble)
         assert [network.version for network in older.networks] == ["1", "1"]
         for name, words in (("unable", "broken cannot be used"), ("unlike", "labels of other")):
             with pytest.raises(NotReady, match=words):

@@ -54,6 +54,6 @@ async def test_one_member_that_was_never_trained_is_said(tmp_path: Path) -> None
 
 
 def test_members_count_by_their_weights() -> None:
-    answers = [np.float32([1, 0, 0]), np.float32([0, 1, 0]), np.float32([0, 0, 1])]
+    answers = list(np.eye(3, dtype=np.float32))
     np.testing.assert_allclose(weighted_mean(answers, [5, 3, 2]), [0.5, 0.3, 0.2], atol=1e-7)
     np.testing.assert_array_equal(weighted_mean(answers[:1], [7]), answers[0])

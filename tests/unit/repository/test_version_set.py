@@ -43,7 +43,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @asynccontextmanager
-async def started(folder: Path, **settings: object) -> AsyncIterator[DataPlane]:
+async def started(folder: Path, **settings: Any) -> AsyncIterator[DataPlane]:
     common = {"default_model": "default", "threads": 2, "watch_seconds": LOOK_SECONDS}
     plane = DataPlane(Settings(models=folder, **{**common, **settings}))
     await plane.start()
@@ -128,6 +128,21 @@ async def test_where_nothing_is_loaded_nothing_is_loaded_for_it(folder: Path) ->
         await looks(plane)
         assert states(plane) == {"1": "unloaded", "2": "unloaded"}
         assert await version(plane) == 2
+
+
+async def test_a_version_superseded_while_it_waits_for_its_turn_is_not_loaded(
+    folder: Path,
+) -> None:
+    loads = MODEL_LOADS.labels("net", "ok")._value
+    async with started(folder, load="used", versions="latest") as plane:
+        before = loads.get()
+        async with plane.catalog._loader._turn:  # as while another network is loaded
+            waiting = asyncio.ensure_future(version(plane))
+            await until(lambda: states(plane) == {"1": "loading"})
+            marked.add(folder, "net", 2)
+            await until(lambda: "2" in states(plane))
+        assert await waiting == 2
+        assert loads.get() == before + 1
 
 
 async def test_a_new_model_appears_and_an_old_one_goes(folder: Path) -> None:
@@ -335,7 +350,7 @@ async def test_under_load_every_answer_is_whole(folder: Path) -> None:
         clients = [asyncio.ensure_future(client()) for _ in range(4)]
         for number in range(2, 8):
             marked.add(folder, "net", number)
-            await until(lambda number=number: states(plane) == {str(number): "ready"})
+            await until(lambda n=number: states(plane) == {str(n): "ready"})  # type: ignore[misc]
         marked.add(folder, "net", 8, broken=True)
         await until(lambda: states(plane).get("8") == "refused")
         for number in (7, 6, 8):

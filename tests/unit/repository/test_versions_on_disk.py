@@ -10,14 +10,14 @@ import pytest
 from service.manifest import Manifest, RefusedModelError
 from service.repository import versions_on_disk
 from service.repository.versions_on_disk import Version
-from tests.harness.edited_versions import LENET, edit
+from tests.harness.edited_versions import LENET, edit, network_manifest
 from tests.paths import ROOT
 
 
 @pytest.mark.parametrize("name", ["efficientnet_lite0", "lenet5"])
 def test_the_embedded_models_are_whole(name: str) -> None:
     found = Version(name, "1", ROOT / "models" / name / "1")
-    manifest = versions_on_disk.read(found)
+    manifest = network_manifest(found)
     versions_on_disk.check_files(found.path, manifest)
     labels = versions_on_disk.labels(found.path, manifest)
     assert len(labels) == manifest.classes
@@ -30,6 +30,6 @@ def test_the_embedded_models_are_whole(name: str) -> None:
 def test_every_name_is_checked_before_it_touches_the_disk(tmp_path: Path) -> None:
     shutil.copytree(LENET, tmp_path / "lenet5" / "1")
     for name in ("Lenet5", "lenet5/../x", "", "a" * 65, "lenet5.tensor"):
-        edit(tmp_path / "lenet5" / "1", lambda manifest, name=name: manifest.update(name=name))
+        edit(tmp_path / "lenet5" / "1", lambda manifest, n=name: manifest.update(name=n))  # type: ignore[misc]
         with pytest.raises(RefusedModelError, match="name"):
             versions_on_disk.read(Version("lenet5", "1", tmp_path / "lenet5" / "1"))

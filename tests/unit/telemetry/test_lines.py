@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
 
 from service.telemetry.logs import ConsoleFormatter
 
 
-def line(message: str, **values: object) -> str:
+def line(message: str, **values: Any) -> str:
     record = logging.LogRecord("zoo.http", logging.INFO, "", 0, message, (), None)
     record.__dict__.update(values)
     return ConsoleFormatter().format(record)

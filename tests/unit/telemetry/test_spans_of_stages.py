@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
 from time import perf_counter
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ class Engine:
         self.pool = Pool(1, "test")
         self.admission = Admission(100, lambda crops: None)
         self.batcher = Batcher(
-            self._run, pool=self.pool, concurrency=1, max_batch=4, observer=Observer()
+            self._run, pool=self.pool, concurrency=1, max_batch=4, observer=cast(Any, Observer())
         )
 
     def _run(self, crops: np.ndarray) -> Outputs:

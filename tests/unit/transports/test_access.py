@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,8 +17,8 @@ from service.transports.auth import Access, Need
 KEY, OTHER, ADMIN = "k" * 20, "o" * 20, "a" * 20
 
 
-def access(**settings: object) -> Access:
-    made = Access.of(Settings(**settings))  # type: ignore[arg-type]
+def access(**settings: Any) -> Access:
+    made = Access.of(Settings(**settings))
     assert made is not None
     return made
 

@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 from service import app as wiring
 
 
-async def _nobody(scope: Any, receive: Any, send: Any) -> None:
+async def _nobody(*_: Any) -> Any:
     raise AssertionError("a request went through BentoML")
 
 
@@ -62,4 +62,5 @@ async def test_requests_go_past_all_middleware_once_the_application_has_started(
 def test_bentoml_still_builds_its_application_this_way() -> None:
     application: Any = wiring.ZooService.to_asgi()  # type: ignore[attr-defined]
     assert isinstance(application, Starlette)
-    assert wiring.Bypass in [middleware.cls for middleware in application.user_middleware]
+    classes: list[object] = [middleware.cls for middleware in application.user_middleware]
+    assert wiring.Bypass in classes

@@ -1,6 +1,6 @@
-"""A picture's file as its parts, and made whole again after some of them have changed.
+"""Split a picture's file into its chunks, and repair it after some of them have changed.
 
-Parts join to the file again, whatever the file is: what cannot be read is the last part.
+Joined they are the file again, whatever it is: what cannot be read is the last chunk.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def split(kind: str, data: bytes) -> list[bytes]:
-    """Chunks of PNG and WebP, segments of JPEG, blocks of GIF, headers and pixels of BMP."""
+    """Return chunks of PNG and WebP, segments of JPEG, blocks of GIF, headers of BMP."""
     return {"png": _png, "webp": _webp, "jpeg": _jpeg, "gif": _gif, "bmp": _bmp}[kind](data)
 
 
 def repaired(kind: str, parts: list[bytes]) -> bytes:
-    """The file, with the checksums and lengths that a reader checks first made right."""
+    """Join the parts, with the checksums and lengths corrected that a reader checks first."""
     if kind == "png":
         return b"".join(map(_with_checksum, parts))
     data = b"".join(parts)

@@ -1,4 +1,4 @@
-"""What came of the requests in each second, over all processes of a distributed run.
+"""Count the requests that ended in each second, over all processes of a distributed run.
 
 Locust's own statistics mix the times of failures with those of answers, and of the warm-up with
 those of the load that is judged.
@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 if TYPE_CHECKING:
     from locust.env import Environment
 
-_REPORTED = "tally"
-"""The key under which workers send theirs to the master."""
+_REPORTED = "per_second"
+"""The key under which workers send their counts to the master."""
 DIGITS = 3
-"""Times are kept to so many: answers of one second differ in more places than are needed."""
+"""Significant digits of the times that are kept: enough for percentiles."""
 
 
 class Second(NamedTuple):
-    """What ended in one second, or in several."""
+    """The requests that ended in one second, or in several."""
 
     times_ms: Counter[float]
     """Milliseconds of the answers, and how many took as long."""
@@ -42,7 +42,7 @@ class Second(NamedTuple):
         return 0.0
 
 
-class Tally:
+class PerSecond:
     """Counts by the second in which a request ended, in seconds since the epoch."""
 
     def __init__(self) -> None:
@@ -64,14 +64,14 @@ class Tally:
         self._failures.update(failures)
 
     def take(self) -> tuple[dict[int, dict[float, int]], dict[int, int]]:
-        """What was noted since the last time, as `add` takes it; it is forgotten here."""
+        """Return and forget the counts since the last call, as `add` takes them."""
         taken = {s: dict(counts) for s, counts in self._times_ms.items()}, dict(self._failures)
         self._times_ms.clear()
         self._failures.clear()
         return taken
 
     def between(self, begin: int, end: int) -> Second:
-        """All of the seconds from ``begin`` to before ``end``."""
+        """Return the sum of the seconds from ``begin`` to before ``end``."""
         times: Counter[float] = Counter()
         for second, counts in self._times_ms.items():
             if begin <= second < end:
@@ -80,7 +80,7 @@ class Tally:
         return Second(times, failures)
 
     def seconds(self) -> Iterator[tuple[int, Second]]:
-        """Each second from the first to the last, those without requests too."""
+        """Yield each second from the first to the last, also those without requests."""
         known = self._times_ms.keys() | self._failures.keys()
         for second in range(min(known), max(known) + 1) if known else ():
             yield second, self.between(second, second + 1)
