@@ -10,6 +10,7 @@ import shutil
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -274,7 +275,7 @@ def test_the_walk_of_the_docs(
                 assert (done.code, done.err) == (0, ""), line
             elif words[-1] == "&":
                 assert words[0] == "ZOO_DEFAULT_MODEL=pets"
-                settings: dict[str, object] = {
+                settings: dict[str, Any] = {
                     "zoo_models": tmp_path / "models",
                     "zoo_default_model": "pets",
                 }
