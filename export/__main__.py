@@ -1,18 +1,18 @@
-"""The command line: list, build, verify, count, train, ensemble, evaluate, adopt, page."""
+"""The command line: list, build, verify, count, train, ensemble, evaluate, adopt, survey, page."""
 
 from __future__ import annotations
 
 import signal
 import sys
-from enum import Enum, StrEnum
+from enum import StrEnum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
 import typer
 
-from export.cli import adopt
-from export.cli.hint import or_adopt
+from export.cli import adopt, survey
+from export.cli.build import MODELS, Precision, WeightsFile, build
 from export.errors import ExportError
 from export.zoo import registry
 
@@ -33,30 +33,12 @@ class ExifRule(StrEnum):
 
 Name = Annotated[str, typer.Argument(help="Name of the model, as `list` shows it.")]
 Models = Annotated[Path, typer.Option("--models", help="Folder of the built models.")]
-WeightsFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--weights",
-        help="A state dict: .pth (tensors only), .safetensors, .caffemodel; `random`: untrained.",
-    ),
-]
-
-_MODELS = Path("models")
-
-
-class Precision(str, Enum):  # noqa: UP042  (of a StrEnum mypy does not know the values)
-    """What a network can compute in."""
-
-    fp32 = "fp32"
-    fp16 = "fp16"
-    bf16 = "bf16"
-    int8 = "int8"
 
 
 @app.command("list")
 def list_command(
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
-    models: Models = _MODELS,
+    models: Models = MODELS,
 ) -> None:
     """Show the networks of the registry, and which of them are built."""
     from export.cli import terminal
@@ -73,81 +55,15 @@ def list_command(
 
 
 @app.command()
-@or_adopt
-def build(
-    name: Name,
-    weights: WeightsFile = None,
-    mean_image: Annotated[
-        Path | None,
-        typer.Option("--mean-image", help="A mean of every pixel, .npy, see mean-image."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Of --weights random.")] = None,
-    output: Annotated[Path, typer.Option(help="Folder to put the model into.")] = _MODELS,
-    version: Annotated[str, typer.Option(help="Version to build, a whole number.")] = "1",
-    force: Annotated[bool, typer.Option(help="Replace the version if it is there.")] = False,
-    precision: Annotated[
-        Precision, typer.Option(help="Less than fp32 is added to the version in fp32.")
-    ] = Precision.fp32,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(help="Folder of pictures to round on; photographs of packages by default."),
-    ] = None,
-    agreement: Annotated[
-        float, typer.Option(min=0, max=1, help="Least top-1 agreement with fp32 to demand.")
-    ] = 0.99,
-    allow_drop: Annotated[
-        bool, typer.Option("--allow-drop", help="Keep what agrees less, and record it.")
-    ] = False,
-) -> None:
-    """Export a network to ONNX with its pixels, labels and licence, and prove it."""
-    from export.cli import terminal
-
-    if precision is not Precision.fp32:
-        from export.cli.precision import run as reduce
-        from export.precision.add import Options
-
-        with terminal.progress(f"building {name} in {precision.value}") as report:
-            manifest = reduce(
-                name,
-                precision.value,
-                output=output,
-                weights_file=weights,
-                mean_image_file=mean_image,
-                seed=seed,
-                version=version,
-                force=force,
-                options=Options(calibration, agreement, allow_drop),
-                report=report,
-            )
-        terminal.print_precision(manifest, precision.value)
-        return
-    if calibration or allow_drop:
-        raise ExportError("--calibration and --allow-drop go with --precision fp16, bf16 or int8")
-    spec = registry.get(name)
-    with terminal.progress(f"building {name}") as report:
-        report("loading PyTorch")
-        from export.versions.build import build as run
-
-        manifest = run(
-            spec,
-            output=output,
-            weights_file=weights,
-            mean_image_file=mean_image,
-            seed=seed,
-            version=version,
-            force=force,
-            report=report,
-        )
-    terminal.print_built(manifest, output)
-
-
-@app.command()
 def verify(
     name: Annotated[
         str | None, typer.Argument(help="Name of the model, as `list` shows it.")
     ] = None,
     weights: WeightsFile = None,
-    models: Models = _MODELS,
+    labels: Annotated[
+        Path | None, typer.Option(help="The file that named the classes, to compare them with.")
+    ] = None,
+    models: Models = MODELS,
     version: Annotated[
         str | None, typer.Option(help="Version to verify; the latest by default.")
     ] = None,
@@ -177,9 +93,15 @@ def verify(
     if recorded is not None:
         terminal.print_proof(recorded)
         refuse_adopted(recorded)
-    spec = registry.get(name)
     with terminal.progress(f"verifying {name}") as report:
-        parities = run(spec, models=models, weights_file=weights, version=version, report=report)
+        parities = run(
+            name,
+            models=models,
+            weights_file=weights,
+            labels_file=labels,
+            version=version,
+            report=report,
+        )
     terminal.print_parity(name, parities)
     proof.demand(name, parities)
 
@@ -242,7 +164,7 @@ def ensemble(
         list[str] | None,
         typer.Option(help="MODEL[@VERSION][:PROTOCOL[:WEIGHT]]; repeat it for each member."),
     ] = None,
-    models: Models = _MODELS,
+    models: Models = MODELS,
     version: Annotated[str, typer.Option(help="Version to write, a whole number.")] = "1",
     force: Annotated[bool, typer.Option(help="Replace the version if it is there.")] = False,
 ) -> None:
@@ -288,7 +210,7 @@ def evaluate(
             envvar="ZOO_KEY", show_envvar=True, help="The service's key, where it asks for one."
         ),
     ] = None,
-    models: Models = _MODELS,
+    models: Models = MODELS,
     output: Annotated[
         Path | None, typer.Option(help="Folder of the results; a second run resumes there.")
     ] = None,
@@ -322,7 +244,9 @@ def page(
     print(f"wrote {zoo_page.write(output)}")
 
 
+app.command("build")(build)
 app.command("adopt")(adopt.adopt)
+app.command("survey")(survey.survey)
 
 
 def main() -> None:

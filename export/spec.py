@@ -17,11 +17,31 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 Library = Literal["torchvision", "timm", "pytorchcv", "own"]
-LabelSet = Literal["imagenet", "digits", "fashion_mnist"]
+LabelSet = Literal[
+    "imagenet",
+    "digits",
+    "fashion_mnist",
+    "imagenet-12k",
+    "imagenet-21k-goog",
+    "imagenet-21k-miil",
+    "imagenet-22k",
+    "imagenet-22k-ms",
+    "numbered",
+]
+"""Names of classes that are known here; ``numbered`` calls them class 0, class 1 and so on."""
 Builder = Callable[[int], "nn.Module"]
 """From a number of classes an untrained network: float32 [N, channels, H, W] -> [N, classes]."""
 Reader = Callable[[Path], "dict[str, Tensor]"]
 Conversion = Callable[["nn.Module"], "nn.Module"]
+
+
+@dataclass(frozen=True)
+class Label:
+    """One class: ``synset`` is a WordNet id such as n02130308, or empty."""
+
+    index: int
+    synset: str
+    label: str
 
 
 @dataclass(frozen=True)
@@ -42,6 +62,11 @@ class WeightsSource(ABC):
     """What keys begin with in checkpoints that fit but were trained as another network; and why."""
 
     @property
+    def verified(self) -> bool:
+        """Whether a file that ``locate`` found is known to be the one that was offered."""
+        return True
+
+    @property
     @abstractmethod
     def words(self) -> str:
         """Where the weights come from, for a person."""
@@ -58,10 +83,13 @@ class WeightsSource(ABC):
     def licence(self) -> Licence:
         """The licence of those weights."""
 
-    def arranged(self, file: Path, network: nn.Module, read: Reader) -> dict[str, Tensor]:
+    def arranged(
+        self, file: Path, build: Callable[[], nn.Module], read: Reader
+    ) -> dict[str, Tensor]:
         """The tensors of ``file``, which may be in a form of the authors' own.
 
-        ``read`` reads what every network's weights may come in. Raises ExportError.
+        ``build`` makes the network that they are for, ``read`` reads what every network's weights
+        may come in. Raises ExportError.
         """
         return read(file)
 
@@ -79,13 +107,15 @@ class Spec:
     network: str
     """Name of the architecture in its library; several names may share one."""
     family: str
-    year: int
-    paper: Paper
+    year: int | None
+    """The year of the paper; None, as ``paper``, where a library states none."""
+    paper: Paper | None
     source: Library
     parameters: int
     """Trainable parameters, as the built network has them (buffers do not count)."""
-    multiply_adds: int
-    """Multiplications followed by an addition for one crop, as ``python -m export count`` says."""
+    multiply_adds: int | None
+    """Multiplications followed by an addition for one crop, as ``python -m export count`` says;
+    None where they cannot be counted."""
     input: Input
     resize: Resize
     protocols: Protocols
@@ -94,6 +124,12 @@ class Spec:
     weights: WeightsSource
     published: tuple[PublishedError, ...]
     builder: Builder
+    reference: str = ""
+    """What ``build`` calls it: a name of the zoo, ``timm:ARCH`` or ``torchvision:ARCH``."""
+    sized: Callable[[int, int], nn.Module] | None = None
+    """Builds the network for so many classes and a side of crops, where it has to know the side."""
+    own_labels: tuple[Label, ...] = ()
+    """The names of a user's classes, in the order of the logits; empty: those of ``labels``."""
     training_only: tuple[str, ...] = ()
     """Prefixes of tensors in checkpoints that only training needs: auxiliary heads."""
     peers: tuple[str, ...] = ()

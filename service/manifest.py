@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import os
 import re
 import stat
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal, NamedTuple
+from typing import Annotated, BinaryIO, Literal, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
@@ -28,7 +29,8 @@ from pydantic import (
     model_validator,
 )
 
-SCHEMA_VERSION: Literal[1] = 1
+SCHEMA_VERSION: Literal[2] = 2
+"""Of what is written; 1, which has no ``activation``, ``build`` and ``digest``, is read as well."""
 FILE_NAME = "manifest.json"
 
 TAKEN_NAME = "stats"
@@ -54,12 +56,15 @@ FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 ProtocolName = Literal["center", "ten_crop", "crops_144", "crops_150", "dense"]
 Color = Literal["RGB", "BGR", "L"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
 Side = Annotated[int, Field(ge=1, le=65_535)]
 """A side in pixels; no JPEG has a longer one."""
 Classes = Annotated[int, Field(ge=1, le=10_000_000)]
 """The number of classes. The limit is beyond any trained network, and bounds what a wrong manifest
 can cost in time and memory."""
+Activation = Literal["softmax", "sigmoid"]
+"""What makes probabilities of logits: ``sigmoid`` where several classes may be right at once."""
 Percent = Annotated[float, Field(ge=0, le=100)]
 
 
@@ -118,7 +123,7 @@ class Resize(_Part):
 
     rule: Literal["shortest_side", "square", "exact"]
     size: Side
-    interpolation: Literal["nearest", "bilinear", "bicubic", "lanczos"]
+    interpolation: Interpolation
     antialias: Literal[True] = True
     """Pillow always widens its filter where a picture shrinks, so nothing else can be served."""
     centre_square: bool = False
@@ -184,6 +189,35 @@ class Verification(_Part):
     """Sentences that a reader of the proof of an adopted model should know."""
 
 
+class Build(_Part):
+    """What ``python -m export build`` was asked for, so that ``verify`` can build it again."""
+
+    network: str
+    """A name of the zoo, or ``timm:ARCH[.TAG]``, ``torchvision:ARCH[.WEIGHTS]``."""
+    preprocessing: Literal["recognised", "stated", "assumed"]
+    """How it is known that the weights were trained with this preprocessing: the weights are those
+    of the network's own source; the user or the file says so; or nobody does, and the network's
+    own was taken."""
+    labels: Literal["known", "given", "file", "numbered"]
+    """Where the names of the classes come from: the network's own set, the user's file, the file of
+    weights, or nowhere."""
+    trained_as: str | None = None
+    """The network as which the weights were trained, by the user's word."""
+    prefix: str | None = None
+    averaged: bool = True
+    size: Side | None = None
+    """This and what follows: what the user said of the training, instead of the network's own."""
+    crop_pct: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Crop over resized side."""
+    interpolation: Interpolation | None = None
+    color: Color | None = None
+    mean: tuple[FiniteFloat, ...] | None = None
+    std: tuple[FiniteFloat, ...] | None = None
+    """As ``mean``, of pixels scaled to 0 to 1 where the network's own are."""
+    remarks: tuple[str, ...] = ()
+    """What was done to fit the weights to the network, a sentence each."""
+
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -245,7 +279,7 @@ class Paper(_Part):
 class Manifest(_Part):
     """One version of one network."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     kind: Literal["network"] = "network"
     name: ModelName
     version: Version
@@ -261,6 +295,7 @@ class Manifest(_Part):
     input: Input
     resize: Resize
     classes: Classes
+    activation: Activation = "softmax"
     protocols: Protocols
     labels: FileName
     files: Annotated[tuple[ModelFile, ...], Field(min_length=1)]
@@ -269,6 +304,10 @@ class Manifest(_Part):
     precisions: dict[Precision, PrecisionRecord] = {}
     """How far each file of less precision agrees with the one in single precision."""
     published: tuple[PublishedError, ...] = ()
+    build: Build | None = None
+    """What the build was asked for; None for adopted models, and in schema 1."""
+    digest: Sha256 | None = None
+    """Of everything else here, as `signed` makes it: a manifest that was edited has another."""
 
     @model_validator(mode="after")
     def _files_are_complete(self) -> Manifest:
@@ -300,6 +339,21 @@ class Manifest(_Part):
             raise ValueError(f"the centre square of {self.resize.size} is below the crop of {crop}")
         return self
 
+    def signed(self) -> Self:
+        """The same manifest with the digest of what it says."""
+        return self.model_copy(update={"digest": self._digest()})
+
+    @property
+    def as_built(self) -> bool | None:
+        """Whether it says what it said when it was written; None where it has no digest."""
+        return None if self.digest is None else self.digest == self._digest()
+
+    def _digest(self) -> str:
+        """SHA-256 of the facts as JSON with sorted keys, without the digest itself."""
+        facts = self.model_dump(mode="json", exclude={"digest"})
+        text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
     @property
     def model_precisions(self) -> tuple[Precision, ...]:
         """The precisions that the network itself can be served in."""
@@ -329,7 +383,7 @@ class Member(_Part):
 class EnsembleManifest(_Part):
     """Several networks that answer as one: the weighted mean of their softmax vectors."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1, 2] = SCHEMA_VERSION
     kind: Literal["ensemble"]
     name: ModelName
     version: Version

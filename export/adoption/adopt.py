@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from export.adoption import description, fitting, foreign, label_file, tail
+from export.adoption import description, fitting, foreign, tail
 from export.adoption.description import LICENCE, MODEL, NOTICE, Facts
 from export.adoption.foreign import Wishes
 from export.adoption.original import Original, Pixels
@@ -17,13 +17,14 @@ from export.adoption.presets import Preprocessing
 from export.adoption.proof import crops_of, prove
 from export.adoption.truth import Truth
 from export.data import mean_image, pictures
-from export.errors import ExportError, ForeignModelRefused, NotBuilt, ProofFailed
+from export.errors import ForeignModelRefused, NotBuilt
 from export.proof import proof
 from export.proof.parity import Exported, Parity
+from export.spec import Label
+from export.versions.own import check_name
 from export.versions.publish import destination, publish, workshop
-from export.zoo import labels
-from export.zoo.labels import Label
-from service.manifest import FILE_NAME, NAME, TAKEN_NAME, Input, Manifest, ProtocolName, Resize
+from export.zoo import label_file, labels
+from service.manifest import FILE_NAME, Input, Manifest, ProtocolName, Resize
 
 _IMAGENET = 1000
 _PROBES = 5
@@ -69,13 +70,7 @@ def adopt(
     classifier that can be served, ProofFailed when the result does not compute what it did, and
     every other ExportError.
     """
-    if wanted.name == TAKEN_NAME:
-        raise ExportError(f"name {wanted.name!r} is no model's: a route of the service has it")
-    if not NAME.fullmatch(wanted.name):
-        raise ExportError(
-            f"name {wanted.name!r} is no model's: up to 64 of a-z, 0-9, _ and -, "
-            "the first of a-z and 0-9"
-        )
+    check_name(wanted.name)
     target = destination(output, wanted.name, wanted.version, force=force)
     given = label_file.read(wanted.labels) if wanted.labels else None
     report("reading the file")
@@ -128,27 +123,14 @@ def adopt(
             classes=len(names),
         )
         parities = prove(truth, _open(folder / MODEL, manifest), sample, report)
-        _demand(wanted, parities)
+        proof.demand(wanted.name, parities, own_pictures=wanted.pictures is not None)
         verification = proof.record(parities, description.doubts(truth))
-        manifest = manifest.model_copy(update={"verification": verification})
+        manifest = manifest.model_copy(update={"verification": verification}).signed()
         text = manifest.model_dump_json(indent=2) + "\n"
         (folder / FILE_NAME).write_text(text, encoding="utf-8")
         report("moving it into place")
         publish(folder, target)
     return Adopted(manifest, parities, remarks)
-
-
-def _demand(wanted: Adoption, parities: Mapping[str, Parity]) -> None:
-    """Raise ProofFailed unless all comparisons hold; where other pictures may help, say so."""
-    try:
-        proof.demand(wanted.name, parities)
-    except ProofFailed as failed:
-        alike = [p.distinct_top5 < p.pictures and not p.remarks for p in parities.values()]
-        if wanted.pictures is not None or not any(alike) or "proves nothing" not in str(failed):
-            raise
-        raise ProofFailed(
-            f"{failed}; --pictures FOLDER proves it on pictures of the network's own domain"
-        ) from failed
 
 
 def _sample(folder: Path | None) -> dict[str, bytes]:

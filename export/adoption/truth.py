@@ -16,6 +16,7 @@ from export.proof.parity import (
     Answers,
     Tolerance,
     compare,
+    of_classes,
 )
 
 Floats = npt.NDArray[np.floating]
@@ -33,10 +34,6 @@ _MARGIN = 2
 _MOST_PROBABILITY = 0.1
 _MOST_LOGIT = 0.5
 """A network with more unrest than this cannot be compared with anything."""
-_FEW_CLASSES = 10
-_CLEAR = 0.2
-"""Spread of the logits between pictures (see `parity.spread`) from which they differ clearly:
-two hundred times the tolerance. Trained networks have 0.5 to 1."""
 
 
 class Truth:
@@ -127,7 +124,7 @@ def _answers(
 
 def _single(truth: Truth) -> Tolerance:
     """What is allowed in single precision."""
-    return Tolerance(distinct=truth.classes >= _FEW_CLASSES, clear=_CLEAR)
+    return of_classes(truth.classes)
 
 
 def narrow(truth: Truth, said: Answers) -> Tolerance:

@@ -22,13 +22,13 @@ def or_adopt(build: Callable[..., None]) -> Callable[..., None]:
     """Add to the refusals of the command ``build`` how its network could be adopted instead."""
 
     @functools.wraps(build)
-    def command(*, name: str, weights: Path | None, **options: Any) -> None:
+    def command(*, network: str, weights: Path | None, **options: Any) -> None:
         try:
-            build(name=name, weights=weights, **options)
+            build(network=network, weights=weights, **options)
         except _ADOPTABLE as error:
             if options.get("seed") is not None or not (weights is None or weights.is_file()):
                 raise  # what is wrong is the command line
-            raise type(error)(f"{error}; {_hint(name, weights)}") from error
+            raise type(error)(f"{error}; {_hint(network, weights)}") from error
 
     return command
 

@@ -9,19 +9,16 @@ from export.errors import ExportError
 from export.precision import bf16
 from export.precision.add import Options, Reduced, add
 from export.versions import built
-from export.zoo import registry
+from export.versions.build import Request, build
+from export.zoo import resolve
 from service.manifest import Manifest
 
 
 def run(
-    name: str,
+    request: Request,
     precision: Reduced,
     *,
     output: Path,
-    weights_file: Path | None,
-    mean_image_file: Path | None,
-    seed: int | None,
-    version: str,
     force: bool,
     options: Options,
     report: Callable[[str], None],
@@ -33,26 +30,22 @@ def run(
     """
     if precision == "bf16":
         bf16.demand()
-    if version in built.versions(output, name):
-        if weights_file or mean_image_file or seed is not None:
+    request = request.resolved()
+    name = request.own.name or resolve.network(request.network).name
+    if request.version in built.versions(output, name):
+        if request.weights or request.mean_image or request.seed is not None:
             raise ExportError(
-                f"{output / name / version} is built already, and what it was built from decides: "
-                "leave out --weights, --mean-image and --seed, or name another --version"
+                f"{output / name / request.version} is built already, and what it was built from "
+                "decides: leave out --weights, --mean-image and --seed, or name another --version"
             )
     else:
-        spec = registry.get(name)
-        report("loading PyTorch")
-        from export.versions.build import build
-
-        build(
-            spec,
-            output=output,
-            weights_file=weights_file,
-            mean_image_file=mean_image_file,
-            seed=seed,
-            version=version,
-            report=report,
-        )
+        build(request, output=output, report=report)
     return add(
-        output, name, precision, version=version, options=options, force=force, report=report
+        output,
+        name,
+        precision,
+        version=request.version,
+        options=options,
+        force=force,
+        report=report,
     )

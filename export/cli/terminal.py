@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from export.errors import UnknownNetwork
 from export.spec import Spec
+from export.zoo import resolve
 from service.manifest import Manifest, Precision
 
 if TYPE_CHECKING:
@@ -52,6 +54,20 @@ def row(spec: Spec, *, built: bool) -> dict[str, Any]:
 def print_json(rows: list[dict[str, Any]]) -> None:
     """Print the list as JSON."""
     print(json.dumps(rows, indent=2, ensure_ascii=False))
+
+
+def print_library(library: str, pattern: str, *, as_json: bool) -> None:
+    """Print the networks of a library whose names match, with their families, a line each.
+
+    Raises UnknownNetwork where none matches.
+    """
+    names = [f"{library}:{name}" for name in resolve.names(library, pattern)]
+    if not names:
+        raise UnknownNetwork(f"{library} has no classifier that matches {pattern}")
+    if as_json:
+        print_json([{"name": name, "family": resolve.family(name)} for name in names])
+    else:
+        print("\n".join(names))
 
 
 def print_table(rows: list[dict[str, Any]], models: Path) -> None:
@@ -118,8 +134,12 @@ def print_proof(manifest: Manifest) -> None:
             f"top-5 agreement {proof.top5_agreement:.1%}, "
             f"{proof.distinct_top5} distinct top-5 sets"
         )
-        for remark in proof.remarks:
-            print(f"remark: {remark}")
+    remarks = (
+        *(manifest.build.remarks if manifest.build else ()),
+        *(proof.remarks if proof else ()),
+    )
+    for remark in remarks:
+        print(f"remark: {remark}")
 
 
 def print_precision(manifest: Manifest, precision: Precision) -> None:

@@ -73,7 +73,7 @@ def _row(spec: Spec, proof: Mapping[str, str] | None) -> list[str]:
         str(spec.year),
         f"{size.height}×{size.width}×{size.channels}",
         f"{spec.parameters / 1e6:.2f} M",
-        f"{spec.multiply_adds / 1e9:.3g} G",
+        "–" if spec.multiply_adds is None else f"{spec.multiply_adds / 1e9:.3g} G",
         "<br>".join(errors) or "–",
         ", ".join(spec.protocols.names),
         _proof(proof),
@@ -134,5 +134,5 @@ def plot(specs: Sequence[Spec], path: Path) -> None:
     axes.set_xlabel("parameters, millions")
     axes.set_ylabel("published top-1 error, %")
     axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize=7, ncols=2)
+    axes.legend(fontsize=7, ncols=2, loc="upper right")
     figure.savefig(path, dpi=120)

@@ -89,7 +89,7 @@ def add(
             "files": [kept.model_dump() for kept in (*single, file, *rest)],
             "precisions": {**manifest.precisions, precision: record},
         }
-        manifest = Manifest.model_validate(facts)
+        manifest = Manifest.model_validate(facts).signed()
         text = manifest.model_dump_json(indent=2) + "\n"
         (changed / FILE_NAME).write_text(text, encoding="utf-8")
         report("moving it into place")

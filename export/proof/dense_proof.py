@@ -16,7 +16,7 @@ from torch import nn
 
 from export.graph.dense import Slide
 from export.graph.graph import Classifier
-from export.proof.parity import Answers, Exported, Parity, compare
+from export.proof.parity import STRICT, Answers, Exported, Parity, Tolerance, compare
 from export.spec import Spec
 from service.imaging.crops import Box, Crops, cut
 from service.imaging.decode import decode
@@ -37,6 +37,7 @@ def prove(
     pictures: Sequence[bytes],
     crops: list[Crops],
     report: Callable[[str], None] = lambda _: None,
+    tolerance: Tolerance = STRICT,
 ) -> dict[str, Parity]:
     """Compare a dense graph, opened as ``exported``, with ``network``; by size, as ``dense ...``.
 
@@ -47,13 +48,13 @@ def prove(
     # a mean image has one size; the dense form subtracts its mean per channel
     rules = spec.input.model_copy(update={"mean_image": None})
     report("comparing the dense form with the network")
-    found = {"dense": _compare(Classifier(network, rules), exported, crops)}
+    found = {"dense": _compare(Classifier(network, rules), exported, crops, tolerance)}
     slide = Classifier(Slide(spec.dense(network)), rules)
     for down, right in BEYOND:
         height, width = rules.height + down, rules.width + right
         report(f"comparing the dense form at {height}x{width}")
         wholes = [_whole(picture, height, width, spec, rules) for picture in pictures[:_FEW]]
-        found[f"dense {height}x{width}"] = _compare(slide, exported, wholes)
+        found[f"dense {height}x{width}"] = _compare(slide, exported, wholes, tolerance)
     return found
 
 
@@ -63,13 +64,16 @@ def _whole(picture: bytes, height: int, width: int, spec: Spec, rules: Input) ->
     return cut(decode(picture), (width, height), [box], spec.resize, rules.color)
 
 
-def _compare(network: Classifier, exported: Exported, pictures: list[Crops]) -> Parity:
+def _compare(
+    network: Classifier, exported: Exported, pictures: list[Crops], tolerance: Tolerance
+) -> Parity:
     with torch.inference_mode():
         ours = [network.eval()(torch.from_numpy(pixels)) for pixels in pictures]
     expected: list[Pair] = [
         (probabilities.numpy(), logits.numpy()) for probabilities, logits in ours
     ]
-    return compare(_answers(expected), _answers([exported.run(pixels) for pixels in pictures]))
+    measured = _answers([exported.run(pixels) for pixels in pictures])
+    return compare(_answers(expected), measured, tolerance)
 
 
 def _answers(pairs: list[Pair]) -> Answers:

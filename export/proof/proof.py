@@ -14,7 +14,7 @@ from export.data import mean_image, pictures
 from export.data.transforms import PROTOCOLS
 from export.errors import NotBuilt, ProofFailed
 from export.proof import dense_proof
-from export.proof.parity import Exported, Parity, prove
+from export.proof.parity import STRICT, Exported, Parity, of_classes, prove
 from export.proof.reference import Reference
 from export.spec import Spec
 from service.manifest import Manifest, ProtocolName, Verification
@@ -43,6 +43,8 @@ def enough(spec: Spec, protocol: ProtocolName, work: int | None = None) -> int:
     cut the same for every network.
     """
     crops = {"center": 1, "ten_crop": 10}[protocol]
+    if spec.multiply_adds is None:
+        return _FEWEST[protocol]
     return max(_FEWEST[protocol], (WORK if work is None else work) // (crops * spec.multiply_adds))
 
 
@@ -53,8 +55,11 @@ def run(
     manifest: Manifest,
     report: Callable[[str], None] = lambda _: None,
     work: int | None = None,
+    sample: Mapping[str, bytes] | None = None,
 ) -> dict[str, Parity]:
     """Compare ``network`` with the ONNX file ``model``; the agreement by protocol, and ``batch``.
+
+    ``sample`` are the pictures, encoded, by name; None: photographs of packages and random ones.
 
     Protocols that torchvision has no transform for are the service's own tests' business.
     ``work`` bounds the multiply-adds of one protocol on one side, else ``WORK``. The file with
@@ -67,20 +72,23 @@ def run(
     if manifest.input.mean_image is not None:
         mean = mean_image.read(model.with_name(manifest.input.mean_image), spec)
         spec = mean_image.with_mean(spec, mean)
-    samples = list(pictures.sample(spec.labels).items())
+    samples = list((sample or pictures.sample(spec.labels)).items())
     chosen = {
         protocol: dict(samples[: enough(spec, protocol, work)])
         for protocol in manifest.protocols.names
         if protocol in PROTOCOLS
     }
-    found = prove(Reference(spec, network, mean), exported, chosen, report)
+    tolerance = of_classes(spec.classes) if spec.own_labels else STRICT
+    found = prove(Reference(spec, network, mean), exported, chosen, report, tolerance)
     for file in manifest.files:
         if file.role == "dense":
             wholes = chosen["center"]
             crops = [exported.crops(picture, "center") for picture in wholes.values()]
             del exported  # two copies of the weights are enough
             dense = _open(model.with_name(file.path), manifest)
-            found |= dense_proof.prove(spec, network, dense, list(wholes.values()), crops, report)
+            found |= dense_proof.prove(
+                spec, network, dense, list(wholes.values()), crops, report, tolerance
+            )
             break
     return found
 
@@ -123,10 +131,18 @@ def _remarks(parities: Mapping[str, Parity]) -> Iterator[str]:
             yield f"{part}: {remark}"
 
 
-def demand(name: str, parities: Mapping[str, Parity]) -> None:
-    """Raise ProofFailed, with every failure in its line, unless all comparisons hold."""
+def demand(name: str, parities: Mapping[str, Parity], *, own_pictures: bool = True) -> None:
+    """Raise ProofFailed, with every failure in its line, unless all comparisons hold.
+
+    Without ``own_pictures`` it says that pictures of the network's own domain may help, where the
+    answers to others are all alike.
+    """
     failures = [
         f"{part}: {failure}" for part, parity in parities.items() for failure in parity.failures
     ]
     if failures:
-        raise ProofFailed(f"the proof of {name} failed: {'; '.join(failures)}")
+        words = f"the proof of {name} failed: {'; '.join(failures)}"
+        alike = [p.distinct_top5 < p.pictures and not p.remarks for p in parities.values()]
+        if not own_pictures and any(alike) and "proves nothing" in words:
+            words += "; --pictures FOLDER proves it on pictures of the network's own domain"
+        raise ProofFailed(words)

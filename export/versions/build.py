@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from export.data import mean_image
+from export.data import mean_image, pictures
 from export.data.mean_image import MeanImage
+from export.errors import ExportError, WeightsMismatch, WeightsUnavailable
 from export.graph import graph
 from export.graph.dense import Slide
 from export.proof import proof
 from export.proof.parity import Parity
 from export.spec import Spec
+from export.versions.own import Own, check_name, finish, prepare
 from export.versions.publish import destination, publish, workshop
-from export.weights import files
+from export.weights import files, model_config
 from export.weights.files import LoadedWeights
-from export.zoo import labels
-from service.manifest import FILE_NAME, Manifest, ModelFile, Weights, sha256_of
+from export.zoo import labels, resolve
+from service.manifest import FILE_NAME, Build, Manifest, ModelFile, Weights, sha256_of
 
 MODEL, DENSE = "model.onnx", "dense.onnx"
 _ROLES: dict[str, Literal["labels", "mean_image"]] = {
@@ -29,41 +31,100 @@ _ROLES: dict[str, Literal["labels", "mean_image"]] = {
 Report = Callable[[str], None]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asks for."""
+
+    network: str
+    """A name of the zoo, ``timm:ARCH[.TAG]``, ``torchvision:ARCH[.WEIGHTS]``, or a folder with
+    ``config.json`` and weights."""
+    own: Own = field(default_factory=Own)
+    weights: Path | None = None
+    mean_image: Path | None = None
+    """A .npy file, for networks that subtract a mean of every pixel."""
+    seed: int | None = None
+    pictures: Path | None = None
+    """Folder of the pictures to prove with; None: photographs of packages and random ones."""
+    version: str = "1"
+
+    def resolved(self) -> Request:
+        """The same, where a folder was named with the network and the weights that are in it."""
+        if self.weights is not None or not _is_path(self.network):
+            return self
+        weights, config = model_config.locate(Path(self.network))
+        return replace(self, network=model_config.read(config).network, weights=weights)
+
+
+def _is_path(network: str) -> bool:
+    return ":" not in network and ("/" in network or Path(network).suffix == ".safetensors")
+
+
 def build(
-    spec: Spec,
+    request: Request,
     *,
     output: Path,
-    weights_file: Path | None = None,
-    mean_image_file: Path | None = None,
-    seed: int | None = None,
-    version: str = "1",
     force: bool = False,
     report: Report = lambda _: None,
+    spec: Spec | None = None,
 ) -> Manifest:
-    """Export ``spec`` to ``output/<name>/<version>``, prove it, and return its manifest.
+    """Export a network to ``output/<name>/<version>``, prove it, and return its manifest.
 
     The folder is made under a temporary name in ``output`` and renamed when it is complete; on
-    any failure ``output`` is left as it was. An existing version is replaced only with ``force``.
-    ``mean_image_file`` is a .npy file, for networks that subtract a mean of every pixel.
+    any failure ``output`` is left as it was. ``spec`` is what is known about the network, where it
+    is none that has a name. An existing version is replaced only with ``force``.
     Raises ExportError of every kind; ProofFailed when the export is not faithful.
     """
-    target = destination(output, spec.name, version, force=force)
+    request = request.resolved()
+    own, version = request.own, request.version
+    spec = spec or resolve.network(request.network)
+    if own.name is not None:
+        check_name(own.name)
+    target = destination(output, own.name or spec.name, version, force=force)
+    sample = None if request.pictures is None else pictures.below(request.pictures)
     mean = None
-    if mean_image_file is not None:
-        mean = mean_image.read(mean_image_file, spec)
-        spec = mean_image.with_mean(spec, mean)
+    if request.mean_image is not None:
+        if own.preprocessing.given:
+            raise ExportError("--mean-image goes with the network's own preprocessing")
+        mean = mean_image.read(request.mean_image, spec)
     report("reading the weights")
-    loaded = files.load(spec, weights_file, seed)
+    loaded, built_with = load(spec, own, request.weights, request.seed)
+    spec = loaded.spec if mean is None else mean_image.with_mean(loaded.spec, mean)
     with workshop(output) as folder:
-        made = make(spec, loaded, folder, mean=mean, version=version, report=report)
-        proof.demand(spec.name, made.parities)
+        made = make(spec, loaded, folder, mean=mean, version=version, report=report, sample=sample)
+        proof.demand(spec.name, made.parities, own_pictures=sample is not None)
         verification = proof.record(made.parities)
-        manifest = made.manifest.model_copy(update={"verification": verification})
+        manifest = made.manifest.model_copy(
+            update={"verification": verification, "build": built_with}
+        ).signed()
         text = manifest.model_dump_json(indent=2) + "\n"
         (folder / FILE_NAME).write_text(text, encoding="utf-8")
         report("moving it into place")
         publish(folder, target)
     return manifest
+
+
+def load(
+    spec: Spec, own: Own, weights_file: Path | None, seed: int | None
+) -> tuple[LoadedWeights, Build]:
+    """The network that the user means, with its weights, and what the manifest says of the build.
+
+    Raises ExportError of every kind.
+    """
+    config = model_config.beside(weights_file)
+    if config is not None and config.network.partition(":")[2] != spec.network:
+        raise WeightsMismatch(
+            f"{config.file} says that the weights are for {config.network}, not {spec.reference}"
+        )
+    if weights_file == files.RANDOM:
+        prepared = prepare(spec, own, None, None)
+        loaded = files.random(prepared.spec, seed or 0, own.reading)
+        return finish(prepared, own, loaded, None, None)
+    if seed is not None:
+        raise WeightsUnavailable("--seed goes with --weights random")
+    found = files.find(spec, weights_file, own.reading)
+    prepared = prepare(spec, own, found, config)
+    loaded = files.fill(prepared.spec, found, own.reading)
+    return finish(prepared, own, loaded, found, config)
 
 
 @dataclass(frozen=True)
@@ -83,6 +144,7 @@ def make(
     version: str = "1",
     report: Report = lambda _: None,
     work: int | None = None,
+    sample: Mapping[str, bytes] | None = None,
 ) -> Made:
     """Export a network into ``folder``, compare it, and describe it; write no manifest.
 
@@ -98,11 +160,12 @@ def make(
         slide = Slide(spec.dense(loaded.network))
         rules = spec.input.model_copy(update={"mean_image": None})
         graph.save(graph.to_onnx(slide, rules, spec.name, any_size=True), folder / DENSE)
-    labels.write(spec.labels, folder / labels.FILE_NAME)
+    labels.write_rows(labels.of(spec), folder / labels.FILE_NAME)
     for name, text in loaded.licence.texts:
         (folder / name).write_text(text, encoding="utf-8")
     manifest = describe(spec, version, loaded.record, folder)
-    return Made(manifest, proof.run(spec, loaded.network, folder / MODEL, manifest, report, work))
+    parities = proof.run(spec, loaded.network, folder / MODEL, manifest, report, work, sample)
+    return Made(manifest, parities)
 
 
 def describe(spec: Spec, version: str, source: Weights, folder: Path) -> Manifest:

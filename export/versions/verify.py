@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from export.errors import ExportError, NotBuilt, ProofFailed, WeightsMismatch
+from export.errors import (
+    ExportError,
+    NotBuilt,
+    ProofFailed,
+    WeightsMismatch,
+    WeightsUnavailable,
+)
 from export.proof import proof
 from export.proof.parity import Parity
-from export.spec import Spec
+from export.spec import Label, Spec
 from export.versions import built
+from export.versions.build import load
+from export.versions.own import Own, of
 from export.weights import files, untrained
-from service.manifest import Manifest, sha256_of
+from export.weights.files import LoadedWeights
+from export.zoo import labels, resolve
+from service.manifest import FILE_NAME, Manifest, sha256_of
 
 
 def verify(
-    spec: Spec,
+    name: str,
     *,
     models: Path,
     weights_file: Path | None = None,
+    labels_file: Path | None = None,
     version: str | None = None,
     report: Callable[[str], None] = lambda _: None,
     work: int | None = None,
@@ -28,26 +40,50 @@ def verify(
     Raises NotBuilt when there is nothing to verify, WeightsMismatch when the weights at hand are
     not those it was built from, ProofFailed when a file is not the one the manifest describes.
     """
-    manifest = built.read_manifest(models, spec.name, version)
+    manifest = built.read_manifest(models, name, version)
     folder = models / manifest.name / manifest.version
     for file in manifest.files:
         if not (folder / file.path).is_file():
             raise NotBuilt(f"{folder / file.path} is missing")
         if sha256_of(folder / file.path) != file.sha256:
             raise ProofFailed(f"{folder / file.path} is not the file that the manifest describes")
-    _compare(manifest, spec)
+    if manifest.as_built is False:
+        raise ProofFailed(
+            f"{folder / FILE_NAME} was edited since it was written: it has another digest"
+        )
+    spec = resolve.network(manifest.build.network if manifest.build else manifest.name)
+    own = Own(labels=labels_file) if manifest.build is None else of(manifest.build, labels_file)
+    own = replace(own, name=manifest.name)
+    if manifest.build and manifest.build.labels == "given" and labels_file is None:
+        own = replace(own, labels=folder / manifest.labels)
     report("reading the weights")
     if weights_file is None and manifest.weights.source == "random":
-        loaded = files.load(spec, files.RANDOM, untrained.seed_of(manifest.weights))
+        own = replace(own, reading=replace(own.reading, classes=manifest.classes))
+        loaded, _ = load(spec, own, files.RANDOM, untrained.seed_of(manifest.weights))
     else:
-        loaded = files.load(spec, weights_file)
+        _demand_same(manifest, spec, weights_file)
+        loaded, _ = load(spec, own, weights_file, None)
     if loaded.record.sha256 != manifest.weights.sha256:
-        raise WeightsMismatch(
-            f"{spec.name} was built from {manifest.weights.origin}, whose SHA-256 starts with "
-            f"{manifest.weights.sha256[:8]}: name that file with --weights"
-        )
+        raise _other_weights(manifest)
+    _compare(manifest, loaded, folder)
     model = folder / manifest.file("model").path
-    return proof.run(spec, loaded.network, model, manifest, report, work)
+    return proof.run(loaded.spec, loaded.network, model, manifest, report, work)
+
+
+def _demand_same(manifest: Manifest, spec: Spec, weights_file: Path | None) -> None:
+    """Raise WeightsMismatch, before they are fitted, where other weights are at hand."""
+    source = weights_file or spec.weights.locate(spec.name)
+    if not source.is_file():
+        raise WeightsUnavailable(f"no such weights file: {source}")
+    if sha256_of(source) != manifest.weights.sha256:
+        raise _other_weights(manifest)
+
+
+def _other_weights(manifest: Manifest) -> WeightsMismatch:
+    return WeightsMismatch(
+        f"{manifest.name} was built from {manifest.weights.origin}, whose SHA-256 starts with "
+        f"{manifest.weights.sha256[:8]}: name that file with --weights"
+    )
 
 
 def adopted(models: Path, name: str, version: str | None) -> Manifest | None:
@@ -69,15 +105,40 @@ def refuse_adopted(manifest: Manifest) -> None:
     )
 
 
-def _compare(manifest: Manifest, spec: Spec) -> None:
-    """Raise ProofFailed when the manifest documents other numbers than the registry's."""
+def _compare(manifest: Manifest, loaded: LoadedWeights, folder: Path) -> None:
+    """Raise ProofFailed when the manifest says anything else than what a build would say now."""
+    spec = loaded.spec
+    record = manifest.verification
+    if record is None or not record.passed:
+        raise ProofFailed(f"{folder} records no proof that held")
     said: dict[str, tuple[object, object]] = {
+        "network": (manifest.network, spec.network),
+        "family": (manifest.family, spec.family),
+        "year": (manifest.year, spec.year),
+        "paper": (manifest.paper, spec.paper),
         "resize": (manifest.resize, spec.resize),
         "classes": (manifest.classes, spec.classes),
+        "activation": (manifest.activation, "softmax"),
+        "protocols": (manifest.protocols, spec.protocols),
         "parameters": (manifest.parameters, spec.parameters),
+        "multiply_adds": (manifest.multiply_adds, spec.multiply_adds),
+        "published": (manifest.published, spec.published),
+        "weights": (manifest.weights, loaded.record),
+        "labels": (_written(folder / manifest.labels), _rows(labels.of(spec))),
     }
     if manifest.input.mean_image is None:
         said["input"] = (manifest.input, spec.input)
     for field, (have, want) in said.items():
         if have != want:
-            raise ProofFailed(f"the manifest's {field} is {have}, the registry's {want}")
+            raise ProofFailed(
+                f"the manifest's {field} is {str(have)[:200]}, a build now says {str(want)[:200]}"
+            )
+
+
+def _written(file: Path) -> list[str]:
+    return file.read_text(encoding="utf-8").splitlines()
+
+
+def _rows(rows: list[Label]) -> list[str]:
+    """The lines of ``labels.csv`` for these classes."""
+    return labels.text(rows).splitlines()

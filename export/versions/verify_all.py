@@ -59,7 +59,7 @@ def verify_all(*, models: Path, only: Sequence[str], csv: Path | None) -> bool:
     if not chosen:
         raise ExportError(f"no network is called {' or '.join(only)}")
     rows: list[Row] = []
-    with _progress(len(chosen)) as step:
+    with progress(len(chosen)) as step:
         for spec in chosen:
             step(f"proving {spec.name}")
             rows.append(prove_apart(spec, models))
@@ -95,12 +95,12 @@ def prove_apart(spec: Spec, models: Path) -> Row:
     )
 
 
-def write(rows: Sequence[Row], file: Path) -> None:
-    """Write ``rows`` as CSV. Raises ExportError when the file cannot be written."""
+def write(rows: Sequence[Row], file: Path, kind: type[Row] = Row) -> None:
+    """Write ``rows``, all of this kind, as CSV. Raises ExportError where that cannot be done."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with file.open("w", encoding="utf-8", newline="") as stream:
-            names = [field.name for field in fields(Row)]
+            names = [field.name for field in fields(kind)]
             writer = csv.DictWriter(stream, names, lineterminator="\n")
             writer.writeheader()
             for row in rows:
@@ -157,7 +157,7 @@ def _line(row: Row) -> str:
     return f"{row.name}: FAILED, {row.failure}"
 
 
-class _Steps:
+class Steps:
     """Lines where there is no terminal, a bar where there is one."""
 
     def __init__(self, bar: Progress | None, total: int) -> None:
@@ -176,10 +176,11 @@ class _Steps:
 
 
 @contextmanager
-def _progress(total: int) -> Iterator[_Steps]:
+def progress(total: int) -> Iterator[Steps]:
+    """Yield what tells the current step of ``total``, and with ``done`` that it is one further."""
     if not Console().is_terminal:
-        yield _Steps(None, total)
+        yield Steps(None, total)
         return
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn()) as bar:
-        yield _Steps(bar, total)
+        yield Steps(bar, total)

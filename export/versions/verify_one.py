@@ -27,7 +27,7 @@ def main(name: str, models: Path, scratch: Path) -> None:
     spec = registry.get(name)
     if built.versions(models, name):
         manifest = built.read_manifest(models, name, None)
-        parities = verify(spec, models=models, work=WORK)
+        parities = verify(name, models=models, work=WORK)
         _write(spec, manifest.weights.source, parities, scratch)
         return
     made = make(spec, files.load(spec, _weights(spec)), scratch, work=WORK)
@@ -46,11 +46,17 @@ def _weights(spec: Spec) -> Path | None:
 
 
 def _write(spec: Spec, source: str, parities: dict[str, Parity], scratch: Path) -> None:
+    row = row_of(spec, source, parities)
+    (scratch / "row.json").write_text(json.dumps(asdict(row)), encoding="utf-8")
+
+
+def row_of(spec: Spec, source: str, parities: dict[str, Parity]) -> Row:
+    """The row of a network that was compared; ``source``: where its weights come from."""
     every = list(parities.values())
     failures = [
         f"{part}: {failure}" for part, parity in parities.items() for failure in parity.failures
     ]
-    row = Row(
+    return Row(
         name=spec.name,
         network=spec.network,
         weights=source,
@@ -65,7 +71,6 @@ def _write(spec: Spec, source: str, parities: dict[str, Parity], scratch: Path) 
         passed=not failures,
         failure="; ".join(failures),
     )
-    (scratch / "row.json").write_text(json.dumps(asdict(row)), encoding="utf-8")
 
 
 if __name__ == "__main__":

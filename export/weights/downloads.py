@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 import socket
 import urllib.error
 import urllib.request
@@ -17,10 +18,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from export.errors import WeightsUnavailable
+from export.errors import WeightsMismatch, WeightsUnavailable
 from export.spec import Licence, WeightsSource
 from service.manifest import Weights, sha256_of
 
+_WHOLE = re.compile(r"[0-9a-f]{64}")
 _TIMEOUT = 10
 """Seconds without a sign of life from the server."""
 
@@ -48,6 +50,7 @@ class LibraryDownload(WeightsSource):
     def locate(self, name: str) -> Path:
         cached = self.cached()
         if cached.is_file():
+            self.check(cached)
             return cached
         try:
             with _impatient():
@@ -64,6 +67,10 @@ class LibraryDownload(WeightsSource):
     @abstractmethod
     def cached(self) -> Path:
         """Where the library keeps the file; it may not be there."""
+
+    @abstractmethod
+    def check(self, file: Path) -> None:
+        """Raise WeightsMismatch where a cached file is not the one that was offered."""
 
     @abstractmethod
     def fetch(self) -> Path:
@@ -87,7 +94,12 @@ class HubDownload(LibraryDownload):
     """A file in the cache of ``torch.hub``, named by the first digits of its SHA-256."""
 
     hashed: bool = True
-    """False where the library does not check the digits either."""
+    """False where the name has no digits of the SHA-256, so that nothing tells whether a file in
+    the cache is the one that was offered."""
+
+    @property
+    def verified(self) -> bool:
+        return self.hashed
 
     @property
     def digits(self) -> str:
@@ -108,8 +120,13 @@ class HubDownload(LibraryDownload):
         hub.download_url_to_file(self.url, str(target), hash_prefix=prefix, progress=True)
         return target
 
+    def check(self, file: Path) -> None:
+        if self.hashed and not sha256_of(file).startswith(self.digits):
+            raise _other(file, self.tag, self.digits)
+
     def recognise(self, file: Path) -> Weights | None:
-        return self.record(file) if sha256_of(file).startswith(self.digits) else None
+        known = self.hashed and sha256_of(file).startswith(self.digits)
+        return self.record(file) if known else None
 
 
 @dataclass(frozen=True)
@@ -130,6 +147,12 @@ class HuggingFaceDownload(LibraryDownload):
         from huggingface_hub import hf_hub_download
 
         return Path(hf_hub_download(self.repository, self.file))
+
+    def check(self, file: Path) -> None:
+        # the cache keeps large files under their SHA-256, and links to them
+        name = file.resolve().name
+        if _WHOLE.fullmatch(name) and sha256_of(file) != name:
+            raise _other(file, self.tag, name[:8])
 
 
 @dataclass(frozen=True)
@@ -162,9 +185,23 @@ class PytorchcvDownload(LibraryDownload):
         target.write_bytes(content)
         return target
 
+    def check(self, file: Path) -> None:
+        if _sha1_of(file) != self.sha1:
+            raise _other(file, self.tag, self.sha1[:8])
+
     def recognise(self, file: Path) -> Weights | None:
-        digest = hashlib.sha1(file.read_bytes(), usedforsecurity=False).hexdigest()
-        return self.record(file) if digest == self.sha1 else None
+        return self.record(file) if _sha1_of(file) == self.sha1 else None
+
+
+def _sha1_of(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha1").hexdigest()
+
+
+def _other(file: Path, tag: str, digits: str) -> WeightsMismatch:
+    return WeightsMismatch(
+        f"{file} is not {tag}, whose digest begins with {digits}: delete it to fetch it again"
+    )
 
 
 def _reach(url: str) -> None:

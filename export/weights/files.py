@@ -1,20 +1,18 @@
-"""Reading a state dict and fitting it to a network, with a clear word on what does not fit."""
+"""From a file of weights to a network that has them, with a clear word on what does not fit."""
 
 from __future__ import annotations
 
-import pickle
 import re
-import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from export.errors import UnreadableWeights, WeightsMismatch, WeightsUnavailable
 from export.spec import Licence, Spec
-from export.weights import caffe_model, key_mapping, untrained
+from export.weights import checkpoint, head, key_mapping, recognition, transformers_keys, untrained
+from export.weights.checkpoint import Checkpoint
 from service.manifest import Weights, sha256_of
 
 State = Mapping[str, Tensor]
@@ -23,135 +21,174 @@ _COUNTER = "num_batches_tracked"
 """A counter of training steps: unused in evaluation and absent from old checkpoints."""
 _SHOWN = 3
 RANDOM = Path("random")
-_WRAPPINGS = ("state_dict", "model_state_dict", "model")
-"""Where training scripts put the state dict in a checkpoint."""
-_PARALLEL = "module."
-"""What ``DataParallel`` puts before every key."""
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 """``norm.1.weight`` is ``norm1.weight``: torchvision's checkpoints are older than its code."""
 _UNKNOWN_LICENCE = "not stated: the weights were given with --weights"
+_HALF = 0.5
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a user's file of weights is to be read."""
+
+    classes: int | None = None
+    """How many classes it must have; None: as many as its last layer has."""
+    prefix: str | None = None
+    """What is before the network's keys; None: it is found."""
+    averaged: bool = True
+    """Whether a moving average of the weights is taken where the file has one."""
+    trained_as: str | None = None
+    """The network as which the weights were trained, by the user's word."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Weights that were read, and the record of where they came from."""
+
+    checkpoint: Checkpoint
+    record: Weights
+    licence: Licence
+    recognised: bool
+    """Whether they are known to be those of the network's own source."""
 
 
 @dataclass(frozen=True)
 class LoadedWeights:
     """A network with its weights, in evaluation mode, and the record of where they came from."""
 
+    spec: Spec
+    """What is known about the network, for as many classes as it has."""
     network: nn.Module
     record: Weights
     licence: Licence
+    recognised: bool = False
+    remarks: tuple[str, ...] = ()
+    """What was done to fit the weights to the network, a sentence each."""
 
 
-def load(spec: Spec, file: Path | None, seed: int | None = None) -> LoadedWeights:
+def load(
+    spec: Spec,
+    file: Path | None,
+    seed: int | None = None,
+    reading: Reading = Reading(),
+) -> LoadedWeights:
     """Build the network of ``spec`` with the weights of ``file``, or of its own source.
 
     The word ``random`` in the place of a file asks for untrained weights of ``seed`` (0 when
     None). Raises WeightsUnavailable, UnreadableWeights or WeightsMismatch.
     """
     if file == RANDOM:
-        network = spec.build()
-        chosen = seed or 0
-        untrained.initialise(spec, network, chosen)
-        record, licence = untrained.record(spec, chosen), untrained.licence(chosen)
-        return LoadedWeights(network.eval(), record, licence)
+        return random(spec, seed or 0, reading)
     if seed is not None:
         raise WeightsUnavailable("--seed goes with --weights random")
+    return fill(spec, find(spec, file, reading), reading)
+
+
+def random(spec: Spec, seed: int, reading: Reading = Reading()) -> LoadedWeights:
+    """The network of ``spec``, for the classes asked for, with untrained weights of ``seed``."""
+    spec = replace(spec, classes=reading.classes or spec.classes)
+    network = spec.build()
+    untrained.initialise(spec, network, seed)
+    record, licence = untrained.record(spec, seed), untrained.licence(seed)
+    return LoadedWeights(spec, network.eval(), record, licence)
+
+
+def find(spec: Spec, file: Path | None, reading: Reading = Reading()) -> Found:
+    """The weights in ``file``, or those of the network's own source, read but not yet fitted.
+
+    Raises WeightsUnavailable, UnreadableWeights, and WeightsMismatch for a file that is not the
+    one that its name says.
+    """
     if file is None:
         source = spec.weights.locate(spec.name)
         record, licence = spec.weights.record(source), spec.weights.licence()
+        recognised = spec.weights.verified
     else:
         source = file
         if not file.is_file():
             raise WeightsUnavailable(f"no such weights file: {file}")
         try:
-            record, licence = _of_the_user(spec, file)
+            recognition.check_name(file)
+            record, licence, recognised = _of_the_user(spec, file)
         except OSError as error:
             raise UnreadableWeights(f"cannot read {file}: {error.strerror}") from error
-    network = spec.build()
-    tensors = spec.weights.arranged(source, network, read)
+    opened = _opened(spec, source, reading)
+    return Found(opened, record, licence, recognised)
+
+
+def _opened(spec: Spec, file: Path, reading: Reading) -> Checkpoint:
+    """What is in ``file``, which may be in a form of the authors of ``spec``."""
+    read: list[Checkpoint] = []
+
+    def tensors_of(path: Path) -> dict[str, Tensor]:
+        read.append(checkpoint.read(path, averaged=reading.averaged))
+        return read[-1].tensors
+
+    tensors = spec.weights.arranged(file, spec.build, tensors_of)
+    return replace(read[0], tensors=tensors) if read else Checkpoint(file, tensors)
+
+
+def fill(spec: Spec, found: Found, reading: Reading = Reading()) -> LoadedWeights:
+    """Build the network of ``spec`` for as many classes as the weights have, and load them.
+
+    Raises WeightsMismatch, naming what differs.
+    """
+    tensors = found.checkpoint.tensors
+    file = found.checkpoint.file.name
     if spec.weights.strangers is not None:
         prefix, reason = spec.weights.strangers
         if any(key.startswith(prefix) for key in tensors):
-            raise WeightsMismatch(f"{source.name} is not for {spec.name}: {reason}")
-    state = key_mapping.understood(spec, network, needed(spec, tensors))
-    fit(network, state, source.name, same_order=spec.weights.same_order)
-    return LoadedWeights(network.eval(), record, licence)
+            raise WeightsMismatch(f"{file} is not for {spec.name}: {reason}")
+    tensors = transformers_keys.renamed(tensors)
+    spec, state, remarks = _of_network(spec, tensors, reading)
+    if reading.classes is not None and reading.classes != spec.classes:
+        raise WeightsMismatch(
+            f"{file} is for {spec.classes} classes, --classes says {reading.classes}"
+        )
+    network = spec.build()
+    trusted = found.recognised
+    state = key_mapping.understood(spec, network, state, reading.trained_as, trusted=trusted)
+    fit(network, state, file, same_order=spec.weights.same_order)
+    every = (*found.checkpoint.remarks, *remarks)
+    return LoadedWeights(spec, network.eval(), found.record, found.licence, found.recognised, every)
 
 
-def _of_the_user(spec: Spec, file: Path) -> tuple[Weights, Licence]:
+def _of_network(
+    spec: Spec, tensors: State, reading: Reading
+) -> tuple[Spec, dict[str, Tensor], list[str]]:
+    """``spec`` for the classes of ``tensors``, and what of them is the network's, with remarks.
+
+    The keys are the network's own, or those of one of its peers.
+    """
+    for builder in (spec.builder, *(key_mapping.builder(peer) for peer in spec.peers)):
+        form = replace(spec, builder=builder)
+        keys = head.shapes(form, spec.classes).keys()
+        bare, remarks = head.without_prefix(needed(spec, tensors), keys, reading.prefix)
+        bare = needed(spec, bare)
+        lean = {key for key in keys if not _counter(key)}
+        if len(lean & bare.keys()) >= _HALF * len(lean):
+            fitting, state, words = head.fitted(form, bare)
+            return replace(spec, classes=fitting.classes), state, [*remarks, *words]
+    return spec, needed(spec, tensors), []
+
+
+def _of_the_user(spec: Spec, file: Path) -> tuple[Weights, Licence, bool]:
     known = spec.weights.recognise(file)
     if known is not None:
-        return known, spec.weights.licence()
+        return known, spec.weights.licence(), True
     digest = sha256_of(file)
     record = Weights(source="checkpoint", origin=file.name, sha256=digest, licence=_UNKNOWN_LICENCE)
     text = (
         f"The weights came from the file {file.name} (SHA-256 {digest}), which the person who\n"
         "built this model named with --weights. Their licence was not stated.\n"
     )
-    return record, Licence(_UNKNOWN_LICENCE, (("LICENSE", text),))
-
-
-def read(file: Path) -> dict[str, Tensor]:
-    """Read a state dict from .safetensors or .caffemodel, or .pth with ``weights_only=True``.
-
-    Returns tensors by key, on the CPU. Raises UnreadableWeights when the file is neither, is
-    broken, or holds anything but tensors: code in a pickle is refused, never run.
-    """
-    try:
-        if file.suffix == caffe_model.SUFFIX:
-            return caffe_model.read(file)
-        state = _read_safetensors(file) if file.suffix == ".safetensors" else _read_pickle(file)
-    except pickle.UnpicklingError as error:
-        raise UnreadableWeights(
-            f"{file} cannot be read as a state dict: torch.load(weights_only=True) refuses it, "
-            "so it is broken or holds more than tensors"
-        ) from error
-    except Exception as error:
-        # unpickling and unzipping raise whatever the bytes provoke
-        reason = str(error).strip().split("\n")[0][:200] or type(error).__name__
-        raise UnreadableWeights(f"{file} cannot be read as a state dict: {reason}") from error
-    for wrapping in _WRAPPINGS:
-        if isinstance(state, Mapping) and isinstance(state.get(wrapping), Mapping):
-            state = state[wrapping]
-    if not isinstance(state, Mapping) or not state:
-        raise UnreadableWeights(f"{file} holds no state dict but {type(state).__name__}")
-    for key, value in state.items():
-        if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise UnreadableWeights(f"{file} holds more than named tensors: see key {key!r}")
-        odd = _oddity(value)
-        if odd:
-            raise UnreadableWeights(f"{file} holds a tensor that is {odd}: see key {key!r}")
-    if all(key.startswith(_PARALLEL) for key in state):
-        return {key.removeprefix(_PARALLEL): value for key, value in state.items()}
-    return dict(state)
-
-
-def _oddity(tensor: Tensor) -> str:
-    """Why a tensor cannot be a network's weight, or nothing."""
-    if tensor.is_meta:
-        return "only announced: it has no numbers"
-    if tensor.layout != torch.strided:
-        return f"sparse ({tensor.layout})"
-    if tensor.is_quantized:
-        return "quantised"
-    return "complex" if tensor.is_complex() else ""
+    return record, Licence(_UNKNOWN_LICENCE, (("LICENSE", text),)), False
 
 
 def needed(spec: Spec, state: State) -> dict[str, Tensor]:
     """What of ``state`` answers pictures: no auxiliary heads; old names of DenseNet renewed."""
     kept = {key: value for key, value in state.items() if not key.startswith(spec.training_only)}
     return {_OLD_DENSENET.sub(r"\1\2", key): value for key, value in kept.items()}
-
-
-def _read_safetensors(file: Path) -> object:
-    from safetensors.torch import load_file
-
-    return load_file(file)
-
-
-def _read_pickle(file: Path) -> object:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about old pickles: what is wrong with one is raised
-        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def fit(network: nn.Module, state: State, file: str, *, same_order: bool = False) -> None:

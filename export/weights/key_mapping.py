@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from export.errors import WeightsMismatch
-from export.spec import Spec
+from export.spec import Builder, Spec
 
 _COUNTER = "num_batches_tracked"
 _TOLERANCE = 1e-3
@@ -23,25 +23,74 @@ _TENSORS = ("weight", "bias", "running_mean", "running_var")
 Pairing = Callable[[nn.Module, Tensor], list[str]]
 
 
-def understood(spec: Spec, network: nn.Module, given: dict[str, Tensor]) -> dict[str, Tensor]:
+def understood(
+    spec: Spec,
+    network: nn.Module,
+    given: dict[str, Tensor],
+    trained_as: str | None = None,
+    *,
+    trusted: bool = False,
+) -> dict[str, Tensor]:
     """``given`` under the keys of ``network``, when they are those of one of the spec's peers.
 
     Otherwise ``given`` itself. Raises WeightsMismatch when a peer with those keys computes
-    something else.
+    something else; and, unless the file is ``trusted`` or ``trained_as`` names the peer, when
+    another network of the peer's library, which computes something else, has those keys as well.
     """
     lean = {key: value for key, value in given.items() if not key.endswith(_COUNTER)}
     if lean.keys() & network.state_dict().keys() == lean.keys():
         return given
     for name in spec.peers:
         with torch.device("meta"):
-            shapes = _tensors(create(name))
+            shapes = _tensors(create(name, spec.classes))
         if {key: value.shape for key, value in shapes.items()} == {
             key: value.shape for key, value in lean.items()
         }:
-            peer = create(name).eval()
+            if not trusted:
+                _certain(spec, name, trained_as)
+            peer = create(name, spec.classes).eval()
             peer.load_state_dict(lean, strict=False)  # all but the counters
             return _translated(spec, network, peer, name)
     return given
+
+
+def _certain(spec: Spec, peer: str, trained_as: str | None) -> None:
+    """Raise WeightsMismatch where the keys may be a twin's and nobody said that they are not."""
+    doubles = twins(peer, spec.classes)
+    if trained_as in doubles:
+        raise WeightsMismatch(
+            f"weights of {trained_as} are not for {spec.name}, which computes something else with "
+            f"them: build {trained_as}, or adopt its ONNX file"
+        )
+    if doubles and trained_as is None:
+        raise WeightsMismatch(
+            f"the weights have the names of {peer} and of {' and '.join(doubles)}, which computes "
+            f"something else with them: if they are the first's, say --trained-as {peer}"
+        )
+
+
+def twins(peer: str, classes: int) -> list[str]:
+    """The networks of a library that have the keys and shapes of ``peer``, but other arithmetic.
+
+    timm's ``tf_…`` pad as TensorFlow does and normalise with another epsilon; pytorchcv's names
+    with and without ``b`` differ in where a bottleneck has its stride.
+    """
+    library, _, name = peer.partition(":")
+    if library == "timm":
+        others = [name.removeprefix("tf_") if name.startswith("tf_") else f"tf_{name}"]
+    else:
+        others = [name.removesuffix("b") if name.endswith("b") else f"{name}b"]
+    with torch.device("meta"):
+        ours = {key: tensor.shape for key, tensor in _tensors(create(peer, classes)).items()}
+        found = []
+        for other in others:
+            try:
+                theirs = _tensors(create(f"{library}:{other}", classes))
+            except (RuntimeError, ValueError):  # there is none of that name
+                continue
+            if {key: tensor.shape for key, tensor in theirs.items()} == ours:
+                found.append(f"{library}:{other}")
+    return found
 
 
 def _translated(spec: Spec, network: nn.Module, peer: nn.Module, name: str) -> dict[str, Tensor]:
@@ -127,16 +176,21 @@ def _tensors(network: nn.Module) -> dict[str, Tensor]:
     return {key: value for key, value in state.items() if not key.endswith(_COUNTER)}
 
 
-def create(name: str) -> nn.Module:
+def builder(name: str) -> Builder:
+    """What builds ``library:network``, untrained, for a number of classes."""
+    return lambda classes: create(name, classes)
+
+
+def create(name: str, classes: int = 1000) -> nn.Module:
     """Build ``library:network``, untrained."""
     library, _, network = name.partition(":")
     module: nn.Module
     if library == "timm":
         import timm
 
-        module = timm.create_model(network, pretrained=False)
+        module = timm.create_model(network, pretrained=False, num_classes=classes)
     else:
         from pytorchcv.model_provider import get_model
 
-        module = get_model(network, pretrained=False)
+        module = get_model(network, pretrained=False, num_classes=classes)
     return module

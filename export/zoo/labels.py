@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections import Counter
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from importlib import resources
 from pathlib import Path
 
-from export.spec import LabelSet
+from export.spec import Label, LabelSet, Spec
 
 FILE_NAME = "labels.csv"
 HEADER = ("index", "synset", "label")
@@ -27,26 +28,49 @@ FASHION_MNIST = (
 """The classes of Fashion-MNIST (Xiao, Rasul and Vollgraf 2017, Table 2), named as d2l.ai does."""
 
 
-@dataclass(frozen=True)
-class Label:
-    """One class: ``synset`` is a WordNet id such as n02130308, or empty."""
+def of(spec: Spec) -> list[Label]:
+    """The classes of a network, in the order of the logits: the user's, or those of its set."""
+    if spec.own_labels:
+        return list(spec.own_labels)
+    if spec.labels == "numbered":
+        return numbered(spec.classes)
+    return labels(spec.labels)
 
-    index: int
-    synset: str
-    label: str
+
+def numbered(classes: int) -> list[Label]:
+    """The names of classes that nobody named: class 0, class 1 and so on."""
+    return [Label(index, "", f"class {index}") for index in range(classes)]
 
 
 def labels(of: LabelSet) -> list[Label]:
-    """The classes of ImageNet-1k (1,000), or of a small set (10), in the order of the logits."""
+    """The classes of a set whose names are known, in the order of the logits: ImageNet-1k's 1,000,
+    timm's larger sets of ImageNet (up to 21,843), or a small set of 10.
+    """
     if of == "digits":
         return [Label(digit, "", str(digit)) for digit in range(10)]
     if of == "fashion_mnist":
         return [Label(index, "", name) for index, name in enumerate(FASHION_MNIST)]
+    if of != "imagenet":
+        return _large(of)
     synsets = _timm("imagenet_synsets.txt").split()
     lines = _timm("imagenet_synset_to_lemma.txt").splitlines()
     lemmas = dict(line.split("\t", 1) for line in lines)
     names = unique(_torchvision_names(), [lemmas[synset] for synset in synsets])
     return [Label(*row) for row in zip(range(len(names)), synsets, names, strict=True)]
+
+
+def _large(subset: str) -> list[Label]:
+    """A larger set of ImageNet's classes; a name that several have is told apart by the synset."""
+    from timm.data.imagenet_info import ImageNetInfo
+
+    known = ImageNetInfo(subset)
+    synsets: list[str] = known.label_names()  # type: ignore[no-untyped-call]
+    names = known.label_descriptions()
+    times = Counter(names)
+    return [
+        Label(index, synset, f"{name} ({synset})" if times[name] > 1 else name)
+        for index, (synset, name) in enumerate(zip(synsets, names, strict=True))
+    ]
 
 
 def unique(names: list[str], lemmas: list[str]) -> list[str]:
@@ -66,17 +90,18 @@ def unique(names: list[str], lemmas: list[str]) -> list[str]:
     return told_apart
 
 
-def write(of: LabelSet, file: Path) -> None:
-    """Write ``labels.csv`` of one of our own sets of classes."""
-    write_rows(labels(of), file)
-
-
 def write_rows(rows: list[Label], file: Path) -> None:
     """Write ``labels.csv``: UTF-8, one line per class, the header ``index,synset,label``."""
-    with file.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(HEADER)
-        writer.writerows(astuple(label) for label in rows)
+    file.write_text(text(rows), encoding="utf-8", newline="")
+
+
+def text(rows: list[Label]) -> str:
+    """What ``labels.csv`` holds."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(HEADER)
+    writer.writerows(astuple(label) for label in rows)
+    return stream.getvalue()
 
 
 def _timm(name: str) -> str:

@@ -84,6 +84,7 @@ def register(
             weights=weights,
             published=published,
             builder=build,
+            reference=name,
             training_only=training_only,
             mean_image=mean_image,
             dense=dense,
@@ -99,7 +100,7 @@ def specs() -> list[Spec]:
     families = importlib.import_module("export.zoo.families")
     for module in pkgutil.iter_modules(families.__path__):
         importlib.import_module(f"{families.__name__}.{module.name}")
-    return sorted(_SPECS.values(), key=lambda spec: (spec.year, spec.name))
+    return sorted(_SPECS.values(), key=lambda spec: (spec.year or 0, spec.name))
 
 
 def get(name: str) -> Spec:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from export.adoption import label_file
 from export.errors import ExportError
-from export.zoo.labels import Label
+from export.spec import Label
+from export.zoo import label_file
 
 NAMES = [f"thing {i}, also thing'{i}" for i in range(10)]
 SHORT = [f"thing {i}" for i in range(10)]

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from export.adoption import label_file
 from export.adoption.presets import PRESETS, Preprocessing, number
 from export.errors import ExportError
-from export.zoo.labels import Label
+from export.spec import Label
+from export.zoo import label_file
 
 
 @pytest.mark.parametrize(

@@ -165,6 +165,7 @@ def small_resnet() -> Spec:
         resize=real.resize.model_copy(update={"size": 74}),
         protocols=Protocols(default="center", supported=supported),
         builder=lambda _: make(),
+        reference="small_resnet",
         dense=lambda network: dense.resnet(network, extent=2),
     )
 
@@ -223,6 +224,7 @@ def small_overfeat(pool: int) -> Spec:
         resize=real.resize.model_copy(update={"size": 74}),
         protocols=Protocols(default="dense", supported=supported),
         builder=lambda _: make(),
+        reference=f"small_overfeat_{pool}",
     )
 
 

@@ -4,6 +4,7 @@ import copy
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 
 import numpy as np
@@ -158,6 +159,7 @@ def spec() -> Spec:
         resize=real.resize.model_copy(update={"size": 40}),
         parameters=sum(parameter.numel() for parameter in tiny().parameters()),
         builder=lambda _: tiny(),
+        reference="tiny",
     )
 
 
@@ -168,11 +170,15 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+def request(weights: Path) -> build.Request:
+    return build.Request(network="tiny", weights=weights)
+
+
 @pytest.fixture(scope="module")
 def models(spec: Spec, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A models folder with the tiny network."""
     folder = tmp_path_factory.mktemp("models")
-    manifest = build.build(spec, output=folder, weights_file=weights)
+    manifest = build.build(request(weights), output=folder, spec=spec)
     assert read_manifest(folder / "tiny" / "1") == manifest
     return folder
 
@@ -218,7 +224,7 @@ def test_a_conversion_that_is_wrong_is_not_built(spec: Spec, weights: Path, tmp_
 
     before = snapshot(tmp_path)
     with pytest.raises(ProofFailed, match=r"the proof of tiny failed: dense: "):
-        build.build(replace(spec, dense=flipped), output=tmp_path / "new", weights_file=weights)
+        build.build(request(weights), output=tmp_path / "new", spec=replace(spec, dense=flipped))
     assert snapshot(tmp_path) == before
 
 
@@ -243,7 +249,7 @@ def test_verify_proves_the_dense_form(
 
 
 def test_the_protocol_and_the_conversion_come_together(spec: Spec) -> None:
-    fields = {name: getattr(spec, name) for name in Spec.__dataclass_fields__ if name != "builder"}
+    fields = {name: getattr(spec, name) for name in signature(registry.register).parameters}
     with pytest.raises(ValueError, match="tiny has the protocol dense without its conversion"):
         registry.register(**{**fields, "dense": None})
     center = Protocols(default="center", supported=(ProtocolSpec(name="center"),))

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from export.zoo import registry
 from models import REPOSITORY
-from service.manifest import FILE_NAME, sha256_of
+from service.manifest import FILE_NAME, Manifest, sha256_of
 from tests.pytorch.conftest import Command, read_manifest, snapshot
 
 
@@ -46,7 +46,7 @@ def _nudge(folder: Path) -> None:
         entry.model_copy(update={"sha256": sha256_of(file)}) if entry.role == "model" else entry
         for entry in manifest.files
     ]
-    manifest = manifest.model_copy(update={"files": tuple(files)})
+    manifest = manifest.model_copy(update={"files": tuple(files)}).signed()
     (folder / FILE_NAME).write_text(manifest.model_dump_json(), encoding="utf-8")
 
 
@@ -102,6 +102,9 @@ def test_the_latest_version_is_verified_by_number(export: Command, copy: Path) -
     assert "10/labels.csv is missing" in outcome.error
 
 
+ONE = {"top1": 0.1, "protocol": "center", "source": "hearsay"}
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [
@@ -109,16 +112,66 @@ def test_the_latest_version_is_verified_by_number(export: Command, copy: Path) -
         ("input", {"mean": [0.5]}),
         ("resize", {"interpolation": "bicubic"}),
         ("parameters", 60_851),
+        ("protocols", {"supported": [{"name": "center"}, {"name": "ten_crop"}]}),
+        ("published", [ONE]),
+        ("paper", {"title": "Another"}),
+        ("weights", {"licence": "MIT"}),
+        ("weights", {"origin": "somewhere"}),
+        ("family", "resnet"),
+        ("activation", "sigmoid"),
     ],
 )
-def test_a_manifest_that_documents_other_numbers_fails(
-    field: str, value: object, export: Command, copy: Path
+@pytest.mark.parametrize("signed", [False, True], ids=["edited", "forged"])
+def test_a_manifest_that_says_something_else_fails(
+    field: str, value: object, signed: bool, export: Command, copy: Path
 ) -> None:
     path = copy / "lenet5" / "1" / FILE_NAME
-    manifest = json.loads(path.read_text())
-    manifest[field] = {**manifest[field], **value} if isinstance(value, dict) else value
-    path.write_text(json.dumps(manifest))
+    facts = json.loads(path.read_text())
+    facts[field] = {**facts[field], **value} if isinstance(value, dict) else value
+    manifest = Manifest.model_validate(facts)
+    path.write_text((manifest.signed() if signed else manifest).model_dump_json())
     outcome = export("verify", "lenet5", "--models", copy)
     assert outcome.code == 1
-    assert f"the manifest's {field}" in outcome.err
-    assert outcome.err.count("\n") == 1
+    assert (f"the manifest's {field}" if signed else "was edited since") in outcome.error
+
+
+def test_labels_that_were_swapped_fail_though_the_checksum_is_renewed(
+    export: Command, copy: Path
+) -> None:
+    folder = copy / "lenet5" / "1"
+    file = folder / "labels.csv"
+    file.write_text(
+        file.read_text().replace("3,,3", "3,,x").replace("5,,5", "5,,3").replace("x", "5")
+    )
+    manifest = read_manifest(folder)
+    files = [
+        entry.model_copy(update={"sha256": sha256_of(file)}) if entry.role == "labels" else entry
+        for entry in manifest.files
+    ]
+    manifest = manifest.model_copy(update={"files": tuple(files)}).signed()
+    (folder / FILE_NAME).write_text(manifest.model_dump_json())
+    outcome = export("verify", "lenet5", "--models", copy)
+    assert outcome.code == 1
+    assert "the manifest's labels" in outcome.error
+
+
+@pytest.mark.parametrize("record", [None, {"passed": False}], ids=["removed", "failed"])
+def test_a_record_of_the_proof_that_is_missing_or_bad_fails(
+    record: dict[str, bool] | None, export: Command, copy: Path
+) -> None:
+    path = copy / "lenet5" / "1" / FILE_NAME
+    facts = json.loads(path.read_text())
+    facts["verification"] = record and {**facts["verification"], **record}
+    path.write_text(Manifest.model_validate(facts).signed().model_dump_json())
+    outcome = export("verify", "lenet5", "--models", copy)
+    assert outcome.code == 1
+    assert "records no proof that held" in outcome.error
+
+
+def test_a_manifest_of_schema_1_verifies_too(export: Command, copy: Path) -> None:
+    path = copy / "lenet5" / "1" / FILE_NAME
+    facts = json.loads(path.read_text())
+    old = {name: facts[name] for name in facts if name not in ("activation", "build", "digest")}
+    path.write_text(json.dumps({**old, "schema_version": 1}))
+    outcome = export("verify", "lenet5", "--models", copy)
+    assert (outcome.code, outcome.err) == (0, "")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import pickle
 import time
 from collections.abc import Callable
@@ -12,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from export.errors import WeightsMismatch
-from export.weights import files, key_mapping
+from export.weights import checkpoint, files, key_mapping
+from export.weights.downloads import HubDownload, HuggingFaceDownload
 from export.zoo import registry
 from models import REPOSITORY
 from tests.pytorch.conftest import Command, read_manifest, snapshot
@@ -141,7 +143,7 @@ def test_old_checkpoints_without_step_counters_fit(tmp_path: Path) -> None:
 
 def test_a_wrapped_state_dict_is_unwrapped(state: State, tmp_path: Path) -> None:
     torch.save({"state_dict": state, "epoch": 3}, tmp_path / "weights.pth")
-    assert files.read(tmp_path / "weights.pth").keys() == state.keys()
+    assert checkpoint.read(tmp_path / "weights.pth").tensors.keys() == state.keys()
 
 
 def test_packaged_weights_are_known_again_when_named(tmp_path: Path) -> None:
@@ -154,7 +156,7 @@ def test_packaged_weights_are_known_again_when_named(tmp_path: Path) -> None:
 def test_weights_of_a_sibling_do_not_fit_by_order() -> None:
     lite0, lite1, lite2 = (registry.get(f"efficientnet_lite{index}") for index in range(3))
     for spec, other, words in ((lite0, lite1, "tensors instead of"), (lite1, lite2, "misshapen")):
-        state = files.read(other.weights.locate(other.name))
+        state = checkpoint.read(other.weights.locate(other.name)).tensors
         with pytest.raises(WeightsMismatch, match=words):
             files.fit(spec.build(), state, "sibling.pth", same_order=True)
 
@@ -169,7 +171,7 @@ def test_weights_of_a_network_that_only_looks_the_same_are_refused(tmp_path: Pat
 
 def test_tensors_in_another_order_are_refused() -> None:
     spec = registry.get("efficientnet_lite0")
-    state = files.read(spec.weights.locate(spec.name))
+    state = checkpoint.read(spec.weights.locate(spec.name)).tensors
     keys = list(state)
     weight, bias = keys.index("_bn0.weight"), keys.index("_bn0.bias")
     keys[weight], keys[bias] = keys[bias], keys[weight]
@@ -187,7 +189,8 @@ def test_the_prefix_of_data_parallel_and_a_model_key_are_understood(
     parallel = {f"module.{key}": value for key, value in state.items()}
     for content in ({"model": state}, parallel, {"state_dict": parallel, "epoch": 3}):
         torch.save(content, tmp_path / "weights.pth")
-        assert files.read(tmp_path / "weights.pth").keys() == state.keys()
+        loaded = files.load(registry.get("lenet5"), tmp_path / "weights.pth")
+        assert torch.equal(loaded.network.state_dict()["c1.weight"], state["c1.weight"])
 
 
 def test_auxiliary_heads_are_left_out(tmp_path: Path) -> None:
@@ -242,7 +245,28 @@ def test_a_peer_that_computes_something_else_is_refused(tmp_path: Path) -> None:
     spec = replace(registry.get("resnet50"), peers=("pytorchcv:resnet50",))
     state = _disturbed("pytorchcv:resnet50").state_dict()
     with pytest.raises(WeightsMismatch, match=r"names of pytorchcv:resnet50, but.*something else"):
-        key_mapping.understood(spec, spec.build(), state)
+        key_mapping.understood(spec, spec.build(), state, trained_as="resnet50")
+
+
+@pytest.mark.parametrize(
+    ("name", "peer", "twin"),
+    [
+        ("resnet50", "pytorchcv:resnet50b", "pytorchcv:resnet50"),
+        ("efficientnet_b0", "timm:efficientnet_b0", "timm:tf_efficientnet_b0"),
+    ],
+)
+def test_names_that_another_network_has_too_ask_which_it_is(
+    name: str, peer: str, twin: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "weights.safetensors"
+    spec = registry.get(name)
+    save_file(key_mapping.create(twin).state_dict(), file)
+    with pytest.raises(WeightsMismatch, match=f"of {peer} and of {twin}.*--trained-as {peer}"):
+        files.load(spec, file)
+    with pytest.raises(WeightsMismatch, match=f"weights of {twin} are not for {name}"):
+        files.load(spec, file, reading=files.Reading(trained_as=twin))
+    save_file(key_mapping.create(peer).state_dict(), file)
+    files.load(spec, file, reading=files.Reading(trained_as=peer))
 
 
 # --- downloads, where there is no network ------------------------------------------------------
@@ -295,15 +319,51 @@ def test_without_a_network_one_line_says_what_to_fetch_and_where_to_put_it(
     assert not (tmp_path / "models").exists()
 
 
-def test_a_file_in_the_cache_is_used(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_file_in_the_cache_is_used_where_it_is_the_one_that_was_offered(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    digits = hashlib.sha256(b"weights").hexdigest()[:8]
     spec = registry.get("resnet18")
-    cached = tmp_path / "hub" / "checkpoints" / "resnet18-f37072fd.pth"
+    assert isinstance(spec.weights, HubDownload)
+    cached = tmp_path / "hub" / "checkpoints" / f"resnet18-{digits}.pth"
     cached.parent.mkdir(parents=True)
     cached.write_bytes(b"weights")
-    assert spec.weights.locate("resnet18") == cached
-    record = spec.weights.record(cached)
+    offered = replace(spec.weights, url=f"https://download.pytorch.org/models/{cached.name}")
+    assert offered.locate("resnet18") == cached
+    record = offered.record(cached)
     assert (record.source, record.licence) == ("library", "BSD-3-Clause")
+    # random weights under the name of trained ones were once called the library's own
+    cached.write_bytes(b"others")
+    with pytest.raises(WeightsMismatch, match=f"is not torchvision.*begins with {digits}"):
+        offered.locate("resnet18")
+
+
+def test_a_cache_that_names_files_by_their_digest_is_held_to_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    spec = registry.get("inception_v4")
+    assert isinstance(spec.weights, HuggingFaceDownload)
+    blob = tmp_path / hashlib.sha256(b"weights").hexdigest()
+    blob.write_bytes(b"weights")
+    link = tmp_path / "model.safetensors"
+    link.symlink_to(blob)
+    spec.weights.check(link)
+    blob.write_bytes(b"others")
+    with pytest.raises(WeightsMismatch, match="is not timm inception_v4"):
+        spec.weights.check(link)
+
+
+def test_a_name_with_a_digest_that_the_file_has_not_is_refused(
+    state: State, export: Command, tmp_path: Path
+) -> None:
+    file = tmp_path / "lenet5-f37072fd.safetensors"
+    save_file(state, file)
+    _refused(export, file, "is not the file that its name says", "f37072fd")
+    digits = hashlib.sha256(file.read_bytes()).hexdigest()[:8]
+    right = file.rename(tmp_path / f"lenet5-{digits}.safetensors")
+    assert files.load(registry.get("lenet5"), right).record.source == "checkpoint"
 
 
 # --- random weights ----------------------------------------------------------------------------

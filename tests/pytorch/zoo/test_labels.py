@@ -4,7 +4,8 @@ from importlib import resources
 
 import pytest
 
-from export.zoo.labels import Label, labels, unique
+from export.spec import Label
+from export.zoo.labels import labels, unique
 from models import REPOSITORY
 
 

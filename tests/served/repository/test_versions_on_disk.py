@@ -62,7 +62,7 @@ BREAKAGES: dict[str, tuple[Callable[[Path], object], str]] = {
         "not valid",
     ),
     "extra_field": (lambda f: edit(f, lambda m: m.update(surprise=1)), "surprise"),
-    "other_schema": (lambda f: edit(f, lambda m: m.update(schema_version=2)), "schema_version"),
+    "other_schema": (lambda f: edit(f, lambda m: m.update(schema_version=3)), "schema_version"),
     "other_name": (lambda f: edit(f, lambda m: m.update(name="somebody")), "somebody"),
     "traversal": (
         lambda f: edit(f, lambda m: m["files"][0].update(path="../../../etc/passwd")),

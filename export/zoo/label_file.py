@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from export.adoption.label_formats import FORMS, BadLabels
 from export.errors import ExportError
-from export.zoo.labels import Label
+from export.spec import Label
+from export.zoo.label_formats import FORMS, BadLabels
 
 _MAX_BYTES = 16_000_000
 
@@ -16,7 +17,7 @@ _MAX_BYTES = 16_000_000
 def read(file: Path) -> list[Label]:
     """Labels from a user's file, in the order of the classes.
 
-    The forms are those of `export.adoption.label_formats`: one label per line, CSV, JSON, YAML, a
+    The forms are those of `export.zoo.label_formats`: one label per line, CSV, JSON, YAML, a
     literal of Python or a label map of TensorFlow. A name that several classes share is told apart
     by the class's number. Raises ExportError where the file has none of these forms, or numbers its
     classes in another order.
@@ -33,11 +34,14 @@ def read(file: Path) -> list[Label]:
     for label in found:
         if not label.label or not label.label.isprintable():
             raise ExportError(f"{file} has an empty or unprintable label for class {label.index}")
-    repeated = {name for name, times in Counter(x.label for x in found).items() if times > 1}
-    return [
-        replace(label, label=f"{label.label} ({label.index})") if label.label in repeated else label
-        for label in found
-    ]
+    names = apart([label.label for label in found])
+    return [replace(label, label=name) for label, name in zip(found, names, strict=True)]
+
+
+def apart(names: Sequence[str]) -> list[str]:
+    """The names of classes 0, 1 and so on; one that several have gets the class's number."""
+    repeated = {name for name, times in Counter(names).items() if times > 1}
+    return [f"{name} ({index})" if name in repeated else name for index, name in enumerate(names)]
 
 
 def _labels(file: Path, text: str) -> list[Label]:

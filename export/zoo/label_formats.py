@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from export.zoo.labels import Label
+from export.spec import Label
 
 SYNSET = re.compile(r"n[0-9]{8}")
 _NUMBERED = re.compile(r"([0-9]{1,9})(?:\s*(?:[-=]>|[:,;.)=|])\s*|\s+(?:[-–]\s+)?)(\S.*)")
