@@ -151,7 +151,7 @@ class Echo(nn.Module):
 
 
 def test_the_graph_subtracts_each_pixels_own_mean(tmp_path: Path) -> None:
-    rules = registry.get("alexnet_2012").input.model_copy(
+    rules = registry.get("alexnet_bvlc").input.model_copy(
         update={"height": 2, "width": 2, "mean_image": "mean_image.npy"}
     )
     image = np.arange(12, dtype=np.float32).reshape(2, 2, 3)
@@ -262,4 +262,6 @@ def test_most_networks_take_none(export: Command, tmp_path: Path) -> None:
     assert (outcome.code, outcome.error) == (2, "lenet5 subtracts no mean image")
     assert snapshot(tmp_path) == {}
     takers = {spec.name for spec in registry.specs() if spec.mean_image}
-    assert takers == {"alexnet_2012", "zfnet", "nin"}
+    alexnets = {"alexnet_2012", "alexnet_2012_pretrained", "alexnet_bvlc"}
+    resnets = {f"resnet{layers}_msra" for layers in (50, 101, 152)}
+    assert takers == {*alexnets, *resnets, "zfnet", "zfnet_512", "nin"}

@@ -163,7 +163,8 @@ def little(tmp_path_factory: pytest.TempPathFactory) -> Path:
         reference="little",
     )
     folder = tmp_path_factory.mktemp("little")
-    build.build(spec, output=folder, weights_file=files.RANDOM, seed=1)
+    request = build.Request(network="little", weights=files.RANDOM, seed=1)
+    build.build(request, output=folder, spec=spec)
     return folder / "little" / "1"
 
 
