@@ -13,6 +13,7 @@ import typer
 
 from export.cli import adopt, survey
 from export.cli.build import MODELS, Precision, WeightsFile, build
+from export.cli.survey import Library
 from export.errors import ExportError
 from export.zoo import registry
 
@@ -37,12 +38,24 @@ Models = Annotated[Path, typer.Option("--models", help="Folder of the built mode
 
 @app.command("list")
 def list_command(
+    pattern: Annotated[
+        str, typer.Argument(help="Names of a library, * and ? as in file names.")
+    ] = "*",
+    library: Annotated[
+        Library | None, typer.Option(help="The classifiers of a library instead.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of a table.")] = False,
     models: Models = MODELS,
 ) -> None:
-    """Show the networks of the registry, and which of them are built."""
+    """Show the networks of the registry, and which of them are built; or a library's."""
     from export.cli import terminal
     from export.versions import built
+
+    if library is not None:
+        terminal.print_library(library, pattern, as_json=as_json)
+        return
+    if pattern != "*":
+        raise ExportError("a pattern goes with --library")
 
     rows = [
         terminal.row(spec, built=bool(built.versions(models, spec.name)))

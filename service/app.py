@@ -68,6 +68,7 @@ class _Worker:
         from service.engine.allocator import return_large_blocks
         from service.repository import memory_budget
         from service.supervision.life import Life
+        from service.telemetry.model_metrics import ModelMetrics
         from service.transports import certificate
         from service.transports.http.server import HttpServer
 
@@ -76,7 +77,7 @@ class _Worker:
         return_large_blocks()
         for name in settings.unknown_variables():
             logging.getLogger("zoo").warning("%s is not a setting of this service", name)
-        self.plane = DataPlane(_settings)
+        self.plane = DataPlane(_settings, ModelMetrics(_settings))
         self.life = Life(_settings, worker.orders, self.plane.leave, self.transports)
         if _settings.grpc_port:
             from service.transports.grpc.server import GrpcServer

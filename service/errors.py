@@ -6,16 +6,31 @@ HTTP writes RFC 9457 ``application/problem+json``, gRPC the status of the same c
 
 from __future__ import annotations
 
+import re
 from typing import ClassVar
+
+ALL: list[type[ZooError]] = []
+"""Every error below, in their order here."""
 
 
 class ZooError(Exception):
-    """An error that the client is told. ``detail`` is one sentence for a person."""
+    """An error that the client is told. ``detail`` is one sentence for a person.
+
+    The code and the title are the words of its class' name, as in `bad_parameter`.
+    """
 
     code: ClassVar[str] = "internal"
     title: ClassVar[str] = "Internal error"
     http_status: ClassVar[int] = 500
     grpc_status: ClassVar[str] = "INTERNAL"
+
+    def __init_subclass__(cls, http: int = 0, grpc: str = "") -> None:
+        """``http`` and ``grpc`` are the statuses; a class without them is none by itself."""
+        if http:
+            cls.code = re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
+            cls.title = vars(cls).get("title", cls.code.replace("_", " ").capitalize())
+            cls.http_status, cls.grpc_status = http, grpc
+            ALL.append(cls)
 
     def __init__(self, detail: str, *, retry_after: int | None = None) -> None:
         super().__init__(detail)
@@ -32,195 +47,84 @@ class ServerError(ZooError):
     """The request was fine, but it cannot be answered now."""
 
 
-class BadParameter(ClientError):
+class BadParameter(ClientError, http=400, grpc="INVALID_ARGUMENT"):
     """A query parameter, form field or header has a value that is not allowed."""
 
-    code = "bad_parameter"
-    title = "Bad parameter"
-    http_status = 400
-    grpc_status = "INVALID_ARGUMENT"
 
-
-class Unauthorized(ClientError):
+class Unauthorized(ClientError, http=401, grpc="UNAUTHENTICATED"):
     """The service asks for a key, and the request has none that it knows."""
 
-    code = "unauthorized"
-    title = "Unauthorized"
-    http_status = 401
-    grpc_status = "UNAUTHENTICATED"
 
-
-class Forbidden(ClientError):
+class Forbidden(ClientError, http=403, grpc="PERMISSION_DENIED"):
     """The key is known, but the request needs an administrator's key."""
 
-    code = "forbidden"
-    title = "Forbidden"
-    http_status = 403
-    grpc_status = "PERMISSION_DENIED"
 
-
-class UnknownModel(ClientError):
+class UnknownModel(ClientError, http=404, grpc="NOT_FOUND"):
     """No model of that name and version is in the repository."""
 
-    code = "unknown_model"
-    title = "Unknown model"
-    http_status = 404
-    grpc_status = "NOT_FOUND"
 
-
-class ManagementClosed(ClientError):
+class ManagementClosed(ClientError, http=403, grpc="PERMISSION_DENIED"):
     """The operator has not allowed clients to load, unload and list models (ZOO_MANAGEMENT)."""
 
-    code = "management_closed"
-    title = "Management closed"
-    http_status = 403
-    grpc_status = "PERMISSION_DENIED"
 
-
-class NotFound(ClientError):
+class NotFound(ClientError, http=404, grpc="UNIMPLEMENTED"):
     """No route has this path."""
 
-    code = "not_found"
-    title = "Not found"
-    http_status = 404
-    grpc_status = "UNIMPLEMENTED"
 
-
-class MethodNotAllowed(ClientError):
+class MethodNotAllowed(ClientError, http=405, grpc="UNIMPLEMENTED"):
     """The route exists, but not for this method."""
 
-    code = "method_not_allowed"
-    title = "Method not allowed"
-    http_status = 405
-    grpc_status = "UNIMPLEMENTED"
 
-
-class RequestTimeout(ClientError):
+class RequestTimeout(ClientError, http=408, grpc="DEADLINE_EXCEEDED"):
     """The client takes too long to send its request: RFC 9110, section 15.5.9."""
 
-    code = "request_timeout"
-    title = "Request timeout"
-    http_status = 408
-    grpc_status = "DEADLINE_EXCEEDED"
 
-
-class BodyTooLarge(ClientError):
+class BodyTooLarge(ClientError, http=413, grpc="RESOURCE_EXHAUSTED"):
     """The request has more bytes, or more pictures, than the limit."""
 
-    code = "body_too_large"
-    title = "Body too large"
-    http_status = 413
-    grpc_status = "RESOURCE_EXHAUSTED"
 
-
-class PictureTooLarge(ClientError):
+class PictureTooLarge(ClientError, http=413, grpc="INVALID_ARGUMENT"):
     """The picture's header announces more pixels than the limit."""
 
-    code = "picture_too_large"
-    title = "Picture too large"
-    http_status = 413
-    grpc_status = "INVALID_ARGUMENT"
 
-
-class UnsupportedFormat(ClientError):
+class UnsupportedFormat(ClientError, http=415, grpc="INVALID_ARGUMENT"):
     """The bytes are none of the picture formats that the service reads."""
 
-    code = "unsupported_format"
-    title = "Unsupported format"
-    http_status = 415
-    grpc_status = "INVALID_ARGUMENT"
 
-
-class UnsupportedEncoding(ClientError):
+class UnsupportedEncoding(ClientError, http=415, grpc="INVALID_ARGUMENT"):
     """The body has a Content-Encoding that is not decoded here; the answer names those that are."""
 
-    code = "unsupported_encoding"
-    title = "Unsupported encoding"
-    http_status = 415
-    grpc_status = "INVALID_ARGUMENT"
 
-
-class MisdirectedRequest(ClientError):
+class MisdirectedRequest(ClientError, http=421, grpc="PERMISSION_DENIED"):
     """The request names a host that this service does not answer for: RFC 9110, 15.5.20."""
 
-    code = "misdirected_request"
-    title = "Misdirected request"
-    http_status = 421
-    grpc_status = "PERMISSION_DENIED"
 
-
-class UndecodablePicture(ClientError):
+class UndecodablePicture(ClientError, http=422, grpc="INVALID_ARGUMENT"):
     """The format is known, but the picture is empty, broken or truncated."""
 
-    code = "undecodable_picture"
-    title = "Undecodable picture"
-    http_status = 422
-    grpc_status = "INVALID_ARGUMENT"
 
-
-class UnsupportedTransferCoding(ClientError):
+class UnsupportedTransferCoding(ClientError, http=501, grpc="UNIMPLEMENTED"):
     """The body has a Transfer-Encoding that is not decoded here: RFC 9112, section 6.1."""
 
-    code = "unsupported_transfer_coding"
-    title = "Unsupported transfer coding"
-    http_status = 501
-    grpc_status = "UNIMPLEMENTED"
 
-
-class Overloaded(ServerError):
+class Overloaded(ServerError, http=429, grpc="RESOURCE_EXHAUSTED"):
     """The server has no room now for more waiting crops, bytes of bodies or gRPC calls, or cannot
     answer before the deadline.
     """
 
-    code = "overloaded"
-    title = "Overloaded"
-    http_status = 429
-    grpc_status = "RESOURCE_EXHAUSTED"
 
-
-class NotReady(ServerError):
+class NotReady(ServerError, http=503, grpc="UNAVAILABLE"):
     """The model is in the repository but not loaded, or the service is starting or stopping."""
 
-    code = "not_ready"
-    title = "Not ready"
-    http_status = 503
-    grpc_status = "UNAVAILABLE"
 
-
-class DeadlineExceeded(ServerError):
+class DeadlineExceeded(ServerError, http=504, grpc="DEADLINE_EXCEEDED"):
     """The request's deadline passed before it was answered."""
 
-    code = "deadline_exceeded"
-    title = "Deadline exceeded"
-    http_status = 504
-    grpc_status = "DEADLINE_EXCEEDED"
 
-
-class Internal(ServerError):
+class Internal(ServerError, http=500, grpc="INTERNAL"):
     """The service has a fault; the log has the details under the request's id."""
 
-
-ALL: tuple[type[ZooError], ...] = (
-    BadParameter,
-    Unauthorized,
-    Forbidden,
-    UnknownModel,
-    ManagementClosed,
-    NotFound,
-    MethodNotAllowed,
-    RequestTimeout,
-    BodyTooLarge,
-    PictureTooLarge,
-    UnsupportedFormat,
-    UnsupportedEncoding,
-    MisdirectedRequest,
-    UndecodablePicture,
-    UnsupportedTransferCoding,
-    Overloaded,
-    NotReady,
-    DeadlineExceeded,
-    Internal,
-)
+    title = "Internal error"
 
 
 def let_go(error: BaseException) -> None:

@@ -30,7 +30,7 @@ from pydantic import (
 )
 
 SCHEMA_VERSION: Literal[2] = 2
-"""Of what is written; 1, which has no ``activation``, ``build`` and ``digest``, is read as well."""
+"""Of what is written. Schema 1, without ``activation``, ``build`` and ``digest``, is read too."""
 FILE_NAME = "manifest.json"
 
 TAKEN_NAME = "stats"

@@ -17,8 +17,8 @@ WeightsFile = Annotated[
     Path | None,
     typer.Option(
         "--weights",
-        help="A state dict or checkpoint: .pth, .ckpt (tensors only), .safetensors, .caffemodel; "
-        "`random`: untrained.",
+        help="A state dict or checkpoint: .pth, .ckpt (tensors only), .safetensors, "
+        ".caffemodel; `random`: untrained.",
     ),
 ]
 MODELS = Path("models")

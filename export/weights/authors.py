@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -40,10 +40,8 @@ class OverFeatWeights(CheckpointOnly):
     one made of the authors' file; one with the network's own names was trained with our labels.
     """
 
-    def arranged(
-        self, file: Path, build: Callable[[], nn.Module], read: Reader
-    ) -> dict[str, Tensor]:
-        expected = _shapes(build)
+    def arranged(self, file: Path, network: nn.Module, read: Reader) -> dict[str, Tensor]:
+        expected = network.state_dict()
         if file.stat().st_size == 4 * sum(tensor.numel() for tensor in expected.values()):
             tensors = _numbers(file, expected)
         else:
@@ -59,13 +57,6 @@ class OverFeatWeights(CheckpointOnly):
             ours[order] = theirs
             tensors[name] = ours
         return tensors
-
-
-def _shapes(build: Callable[[], nn.Module]) -> dict[str, Tensor]:
-    import torch
-
-    with torch.device("meta"):
-        return build().state_dict()
 
 
 def _numbers(file: Path, expected: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -146,9 +137,7 @@ class CaffeResNetWeights(CheckpointOnly):
 
     same_order: bool = False
 
-    def arranged(
-        self, file: Path, build: Callable[[], nn.Module], read: Reader
-    ) -> dict[str, Tensor]:
+    def arranged(self, file: Path, network: nn.Module, read: Reader) -> dict[str, Tensor]:
         tensors = read(file)
         if "fc1000.weight" not in tensors:
             return tensors

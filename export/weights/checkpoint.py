@@ -49,7 +49,7 @@ class Checkpoint:
 
 
 def read(file: Path, *, averaged: bool = True) -> Checkpoint:
-    """Read weights from .safetensors, .caffemodel or, ``weights_only=True``, a pickle of PyTorch's.
+    """Read weights from .safetensors, .caffemodel, or a pickle with ``weights_only=True``.
 
     Where the file holds a moving average of the weights as well, that is taken, unless
     ``averaged`` is False. Raises UnreadableWeights when the file is neither, is broken, or needs

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from export.errors import UnreadableWeights, WeightsMismatch, WeightsUnavailable
@@ -112,20 +113,21 @@ def find(spec: Spec, file: Path | None, reading: Reading = Reading()) -> Found:
             record, licence, recognised = _of_the_user(spec, file)
         except OSError as error:
             raise UnreadableWeights(f"cannot read {file}: {error.strerror}") from error
-    opened = _opened(spec, source, reading)
-    return Found(opened, record, licence, recognised)
+    return Found(_opened(spec, source, reading), record, licence, recognised)
 
 
 def _opened(spec: Spec, file: Path, reading: Reading) -> Checkpoint:
-    """What is in ``file``, which may be in a form of the authors of ``spec``."""
-    read: list[Checkpoint] = []
+    """What ``file`` holds, in a form of the authors' own or in one of everybody's."""
+    opened = Checkpoint(file, {})
 
-    def tensors_of(path: Path) -> dict[str, Tensor]:
-        read.append(checkpoint.read(path, averaged=reading.averaged))
-        return read[-1].tensors
+    def read(path: Path) -> dict[str, Tensor]:
+        nonlocal opened
+        opened = checkpoint.read(path, averaged=reading.averaged)
+        return opened.tensors
 
-    tensors = spec.weights.arranged(file, spec.build, tensors_of)
-    return replace(read[0], tensors=tensors) if read else Checkpoint(file, tensors)
+    with torch.device("meta"):
+        network = spec.build()
+    return replace(opened, tensors=spec.weights.arranged(file, network, read))
 
 
 def fill(spec: Spec, found: Found, reading: Reading = Reading()) -> LoadedWeights:

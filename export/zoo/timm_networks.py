@@ -77,11 +77,18 @@ def spec(reference: str) -> Spec:
 
     def sized(classes: int, size: int) -> nn.Module:
         from timm import create_model
+        from timm.layers.config import set_fused_attn, use_fused_attn
 
         options: dict[str, Any] = {"num_classes": classes}
         if fixed:
             options["img_size"] = size
-        module: nn.Module = create_model(name, pretrained=False, **options)
+        # attention as plain products: the fused one is not traced for every number of pictures
+        fused = use_fused_attn()
+        set_fused_attn(False)
+        try:
+            module: nn.Module = create_model(name, pretrained=False, **options)
+        finally:
+            set_fused_attn(fused)
         return module
 
     interpolation = cast(Interpolation, config["interpolation"])

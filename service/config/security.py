@@ -13,7 +13,14 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode
 
 MAX_KEYS = 256
@@ -32,22 +39,39 @@ def _split(value: Any) -> Any:
     return tuple(item.strip() for item in value.split(",")) if isinstance(value, str) else value
 
 
+def absolute(path: Path) -> Path:
+    """Return a path that does not depend on the working directory. Raises ValueError."""
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError as error:  # `~` of a user without a home
+        raise ValueError(str(error)) from None
+
+
+def _with_keys(path: Path) -> Path:
+    read_keys(path)
+    return path
+
+
+AbsolutePath = Annotated[Path, AfterValidator(absolute)]
+KeysFile = Annotated[AbsolutePath, AfterValidator(_with_keys)]
+
+
 class Exposure(BaseSettings):
     """Who may reach the service. By default it has no keys, no TLS and no other origins."""
 
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = ()
     """Keys as a comma list, one of which a request must show; without any, none is asked for."""
-    api_keys_file: Path | None = None
+    api_keys_file: KeysFile | None = None
     """A file with more such keys, one per line; it is read again when it changes."""
     admin_keys: Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_split)] = ()
     """Keys that may also manage the models."""
-    admin_keys_file: Path | None = None
+    admin_keys_file: KeysFile | None = None
     """A file with more of those."""
-    tls_cert: Path | None = None
+    tls_cert: AbsolutePath | None = None
     """The certificate of both ports with its chain, a PEM file."""
-    tls_key: Path | None = Field(default=None, validate_default=True)
+    tls_key: AbsolutePath | None = Field(default=None, validate_default=True)
     """The private key of that certificate, a PEM file without a passphrase."""
-    tls_client_ca: Path | None = None
+    tls_client_ca: AbsolutePath | None = None
     """A PEM file of certificates, one of which must have signed each client's certificate."""
     cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = ()
     """Origins whose pages may call the service from a browser, as a comma list, or `*`."""
@@ -63,29 +87,19 @@ class Exposure(BaseSettings):
         checked_keys(key.get_secret_value() for key in value)
         return value
 
-    @field_validator("api_keys_file", "admin_keys_file")
-    @classmethod
-    def _holds_keys(cls, value: Path | None) -> Path | None:
-        if value is None:
-            return None
-        path = _absolute(value)
-        read_keys(path)
-        return path
-
     @field_validator("tls_cert", "tls_client_ca")
     @classmethod
     def _holds_certificates(cls, value: Path | None, info: ValidationInfo) -> Path | None:
         if value is None:
             return None
-        path = _absolute(value)
-        _read(path)
+        _read(value)
         try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(path)
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_verify_locations(value)
         except ssl.SSLError:
             raise ValueError("it holds no certificate in PEM") from None
         if info.field_name == "tls_client_ca" and info.data.get("tls_cert") is None:
             raise ValueError("it needs ZOO_TLS_CERT and ZOO_TLS_KEY")
-        return path
+        return value
 
     @field_validator("tls_key")
     @classmethod
@@ -95,12 +109,11 @@ class Exposure(BaseSettings):
             if certificate is not None:
                 raise ValueError("ZOO_TLS_CERT is set and needs its key")
             return None
-        path = _absolute(value)
-        _read(path)
+        _read(value)
         if certificate is None:
             raise ValueError("it needs ZOO_TLS_CERT")
-        _check_pair(certificate, path)
-        return path
+        _check_pair(certificate, value)
+        return value
 
     @field_validator("cors_origins")
     @classmethod
@@ -187,13 +200,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise ValueError(f"it cannot be read: {error.strerror}") from None
-
-
-def _absolute(path: Path) -> Path:
-    try:
-        return path.expanduser().absolute()
-    except RuntimeError as error:  # `~` of a user without a home
-        raise ValueError(str(error)) from None
 
 
 def _check_pair(certificate: Path, key: Path) -> None:

@@ -26,7 +26,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 import models
 from service.config import paths
 from service.config.cpus import available_cores
-from service.config.security import Exposure
+from service.config.security import AbsolutePath, Exposure
 from service.config.version_policy import parse
 from service.manifest import VERSION, Precision
 
@@ -92,6 +92,13 @@ class ModelSettings(BaseModel):
     versions: VersionPolicy | None = None
 
 
+def _upper(value: Any) -> Any:
+    return value.upper() if isinstance(value, str) else value
+
+
+LogLevel = Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR"], BeforeValidator(_upper)]
+
+
 class InvalidSettingsError(Exception):
     """A setting cannot be used; the message is one line that names it."""
 
@@ -114,7 +121,7 @@ class Settings(Exposure, BaseSettings):
     """Seconds between two looks for changes in the repository; 0: it is not watched."""
     management: bool = False
     """Whether clients may load and unload models."""
-    state: Path = Field(default_factory=paths.default_state)
+    state: AbsolutePath = Field(default_factory=paths.default_state)
     """Folder of the desired state: what clients loaded and unloaded, for all workers to follow."""
     model_memory_mb: Annotated[int, Field(ge=0, le=1 << 30)] = 0
     """Most memory that a worker's models may take, by an estimate, in MB; 0: no limit."""
@@ -144,7 +151,7 @@ class Settings(Exposure, BaseSettings):
     load_timeout_ms: Annotated[int, Field(ge=0, le=86_400_000)] = 0
     """Milliseconds in which a version must be loaded, or it is refused; 0: five minutes, or an hour
     where TensorRT builds engines."""
-    cache: Path = Field(default_factory=paths.default_cache)
+    cache: AbsolutePath = Field(default_factory=paths.default_cache)
     """Folder for the engines and timings that TensorRT builds."""
     tensorrt_fp16: bool = False
     """Whether TensorRT may compute fp32 models in half precision."""
@@ -190,7 +197,7 @@ class Settings(Exposure, BaseSettings):
     spare: bool = True
     """Whether a process that has imported everything and loaded nothing waits to replace a dead
     worker."""
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: LogLevel = "INFO"
     log_format: Literal["console", "json"] = "console"
 
     @field_validator("model_settings", mode="before")
@@ -203,23 +210,10 @@ class Settings(Exposure, BaseSettings):
         except (ValueError, RecursionError) as error:
             raise ValueError(f"no JSON: {error}") from None
 
-    @field_validator("cache", "state")
-    @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        try:
-            return value.expanduser().absolute()
-        except RuntimeError as error:  # `~` of a user without a home
-            raise ValueError(str(error)) from None
-
     @field_validator("load")
     @classmethod
     def _split_load(cls, value: str) -> str:
         return ",".join(name.strip().lower() for name in value.split(","))
-
-    @field_validator("log_level", mode="before")
-    @classmethod
-    def _upper(cls, value: Any) -> Any:
-        return value.upper() if isinstance(value, str) else value
 
     @field_validator("models")
     @classmethod
@@ -234,15 +228,8 @@ class Settings(Exposure, BaseSettings):
     def of_model(self, name: str) -> ModelSettings:
         """Return the settings of one model, with the common one in place of each None."""
         own = self.model_settings.get(name, ModelSettings())
-        common: Mapping[str, Any] = {
-            "providers": self.providers,
-            "max_batch": self.max_batch,
-            "precision": self.precision,
-            "versions": self.versions,
-        }
-        return own.model_copy(
-            update={key: value for key, value in common.items() if getattr(own, key) is None}
-        )
+        unset = [key for key in ModelSettings.model_fields if getattr(own, key) is None]
+        return own.model_copy(update={key: getattr(self, key) for key in unset})
 
     @property
     def load_all(self) -> bool:

@@ -36,7 +36,8 @@ from service.repository.ensemble import Answerer
 from service.repository.index import IndexEntry
 from service.repository.reconciler import Reconciler
 from service.repository.servable import Servable
-from service.telemetry import metrics, model_metrics, value_files
+from service.telemetry import metrics, value_files
+from service.telemetry.model_metrics import ModelMetrics
 from service.telemetry.request_metrics import RequestMetrics
 from service.telemetry.version_stats import Spent
 
@@ -57,9 +58,10 @@ T = TypeVar("T")
 class DataPlane:
     """Everything that one worker does, behind any transport. Lives in one event loop."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Nothing is opened before `start`."""
+    def __init__(self, settings: Settings, model_metrics: ModelMetrics | None = None) -> None:
+        """Nothing is opened before `start`. Without ``model_metrics`` it makes its own."""
         self.settings = settings
+        self.model_metrics = model_metrics or ModelMetrics(settings)
         self.admission = Admission(
             settings.queue_crops,
             metrics.ADMITTED_CROPS.set,
@@ -69,7 +71,7 @@ class DataPlane:
         self.bodies = BodyBudget(settings.max_bodies_bytes)
         self.offload = Offload()
         self.deadlines = Deadlines()
-        self.catalog = Catalog(settings, self._tell)
+        self.catalog = Catalog(settings, self.model_metrics, self._tell)
         self._reconciler = Reconciler(settings, self.catalog)
         self._control = Control(settings, self.catalog, self._reconciler)
         self._started = self._left = False
@@ -80,7 +82,7 @@ class DataPlane:
 
         What is broken is refused by name.
         """
-        model_metrics.begin(self.settings)
+        self.model_metrics.begin()
         self._pool = Pool(self.settings.pool_threads, "zoo")
         self.catalog.open(self._pool)
         await self._reconciler.start(only)

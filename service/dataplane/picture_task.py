@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from service.dataplane.results import Prediction, Vectors, top_predictions
 from service.engine.admission import Permit
-from service.engine.batcher import Answer, Batcher, CropsObserver, Request
+from service.engine.batcher import Answer, Batcher, Request
 from service.engine.deadlines import Deadlines
 from service.engine.pool import Pool, failure, settle
 from service.errors import DeadlineExceeded, Internal, ZooError, let_go
@@ -28,7 +28,7 @@ from service.repository.network import Part
 from service.telemetry import metrics
 
 if TYPE_CHECKING:
-    from service.telemetry.spans import UseCase
+    from service.telemetry import spans
 
 
 class Rules(NamedTuple):
@@ -43,7 +43,7 @@ class Rules(NamedTuple):
     exif: Exif
     labels: Sequence[Label]
     top_k: int
-    trace: UseCase | None = None
+    trace: spans.UseCase | None = None
     vectors: bool = False
     """Whether the result holds the values of all classes."""
 
@@ -86,7 +86,7 @@ class PictureTask:
         self._answers: list[Answer | None] = []
         self._missing = 0
         self._begun = self._decoded = self._cut = 0.0
-        self._watches: list[CropsObserver] = []
+        self._watches: list[spans.Crops] = []
 
     async def result(self) -> Result:
         """Run the task and return its result. When the caller is cancelled, no further step begins.
@@ -107,7 +107,7 @@ class PictureTask:
             if self._rules.trace is not None:
                 self._record_spans(self._rules.trace, failure(self._future))
 
-    def _record_spans(self, trace: UseCase, error: BaseException | None) -> None:
+    def _record_spans(self, trace: spans.UseCase, error: BaseException | None) -> None:
         """Record a span per stage; the stage in which the task ended gets the error."""
         now = perf_counter()
         ends = (self._submitted, self._begun, self._decoded, self._cut)

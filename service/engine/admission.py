@@ -10,7 +10,6 @@ import math
 from collections import deque
 from collections.abc import Callable
 from time import perf_counter
-from types import TracebackType
 
 from service.engine.turns import KINDS, LARGE, kind, weights
 from service.errors import DeadlineExceeded, Overloaded
@@ -67,12 +66,7 @@ class Permit:
     def __enter__(self) -> Permit:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         self.release()
 
 

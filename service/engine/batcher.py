@@ -16,7 +16,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from time import perf_counter
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -28,41 +28,11 @@ from service.engine.turns import Slice, Turns
 from service.errors import DeadlineExceeded, Internal, NotReady, ZooError
 from service.imaging.crops import Crops
 
+if TYPE_CHECKING:
+    from service.telemetry import spans
+    from service.telemetry.model_metrics import ModelObserver
+
 logger = logging.getLogger("zoo.batcher")
-
-
-class BatchObserver(Protocol):
-    """Counts what a batcher does; it is called from any thread."""
-
-    def ran(self, crops: int, input_s: float, infer_s: float) -> None:
-        """A batch of ``crops`` was run; it took these seconds to join its crops and to compute."""
-
-    def failed(self, crops: int) -> None:
-        """The device could not run a batch of this many crops."""
-
-    def dropped(self, reason: str) -> None:
-        """A request left the queue unanswered, for the ``reason`` `cancelled` or `expired`."""
-
-    def waiting(self, crops: int) -> None:
-        """The number of crops that wait has changed by ``crops``, which may be negative."""
-
-    def retried(self, requests: int) -> None:
-        """A batch failed; its parts, of this many requests, are run one by one."""
-
-
-class CropsObserver(Protocol):
-    """Follows one request's crops through the batcher; it is called from any thread."""
-
-    def batch(
-        self, all_of_it: Sequence[CropsObserver], crops: int, start: float, end: float, failed: bool
-    ) -> None:
-        """A batch of ``crops`` crops was run from ``start`` to ``end``, by ``time.perf_counter``.
-
-        ``all_of_it`` are the observers of all requests with crops in it, this one the first.
-        """
-
-    def done(self, error: BaseException | None = None) -> None:
-        """All crops of the request are computed, or they are given up for ``error``."""
 
 
 class Answer(NamedTuple):
@@ -93,7 +63,7 @@ class Request:
         permit: Permit,
         deadline: float,
         done: Done,
-        watch: CropsObserver | None = None,
+        watch: spans.Crops | None = None,
     ) -> None:
         self.crops = crops
         self.permit = permit
@@ -129,7 +99,7 @@ class Batcher:
         pool: Pool,
         concurrency: int,
         max_batch: int,
-        observer: BatchObserver,
+        observer: ModelObserver,
     ) -> None:
         """``run`` is called in ``pool``, at most ``concurrency`` times at once."""
         self._run = run
@@ -150,7 +120,7 @@ class Batcher:
         permit: Permit,
         deadline: float,
         deadlines: Deadlines,
-        watch: CropsObserver | None = None,
+        watch: spans.Crops | None = None,
     ) -> Answer:
         """Compute uint8 [N, height, width, channels], N >= 1, before ``deadline``.
 
@@ -188,7 +158,7 @@ class Batcher:
         done: Done,
         *,
         own: bool = False,
-        watch: CropsObserver | None = None,
+        watch: spans.Crops | None = None,
     ) -> Request:
         """Enqueue crops, as for `infer`; ``done`` gets the answer, from a thread of the pool.
 

@@ -11,7 +11,7 @@ from time import perf_counter
 from service.config.cpus import available_cores
 from service.config.settings import GPU, ProviderName, Settings
 from service.engine import batch_tuning
-from service.engine.batcher import Batcher, BatchObserver
+from service.engine.batcher import Batcher
 from service.engine.pool import Pool
 from service.engine.providers import openvino
 from service.engine.session import Outputs, Session
@@ -21,6 +21,7 @@ from service.imaging.crops import Crops
 from service.imaging.protocols import PROTOCOLS, Graph
 from service.manifest import Label, Manifest, ModelFile, Precision, RefusedModelError
 from service.telemetry import metrics
+from service.telemetry.model_metrics import ModelObserver
 
 logger = logging.getLogger("zoo.model")
 
@@ -134,7 +135,7 @@ class Model:
         """Compute crops now, in the caller's thread, without the batchers' queue."""
         return self._sessions[graph].run(crops)
 
-    def open(self, pool: Pool, observer: BatchObserver) -> None:
+    def open(self, pool: Pool, observer: ModelObserver) -> None:
         """Start the batchers, which run in ``pool``. Called in the event loop."""
         self.batchers = {
             graph: Batcher(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Callable
 
 from service.imaging.formats import format_of
 
@@ -17,16 +16,38 @@ HEAD_BYTES = 4096
 _LEAST_BASE64 = 64
 """From so many characters on a text counts as base64 whatever it encodes."""
 
-_DATA_URL = re.compile(rb"data:[\w/+.;=\-]{0,200},", re.IGNORECASE)
-_URL = re.compile(rb"(?:https?|ftp|file|s3|gs|blob)://?[!-~]", re.IGNORECASE)
-_JSON = re.compile(rb'\{\s*(?:"|\}|\Z)|\[\s*[\["{\]0-9.-]|"[^"\r\n]*(?:"\s*\Z|\Z)')
 _FORM = re.compile(rb"(?:[^\r\n]{0,200}\r?\n){0,5}--[!-~ ]{1,200}\r?\ncontent-", re.IGNORECASE)
-_PAIRS = re.compile(rb"[A-Za-z_][\w.%+\[\]-]{0,63}=[^\r\n]*(?:\r?\n)?\Z")
+_NAME = re.compile(rb"[A-Za-z_][\w.%+\[\]-]{0,63}")
+"""The name of a form's field."""
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]+={0,2}")
 _LINES = re.compile(rb"\r\n|\n")
 _HEX = re.compile(rb"(?:0x)?((?:[0-9A-Fa-f]{2}){8,})")
 
 _SENT = "send the bytes of the picture themselves"
+_AS_FORM = (
+    "a URL-encoded HTML form, as curl -d sends it; send the picture by curl --data-binary @FILE, "
+    "or by curl -F image=@FILE as multipart/form-data"
+)
+_TEXTS = (
+    (
+        re.compile(rb"data:[\w/+.;=\-]{0,200},", re.IGNORECASE),
+        f"a data URL; {_SENT}, which base64 encodes behind its comma",
+    ),
+    (
+        re.compile(rb"(?:https?|ftp|file|s3|gs|blob)://?[!-~]", re.IGNORECASE),
+        f"a URL, and nothing is fetched here; {_SENT}",
+    ),
+    (re.compile(rb"\[object "), f"the text that JavaScript makes of an object; {_SENT}"),
+    (re.compile(rb"b['\"]"), f"the text that Python's str() makes of bytes; {_SENT}"),
+    (
+        re.compile(rb'\{\s*(?:"|\}|\Z)|\[\s*[\["{\]0-9.-]|"[^"\r\n]*(?:"\s*\Z|\Z)'),
+        f"JSON; {_SENT} (curl --data-binary @FILE) or a form with a part `image`; JSON that "
+        "holds pictures in base64 goes to /v2/models/NAME/infer",
+    ),
+    (re.compile(_NAME.pattern + rb"=[^\r\n]*(?:\r?\n)?\Z"), _AS_FORM),
+)
+"""How a text begins, and what it is then; the first counts. Base64, which is looked for before, may
+look like a form."""
 
 
 def sentence(data: bytes | bytearray | memoryview) -> str | None:
@@ -38,7 +59,8 @@ def sentence(data: bytes | bytearray | memoryview) -> str | None:
     found = _form(head.lstrip()) or _binary(head)
     if found is None and _is_text(head):
         text = head.removeprefix(b"\xef\xbb\xbf").strip()
-        found = next((words for tell in _TELLERS if (words := tell(text))), None)
+        known = (what for begins, what in _TEXTS if begins.match(text))
+        found = _encoded(text) or next(known, None)
     return None if found is None else f"what came is no picture: it is {found}"
 
 
@@ -54,7 +76,7 @@ def _binary(head: bytes) -> str | None:
         if head.startswith(start):
             return "binary data that was read as text, which changed it; read the file as bytes"
     name, _, value = head[:80].partition(b"=")
-    return _pairs(name + b"=") if format_of(value) else None
+    return _AS_FORM if _NAME.fullmatch(name) and format_of(value) else None
 
 
 def _form(head: bytes) -> str | None:
@@ -74,33 +96,6 @@ def _is_text(head: bytes) -> bool:
     return len(head.decode("utf-8", "ignore").encode()) > len(head) - 4
 
 
-def _data_url(text: bytes) -> str | None:
-    if _DATA_URL.match(text):
-        return f"a data URL; {_SENT}, which base64 encodes behind its comma"
-    return None
-
-
-def _url(text: bytes) -> str | None:
-    return f"a URL, and nothing is fetched here; {_SENT}" if _URL.match(text) else None
-
-
-def _object(text: bytes) -> str | None:
-    if text.startswith(b"[object "):
-        return f"the text that JavaScript makes of an object; {_SENT}"
-    if text.startswith((b"b'", b'b"')):
-        return f"the text that Python's str() makes of bytes; {_SENT}"
-    return None
-
-
-def _json(text: bytes) -> str | None:
-    if _JSON.match(text):
-        return (
-            f"JSON; {_SENT} (curl --data-binary @FILE) or a form with a part `image`; JSON that "
-            "holds pictures in base64 goes to /v2/models/NAME/infer"
-        )
-    return None
-
-
 def _encoded(text: bytes) -> str | None:
     """Recognise text in base64 or hexadecimal."""
     digits = _HEX.match(text)
@@ -117,17 +112,3 @@ def _encoded(text: bytes) -> str | None:
     if kind is not None:
         return f"base64 text of a {kind} picture; {_SENT}, decoded"
     return f"base64 text; {_SENT}, decoded" if len(joined) >= _LEAST_BASE64 else None
-
-
-def _pairs(text: bytes) -> str | None:
-    if _PAIRS.match(text):
-        return (
-            "a URL-encoded HTML form, as curl -d sends it; send the picture by curl --data-binary "
-            "@FILE, or by curl -F image=@FILE as multipart/form-data"
-        )
-    return None
-
-
-_TELLERS: tuple[Callable[[bytes], str | None], ...] = (
-    *(_data_url, _url, _object, _encoded, _json, _pairs),
-)

@@ -19,7 +19,7 @@ from service.repository.rollout import Ahead, roll_out
 from service.repository.servable import Servable
 from service.repository.version_set import Entry, VersionSet
 from service.repository.watcher import Changes
-from service.telemetry import model_metrics
+from service.telemetry.model_metrics import ModelMetrics
 
 logger = logging.getLogger("zoo.catalog")
 
@@ -27,9 +27,12 @@ logger = logging.getLogger("zoo.catalog")
 class Catalog:
     """The models of the repository, each a version set. Lives in one event loop."""
 
-    def __init__(self, settings: Settings, changed: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self, settings: Settings, model_metrics: ModelMetrics, changed: Callable[[], None]
+    ) -> None:
         """``changed`` is called after a version was loaded, unloaded, refused or replaced."""
         self._settings = settings
+        self._metrics = model_metrics
         self._tell = changed
         self._version_sets: dict[str, VersionSet] = {}
         self._wishes: dict[str, tuple[bool, Policy | None]] = {}
@@ -237,10 +240,10 @@ class Catalog:
     def _report(self) -> None:
         """Set the metrics of every version."""
         models = self.models()
-        model_metrics.only({(one.name, one.version) for one in models})
+        self._metrics.only({(one.name, one.version) for one in models})
         for one in models:
-            description = one.describe()
-            model_metrics.version(one.name, one.version, description.state, description.running)
+            size = one.estimated_bytes if isinstance(one, Network) else 0
+            self._metrics.version(one.name, one.version, one.state, one.running, size)
 
     def _default_networks(self) -> list[Network]:
         """Return the networks by which the default model answers."""

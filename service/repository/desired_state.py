@@ -23,10 +23,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from service.config import version_policy as policy
 from service.config.processes import alone, identity, lives
+from service.config.settings import VersionPolicy
 from service.manifest import ModelName
 
 logger = logging.getLogger("zoo.desired")
@@ -53,15 +54,8 @@ class Wish(BaseModel):
     generation: Generation
     """The generation of the state in which this wish first stood."""
     unloaded: bool
-    versions: str | None = None
+    versions: VersionPolicy | None = None
     """A version policy that takes the place of the one in the settings."""
-
-    @field_validator("versions")
-    @classmethod
-    def _is_policy(cls, versions: str | None) -> str | None:
-        if versions is not None:
-            policy.parse(versions)
-        return versions
 
     @property
     def policy(self) -> policy.Policy | None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from service.errors import BadParameter, ZooError
 from service.manifest import EnsembleManifest, Label, Member, RefusedModelError
+from service.repository.descriptions import ServedEnsemble
 from service.repository.network import Network, Part, Plan, protocol_of
-from service.repository.servable import Description, MemberDescription, Servable
+from service.repository.servable import Servable
 from service.repository.versions_on_disk import Version
 
-PROTOCOL_NAME = "ensemble"
+PROTOCOL_NAME: Literal["ensemble"] = "ensemble"
 """The protocol that an ensemble's answers name; each member has a protocol of its own."""
 
 
@@ -68,28 +70,26 @@ class Ensemble(Servable):
         """Whether the weights of some member were never trained."""
         return any(network.random for network in self.networks)
 
-    def describe(self) -> Description:
-        """Return what transports show of this ensemble."""
-        return Description(
-            self.name,
-            self.version,
-            self.state,
-            kind="ensemble",
-            classes=self.classes,
-            random=self.random,
-            protocol=PROTOCOL_NAME,
-            protocols=[PROTOCOL_NAME],
-            members=[
-                MemberDescription(
-                    part.network.name,
-                    part.network.version,
-                    part.protocol.name,
-                    part.weight,
-                    part.protocol.scales(part.manifest),
-                )
+    def describe(self) -> ServedEnsemble:
+        return {
+            "name": self.name,
+            "version": self.version,
+            "state": "ready" if self.ready else "loading" if self.loading else "unloaded",
+            "classes": self.classes,
+            "random_weights": self.random,
+            "kind": "ensemble",
+            "protocol": PROTOCOL_NAME,
+            "members": [
+                {
+                    "model": part.network.name,
+                    "version": part.network.version,
+                    "protocol": part.protocol.name,
+                    "weight": part.weight,
+                    "scales": part.protocol.scales(part.manifest),
+                }
                 for part in self.parts
             ],
-        )
+        }
 
     def plan(self, protocol: str | None) -> Plan:
         """Return how a picture is answered. Raises BadParameter for any protocol but its own."""

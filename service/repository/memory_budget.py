@@ -7,6 +7,7 @@ loaded models take is read from the system when the worker is ready.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from resource import getpagesize
@@ -46,7 +47,7 @@ def terms(settings: Settings, networks: Iterable[Network], base: int) -> dict[st
     known = list(networks)
     threads = settings.pool_threads
     inputs = [_most_inputs(network, settings) for network in known]
-    crop = max((_crop_bytes(network) for network in known), default=0)
+    crop = max((math.prod(network.crop) for network in known), default=0)
     classes = max((network.classes for network in known), default=0)
     found = {
         "base": base,
@@ -131,15 +132,10 @@ def _most_inputs(network: Network, settings: Settings) -> int:
     batch = settings.of_model(network.name).max_batch or CPU_BATCH
     if network.ready:
         batch = network.model.max_batch
-    most = batch * _crop_bytes(network)
+    most = batch * math.prod(network.crop)
     if any(PROTOCOLS[name].graph == Dense.graph for name in network.manifest.protocols.names):
         most = max(most, 2 * Dense.MAX_PIXELS * network.manifest.input.channels)
     return most
-
-
-def _crop_bytes(network: Network) -> int:
-    size = network.manifest.input
-    return size.height * size.width * size.channels
 
 
 def _mb(size: int) -> str:

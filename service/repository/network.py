@@ -14,7 +14,8 @@ from service.imaging.crops import Crops
 from service.imaging.protocols import PROTOCOLS, Protocol
 from service.manifest import Label, Manifest
 from service.repository import versions_on_disk
-from service.repository.servable import Description, Servable
+from service.repository.descriptions import ServedNetwork, UnloadedNetwork
+from service.repository.servable import Servable
 from service.repository.versions_on_disk import Version
 from service.telemetry.model_metrics import Running
 
@@ -33,6 +34,8 @@ class Network(Servable):
         self.found = found
         self.manifest = manifest
         self.classes = manifest.classes
+        self.crop = (manifest.input.height, manifest.input.width, manifest.input.channels)
+        """The shape of a crop."""
         self.networks = [self]
         self.estimated_bytes = estimated_bytes(
             manifest, settings.max_batch or CPU_BATCH, settings.precision
@@ -66,34 +69,39 @@ class Network(Servable):
         """Whether the weights were never trained, so that the answers mean nothing."""
         return self.manifest.weights.source == "random"
 
-    def describe(self) -> Description:
-        """Return what transports show of this network; `running` only while it is loaded."""
-        size, protocols = self.manifest.input, self.manifest.protocols
-        running = None
-        if (model := self._model) is not None:
-            running = Running(
-                precision=model.precision,
-                graphs=model.precisions,
-                providers=model.providers,
-                fallback=model.fallback,
-                nodes=model.nodes,
-                max_batch=model.max_batch,
-                batch_costs=model.batch_costs,
-                estimated_bytes=self.estimated_bytes,
-            )
-        return Description(
-            self.name,
-            self.version,
-            self.state,
-            classes=self.classes,
-            random=self.random,
-            protocol=protocols.default,
-            protocols=protocols.names,
-            network=self.manifest.network,
-            input=(size.height, size.width, size.channels),
-            labels_file=self.manifest.labels,
-            running=running,
-        )
+    @property
+    def running(self) -> Running | None:
+        return self._model
+
+    def describe(self) -> ServedNetwork | UnloadedNetwork:
+        """Return what transports show of this network: the most while it is loaded."""
+        protocols, model = self.manifest.protocols, self._model
+        unloaded: UnloadedNetwork = {
+            "name": self.name,
+            "version": self.version,
+            "state": "loading" if self.loading else "unloaded",
+            "classes": self.classes,
+            "random_weights": self.random,
+            "kind": "network",
+            "network": self.manifest.network,
+            "input": self.crop,
+            "protocol": protocols.default,
+            "protocols": protocols.names,
+        }
+        if model is None:
+            return unloaded
+        return {
+            **unloaded,
+            "state": "ready",
+            "precision": model.precision,
+            "graphs": model.precisions,
+            "providers": model.providers,
+            "nodes": model.nodes,
+            "max_batch": model.max_batch,
+            "batch_ms_per_crop": {
+                str(size): round(1e3 * s, 3) for size, s in model.batch_costs.items()
+            },
+        }
 
     def plan(self, protocol: str | None) -> Plan:
         """Return how a picture is answered. Raises BadParameter for a protocol it does not have."""
@@ -113,8 +121,7 @@ class Network(Servable):
 
     def check(self, crops: Crops) -> None:
         """Raise BadParameter where these are not uint8 [N, height, width, channels], N >= 1."""
-        size = self.manifest.input
-        shape = (size.height, size.width, size.channels)
+        shape = self.crop
         if crops.ndim != 4 or crops.shape[1:] != shape or crops.dtype != np.uint8 or not crops.size:
             raise BadParameter(
                 f"model {self.name!r} takes uint8 [N, {', '.join(map(str, shape))}] with N from 1 "

@@ -1,51 +1,15 @@
-"""Describes a version of a model the same way for every transport and for the metrics."""
+"""Defines what every version of a model is to others, whether it can answer or not."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Literal
 
+from service.repository.descriptions import Description, RefusedVersion
 from service.telemetry.model_metrics import Running
 
 State = Literal["ready", "loading", "unloaded", "refused"]
-
-
-class MemberDescription(NamedTuple):
-    """One network of an ensemble."""
-
-    model: str
-    version: str
-    protocol: str
-    weight: float
-    scales: Sequence[int] = ()
-    """Shorter sides in pixels of the resized picture; empty where the protocol has one size."""
-
-
-class Description(NamedTuple):
-    """A version of a model as it is now."""
-
-    name: str
-    version: str
-    state: State
-    reason: str = ""
-    """Why it was refused. A refused version leaves all later fields at their defaults."""
-    kind: Literal["network", "ensemble"] = "network"
-    classes: int = 0
-    random: bool = False
-    """Whether some weights were never trained."""
-    protocol: str = ""
-    """The evaluation protocol that is used where a request names none."""
-    protocols: Sequence[str] = ()
-    members: Sequence[MemberDescription] = ()
-    network: str = ""
-    """The architecture. An ensemble leaves this and the later fields at their defaults."""
-    input: tuple[int, int, int] | None = None
-    """Height, width and channels of a crop."""
-    labels_file: str = ""
-    running: Running | None = None
-    """How it computes; None while it is not loaded."""
 
 
 class Servable(ABC):
@@ -60,6 +24,11 @@ class Servable(ABC):
     def ready(self) -> bool:
         """Whether it can answer at once, without being loaded first."""
         return False
+
+    @property
+    def running(self) -> Running | None:
+        """How it computes, where it is a network and loaded."""
+        return None
 
     @property
     def state(self) -> State:
@@ -83,5 +52,10 @@ class Refusal(Servable):
     def state(self) -> State:
         return "refused"
 
-    def describe(self) -> Description:
-        return Description(self.name, self.version, self.state, self.reason)
+    def describe(self) -> RefusedVersion:
+        return {
+            "name": self.name,
+            "version": self.version,
+            "state": "refused",
+            "reason": self.reason,
+        }

@@ -303,7 +303,7 @@ class Supervisor:
                 each.drain()
             else:
                 each.kill()  # it has accepted nothing
-        all_ended = asyncio.ensure_future(self._all_ended())
+        all_ended = asyncio.gather(*(each.ended() for each in self._serving.values()))
         await asyncio.wait({all_ended}, timeout=settings.drain_ms / 1e3)
         self._watching.cancel()
         sockets.begin_no_more(self._listening)
@@ -317,9 +317,6 @@ class Supervisor:
             for each in self._serving.values():
                 each.kill()
             await all_ended
-
-    async def _all_ended(self) -> None:
-        await asyncio.gather(*(each.ended() for each in self._serving.values()))
 
     def _left(self, number: int, one: Child, status: int) -> None:
         """Log a worker that has ended at a stop otherwise than with 0, if it had served."""

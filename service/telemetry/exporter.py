@@ -22,7 +22,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
-from service.telemetry import metrics, model_metrics, value_files
+from service.telemetry import metrics, value_files
+from service.telemetry.model_metrics import ModelMetrics
 from service.telemetry.multiprocess import ProcessMetrics, living
 from service.telemetry.value_files import shared_folder
 
@@ -34,14 +35,14 @@ _OF_VERSIONS = frozenset(
 _IN_EVERY_WORKER = frozenset({"zoo_ready", "zoo_model_ready"})
 
 
-def exposition() -> bytes:
-    """The text; blocking, some milliseconds."""
+def exposition(models: ModelMetrics) -> bytes:
+    """The text, of the ``models`` that there are; blocking, some milliseconds."""
     folder = shared_folder()
     registry = CollectorRegistry()
     if folder is None:
-        registry.register(_OfToday(REGISTRY))
+        registry.register(_OfToday(REGISTRY, models))
         return generate_latest(registry)
-    registry.register(_OfToday(_Files(folder)))
+    registry.register(_OfToday(_Files(folder), models))
     registry.register(ProcessMetrics())
     return generate_latest(registry)
 
@@ -66,26 +67,26 @@ class _OfToday:
     yet, or is dead, is one in which it does not hold.
     """
 
-    def __init__(self, collected: Collector) -> None:
+    def __init__(self, collected: Collector, models: ModelMetrics) -> None:
         self._collected = collected
+        self._models = models
 
     def collect(self) -> Iterator[Metric]:
         for metric in self._collected.collect():
             if metric.name in _IN_EVERY_WORKER:
                 metric.samples = [
-                    sample._replace(value=float(sample.value >= model_metrics.workers_wanted))
+                    sample._replace(value=float(sample.value >= self._models.workers))
                     for sample in metric.samples
                 ]
             if metric.name in _OF_VERSIONS:
-                metric.samples = [each for each in metric.samples if _is_of_today(metric, each)]
+                metric.samples = [each for each in metric.samples if self._holds(metric, each)]
             yield metric
 
-
-def _is_of_today(metric: Metric, sample: Sample) -> bool:
-    """Whether what a sample says of a version still holds."""
-    version = sample.labels["version"]
-    if version != metrics.UNKNOWN and (sample.labels["model"], version) not in model_metrics.known:
-        return False
-    if metric.name == "zoo_model_info" and not sample.value:  # another series took its place
-        return False
-    return isfinite(sample.value)  # else no worker says it any more
+    def _holds(self, metric: Metric, sample: Sample) -> bool:
+        """Whether what a sample says of a version still holds."""
+        model, version = sample.labels["model"], sample.labels["version"]
+        if version != metrics.UNKNOWN and (model, version) not in self._models.known:
+            return False
+        if metric.name == "zoo_model_info" and not sample.value:  # another series took its place
+            return False
+        return isfinite(sample.value)  # else no worker says it any more

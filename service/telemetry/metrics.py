@@ -10,8 +10,8 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Callable, Set
-from functools import lru_cache, wraps
-from typing import ParamSpec
+from functools import lru_cache, partial, wraps
+from typing import ParamSpec, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram, values
 
@@ -25,6 +25,7 @@ if value_files.shared_folder() is not None:
 logger = logging.getLogger("zoo.metrics")
 
 P = ParamSpec("P")
+M = TypeVar("M", Counter, Histogram)
 UNKNOWN = "unknown"
 
 _SECONDS = (
@@ -32,6 +33,11 @@ _SECONDS = (
     *(0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0),
 )
 _CROPS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+_sum = partial(Gauge, multiprocess_mode="livesum")
+_most = partial(Gauge, multiprocess_mode="livemax")
+_least = partial(Gauge, multiprocess_mode="livemin")
+"""Gauges of which all living workers' values are added up, or the most or the least is shown."""
 
 REQUESTS = Counter(
     "zoo_requests",
@@ -91,48 +97,41 @@ BATCH_SECONDS = Histogram(
     ["model"],
     buckets=_SECONDS,
 )
-QUEUE_CROPS = Gauge(
+QUEUE_CROPS = _sum(
     "zoo_queue_crops",
     "Crops that are cut and wait for the device now, over all workers. This is not what "
     "ZOO_QUEUE_CROPS limits: that is zoo_admitted_crops.",
     ["model"],
-    multiprocess_mode="livesum",
 )
-ADMITTED_CROPS = Gauge(
+ADMITTED_CROPS = _sum(
     "zoo_admitted_crops",
     "Crops accepted and not yet answered, over all workers. Worry when it stays near "
     "zoo_admitted_limit_crops: what comes beyond is refused. Replicas are best scaled by this.",
-    multiprocess_mode="livesum",
 )
-ADMITTED_LIMIT_CROPS = Gauge(
+ADMITTED_LIMIT_CROPS = _sum(
     "zoo_admitted_limit_crops",
     "The most that zoo_admitted_crops can be: ZOO_QUEUE_CROPS of every worker.",
-    multiprocess_mode="livesum",
 )
-BODY_BYTES = Gauge(
+BODY_BYTES = _sum(
     "zoo_body_bytes",
     "Bytes of request bodies that are held now, over all workers. Worry when it stays near "
     "zoo_body_limit_bytes: clients are slow, or send more than is computed.",
-    multiprocess_mode="livesum",
 )
-BODY_LIMIT_BYTES = Gauge(
+BODY_LIMIT_BYTES = _sum(
     "zoo_body_limit_bytes",
     "The most that zoo_body_bytes can be: ZOO_MAX_BODIES_BYTES of every worker.",
-    multiprocess_mode="livesum",
 )
-MEMORY_CEILING = Gauge(
+MEMORY_CEILING = _sum(
     "zoo_memory_ceiling_bytes",
     "Most bytes that the workers take together, by term (docs/operations.md); grpc_messages is "
     "what may come on top while messages arrive. Worry when the sum is above "
     "zoo_memory_limit_bytes: the limits allow more than there is.",
     ["term"],
-    multiprocess_mode="livesum",
 )
-HTTP_CONNECTIONS = Gauge(
+HTTP_CONNECTIONS = _sum(
     "zoo_http_connections",
     "HTTP connections that are open now, over all workers; ZOO_MAX_CONNECTIONS bounds each "
     "worker's. Worry when it stays there: clients do not close, or do not reuse them.",
-    multiprocess_mode="livesum",
 )
 HTTP_ENDED = Counter(
     "zoo_http_connections_ended",
@@ -154,73 +153,63 @@ RETRIED = Counter(
     "the reason.",
     ["model"],
 )
-READY = Gauge(
+READY = _sum(
     "zoo_ready",
     "1 when the default model answers in every worker, as /readyz says, else 0. Worry about 0 "
     "for longer than a start takes.",
-    multiprocess_mode="livesum",
 )
-MODEL_READY = Gauge(
+MODEL_READY = _sum(
     "zoo_model_ready",
     "1 when this version is loaded and warmed up in every worker, else 0: it was refused, or some "
     "worker loads it on its first use.",
     ["model", "version"],
-    multiprocess_mode="livesum",
 )
-MODEL_REFUSED = Gauge(
+MODEL_REFUSED = _most(
     "zoo_model_refused",
     "1 when a worker refuses this version, else 0: its files are broken, or an execution provider "
     "that was demanded is missing. Worry about 1: /readyz and the log say why.",
     ["model", "version"],
-    multiprocess_mode="livemax",
 )
-MODEL_INFO = Gauge(
+MODEL_INFO = _most(
     "zoo_model_info",
     "Always 1: how this version is computed. provider is the execution provider that comes first "
     "in its session, precision that of its file.",
     ["model", "version", "provider", "precision"],
-    multiprocess_mode="livemax",
 )
-MODEL_FALLBACK = Gauge(
+MODEL_FALLBACK = _most(
     "zoo_model_fallback",
     "1 when this version is computed by another execution provider than the first one that was "
     "named, or that auto would choose, else 0. Worry about 1: a GPU may be lost or too full, and "
     "the CPU does its work.",
     ["model", "version"],
-    multiprocess_mode="livemax",
 )
-MODEL_NODES = Gauge(
+MODEL_NODES = _most(
     "zoo_model_nodes",
     "Nodes of the model's graph that an execution provider computes; cpu beside cuda is normal for "
     "a few, all on cpu means that no GPU is used.",
     ["model", "version", "provider"],
-    multiprocess_mode="livemax",
 )
-MODEL_MAX_BATCH = Gauge(
+MODEL_MAX_BATCH = _least(
     "zoo_model_max_batch",
     "Most crops in one batch of this version; where workers differ, the least of theirs. Worry "
     "when it falls: the device ran out of memory.",
     ["model", "version"],
-    multiprocess_mode="livemin",
 )
-MODEL_BYTES = Gauge(
+MODEL_BYTES = _sum(
     "zoo_model_bytes",
     "Estimate of the bytes of memory that this version takes now, over all workers; their sum is "
     "bounded by zoo_model_limit_bytes where that is not 0.",
     ["model", "version"],
-    multiprocess_mode="livesum",
 )
-MODEL_LIMIT_BYTES = Gauge(
+MODEL_LIMIT_BYTES = _sum(
     "zoo_model_limit_bytes",
     "Bytes of memory that models may take by estimate: ZOO_MODEL_MEMORY_MB of every worker; 0: "
     "no limit.",
-    multiprocess_mode="livesum",
 )
-MEMORY_LIMIT_BYTES = Gauge(
+MEMORY_LIMIT_BYTES = _least(
     "zoo_memory_limit_bytes",
     "Bytes of memory that all processes here may take together: what the container is allowed, or "
     "what the machine has. Worry when the sum of process_resident_memory_bytes comes near.",
-    multiprocess_mode="livemin",
 )
 MODEL_LOADS = Counter(
     "zoo_model_loads",
@@ -246,30 +235,26 @@ WORKER_STARTS = Counter(
     "its process is replaced. Worry about more than one each: a worker died; the log has why.",
     ["worker"],
 )
-WORKER_THREADS = Gauge(
+WORKER_THREADS = _sum(
     "zoo_worker_threads",
     "Threads that decode pictures and run networks, over all workers (ZOO_THREADS). With "
     "zoo_stage_seconds: how busy they are.",
-    multiprocess_mode="livesum",
 )
-DEADLINE_SECONDS = Gauge(
+DEADLINE_SECONDS = _least(
     "zoo_deadline_seconds",
     "Seconds that a request has at most (ZOO_DEADLINE_MS).",
-    multiprocess_mode="livemin",
 )
-CERTIFICATE_EXPIRY = Gauge(
+CERTIFICATE_EXPIRY = _least(
     "zoo_tls_certificate_expiry_timestamp_seconds",
     "When the certificate that was read at start expires, in seconds since 1970; 0: it had "
     "expired then. Only with ZOO_TLS_CERT. Worry weeks before: a new one needs a restart.",
     ["file"],
-    multiprocess_mode="livemin",
 )
-BUILD_INFO = Gauge(
+BUILD_INFO = _most(
     "zoo_build_info",
     "Always 1: the versions of the service and of what it computes with. Two values at a time are "
     "two releases side by side.",
     ["version", "onnxruntime", "python"],
-    multiprocess_mode="livemax",
 )
 
 
@@ -278,10 +263,12 @@ def refused(reason: str) -> None:
     REFUSALS.labels(reason).inc()
 
 
-@lru_cache(maxsize=1024)
-def stage_seconds(model: str, stage: str) -> Histogram:
-    """Return the histogram of one stage, cached: to look it up takes longer than to add to it."""
-    return STAGE_SECONDS.labels(model, stage)
+@lru_cache(maxsize=4096)
+def series(metric: M, *labels: str) -> M:
+    """Return a metric's series with these labels, cached: to look it up takes longer than to add
+    to it.
+    """
+    return metric.labels(*labels)
 
 
 @lru_cache(maxsize=1024)
@@ -290,18 +277,6 @@ def requests(model: str, version: str, protocol: str, transport: str, code: str)
     if version != UNKNOWN:
         labelled.add((model, version))
     return REQUESTS.labels(model, version, protocol, transport, code)
-
-
-@lru_cache(maxsize=1024)
-def pictures(model: str, protocol: str, transport: str, code: str) -> Counter:
-    """Return the counter of pictures with these labels, cached likewise."""
-    return PICTURES.labels(model, protocol, transport, code)
-
-
-@lru_cache(maxsize=1024)
-def request_seconds(model: str, transport: str) -> Histogram:
-    """Return the histogram of a request's seconds with these labels, cached likewise."""
-    return REQUEST_SECONDS.labels(model, transport)
 
 
 OF_VERSIONS = (

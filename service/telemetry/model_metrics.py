@@ -4,66 +4,111 @@ from __future__ import annotations
 
 import logging
 import platform
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Protocol
 
 import onnxruntime
 
 from service import __version__
 from service.config.settings import MEGABYTE, Settings
 from service.errors import Forbidden, Unauthorized
+from service.manifest import Precision
 from service.telemetry import metrics, multiprocess, value_files, version_stats
 
 logger = logging.getLogger("zoo.metrics")
 
-known: set[tuple[str, str]] = set()
-"""Models and versions that there are; those that have been shall not be labels for ever."""
-workers_wanted = 1
-"""Processes that are to serve: what holds in every worker holds in so many."""
-_info: dict[tuple[str, str], tuple[str, str]] = {}
 
-
-class Running(NamedTuple):
+class Running(Protocol):
     """How a loaded network computes."""
 
-    precision: str | None
+    precision: Precision | None
     """That of its weights, where the manifest says it."""
-    graphs: Mapping[str, str | None]
-    """The precision of each graph."""
-    providers: Sequence[str]
+    providers: list[str]
     """By which it computes, the first for most nodes."""
     fallback: bool
     """Whether another provider computes than was wanted."""
-    nodes: Mapping[str, int]
+    nodes: dict[str, int]
     """How many nodes each provider computes."""
     max_batch: int
     """Most crops in one batch."""
-    batch_costs: Mapping[int, float]
-    """Seconds per crop by batch size, as measured at load."""
-    estimated_bytes: int
 
 
-def begin(settings: Settings) -> None:
-    """A worker starts: its place, its limits, what it is made of."""
-    global workers_wanted
-    workers_wanted = settings.workers
-    metrics.ADMITTED_LIMIT_CROPS.set(settings.queue_crops)
-    metrics.BODY_LIMIT_BYTES.set(settings.max_bodies_bytes)
-    metrics.MODEL_LIMIT_BYTES.set(settings.model_memory_mb * MEGABYTE)
-    metrics.MEMORY_LIMIT_BYTES.set(multiprocess.memory_limit())
-    metrics.WORKER_THREADS.set(settings.pool_threads)
-    metrics.DEADLINE_SECONDS.set(settings.deadline_ms / 1e3)
-    versions = (__version__, onnxruntime.__version__, platform.python_version())
-    metrics.BUILD_INFO.labels(*versions).set(1)
-    # a rate needs the zero before the first one
-    for reason in ("queue_full", "too_late", "bodies_full"):
-        metrics.REFUSALS.labels(reason)
-    for reason in ("idle", "slow_head", "slow_body", "slow_reader", "room", "too_many"):
-        metrics.HTTP_ENDED.labels(reason)
-    for transport in ("http", "grpc"):
-        for code in (Unauthorized.code, Forbidden.code):
-            metrics.ACCESS_REFUSALS.labels(transport, code)
-    _write_down()
+class ModelMetrics:
+    """Sets the gauges of one worker's models."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.workers = settings.workers
+        """Processes that are to serve: what holds in every worker holds in so many."""
+        self.known: set[tuple[str, str]] = set()
+        """Models and versions that there are; those that have been shall not be labels for ever."""
+        self._info: dict[tuple[str, str], tuple[str, str]] = {}
+
+    def begin(self) -> None:
+        """A worker starts: its place, its limits, what it is made of."""
+        settings = self._settings
+        metrics.ADMITTED_LIMIT_CROPS.set(settings.queue_crops)
+        metrics.BODY_LIMIT_BYTES.set(settings.max_bodies_bytes)
+        metrics.MODEL_LIMIT_BYTES.set(settings.model_memory_mb * MEGABYTE)
+        metrics.MEMORY_LIMIT_BYTES.set(multiprocess.memory_limit())
+        metrics.WORKER_THREADS.set(settings.pool_threads)
+        metrics.DEADLINE_SECONDS.set(settings.deadline_ms / 1e3)
+        versions = (__version__, onnxruntime.__version__, platform.python_version())
+        metrics.BUILD_INFO.labels(*versions).set(1)
+        # a rate needs the zero before the first one
+        for reason in ("queue_full", "too_late", "bodies_full"):
+            metrics.REFUSALS.labels(reason)
+        for reason in ("idle", "slow_head", "slow_body", "slow_reader", "room", "too_many"):
+            metrics.HTTP_ENDED.labels(reason)
+        for transport in ("http", "grpc"):
+            for code in (Unauthorized.code, Forbidden.code):
+                metrics.ACCESS_REFUSALS.labels(transport, code)
+        _write_down()
+
+    def version(
+        self, name: str, number: str, state: str, running: Running | None = None, size: int = 0
+    ) -> None:
+        """Set what there is to say of a version now.
+
+        ``running`` where it is a network and loaded; ``size`` is then the estimate of the bytes
+        of memory that it takes.
+        """
+        key = name, number
+        if key not in self.known:
+            _count_from_zero(name)
+            self.known.add(key)
+        metrics.labelled.add(key)
+        metrics.MODEL_READY.labels(*key).set(int(state == "ready"))
+        metrics.MODEL_REFUSED.labels(*key).set(int(state == "refused"))
+        metrics.MODEL_BYTES.labels(*key).set(0 if running is None else size)
+        metrics.MODEL_FALLBACK.labels(*key).set(int(running is not None and running.fallback))
+        if running is None:
+            self._inform(key, None)
+            return
+        self._inform(key, (running.providers[0], running.precision or metrics.UNKNOWN))
+        metrics.MODEL_MAX_BATCH.labels(*key).set(running.max_batch)
+        for provider, nodes in running.nodes.items():
+            metrics.MODEL_NODES.labels(*key, provider).set(nodes)
+
+    def only(self, versions: set[tuple[str, str]]) -> None:
+        """There are no other models and versions than these."""
+        for key in self.known - versions:
+            self.version(*key, "unloaded")
+        self.known.intersection_update(versions)
+        # all that have labels, not those that just went: what a request had begun was counted since
+        if gone := metrics.labelled - versions:
+            metrics.forget(gone)
+        version_stats.only(versions)
+
+    def _inform(self, key: tuple[str, str], now: tuple[str, str] | None) -> None:
+        """Say by which provider and precision a version answers; `exporter` leaves out what was
+        said before, which is 0.
+        """
+        before = self._info.pop(key, None)
+        if before not in (None, now):
+            metrics.MODEL_INFO.labels(*key, *before).set(0)
+        if now is not None:
+            self._info[key] = now
+            metrics.MODEL_INFO.labels(*key, *now).set(1)
 
 
 def _write_down() -> None:
@@ -78,27 +123,6 @@ def _write_down() -> None:
     metrics.WORKER_STARTS.labels(str(multiprocess.place())).inc()
 
 
-def version(
-    name: str, number: str, state: str = "unloaded", running: Running | None = None
-) -> None:
-    """What there is to say of a version now; ``running`` where it is a network and loaded."""
-    key = name, number
-    if key not in known:
-        _count_from_zero(name)
-        known.add(key)
-    metrics.labelled.add(key)
-    metrics.MODEL_READY.labels(*key).set(int(state == "ready"))
-    metrics.MODEL_REFUSED.labels(*key).set(int(state == "refused"))
-    metrics.MODEL_BYTES.labels(*key).set(0 if running is None else running.estimated_bytes)
-    precision = metrics.UNKNOWN if running is None else running.precision or metrics.UNKNOWN
-    _inform(key, None if running is None else (running.providers[0], precision))
-    metrics.MODEL_FALLBACK.labels(*key).set(int(running is not None and running.fallback))
-    if running is not None:
-        metrics.MODEL_MAX_BATCH.labels(*key).set(running.max_batch)
-        for provider, nodes in running.nodes.items():
-            metrics.MODEL_NODES.labels(*key, provider).set(nodes)
-
-
 def _count_from_zero(name: str) -> None:
     for reason in ("cancelled", "expired"):
         metrics.DROPPED.labels(name, reason)
@@ -108,31 +132,8 @@ def _count_from_zero(name: str) -> None:
         counter.labels(name)
 
 
-def _inform(key: tuple[str, str], now: tuple[str, str] | None) -> None:
-    """Say by which provider and precision a version answers; `exporter` leaves out what was said
-    before, which is 0.
-    """
-    before = _info.pop(key, None)
-    if before not in (None, now):
-        metrics.MODEL_INFO.labels(*key, *before).set(0)
-    if now is not None:
-        _info[key] = now
-        metrics.MODEL_INFO.labels(*key, *now).set(1)
-
-
-def only(versions: set[tuple[str, str]]) -> None:
-    """There are no other models and versions than these."""
-    for key in known - versions:
-        version(*key)
-    known.intersection_update(versions)
-    # all that have labels, not those that just went: what a request had begun was counted since
-    if gone := metrics.labelled - versions:
-        metrics.forget(gone)
-    version_stats.only(versions)
-
-
 class ModelObserver:
-    """Writes down what the batcher of one model does."""
+    """Writes down what the batcher of one model does; it is called from any thread."""
 
     def __init__(self, model: str, version: str) -> None:
         self._model = model
@@ -165,5 +166,5 @@ class ModelObserver:
 
     @metrics.harmless
     def waiting(self, crops: int) -> None:
-        """This many crops more wait now, or fewer."""
+        """The number of crops that wait has changed by ``crops``, which may be negative."""
         self._waiting.inc(crops)

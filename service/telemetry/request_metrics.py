@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable
 from time import perf_counter, time
-from types import TracebackType
 
 from service.errors import Internal, ZooError
 from service.telemetry import facts, metrics, tracing, version_stats
@@ -58,12 +57,7 @@ class RequestMetrics:
     def __enter__(self) -> RequestMetrics:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         ended = perf_counter()
         if error is not None:
             self._code = _code(error)
@@ -76,18 +70,18 @@ class RequestMetrics:
         """Write it all down; ``ended`` by ``time.perf_counter``."""
         how = self._protocol, self._transport
         for code in self._codes:
-            metrics.pictures(self._name, *how, code).inc()
+            metrics.series(metrics.PICTURES, self._name, *how, code).inc()
         metrics.requests(self._name, self._version, *how, self._code).inc()
         for stages, combine_s in self._pictures:
             for stage, seconds in stages.items():
-                metrics.stage_seconds(self._name, stage).observe(seconds)
+                metrics.series(metrics.STAGE_SECONDS, self._name, stage).observe(seconds)
             given = stages["decode"] + stages["preprocess"]
             self._spent.append(Spent(1, given, stages["queue"], stages["inference"], combine_s))
         if self._record is None:
             return
         seconds = ended - self.started
         if self._code == "ok":
-            metrics.request_seconds(self._name, self._transport).observe(seconds)
+            metrics.series(metrics.REQUEST_SECONDS, self._name, self._transport).observe(seconds)
             spent = Spent(*map(sum, zip(*self._spent, strict=True)))
             self._record.succeeded(self._inferences, seconds, spent, time())
         else:
@@ -123,12 +117,7 @@ class Reading:
     def __enter__(self) -> Reading:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if self._done:
             return
         if isinstance(error, ZooError):

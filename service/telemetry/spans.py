@@ -305,7 +305,7 @@ class UseCase:
 
 
 class Crops:
-    """Records what becomes of one request's crops: a `CropsObserver` of the batcher."""
+    """Records what becomes of one request's crops in the batcher; called from any thread."""
 
     def __init__(self, trace: Trace, span: api.Span, model: str) -> None:
         self._trace = trace

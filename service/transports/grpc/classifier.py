@@ -13,6 +13,7 @@ from service.dataplane.results import Classification, Prediction
 from service.dataplane.retry import Patience
 from service.errors import BadParameter, ZooError
 from service.imaging.decode import Exif
+from service.repository.descriptions import protocols_of
 from service.repository.servable import Servable
 from service.telemetry.request_metrics import Reading
 from service.transports.grpc.arrivals import Requests
@@ -184,12 +185,13 @@ def add_predictions(to: messages.Classification, predictions: Iterable[Predictio
 
 def _model(servable: Servable) -> messages.Model:
     model = servable.describe()
+    if model["state"] == "refused":
+        return messages.Model(**model)
     return messages.Model(
-        name=model.name,
-        version=model.version,
-        state=model.state,
-        reason=model.reason,
-        classes=model.classes,
-        protocols=sorted(model.protocols, key=model.protocol.__ne__),  # its own first
-        random_weights=model.random,
+        name=model["name"],
+        version=model["version"],
+        state=model["state"],
+        classes=model["classes"],
+        protocols=sorted(protocols_of(model), key=model["protocol"].__ne__),  # its own first
+        random_weights=model["random_weights"],
     )

@@ -29,7 +29,6 @@ from service.transports.oip.codecs import BASE64
 from service.transports.oip.inference import MOST_ID_BYTES, Request, Response, infer
 from service.transports.oip.parameters import (
     MOST_PARAMETERS,
-    MOST_TENSORS,
     Value,
     binary_size,
     content_type,
@@ -37,6 +36,7 @@ from service.transports.oip.parameters import (
 )
 from service.transports.oip.tensors import (
     LONG_VALUES,
+    MOST_TENSORS,
     Tensor,
     from_binary,
     from_values,
@@ -278,7 +278,7 @@ def _answer(response: Response) -> messages.ModelInferResponse:
     )
 
 
-def _filled(content: dict[str, Any], message: M) -> M:
+def _filled(content: Any, message: M) -> M:
     ParseDict(content, message)
     return message
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from starlette.applications import Starlette
@@ -16,22 +17,31 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.dataplane.dataplane import DataPlane
-from service.dataplane.results import Classification
 from service.errors import ZooError, let_go
-from service.repository.servable import Servable
+from service.repository.servable import Refusal
 from service.telemetry import exporter
 from service.telemetry.request_metrics import Reading
 from service.transports.auth import Access
+from service.transports.http.answers import (
+    Classifications,
+    Details,
+    Liveness,
+    ModelList,
+    Readiness,
+    classification,
+    result,
+)
 from service.transports.http.body import ReceivedBody, pictures
 from service.transports.http.cors import Cors
 from service.transports.http.docs import PAGE, STATIC_FILES, STATIC_FOLDER
 from service.transports.http.encoding import codings_of, unpacked
-from service.transports.http.hosts import HostMiddleware, Hosts
-from service.transports.http.keys import KeyMiddleware
+from service.transports.http.guard import Guard
+from service.transports.http.hosts import Hosts, check_host
+from service.transports.http.keys import check_key
 from service.transports.http.oip import INFER, OipRoutes
 from service.transports.http.openapi import document
 from service.transports.http.parameters import asked, timeout_s
-from service.transports.http.problems import UNREAD, answer_error, problem
+from service.transports.http.problems import UNREAD, answer_error
 from service.transports.http.replies import json_reply, unless_gone
 from service.transports.http.requests import RequestMiddleware
 
@@ -53,11 +63,11 @@ def create_app(plane: DataPlane, tracer: Tracer | None = None) -> ASGIApp:
     guarded: ASGIApp = _Shortcut(routes.classify, oip.infer, app)
     access = Access.of(plane.settings)
     if access is not None:
-        guarded = KeyMiddleware(guarded, access)
+        guarded = Guard(guarded, partial(check_key, access))
     if plane.settings.cors_origins:  # outside: a browser must be able to read a refusal
         guarded = Cors(guarded, plane.settings.cors_origins)
     if plane.settings.allowed_hosts:
-        guarded = HostMiddleware(guarded, Hosts(plane.settings.allowed_hosts))
+        guarded = Guard(guarded, partial(check_host, Hosts(plane.settings.allowed_hosts)))
     if tracer is not None:
         from service.transports.http.traces import TraceMiddleware
 
@@ -148,48 +158,49 @@ class Routes:
         if is_form and len(answers) > 1:
             failed = sum(isinstance(answer, ZooError) for answer in answers)
             facts.update(code="ok", failed=failed)
-            return json_reply({"results": [_result(answer) for answer in answers]})
+            return json_reply(Classifications(results=[result(answer) for answer in answers]))
         answer = answers[0]
         if isinstance(answer, ZooError):
             raise answer
         facts["code"] = "ok"
-        return json_reply(_result(answer))
+        return json_reply(classification(answer))
 
     async def models(self, request: Request) -> Response:
         """GET /models: every version in the repository and its state."""
-        return json_reply(
-            {
-                "default": self._plane.settings.default_model,
-                "models": [_summary(model) for model in self._plane.models()],
-            }
-        )
+        models = [model.describe() for model in self._plane.models()]
+        return json_reply(ModelList(default=self._plane.settings.default_model, models=models))
 
     async def model(self, request: Request) -> Response:
         """GET /models/{name}: all about the version that answers, and which others there are."""
         name = request.path_params["name"]
         version = request.query_params.get("version")
-        versions = [_summary(model) for model in await self._plane.versions(name)]
+        versions = [model.describe() for model in await self._plane.versions(name)]
         model = await self._plane.model(name, version)
         manifest = model.manifest.model_dump(mode="json")
-        return json_reply({**_summary(model), "manifest": manifest, "versions": versions})
+        return json_reply({**model.describe(), **Details(manifest=manifest, versions=versions)})
 
     async def livez(self, request: Request) -> Response:
         """GET /livez: the process answers."""
-        return json_reply({"status": "alive"})
+        return json_reply(Liveness(status="alive"))
 
     async def readyz(self, request: Request) -> Response:
         """GET /readyz: 200 once the default model answers; names what is loaded and refused."""
         models = self._plane.models()
-        refused = [_summary(model) for model in models if model.state == "refused"]
+        refused = [model.describe() for model in models if isinstance(model, Refusal)]
         ready = self._plane.ready
-        status = ("degraded" if refused else "ready") if ready else "not_ready"
         loaded = [f"{model.name}/{model.version}" for model in models if model.ready]
-        content = {"status": status, "models": loaded, "refused": refused}
+        content: Readiness = {
+            "status": ("degraded" if refused else "ready") if ready else "not_ready",
+            "models": loaded,
+            "refused": refused,
+        }
         return json_reply(content, 200 if ready else 503)
 
     async def metrics(self, request: Request) -> Response:
         """GET /metrics: Prometheus' text format, of all workers."""
-        content = await asyncio.get_running_loop().run_in_executor(None, exporter.exposition)
+        content = await asyncio.get_running_loop().run_in_executor(
+            None, exporter.exposition, self._plane.model_metrics
+        )
         return Response(content, headers={"Content-Type": exporter.CONTENT_TYPE})
 
     async def openapi(self, request: Request) -> Response:
@@ -231,50 +242,3 @@ def wants_html(accept: Sequence[str]) -> bool:
 def _redirect(target: str, headers: Mapping[str, str] | None = None) -> Response:
     """To a relative URL, which is right below any prefix that a gateway takes off."""
     return Response(status_code=307, headers={"Location": target, **(headers or {})})
-
-
-def _result(answer: Classification | ZooError) -> dict[str, object]:
-    if isinstance(answer, ZooError):
-        return {"error": problem(answer)}
-    timing = answer.timing_ms
-    return {
-        "model": answer.model,
-        "version": answer.version,
-        "protocol": answer.protocol,
-        **({"weights": "random"} if answer.random else {}),
-        "predictions": [
-            {
-                "rank": prediction.rank,
-                "index": prediction.index,
-                "synset": prediction.label.synset,
-                "label": prediction.label.name,
-                "probability": prediction.probability,
-            }
-            for prediction in answer.predictions
-        ],
-        "timing_ms": {name: round(ms, 3) for name, ms in timing._asdict().items()},
-    }
-
-
-def _summary(servable: Servable) -> dict[str, object]:
-    model = servable.describe()
-    known: dict[str, object] = {"name": model.name, "version": model.version, "state": model.state}
-    if model.state == "refused":
-        return {**known, "reason": model.reason}
-    known.update(classes=model.classes, random_weights=model.random, kind=model.kind)
-    if model.kind == "ensemble":
-        members = [member._asdict() for member in model.members]
-        return {**known, "protocol": model.protocol, "members": members}
-    known.update(network=model.network, input=model.input)
-    known.update(protocol=model.protocol, protocols=model.protocols)
-    if (running := model.running) is not None:
-        costs = {str(size): round(1e3 * s, 3) for size, s in running.batch_costs.items()}
-        known.update(
-            precision=running.precision,
-            graphs=running.graphs,
-            providers=running.providers,
-            nodes=running.nodes,
-            max_batch=running.max_batch,
-            batch_ms_per_crop=costs,
-        )
-    return known

@@ -12,12 +12,9 @@ from collections.abc import Sequence
 from ipaddress import ip_address, ip_network
 
 from starlette.datastructures import Headers
-from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.config.settings import Settings
 from service.errors import MisdirectedRequest
-from service.transports.http.problems import UNREAD, answer_error
 
 _PROBES = frozenset({"/livez", "/readyz"})
 _PROBES_BELOW = "/v2/health/"
@@ -64,7 +61,7 @@ class Hosts:
 def of_management(settings: Settings) -> Hosts | None:
     """Return the hosts that calls to the repository may name where no setting lists them.
 
-    Returns None, for any host, where ZOO_ALLOWED_HOSTS is set, which `HostMiddleware` checks, or
+    Returns None, for any host, where ZOO_ALLOWED_HOSTS is set, which `check_host` checks, or
     where these calls need an administrator's key, which no attacker's page knows.
     """
     if settings.allowed_hosts or settings.has_admin_keys:
@@ -74,24 +71,10 @@ def of_management(settings: Settings) -> Hosts | None:
     return Hosts((*_LOOPBACK, *_EVERY_ADDRESS, *names))
 
 
-class HostMiddleware:
-    """Lets requests through that name one of the hosts, and probes, which come by address."""
+def check_host(hosts: Hosts, path: str, headers: Headers) -> None:
+    """Raise MisdirectedRequest for a request to none of the hosts, unless it is a probe.
 
-    def __init__(self, app: ASGIApp, hosts: Hosts) -> None:
-        self._app = app
-        self._hosts = hosts
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not _is_probe(scope["path"]):
-            headers = Headers(scope=scope)
-            try:
-                self._hosts.check(headers, "ZOO_ALLOWED_HOSTS does not name it")
-            except MisdirectedRequest as error:
-                scope[UNREAD] = "transfer-encoding" in headers or "content-length" in headers
-                await answer_error(Request(scope), error)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
-
-
-def _is_probe(path: str) -> bool:
-    return path in _PROBES or path.startswith(_PROBES_BELOW)
+    Probes come by address.
+    """
+    if path not in _PROBES and not path.startswith(_PROBES_BELOW):
+        hosts.check(headers, "ZOO_ALLOWED_HOSTS does not name it")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from types import TracebackType
 
 
 class InterruptedByError(Exception):
@@ -34,12 +33,7 @@ class Interrupt:
         self._task = asyncio.current_task()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         task, self._task = self._task, None
         if not self._tripped or task is None:
             return

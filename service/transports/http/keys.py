@@ -1,17 +1,13 @@
-"""Says which key each HTTP path needs, and refuses requests without it before reading a body."""
+"""Says which key each HTTP path needs, and checks that a request has it."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from starlette.datastructures import Headers
-from starlette.requests import Request
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.config.settings import Settings
-from service.errors import ZooError
 from service.transports.auth import Access, Need
-from service.transports.http.problems import UNREAD, answer_error
 
 _OPEN = frozenset({"/livez", "/readyz", "/", "/docs", "/docs/", "/openapi.json"})
 _OPEN_BELOW = ("/v2/health/", "/docs/static/")
@@ -50,23 +46,6 @@ def describe_keys(document: dict[str, Any], refusals: dict[str, Any], settings: 
                 operation["security"] = []
 
 
-class KeyMiddleware:
-    """Lets requests through that show the key their path needs."""
-
-    def __init__(self, app: ASGIApp, access: Access) -> None:
-        self._app = app
-        self._access = access
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
-            headers = Headers(scope=scope)
-            try:
-                self._access.check(
-                    need_of(scope["path"]), headers.get("authorization"), transport="http"
-                )
-            except ZooError as error:
-                # a client that sends a body may read the answer only after it
-                scope[UNREAD] = "transfer-encoding" in headers or "content-length" in headers
-                await answer_error(Request(scope), error)(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+def check_key(access: Access, path: str, headers: Headers) -> None:
+    """Raise Unauthorized or Forbidden for a request without the key that its path needs."""
+    access.check(need_of(path), headers.get("authorization"), transport="http")

@@ -35,6 +35,7 @@ from service.transports.http.parameters import timeout_s
 from service.transports.http.problems import UNREAD
 from service.transports.http.replies import json_reply, unless_gone
 from service.transports.oip import faces, server
+from service.transports.oip.answers import OipIndexRequest, OipLoadRequest, OipUnloadRequest
 from service.transports.oip.inference import infer
 
 TRANSPORT = "http"
@@ -143,7 +144,7 @@ class OipRoutes:
 
     async def index(self, request: Request) -> Response:
         """POST /v2/repository/index: every face of every version, and its state."""
-        body = await self._repository_request(request, "ready", self._deadline(request))
+        body = await self._repository_request(request, OipIndexRequest, self._deadline(request))
         ready = body.get("ready", False)
         if not isinstance(ready, bool):
             raise BadParameter("ready must be a boolean")
@@ -152,14 +153,14 @@ class OipRoutes:
     async def load(self, request: Request) -> Response:
         """POST /v2/repository/models/{name}/load: load a model."""
         deadline = self._deadline(request)
-        parameters = await self._parameters(request, deadline)
+        parameters = await self._parameters(request, OipLoadRequest, deadline)
         await server.load(self._plane, request.path_params["name"], parameters, deadline)
         return json_reply({})
 
     async def unload(self, request: Request) -> Response:
         """POST /v2/repository/models/{name}/unload: unload a model."""
         deadline = self._deadline(request)
-        parameters = await self._parameters(request, deadline)
+        parameters = await self._parameters(request, OipUnloadRequest, deadline)
         await server.unload(self._plane, request.path_params["name"], parameters, deadline)
         return json_reply({})
 
@@ -172,9 +173,9 @@ class OipRoutes:
         return self._plane.deadline(timeout_s(request.headers))
 
     async def _repository_request(
-        self, request: Request, member: str, deadline: float
+        self, request: Request, described: type, deadline: float
     ) -> dict[str, Any]:
-        """Return the members of a body, whose only one can be ``member``; none where it is empty.
+        """Return the members of a body of this TypedDict; none where it is empty.
 
         Raises BadParameter, and Forbidden or MisdirectedRequest for requests of other sites' pages.
         """
@@ -183,10 +184,12 @@ class OipRoutes:
             self._hosts.check(request.headers, _ALLOW)
         check_site(request.headers, self._plane.settings.cors_origins)
         async with self._body(request, REPOSITORY_BODY_BYTES, deadline) as body:
-            return dict(members(parse(body), (member,), "the request")) if body else {}
+            return dict(members(parse(body), described, "the request")) if body else {}
 
-    async def _parameters(self, request: Request, deadline: float) -> dict[str, Any]:
-        body = await self._repository_request(request, "parameters", deadline)
+    async def _parameters(
+        self, request: Request, described: type, deadline: float
+    ) -> dict[str, Any]:
+        body = await self._repository_request(request, described, deadline)
         parameters = body.get("parameters", {})
         if not isinstance(parameters, dict):
             raise BadParameter("parameters must be a JSON object")

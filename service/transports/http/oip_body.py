@@ -10,17 +10,17 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import chain
 from typing import Any, NoReturn, TypeVar, cast
 
 from service.errors import BadParameter
+from service.transports.oip.answers import OipInput, OipRequest, OipRequestedOutput
 from service.transports.oip.codecs import BASE64
 from service.transports.oip.inference import Request, Response
 from service.transports.oip.parameters import (
     MOST_PARAMETERS,
-    MOST_TENSORS,
     RequestedOutput,
     Value,
     binary_size,
@@ -29,6 +29,7 @@ from service.transports.oip.parameters import (
 )
 from service.transports.oip.tensors import (
     LONG_VALUES,
+    MOST_TENSORS,
     MOST_VALUES,
     Tensor,
     from_binary,
@@ -64,9 +65,7 @@ def read(model: str, version: str | None, body: bytes, header_length: str | None
     if length == 0 and header_length is not None:
         return Request(model, version, raw=body)
     fields = members(
-        parse(body if length == len(body) else body[:length]),
-        ("id", "parameters", "inputs", "outputs", "model_name", "model_version"),
-        "the request",
+        parse(body if length == len(body) else body[:length]), OipRequest, "the request"
     )
     parameters = _parameters(fields)
     content = content_type("the request", parameters)
@@ -159,12 +158,13 @@ def parse(text: bytes) -> object:
         raise BadParameter(f"the body is no JSON: {str(error)[:_SHOWN]}") from None
 
 
-def members(document: object, known: Sequence[str], owner: str) -> Mapping[str, Any]:
+def members(document: object, described: type, owner: str) -> Mapping[str, Any]:
     """Return the members of a JSON object, without those that are null.
 
-    Raises BadParameter for another value and for members that are not ``known``; ``owner`` names
-    the object in its text.
+    Raises BadParameter for another value and for members that the TypedDict ``described`` does not
+    have; ``owner`` names the object in its text.
     """
+    known = described.__annotations__
     if not isinstance(document, dict):
         raise BadParameter(f"{owner} must be a JSON object")
     for name in document:
@@ -219,8 +219,7 @@ def _input(document: object, binary: _Binary, content: str | None, *, alone: boo
 
     ``content`` is the request's content_type; ``alone``: there is no other input.
     """
-    known = ("name", "shape", "datatype", "parameters", "data")
-    tensor = members(document, known, "an input")
+    tensor = members(document, OipInput, "an input")
     name, datatype = _needed(tensor, "name", _text), _needed(tensor, "datatype", _text)
     shape = shape_of(name, _needed(tensor, "shape", _list))
     parameters = _parameters(tensor)
@@ -238,7 +237,7 @@ def _input(document: object, binary: _Binary, content: str | None, *, alone: boo
 
 
 def _output(document: object) -> RequestedOutput:
-    output = members(document, ("name", "parameters"), "an output")
+    output = members(document, OipRequestedOutput, "an output")
     return requested_output(_needed(output, "name", _text), _parameters(output))
 
 

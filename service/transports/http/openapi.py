@@ -6,25 +6,28 @@ describes and check the answers against it.
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from service import __version__
 from service.config.settings import Settings
-from service.transports.http import openapi_oip, openapi_oip_schemas
+from service.imaging.decode import Exif
+from service.transports.http import answers, openapi_oip
 from service.transports.http.keys import describe_keys
 from service.transports.http.openapi_parts import (
-    HEADERS,
+    CLASSIFY_ERRORS,
     Json,
     answer,
     get,
     in_path,
     parameter,
+    probe,
     problems,
-    ref,
     timeout,
+    write_schemas,
 )
-from service.transports.http.openapi_schemas import schemas
-
-_CLASSIFY_ERRORS = (400, 404, 408, 413, 415, 421, 422, 429, 500, 501, 503, 504)
-
+from service.transports.http.parameters import MOST_NAME
 
 _EVERYWHERE = (400, 408, 500, 503)
 """Any request may get these: for a bad or slow head, a fault of ours, or too many connections."""
@@ -59,23 +62,27 @@ def document(settings: Settings) -> Json:
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": {
             "/classify": {"post": _classify(settings)},
-            "/models": {"get": _list_models()},
-            "/models/{name}": {"get": _get_model()},
-            "/livez": {"get": _get_live()},
-            "/readyz": {"get": _get_ready()},
-            "/metrics": {"get": _get_metrics()},
+            **{path: {"get": operation} for path, operation in _gets().items()},
             **openapi_oip.paths(settings),
         },
         "components": {
-            "schemas": {**schemas(settings), **openapi_oip_schemas.schemas()},
-            "headers": HEADERS,
+            "headers": {
+                "X-Request-ID": {
+                    "description": "The request's id: the client's, or one that was made.",
+                    "required": True,
+                    "schema": str,
+                }
+            }
         },
     }
     for path, item in described["paths"].items():
         for operation in item.values():
             operation["tags"] = [_tag(path)]
-            _refuse_everywhere(operation, "OipProblem" if path.startswith("/v2") else "Problem")
+            _refuse_everywhere(operation, oip=path.startswith("/v2"))
     describe_keys(described, problems(401), settings)
+    write_schemas(described)
+    pictures = described["components"]["schemas"]["Form"]["properties"]["image"]
+    pictures["maxItems"] = settings.max_pictures
     return described
 
 
@@ -89,63 +96,59 @@ def _tag(path: str) -> str:
     return "models" if path.startswith("/models") else "health"
 
 
-def _refuse_everywhere(operation: Json, schema: str) -> None:
+def _refuse_everywhere(operation: Json, *, oip: bool) -> None:
     """Add the errors that any request may get; a status described already gets one more type."""
     responses = operation["responses"]
-    for status, refusal in problems(*_EVERYWHERE, schema=schema).items():
+    for status, refusal in problems(*_EVERYWHERE, oip=oip).items():
         known = responses.setdefault(status, refusal)
         known["content"] = {**known["content"], **refusal["content"]}
 
 
-def _list_models() -> Json:
-    return get(
-        "listModels",
-        "Every version in the repository",
-        "ModelList",
-        "It lists what is loaded, what is loaded on its first use, and what was refused and why.",
+def _gets() -> dict[str, Json]:
+    model = get(
+        "getModel",
+        "All about one model",
+        answers.Model,
+        "The version that answers, with its manifest, and the others. It loads nothing.",
+        404,
+        503,
     )
-
-
-def _get_metrics() -> Json:
-    text = {"type": "string"}
+    model["parameters"] = [
+        in_path("name", "efficientnet_lite0", "The model."),
+        parameter("version", str, "The version; default: the newest served."),
+    ]
     return {
-        "operationId": "metrics",
-        "summary": "Prometheus metrics",
-        "description": "The text format of Prometheus, over all workers.",
-        "responses": {"200": answer("The metrics", text, "text/plain")},
+        "/models": get(
+            "listModels",
+            "Every version in the repository",
+            answers.ModelList,
+            "It lists what is loaded, what is loaded on its first use, and what was refused and "
+            "why.",
+        ),
+        "/models/{name}": model,
+        "/livez": get(
+            "live",
+            "Whether the process answers",
+            answers.Liveness,
+            "A probe that fails where the process has to be started again.",
+        ),
+        "/readyz": probe(
+            "ready",
+            "Whether the default model answers",
+            answers.Readiness,
+            "It names the versions that are loaded and those that were refused.",
+        ),
+        "/metrics": {
+            "operationId": "metrics",
+            "summary": "Prometheus metrics",
+            "description": "The text format of Prometheus, over all workers.",
+            "responses": {"200": answer("The metrics", str, "text/plain")},
+        },
     }
 
 
-def _get_model() -> Json:
-    operation = get(
-        "getModel",
-        "All about one model",
-        "Model",
-        "The version that answers, with its manifest, and the others. It loads nothing.",
-    )
-    operation["parameters"] = [
-        in_path("name", "efficientnet_lite0", "The model."),
-        parameter("version", {"type": "string"}, "The version; default: the newest served."),
-    ]
-    operation["responses"].update(problems(404, 503))
-    return operation
-
-
-def _get_live() -> Json:
-    description = "A probe that fails where the process has to be started again."
-    return get("live", "Whether the process answers", "Liveness", description)
-
-
-def _get_ready() -> Json:
-    description = "It names the versions that are loaded and those that were refused."
-    operation = get("ready", "Whether the default model answers", "Readiness", description)
-    operation["responses"]["503"] = answer("Not yet, or not any more", ref("Readiness"))
-    return operation
-
-
 def _classify(settings: Settings) -> Json:
-    picture = {"type": "string", "format": "binary"}
-    name = {"type": "string", "minLength": 1, "maxLength": 64}
+    name = Annotated[str, Field(min_length=1, max_length=MOST_NAME)]
     limit = f"at most {settings.max_body_bytes} bytes and {settings.max_pixels} pixels"
     return {
         "operationId": "classify",
@@ -161,13 +164,13 @@ def _classify(settings: Settings) -> Json:
             parameter(
                 "top_k",
                 # no default: a client that sends it would be refused by a model of fewer classes
-                {"type": "integer", "minimum": 1},
+                Annotated[int, Field(ge=1)],
                 "How many classes to answer, up to the model's number of classes; default: 5, or "
                 "all where there are fewer.",
             ),
             parameter(
                 "exif",
-                {"type": "string", "enum": ["apply", "ignore"], "default": "apply"},
+                Annotated[Exif, Field(default="apply")],
                 "Whether the EXIF orientation turns the picture upright.",
             ),
             timeout(settings.deadline_ms),
@@ -176,15 +179,12 @@ def _classify(settings: Settings) -> Json:
             "required": True,
             "description": f"JPEG, PNG, WebP, GIF or BMP, {limit}.",
             "content": {
-                "application/octet-stream": {"schema": picture},
-                "multipart/form-data": {"schema": ref("Form")},
+                "application/octet-stream": {"schema": bytes},
+                "multipart/form-data": {"schema": answers.Form},
             },
         },
         "responses": {
-            "200": answer(
-                "The answer, or one per picture of a form with several",
-                ref("Answer"),
-            ),
-            **problems(*_CLASSIFY_ERRORS),
+            "200": answer("The answer, or one per picture of a form with several", answers.Answer),
+            **problems(*CLASSIFY_ERRORS),
         },
     }

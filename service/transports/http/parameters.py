@@ -13,6 +13,10 @@ from service.imaging.decode import Exif
 
 PARAMETERS = ("model", "version", "protocol", "top_k", "exif")
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"
+MOST_NAME = 64
+"""How many characters the name of a model, a version or a protocol may have."""
+MOST_DIGITS = 9
+"""How many digits a number may have."""
 
 
 def asked(params: QueryParams) -> Query:
@@ -38,13 +42,13 @@ def asked(params: QueryParams) -> Query:
 
 def _short(params: QueryParams, name: str) -> str | None:
     value = params.get(name)
-    if value is not None and not 1 <= len(value) <= 64:
-        raise BadParameter(f"the parameter {name!r} must have 1 to 64 characters")
+    if value is not None and not 1 <= len(value) <= MOST_NAME:
+        raise BadParameter(f"the parameter {name!r} must have 1 to {MOST_NAME} characters")
     return value
 
 
 def _integer(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+    if not (text.isascii() and text.isdigit() and len(text) <= MOST_DIGITS):
         raise BadParameter(f"{name} is {text[:64]!r}, it must be a whole number from 1 on")
     return int(text)
 

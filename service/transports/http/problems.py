@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import logging
+from typing import Annotated, NotRequired
 
+from pydantic import WithJsonSchema
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+from typing_extensions import TypeAliasType, TypedDict
 
 from service.errors import (
+    ALL,
     Internal,
     MethodNotAllowed,
     NotFound,
@@ -31,8 +35,38 @@ CLIENT_CLOSED_REQUEST = 499
 """nginx' status for a client that has gone; it only stands in the log."""
 
 
-def problem(error: ZooError) -> dict[str, object]:
-    """Return the members of the problem document: type, title, status, code and detail."""
+ErrorCode = TypeAliasType(
+    "ErrorCode",
+    Annotated[str, WithJsonSchema({"type": "string", "enum": [error.code for error in ALL]})],
+)
+
+
+class PictureProblem(TypedDict):
+    """What is wrong with one picture of a form: problem details (RFC 9457) without an id."""
+
+    type: str
+    title: str
+    status: int
+    code: ErrorCode
+    detail: str
+
+
+class Problem(PictureProblem):
+    """Problem details (RFC 9457), with the request's id for a report to the operator."""
+
+    request_id: str
+
+
+class OipProblem(Problem):
+    """A problem as everywhere. `error` repeats the detail, for clients of the protocol; it is
+    missing only where the head of the request is refused.
+    """
+
+    error: NotRequired[str]
+
+
+def problem(error: ZooError) -> PictureProblem:
+    """Return the members that every problem document of this error has."""
     return {
         "type": "about:blank",
         "title": error.title,
@@ -53,9 +87,9 @@ def answer_error(request: Request, error: Exception) -> Response:
         return Response(status_code=CLIENT_CLOSED_REQUEST)
     failure = _as_zoo_error(request, error)
     facts["code"] = failure.code
-    content = {**problem(failure), "request_id": facts["request_id"]}
+    content: Problem = {**problem(failure), "request_id": facts["request_id"]}
     if request.scope["path"].startswith("/v2"):
-        content["error"] = failure.detail  # what clients of the Open Inference Protocol read
+        content = OipProblem(**content, error=failure.detail)
     text = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
     response = LingeringResponse if request.scope.get(UNREAD) else Response
     answer = response(text, failure.http_status, media_type=MEDIA_TYPE)

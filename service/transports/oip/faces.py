@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from service.dataplane.dataplane import DataPlane
 from service.errors import UnknownModel
+from service.repository.descriptions import protocols_of
 from service.repository.ensemble import Answerer
-from service.repository.servable import Description
+from service.repository.network import Network
+from service.transports.oip.answers import OipConfig, OipConfigTensor, OipModel, OipTensor
 
 Kind: TypeAlias = Literal["image", "topk", "tensor"]
 SUFFIXES: dict[Kind, str] = {"image": "", "topk": ".topk", "tensor": ".tensor"}
@@ -42,7 +44,7 @@ class Spec:
     datatype: str
     shape: tuple[int, ...]
 
-    def metadata(self) -> dict[str, Any]:
+    def metadata(self) -> OipTensor:
         """Return it in the form in which model metadata lists it."""
         return {"name": self.name, "datatype": self.datatype, "shape": list(self.shape)}
 
@@ -93,36 +95,35 @@ async def find(plane: DataPlane, name: str, version: str | None) -> Face:
         return _of_vectors(name, model, kind, IMAGE)
     if kind == "topk":
         return _of_the_best(name, model)
-    crop = model.describe().input
-    if crop is None:
+    if not isinstance(model, Network):
         raise UnknownModel(
             f"there is no model {name!r}: the networks of an ensemble take crops of their own"
         )
-    return _of_vectors(name, model, kind, Spec("pixels", "UINT8", (ANY, *crop)))
+    return _of_vectors(name, model, kind, Spec("pixels", "UINT8", (ANY, *model.crop)))
 
 
 def names(plane: DataPlane, name: str, version: str) -> list[str]:
     """Return the names of all faces of one version; a refused version has only the first."""
     for model in plane.versions_here(name):
         if model.version == version and model.state != "refused":
-            takes_crops = model.describe().input is not None
+            takes_crops = isinstance(model, Network)
             return [name + SUFFIXES[kind] for kind in SUFFIXES if kind != "tensor" or takes_crops]
     return [name]
 
 
-def metadata(plane: DataPlane, face: Face) -> dict[str, Any]:
+def metadata(plane: DataPlane, face: Face) -> OipModel:
     """Return what GET /v2/models/{name} and ModelMetadata answer."""
     versions = plane.versions_here(face.model.name)
     return {
         "name": face.name,
         "versions": [model.version for model in versions if model.state != "refused"],
-        "platform": PLATFORMS[face.model.describe().kind],
+        "platform": PLATFORMS[face.model.describe()["kind"]],
         "inputs": [face.input.metadata()],
         "outputs": [spec.metadata() for spec in face.outputs],
     }
 
 
-def config(plane: DataPlane, face: Face) -> dict[str, Any]:
+def config(plane: DataPlane, face: Face) -> OipConfig:
     """Return Triton's ModelConfig in its JSON form.
 
     ``max_batch_size`` is how many pictures or crops one request may hold. The batches that a
@@ -130,18 +131,22 @@ def config(plane: DataPlane, face: Face) -> dict[str, Any]:
     """
     format_ = "FORMAT_NHWC" if face.kind == "tensor" else "FORMAT_NONE"
     model = face.model.describe()
-    labels = "" if face.kind == "topk" else model.labels_file  # its columns are not classes
-    return {
+    network = face.model if isinstance(face.model, Network) else None
+    # the columns of the best classes are not classes
+    labels = network.manifest.labels if network and face.kind != "topk" else ""
+    found: OipConfig = {
         "name": face.name,
-        "platform": PLATFORMS[model.kind],
-        "backend": BACKENDS[model.kind],
+        "platform": PLATFORMS[model["kind"]],
+        "backend": BACKENDS[model["kind"]],
         "version_policy": {"all": {}},
         "max_batch_size": _most(plane, face),
         "input": [{**_tensor(face.input), "format": format_}],
         "output": [{**_tensor(spec), "label_filename": labels} for spec in face.outputs],
-        **({"dynamic_batching": {}} if model.kind == "network" else {}),
-        "parameters": {key: {"string_value": value} for key, value in _facts(model).items()},
+        "parameters": {key: {"string_value": value} for key, value in _facts(face.model).items()},
     }
+    if network:
+        found["dynamic_batching"] = {}
+    return found
 
 
 IMAGE = Spec("image", "BYTES", (ANY, 1))
@@ -171,7 +176,7 @@ def _of_the_best(name: str, model: Answerer) -> Face:
     return Face(name, model, "topk", IMAGE, outputs, classifiable=("scores",))
 
 
-def _tensor(spec: Spec) -> dict[str, Any]:
+def _tensor(spec: Spec) -> OipConfigTensor:
     """Return a tensor as ModelConfig lists it: without the first dimension, the batch."""
     dims = list(spec.shape[1:])
     return {"name": spec.name, "data_type": _TYPES[spec.datatype], "dims": dims}
@@ -187,10 +192,11 @@ def _most(plane: DataPlane, face: Face) -> int:
     return max(1, min(settings.queue_crops, room // crop))
 
 
-def _facts(model: Description) -> dict[str, str]:
+def _facts(model: Answerer) -> dict[str, str]:
+    found = model.describe()
     return {
         "classes": str(model.classes),
-        **({"network": model.network} if model.network else {}),
-        "protocols": ",".join(model.protocols),
-        "default_protocol": model.protocol,
+        **({"network": found["network"]} if found["kind"] == "network" else {}),
+        "protocols": ",".join(protocols_of(found)),
+        "default_protocol": found["protocol"],
     }

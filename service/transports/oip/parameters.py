@@ -14,8 +14,6 @@ from service.transports.oip.faces import SUFFIXES, Kind
 Value: TypeAlias = "bool | int | float | str"
 
 _MOST_TEXT = 64
-MOST_TENSORS = 16
-"""How many inputs, and how many requested outputs, a request may have."""
 MOST_PARAMETERS = 64
 _OF_ALL = ("timeout", "binary_data_output", "triton_enable_empty_final_response", "content_type")
 _OF_KIND: dict[Kind, tuple[str, ...]] = {

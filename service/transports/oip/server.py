@@ -5,14 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, cast
 
 from service import __version__
 from service.dataplane.dataplane import DataPlane
 from service.errors import BadParameter, NotReady
+from service.repository.servable import Servable
 from service.telemetry import version_stats
 from service.telemetry.version_stats import Batches, Duration, Statistics
 from service.transports.oip import faces
+from service.transports.oip.answers import (
+    OipBatchStatistics,
+    OipIndexEntry,
+    OipInferenceStatistics,
+    OipModelStatistics,
+    OipServer,
+)
 
 NAME = "imagenet-zoo-server"
 EXTENSIONS = (
@@ -25,7 +33,7 @@ EXTENSIONS = (
 )
 
 
-def metadata() -> dict[str, Any]:
+def metadata() -> OipServer:
     """Return what GET /v2 and ServerMetadata answer."""
     return {"name": NAME, "version": __version__, "extensions": list(EXTENSIONS)}
 
@@ -40,7 +48,7 @@ async def model_ready(plane: DataPlane, name: str, version: str | None) -> bool:
 
 async def model_statistics(
     plane: DataPlane, name: str | None, version: str | None
-) -> list[dict[str, Any]]:
+) -> list[OipModelStatistics]:
     """Return Triton's model_stats in its JSON form, of one model or all, one version or all.
 
     The faces of a model share its statistics, so a list of all models names each once. Raises
@@ -54,18 +62,13 @@ async def model_statistics(
         if not chosen or name != faces.base(name):
             await faces.find(plane, name, version)
 
-    def read() -> list[dict[str, Any]]:
-        return [
-            _statistics(
-                name or model.name, model.version, version_stats.of(model.name, model.version)
-            )
-            for model in chosen
-        ]
+    def read() -> list[OipModelStatistics]:
+        return [_statistics(name, model) for model in chosen]
 
     return await asyncio.to_thread(read)
 
 
-def index(plane: DataPlane, *, ready_only: bool) -> list[dict[str, str]]:
+def index(plane: DataPlane, *, ready_only: bool) -> list[OipIndexEntry]:
     """Return every face of every version in the repository. Raises ManagementClosed."""
     return [
         {"name": name, "version": entry.version, "state": entry.state, "reason": entry.reason}
@@ -110,16 +113,23 @@ async def unload(
     await plane.unload(faces.base(name), deadline)
 
 
-def _statistics(name: str, version: str, found: Statistics) -> dict[str, Any]:
+def _statistics(name: str | None, model: Servable) -> OipModelStatistics:
+    found = version_stats.of(model.name, model.version)
     never = asdict(Duration())
     return {
-        "name": name,
-        "version": version,
+        "name": name or model.name,
+        "version": model.version,
         "last_inference": found.last_ms,
         "inference_count": found.inferences,
         "execution_count": found.executions,
-        "inference_stats": {**_durations(found), "cache_hit": never, "cache_miss": never},
-        "batch_stats": [{"batch_size": each.crops, **_durations(each)} for each in found.batches],
+        "inference_stats": cast(
+            OipInferenceStatistics,
+            {**_durations(found), "cache_hit": never, "cache_miss": never},
+        ),
+        "batch_stats": [
+            cast(OipBatchStatistics, {"batch_size": each.crops, **_durations(each)})
+            for each in found.batches
+        ],
     }
 
 

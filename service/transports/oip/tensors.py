@@ -29,6 +29,8 @@ the thread of `service.dataplane.offload`."""
 MOST_ELEMENTS = 4096
 """How many elements a BYTES tensor may have: as many pictures as ZOO_MAX_PICTURES may allow."""
 MOST_DIMENSIONS = 8
+MOST_TENSORS = 16
+"""How many inputs, and how many requested outputs, a request may have."""
 _LENGTH = struct.Struct("<I")
 
 

@@ -93,8 +93,11 @@ import logging, os, resource, sys
 from pathlib import Path
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-from service.telemetry import exporter, metrics, model_metrics, multiprocess, value_files
-model_metrics.known.update((f"m{number}", "1") for number in range(4000))
+from service.telemetry import exporter, metrics, multiprocess, value_files
+from service.telemetry.model_metrics import ModelMetrics
+from service.config.settings import Settings
+models = ModelMetrics(Settings())
+models.known.update((f"m{number}", "1") for number in range(4000))
 value_files.prepare(folder, 1)
 multiprocess.prepare(folder, 1)
 most = value_files.FIRST_BYTES + value_files.STEP_BYTES  # of a file, as a disk that becomes full
@@ -104,7 +107,7 @@ for number in range(4000):
     metrics.REQUESTS.labels(f"m{number}", "1", "center", "http", "ok").inc(2)
     metrics.STAGE_SECONDS.labels(f"m{number}", "decode").observe(0.3)
 metrics.REQUESTS.labels("m0", "1", "center", "http", "ok").inc()
-print(exporter.exposition().decode())
+print(exporter.exposition(models).decode())
 """
 
 

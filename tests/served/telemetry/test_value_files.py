@@ -14,17 +14,19 @@ VERSIONS = """
 import gc, os
 from pathlib import Path
 folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-from service.telemetry import exporter, metrics, model_metrics, multiprocess, value_files
+from service.telemetry import exporter, metrics, multiprocess, value_files
+from service.telemetry.model_metrics import ModelMetrics
+from service.config.settings import Settings
+models = ModelMetrics(Settings())
 value_files.prepare(folder, 1)
 multiprocess.prepare(folder, 1)
 value_files.begin(folder, multiprocess.place())
 
 class Running:
     providers, precision, fallback, max_batch, nodes = ["cpu"], "fp32", False, 4, {"cpu": 9}
-    estimated_bytes = 7
 
 def answered(number):
-    model_metrics.version("net", number, state="ready", running=Running)
+    models.version("net", number, "ready", Running, 7)
     for code in ("ok", "cancelled"):
         metrics.requests("net", number, "center", "http", code).inc(2)
 
@@ -32,30 +34,30 @@ def held():
     gc.collect()
     return sum(isinstance(each, value_files.Value) for each in gc.get_objects())
 
-model_metrics.only({("net", "1")})
+models.only({("net", "1")})
 answered("1")
 counts = []
 for number in range(2, 40):
-    model_metrics.only({("net", str(number))})
+    models.only({("net", str(number))})
     answered(str(number))
     counts.append(held())
 assert counts[0] < 300 and len(set(counts[3:])) == 1, counts
-model_metrics.only({("net", "39"), ("net", "7")})
+models.only({("net", "39"), ("net", "7")})
 answered("7")
 metrics.requests("net", "7", "center", "http", "ok").inc(1)
-model_metrics.only({("net", "7")})
-model_metrics.only({("net", "7")})
+models.only({("net", "7")})
+models.only({("net", "7")})
 metrics.requests("net", "39", "center", "http", "ok").inc()  # a request that it had begun
 before = held()
-model_metrics.only({("net", "7")})
+models.only({("net", "7")})
 assert held() == before - 1
 used = sum(path.stat().st_size for path in folder.glob("*.db"))
 for _ in range(2000):  # one version after the other comes back
-    model_metrics.only(set())
-    model_metrics.only({("net", "7")})
-    model_metrics.version("net", "7", state="ready", running=Running)
+    models.only(set())
+    models.only({("net", "7")})
+    models.version("net", "7", "ready", Running, 7)
 assert sum(path.stat().st_size for path in folder.glob("*.db")) == used
-print(exporter.exposition().decode())
+print(exporter.exposition(models).decode())
 """
 
 

@@ -68,6 +68,7 @@ class Part:
             answer=lambda groups: np.concatenate(groups).mean(axis=0),
         )
         self.weight = 1.0
+        self.manifest = None
 
     def _run(self, crops: np.ndarray) -> Outputs:
         self.called.set()

@@ -136,12 +136,12 @@ async def test_a_new_model_appears_and_an_old_one_goes(folder: Path) -> None:
         await until(lambda: "other" in plane.catalog)
         assert await version(plane, "other") == 7
         exposed = 'zoo_model_ready{model="other",version="7"} 1.0'
-        await until(lambda: exposed in exporter.exposition().decode())
+        await until(lambda: exposed in exporter.exposition(plane.model_metrics).decode())
         shutil.rmtree(folder / "other")
         await until(lambda: "other" not in plane.catalog)
         with pytest.raises(UnknownModel, match="there is no model 'other'"):
             await ask(plane, "other")
-        assert 'model="other",version' not in exporter.exposition().decode()
+        assert 'model="other",version' not in exporter.exposition(plane.model_metrics).decode()
         marked.add(folder, "other", 7)
         await until(lambda: "other" in plane.catalog)
         assert await version(plane, "other") == 7

@@ -8,7 +8,9 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client.metrics_core import Metric
 
-from service.telemetry import exporter, metrics, model_metrics
+from service.config.settings import Settings
+from service.telemetry import exporter, metrics
+from service.telemetry.model_metrics import ModelMetrics
 
 
 class Written:
@@ -25,27 +27,28 @@ class Written:
         yield metric
 
 
-def shown(name: str, values: dict[tuple[str, str], float]) -> dict[tuple[str, str], float]:
-    (metric,) = exporter._OfToday(Written(name, values)).collect()
+def shown(
+    name: str, values: dict[tuple[str, str], float], model: tuple[str, str], workers: int = 1
+) -> dict[tuple[str, str], float]:
+    models = ModelMetrics(Settings(workers=workers))
+    models.known.add(model)
+    (metric,) = exporter._OfToday(Written(name, values), models).collect()
     return {(each.labels["model"], each.labels["version"]): each.value for each in metric.samples}
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
-def test_a_model_is_ready_once_it_is_in_every_worker(
-    workers: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(model_metrics, "workers_wanted", workers)
-    monkeypatch.setattr(model_metrics, "known", {("net", "1")})
+def test_a_model_is_ready_once_it_is_in_every_worker(workers: int) -> None:
+    model = ("net", "1")
     for ready in range(workers + 1):
-        found = shown("zoo_model_ready", {("net", "1"): float(ready)})
+        found = shown("zoo_model_ready", {model: float(ready)}, model, workers)
         assert found == {("net", "1"): float(ready == workers)}
 
 
-def test_versions_that_are_gone_are_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(model_metrics, "known", {("net", "2")})
+def test_versions_that_are_gone_are_not_shown() -> None:
+    model = ("net", "2")
     values = {("net", "1"): 7.0, ("net", "2"): 8.0, ("other", "2"): 9.0}
-    assert shown("zoo_model_bytes", values) == {("net", "2"): 8.0}
+    assert shown("zoo_model_bytes", values, model) == {model: 8.0}
     # of what is unknown requests are counted too, and where no worker says a least it is none
     unknown = (metrics.UNKNOWN, metrics.UNKNOWN)
-    assert shown("zoo_model_bytes", {unknown: 3.0}) == {unknown: 3.0}
-    assert shown("zoo_model_bytes", {("net", "2"): math.inf}) == {}
+    assert shown("zoo_model_bytes", {unknown: 3.0}, model) == {unknown: 3.0}
+    assert shown("zoo_model_bytes", {model: math.inf}, model) == {}
