@@ -134,5 +134,5 @@ def plot(specs: Sequence[Spec], path: Path) -> None:
     axes.set_xlabel("parameters, millions")
     axes.set_ylabel("published top-1 error, %")
     axes.grid(alpha=0.3, which="both")
-    axes.legend(fontsize=7, ncols=2)
+    axes.legend(fontsize=7, ncols=2, loc="upper right")
     figure.savefig(path, dpi=120)

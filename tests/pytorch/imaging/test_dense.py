@@ -225,6 +225,7 @@ def small_overfeat(pool: int) -> Spec:
         resize=real.resize.model_copy(update={"size": 74}),
         protocols=Protocols(default="dense", supported=supported),
         builder=lambda _: make(),
+        reference=f"small_overfeat_{pool}",
     )
 
 

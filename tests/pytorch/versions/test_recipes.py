@@ -160,6 +160,7 @@ def little(tmp_path_factory: pytest.TempPathFactory) -> Path:
         protocols=protocols,
         parameters=sum(parameter.numel() for parameter in tiny().parameters()),
         builder=lambda _: tiny(),
+        reference="little",
     )
     folder = tmp_path_factory.mktemp("little")
     request = build.Request(network="little", weights=files.RANDOM, seed=1)
