@@ -14,11 +14,16 @@ from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
 from export.errors import UnreadableWeights, WeightsMismatch, WeightsUnavailable
-from export.weights import authors, files
+from export.weights import authors, checkpoint
 from export.weights.authors import CaffeResNetWeights, OverFeatWeights
 from export.zoo import registry
 from export.zoo.labels import labels
 from tests.pytorch.data.test_mean_image import field, varint
+
+
+def read(file: Path) -> dict[str, Tensor]:
+    return checkpoint.read(file).tensors
+
 
 # --- OverFeat ------------------------------------------------------------------------------------
 
@@ -62,7 +67,7 @@ def test_overfeats_rows_are_brought_into_the_order_of_the_labels(
     file = tmp_path / "net_weight_0"
     file.write_bytes(b"".join(tensor.numpy().astype("<f4").tobytes() for tensor in theirs.values()))
     classes(order, file, words=words)
-    ours = OverFeatWeights(known="").arranged(file, little(), files.read)
+    ours = OverFeatWeights(known="").arranged(file, little(), read)
     assert ours.keys() == theirs.keys()
     assert torch.equal(ours["conv1.weight"], theirs["conv1.weight"])
     for number in (0, 1, 500, 999):  # what their output says is what our label of it says
@@ -76,12 +81,12 @@ def test_a_state_dict_of_theirs_is_brought_into_it_too(order: list[int], tmp_pat
     torch.save(numbered, tmp_path / "overfeat.pth")
     classes(order, tmp_path / "overfeat.pth", words=True)
     source = OverFeatWeights(known="")
-    ours = source.arranged(tmp_path / "overfeat.pth", network, files.read)
+    ours = source.arranged(tmp_path / "overfeat.pth", network, read)
     assert torch.equal(ours["3"][order], numbered["3"])
     assert not torch.equal(ours["3"], numbered["3"])
     # whoever trained our network did it with our labels
     save_file(network.state_dict(), tmp_path / "own.safetensors")
-    kept = source.arranged(tmp_path / "own.safetensors", network, files.read)
+    kept = source.arranged(tmp_path / "own.safetensors", network, read)
     assert torch.equal(kept["fc8.bias"], network.state_dict()["fc8.bias"])
 
 
@@ -90,11 +95,11 @@ def test_without_the_right_list_they_are_refused(order: list[int], tmp_path: Pat
     file = tmp_path / "overfeat.pth"
     torch.save({str(n): t for n, t in enumerate(network.state_dict().values())}, file)
     with pytest.raises(WeightsUnavailable, match=r"put the list .* at .*overfeat\.pth\.classes"):
-        source.arranged(file, network, files.read)
+        source.arranged(file, network, read)
     for wrong in (order[::-1], list(range(1000)), order[:-1], [*order[:-1], order[0]]):
         classes(wrong, file, words=True)
         with pytest.raises(WeightsMismatch, match="is not the list of ILSVRC2012's classes"):
-            source.arranged(file, network, files.read)
+            source.arranged(file, network, read)
 
 
 def test_both_overfeats_know_the_authors_order() -> None:
@@ -130,7 +135,7 @@ def test_a_caffemodel_is_read(old: bool, tmp_path: Path) -> None:
         + layer("fc8", matrix, bias, old=old)
     )
     (tmp_path / "net.caffemodel").write_bytes(message)
-    found = files.read(tmp_path / "net.caffemodel")
+    found = read(tmp_path / "net.caffemodel")
     assert list(found) == ["conv1.weight", "conv1.bias", "fc8.weight", "fc8.bias"]
     for name, expected in zip(found, (weight, torch.arange(4.0), matrix, bias), strict=True):
         assert torch.equal(found[name], expected), name
@@ -140,7 +145,7 @@ def test_a_caffemodel_is_read(old: bool, tmp_path: Path) -> None:
 def test_what_is_no_caffemodel_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "net.caffemodel").write_bytes(content)
     with pytest.raises(UnreadableWeights, match=r"net\.caffemodel cannot be read"):
-        files.read(tmp_path / "net.caffemodel")
+        read(tmp_path / "net.caffemodel")
 
 
 def test_caffes_batch_norm_and_scale_become_one(tmp_path: Path) -> None:
@@ -178,7 +183,7 @@ def test_caffes_batch_norm_and_scale_become_one(tmp_path: Path) -> None:
     message += layer("fc1000", state["fc.weight"], state["fc.bias"])
     file = tmp_path / "ResNet-50-model.caffemodel"
     file.write_bytes(message)
-    found = CaffeResNetWeights(known="").arranged(file, network, files.read)
+    found = CaffeResNetWeights(known="").arranged(file, network, read)
     assert found.keys() == state.keys()
     for name, tensor in state.items():
         assert torch.allclose(found[name], tensor, rtol=1e-5), name
