@@ -289,6 +289,7 @@ def test_the_walk_of_the_docs(
                     assert time.monotonic() < end
                     time.sleep(0.1)
                 answers.append(server.classify(Path("cat.jpg"), **query).json())
+    assert read_manifest(tmp_path / "models" / "pets" / "1").published == ()
     assert [each["version"] for each in answers] == ["1", "2"]
     assert all(each["model"] == "pets" for each in answers)
 
