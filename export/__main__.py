@@ -76,6 +76,9 @@ def verify(
     labels: Annotated[
         Path | None, typer.Option(help="The file that named the classes, to compare them with.")
     ] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Folder of pictures of the network's own domain.")
+    ] = None,
     models: Models = MODELS,
     version: Annotated[
         str | None, typer.Option(help="Version to verify; the latest by default.")
@@ -112,6 +115,7 @@ def verify(
             models=models,
             weights_file=weights,
             labels_file=labels,
+            pictures_folder=pictures,
             version=version,
             report=report,
         )

@@ -350,7 +350,8 @@ class Manifest(_Part):
 
     def _digest(self) -> str:
         """SHA-256 of the facts as JSON with sorted keys, without the digest itself."""
-        facts = self.model_dump(mode="json", exclude={"digest"})
+        # what is as it is by default is left out, so that a field that comes later changes nothing
+        facts = self.model_dump(mode="json", exclude={"digest"}, exclude_defaults=True)
         text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
         return hashlib.sha256(text.encode()).hexdigest()
 

@@ -50,7 +50,8 @@ def build(
         str | None, typer.Option(help="Name of the model, in requests and in the folder.")
     ] = None,
     classes: Annotated[
-        int | None, typer.Option(min=1, help="How many; by default as the weights have them.")
+        int | None,
+        typer.Option(min=1, max=1_000_000, help="How many; by default as the weights have them."),
     ] = None,
     size: Annotated[int | None, typer.Option(min=1, help="Side of the crop in pixels.")] = None,
     crop_pct: Annotated[
@@ -105,25 +106,32 @@ def build(
 
     if precision is Precision.fp32 and (calibration or allow_drop):
         raise ExportError("--calibration and --allow-drop go with --precision fp16, bf16 or int8")
+    if precision is Precision.bf16:
+        from export.precision import bf16
+
+        bf16.demand()
     title = name or network
     with terminal.progress(f"building {title}") as report:
         report("loading PyTorch")
         from export.versions.build import Request
         from export.versions.build import build as run
         from export.versions.own import Own
-        from export.versions.preprocessing import Preprocessing
+        from export.versions.preprocessing import stated
         from export.weights.files import Reading
 
         own = Own(
             name=name,
             labels=labels,
-            preprocessing=Preprocessing(
-                size=size,
-                crop_pct=crop_pct,
-                interpolation=interpolation,
-                color=color,
-                mean=None if mean is None else numbers(mean, "--mean"),
-                std=None if std is None else numbers(std, "--std"),
+            preprocessing=stated(
+                "the options",
+                {
+                    "size": size,
+                    "crop_pct": crop_pct,
+                    "interpolation": interpolation,
+                    "color": color,
+                    "mean": None if mean is None else numbers(mean, "--mean"),
+                    "std": None if std is None else numbers(std, "--std"),
+                },
             ),
             reading=Reading(classes=classes, prefix=prefix, averaged=ema, trained_as=trained_as),
         )

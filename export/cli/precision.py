@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from export.errors import ExportError
-from export.precision import bf16
 from export.precision.add import Options, Reduced, add
 from export.versions import built
 from export.versions.build import Request, build
@@ -25,11 +24,9 @@ def run(
 ) -> Manifest:
     """Build the version where it is not there, and add ``precision`` to it.
 
-    Raises ExportError of every kind: at once where this machine cannot compute the precision, and
-    where weights are named for a version that is there.
+    Raises ExportError of every kind, and at once where weights are named for a version that is
+    there.
     """
-    if precision == "bf16":
-        bf16.demand()
     request = request.resolved()
     name = request.own.name or resolve.network(request.network).name
     if request.version in built.versions(output, name):

@@ -56,7 +56,10 @@ class Request:
 
 
 def _is_path(network: str) -> bool:
-    return ":" not in network and ("/" in network or Path(network).suffix == ".safetensors")
+    if ":" in network:
+        return False
+    path = Path(network)
+    return "/" in network or path.suffix == ".safetensors" or (path / "config.json").is_file()
 
 
 def build(

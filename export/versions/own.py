@@ -68,7 +68,7 @@ def prepare(spec: Spec, own: Own, found: Found | None, config: ModelConfig | Non
         )
     said = Preprocessing()
     if config is not None and config.preprocessing:
-        said, kind = Preprocessing(**config.preprocessing), "stated"
+        said, kind = preprocessing.stated(str(config.file), config.preprocessing), "stated"
         remarks.append(f"the preprocessing is that of {config.file.name} beside the weights")
     elif found is not None and found.checkpoint.arguments:
         said, kind = preprocessing.of_training(spec, found.checkpoint), "stated"
@@ -76,7 +76,7 @@ def prepare(spec: Spec, own: Own, found: Found | None, config: ModelConfig | Non
     if own.preprocessing.given:
         kind = "stated"
     changes = {**said.given, **own.preprocessing.given}
-    spec = preprocessing.changed(spec, Preprocessing(**changes))
+    spec = preprocessing.changed(spec, preprocessing.stated("the preprocessing", changes))
     if own.name is not None:
         check_name(own.name)
         spec = replace(spec, name=own.name)
@@ -129,7 +129,8 @@ def finish(
 
 def of(manifest_build: Build, labels_file: Path | None = None) -> Own:
     """What the user said when the model was built, by its manifest."""
-    said = {name: getattr(manifest_build, name) for name in vars(Preprocessing())}
+    names = set(Preprocessing.model_fields) & set(Build.model_fields)
+    said = {name: getattr(manifest_build, name) for name in names}
     reading = Reading(
         prefix=manifest_build.prefix,
         averaged=manifest_build.averaged,

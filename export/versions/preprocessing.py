@@ -4,47 +4,77 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any, cast, get_args
+from dataclasses import replace
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from export.errors import ExportError, WeightsMismatch
 from export.spec import Spec
 from export.weights.checkpoint import Checkpoint
 from export.zoo.measured import measured
-from service.manifest import Color, Input, Interpolation, Protocols
+from service.manifest import Color, Input, Interpolation, Protocols, Resize
+
+_MOST_RESIZED = 8192
+"""Pixels of a resized side."""
+_CHANGES = ("gp", "bn_eps", "model_kwargs", "in_chans")
+"""Arguments of timm's train.py that make another network of an architecture."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Preprocessing:
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Preprocessing(BaseModel):
     """What differs from the network's own preprocessing; None: nothing."""
 
-    size: int | None = None
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: Annotated[int, Field(ge=1, le=4096)] | None = None
     """Side of the crop in pixels."""
-    crop_pct: float | None = None
+    crop_pct: Annotated[float, Field(gt=0, le=1)] | None = None
     """Crop over resized side."""
+    rule: Literal["shortest_side", "square"] | None = None
+    """Which sides are resized; no option of ``build`` says it, but files do."""
     interpolation: Interpolation | None = None
     color: Color | None = None
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
+    mean: Annotated[tuple[FiniteFloat, ...], Field(min_length=1)] | None = None
+    std: Annotated[tuple[Positive, ...], Field(min_length=1)] | None = None
 
     @property
     def given(self) -> dict[str, Any]:
         """What is not None, by name."""
-        return {name: value for name, value in vars(self).items() if value is not None}
+        return self.model_dump(exclude_none=True)
+
+
+def stated(source: str, values: Mapping[str, Any]) -> Preprocessing:
+    """What ``source`` says, checked. Raises ExportError for what is no preprocessing."""
+    try:
+        return Preprocessing.model_validate(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise ExportError(f"{source}: {place}: {first['msg']}") from error
 
 
 def as_trained(spec: Spec, other: Spec) -> Spec:
-    """``spec`` with the preprocessing of ``other``."""
-    return replace(
+    """``spec`` with the preprocessing of ``other``.
+
+    Raises ExportError where the two take other channels, or the network no crops of that size.
+    """
+    if spec.input.channels != other.input.channels:
+        raise ExportError(
+            f"{spec.reference} takes {spec.input.channels} channels, {other.reference} "
+            f"{other.input.channels}: it was not trained as that"
+        )
+    same = (spec.input.height, spec.input.width) == (other.input.height, other.input.width)
+    new = replace(
         _sized(spec, other.input.height),
         input=other.input,
         resize=other.resize,
-        protocols=_scaled(
-            spec.protocols,
-            other.resize.size / spec.resize.size,
-            dense=spec.input.height == other.input.height,
-        ),
+        protocols=_scaled(spec.protocols, other.resize.size / spec.resize.size, dense=same),
+        dense=spec.dense if same else None,
     )
+    return new if same else measured(new)
 
 
 def changed(spec: Spec, said: Preprocessing) -> Spec:
@@ -64,9 +94,13 @@ def changed(spec: Spec, said: Preprocessing) -> Spec:
         )
     size = said.size or rules.height
     pct = said.crop_pct if said.crop_pct is not None else rules.height / spec.resize.size
-    resized = (
-        max(size, math.floor(size / pct + 1e-9)) if said.crop_pct or said.size else spec.resize.size
-    )
+    resized = spec.resize.size
+    if said.crop_pct is not None or said.size is not None:
+        resized = max(size, math.floor(size / pct + 1e-9))
+    if resized > _MOST_RESIZED:
+        raise ExportError(
+            f"a crop of {size} that is {pct:g} of the resized side is too small a part"
+        )
     updates: dict[str, Any] = {"height": size, "width": size if said.size else rules.width}
     for name in ("mean", "std"):
         values = getattr(said, name)
@@ -77,10 +111,12 @@ def changed(spec: Spec, said: Preprocessing) -> Spec:
     new = replace(
         _sized(spec, size) if said.size else spec,
         input=Input.model_validate(rules.model_dump() | updates),
-        resize=spec.resize.model_copy(
-            update={
+        resize=Resize.model_validate(
+            spec.resize.model_dump()
+            | {
                 "size": resized,
                 "interpolation": said.interpolation or spec.resize.interpolation,
+                "rule": said.rule or spec.resize.rule,
             }
         ),
         protocols=_scaled(spec.protocols, resized / spec.resize.size, dense=size == rules.height),
@@ -108,28 +144,45 @@ def _scaled(protocols: Protocols, factor: float, *, dense: bool) -> Protocols:
 
 
 def of_training(spec: Spec, checkpoint: Checkpoint) -> Preprocessing:
-    """What timm's train.py was told, as its evaluation resolves it. Raises WeightsMismatch."""
+    """What timm's train.py was told, as its evaluation resolves it.
+
+    Raises WeightsMismatch for the arguments of another network, and of one that was changed.
+    """
     from timm.data.config import resolve_data_config
     from timm.models import get_pretrained_cfg
 
-    arguments = checkpoint.arguments
-    architecture = str(arguments["model"]).partition(".")[0].rpartition("/")[2]
+    arguments, file = checkpoint.arguments, checkpoint.file.name
+    named = str(arguments["model"]).rpartition("/")[2]
+    architecture = named.partition(".")[0]
     if architecture != spec.network:
         raise WeightsMismatch(
-            f"{checkpoint.file.name} was trained as {architecture}, not as {spec.network}: build "
+            f"{file} was trained as {architecture}, not as {spec.network}: build "
             f"timm:{architecture}"
         )
-    known = get_pretrained_cfg(str(arguments["model"]), allow_unregistered=False)
-    found: Mapping[str, Any] = resolve_data_config(  # type: ignore[no-untyped-call]
-        dict(arguments), pretrained_cfg=vars(known) if known is not None else {}
-    )
+    odd = [name for name in _CHANGES if arguments.get(name)]
+    if odd:
+        raise WeightsMismatch(
+            f"{file} was trained with {', '.join(odd)}, so that it is another network than "
+            f"{spec.reference}: export it to ONNX and adopt that"
+        )
+    try:
+        known = get_pretrained_cfg(named, allow_unregistered=False)
+        found: Mapping[str, Any] = resolve_data_config(  # type: ignore[no-untyped-call]
+            dict(arguments), pretrained_cfg=vars(known) if known is not None else {}
+        )
+        channels, height, width = found["input_size"]
+        rule = {"center": "shortest_side", "squash": "square"}[found["crop_mode"]]
+        values = {name: found[name] for name in ("crop_pct", "mean", "std")}
+    except Exception as error:  # whatever timm makes of arguments that are none
+        words = " ".join(str(error).split())[:200]
+        raise WeightsMismatch(f"{file} has arguments that timm cannot use: {words}") from error
+    if (channels, height) != (spec.input.channels, width):
+        raise WeightsMismatch(
+            f"{file} was trained on {channels}x{height}x{width}: only squares of "
+            f"{spec.input.channels} channels are served"
+        )
     interpolation = found["interpolation"]
     if interpolation not in get_args(Interpolation):  # random: evaluated with timm's default
         interpolation = "bicubic"
-    return Preprocessing(
-        size=found["input_size"][-1],
-        crop_pct=found["crop_pct"],
-        interpolation=cast(Interpolation, interpolation),
-        mean=tuple(found["mean"]),
-        std=tuple(found["std"]),
-    )
+    said = {**values, "size": height, "rule": rule, "interpolation": interpolation}
+    return stated(f"{file}, arguments", said)

@@ -80,7 +80,10 @@ def survey(
     every row of it. Raises ExportError when no name matches or ``file`` cannot be used.
     """
     release = f"{library} {importlib.metadata.version(library)}"
-    rows = {row.name: row for row in read(file) if row.library == release}
+    before = read(file)
+    if any(not row.library.startswith(f"{library} ") for row in before):
+        raise ExportError(f"{file} is the survey of another library")
+    rows = {row.name: row for row in before if row.library == release}
     names = [f"{library}:{name}" for name in resolve.names(library) if _matches(name, only)]
     if not names:
         raise ExportError(f"{library} has no network called {' or '.join(only)}")

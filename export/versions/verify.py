@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from export.data import pictures
 from export.errors import (
     ExportError,
     NotBuilt,
@@ -31,6 +32,7 @@ def verify(
     models: Path,
     weights_file: Path | None = None,
     labels_file: Path | None = None,
+    pictures_folder: Path | None = None,
     version: str | None = None,
     report: Callable[[str], None] = lambda _: None,
     work: int | None = None,
@@ -41,12 +43,16 @@ def verify(
     not those it was built from, ProofFailed when a file is not the one the manifest describes.
     """
     manifest = built.read_manifest(models, name, version)
-    folder = models / manifest.name / manifest.version
+    folder = models / name / manifest.version
+    if manifest.name != name or not (folder / FILE_NAME).is_file():
+        raise ProofFailed(f"{models / name} holds the manifest of {manifest.name}")
     for file in manifest.files:
         if not (folder / file.path).is_file():
             raise NotBuilt(f"{folder / file.path} is missing")
         if sha256_of(folder / file.path) != file.sha256:
             raise ProofFailed(f"{folder / file.path} is not the file that the manifest describes")
+    if manifest.schema_version > 1 and (manifest.digest is None or manifest.build is None):
+        raise ProofFailed(f"{folder / FILE_NAME} has lost what its build recorded")
     if manifest.as_built is False:
         raise ProofFailed(
             f"{folder / FILE_NAME} was edited since it was written: it has another digest"
@@ -59,15 +65,20 @@ def verify(
     report("reading the weights")
     if weights_file is None and manifest.weights.source == "random":
         own = replace(own, reading=replace(own.reading, classes=manifest.classes))
-        loaded, _ = load(spec, own, files.RANDOM, untrained.seed_of(manifest.weights))
+        loaded, build = load(spec, own, files.RANDOM, untrained.seed_of(manifest.weights))
     else:
         _demand_same(manifest, spec, weights_file)
-        loaded, _ = load(spec, own, weights_file, None)
+        loaded, build = load(spec, own, weights_file, None)
     if loaded.record.sha256 != manifest.weights.sha256:
         raise _other_weights(manifest)
+    if manifest.build is not None and build != manifest.build:
+        raise ProofFailed(
+            f"the manifest's build is {manifest.build}, a build now says {build}"[:400]
+        )
     _compare(manifest, loaded, folder)
     model = folder / manifest.file("model").path
-    return proof.run(loaded.spec, loaded.network, model, manifest, report, work)
+    sample = None if pictures_folder is None else pictures.below(pictures_folder)
+    return proof.run(loaded.spec, loaded.network, model, manifest, report, work, sample)
 
 
 def _demand_same(manifest: Manifest, spec: Spec, weights_file: Path | None) -> None:

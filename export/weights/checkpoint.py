@@ -26,6 +26,8 @@ _AVERAGED = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
 """Where training scripts put the moving average of the weights, the one they evaluate."""
 _WRAPPINGS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "weights")
 """Where they put the weights themselves."""
+_DEEPEST = 4
+"""Most wrappings around a state dict; a file may hold itself."""
 _CLASS_LISTS = ("class_names", "classes", "idx_to_class", "class_to_idx", "id2label")
 """Under these names some scripts keep the names of the classes."""
 SAVE_ANEW = (
@@ -108,7 +110,9 @@ def _weights(content: Mapping[Any, Any], *, averaged: bool) -> tuple[object, lis
 
 def _inner(state: object) -> object:
     """A state dict that was wrapped twice."""
-    while isinstance(state, Mapping):
+    for _ in range(_DEEPEST):
+        if not isinstance(state, Mapping):
+            break
         name = next((name for name in _WRAPPINGS if _is_state(state.get(name))), None)
         if name is None:
             break
@@ -161,7 +165,10 @@ def _oddity(tensor: Tensor) -> str:
         return f"sparse ({tensor.layout})"
     if tensor.is_quantized:
         return "quantised"
-    return "complex" if tensor.is_complex() else ""
+    if tensor.is_complex():
+        return "complex"
+    large = tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
+    return "larger than what is stored of it" if large else ""
 
 
 def _read_safetensors(file: Path) -> object:

@@ -19,6 +19,8 @@ from export.spec import Spec
 State = Mapping[str, Tensor]
 Shapes = dict[str, tuple[int, ...]]
 
+MOST_CLASSES = 1_000_000
+"""Far more than any trained classifier has."""
 _DEEPEST = 4
 """Most dots in a prefix."""
 
@@ -95,7 +97,12 @@ def fitted(spec: Spec, tensors: State) -> tuple[Spec, dict[str, Tensor], list[st
     if len(counts) > 1:
         said = " and ".join(map(str, sorted(counts)))
         raise WeightsMismatch(f"the last layer has {said} classes: {', '.join(layer)}")
-    return replace(spec, classes=counts.pop() if counts else spec.classes), state, remarks
+    classes = counts.pop() if counts else spec.classes
+    if not 1 <= classes <= MOST_CLASSES:
+        raise WeightsMismatch(
+            f"the last layer has {classes} classes: 1 to {MOST_CLASSES} are served"
+        )
+    return replace(spec, classes=classes), state, remarks
 
 
 def _renamed(

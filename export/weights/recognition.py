@@ -12,13 +12,16 @@ from service.manifest import sha256_of
 _DIGEST = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|pt|bin|ckpt|safetensors)")
 
 
+_DATE = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
+
+
 def check_name(file: Path) -> None:
     """Raise WeightsMismatch for a file whose name carries a digest that it does not have.
 
     torchvision and timm put the first digits of the SHA-256 there, pytorchcv those of the SHA-1.
     """
     found = _DIGEST.search(file.name)
-    if found is None or not file.name.endswith(found[0]):
+    if found is None or not file.name.endswith(found[0]) or _DATE.fullmatch(found[1]):
         return
     digest = sha256_of(file)
     if digest.startswith(found[1]) or _sha1(file).startswith(found[1]):

@@ -40,8 +40,10 @@ def read(file: Path) -> list[Label]:
 
 def apart(names: Sequence[str]) -> list[str]:
     """The names of classes 0, 1 and so on; one that several have gets the class's number."""
-    repeated = {name for name, times in Counter(names).items() if times > 1}
-    return [f"{name} ({index})" if name in repeated else name for index, name in enumerate(names)]
+    found = list(names)
+    while repeated := {name for name, times in Counter(found).items() if times > 1}:
+        found = [f"{n} ({index})" if n in repeated else n for index, n in enumerate(found)]
+    return found
 
 
 def _labels(file: Path, text: str) -> list[Label]:

@@ -129,7 +129,7 @@ def _config(reference: str, architecture: str, tag: str) -> dict[str, Any]:
             f"timm has no architecture {architecture!r}{near(architecture, list_models())}"
         )
     known = [each.partition(".")[2] for each in list_pretrained(architecture)]
-    if tag and tag not in known:
+    if (tag or "." in reference) and tag not in known:
         raise UnknownNetwork(
             f"timm has no weights {tag!r} of {architecture}"
             + (f": it has {', '.join(known)}" if known else "")

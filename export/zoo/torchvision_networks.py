@@ -45,7 +45,7 @@ def spec(reference: str) -> Spec:
     """
     from torchvision.models import get_model, get_model_weights, list_models
 
-    architecture, _, asked = reference.removeprefix(PREFIX).partition(".")
+    architecture, dot, asked = reference.removeprefix(PREFIX).partition(".")
     if architecture not in names():
         if architecture in list_models():
             raise ExportError(f"torchvision's {architecture} is no classifier of images")
@@ -54,7 +54,7 @@ def spec(reference: str) -> Spec:
         )
     every = get_model_weights(architecture)
     known = {member.name: member for member in every}
-    if asked and asked not in known:
+    if dot and asked not in known:
         raise UnknownNetwork(
             f"torchvision has no weights {asked!r} of {architecture}: it has {', '.join(known)}"
         )

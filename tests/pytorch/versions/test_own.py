@@ -222,6 +222,21 @@ def test_the_arguments_of_a_training_decide_and_name_the_network(
     assert manifest.input.mean == (0.1, 0.2, 0.3)
     assert manifest.build is not None
     assert manifest.build.preprocessing == "stated"
+    changes: list[dict[str, object]] = [
+        {"gp": "max"},
+        {"model_kwargs": {"act_layer": "silu"}},
+        {"img_size": "x"},
+        {"input_size": [3, 160, 128]},
+        {"mean": 5},
+        {"crop_mode": "border"},
+    ]
+    for change in changes:
+        odd = argparse.Namespace(**{**vars(arguments), **change})
+        torch.save({"state_dict": small().state_dict(), "args": odd}, tmp_path / "odd.pth")
+        refused = export(
+            "build", SMALL, "--weights", tmp_path / "odd.pth", "--output", tmp_path / "new"
+        )
+        assert (refused.code, refused.error.count("odd.pth")) == (2, 1), change
     other = export("build", "timm:test_resnet2", "--weights", file, "--output", tmp_path / "new")
     assert other.code == 2
     wrong = export("build", "timm:test_vit", "--weights", file, "--output", tmp_path / "new")
@@ -317,6 +332,20 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     ),
     "a colour that does not fit": (["lenet5", "--color", "RGB"], "takes 1 channels"),
     "means that do not fit": (["lenet5", "--mean", "1,2"], "mean has 2 numbers"),
+    "no finite mean": (["lenet5", "--mean", "nan"], "mean.0: "),
+    "a deviation of nothing": (["lenet5", "--std", "0"], "std.0: "),
+    "a giant": (["lenet5", "--size", "70000"], "size: "),
+    "a crop of next to nothing": (
+        ["resnet18", "--weights", "{pets}", "--crop-pct", "0.01"],
+        "is too small a part",
+    ),
+    "trained on other channels": (
+        ["resnet18", "--weights", "{pets}", "--trained-as", "lenet5"],
+        "it was not trained as that",
+    ),
+    "an empty tag": (["timm:test_resnet."], "timm has no weights ''"),
+    "a hub": (["timm:hf-hub:timm/resnet18.a1_in1k"], "timm has no architecture"),
+    "a folder that is not there": (["{folder}/gone"], "there is no file or folder"),
     "a folder without a config": (["{folder}"], "has no config.json"),
 }
 

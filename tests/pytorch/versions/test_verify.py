@@ -155,6 +155,23 @@ def test_labels_that_were_swapped_fail_though_the_checksum_is_renewed(
     assert "the manifest's labels" in outcome.error
 
 
+def test_a_manifest_of_another_model_or_without_its_digest_fails(
+    export: Command, copy: Path
+) -> None:
+    shutil.copytree(copy / "lenet5", copy / "other")
+    borrowed = export("verify", "other", "--models", copy)
+    assert (borrowed.code, "holds the manifest of lenet5" in borrowed.error) == (1, True)
+    path = copy / "lenet5" / "1" / FILE_NAME
+    facts = json.loads(path.read_text())
+    path.write_text(json.dumps({**facts, "digest": None}))
+    bare = export("verify", "lenet5", "--models", copy)
+    assert (bare.code, "has lost what its build recorded" in bare.error) == (1, True)
+    facts["build"]["preprocessing"] = "stated"
+    path.write_text(Manifest.model_validate(facts).signed().model_dump_json())
+    forged = export("verify", "lenet5", "--models", copy)
+    assert (forged.code, "the manifest's build is" in forged.error) == (1, True)
+
+
 @pytest.mark.parametrize("record", [None, {"passed": False}], ids=["removed", "failed"])
 def test_a_record_of_the_proof_that_is_missing_or_bad_fails(
     record: dict[str, bool] | None, export: Command, copy: Path

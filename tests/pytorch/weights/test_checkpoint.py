@@ -112,3 +112,16 @@ def test_what_is_let_through_runs_no_code(tmp_path: Path) -> None:
     with pytest.raises(UnreadableWeights):
         read({"state_dict": STATE, "best": np.array([Touch(mark)], dtype=object)}, tmp_path)
     assert not mark.exists()
+
+
+def test_a_file_that_holds_itself_ends(tmp_path: Path) -> None:
+    endless: dict[str, object] = {}
+    endless["model"] = endless
+    with pytest.raises(UnreadableWeights):
+        read(endless, tmp_path)
+
+
+def test_a_tensor_larger_than_what_is_stored_of_it_is_refused(tmp_path: Path) -> None:
+    vast = torch.zeros(1).expand(2**36, 8)
+    with pytest.raises(UnreadableWeights, match="larger than what is stored"):
+        read({"fc.weight": vast}, tmp_path)

@@ -87,9 +87,13 @@ def test_a_config_of_transformers(tmp_path: Path) -> None:
     [
         ({"downsample_in_bottleneck": True}, "another form"),
         ({"hidden_act": "gelu"}, "another form"),
+        ({"downsample_in_first_stage": True}, "another form"),
+        ({"problem_type": "multi_label_classification"}, "another form"),
+        ({"depths": 5}, "depths: "),
+        ({"id2label": ["a"]}, "id2label: "),
         ({"depths": [1, 1, 1, 1]}, r"depths \[1, 1, 1, 1\]"),
         ({"architectures": ["ViTForImageClassification"]}, "of ViTForImageClassification"),
-        ({"architectures": []}, "of None"),
+        ({"architectures": []}, "architectures: "),
     ],
 )
 def test_another_network_is_refused(change: dict[str, Any], words: str, tmp_path: Path) -> None:
@@ -100,9 +104,37 @@ def test_another_network_is_refused(change: dict[str, Any], words: str, tmp_path
 def test_a_rule_of_resizing_that_is_not_known_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UnreadableWeights, match="resizes the whole picture to 384x384"):
         read(tmp_path, RESNET, PROCESSOR | {"size": {"shortest_edge": 384}})
-    squashed = TIMM["pretrained_cfg"] | {"crop_mode": "border"}
-    with pytest.raises(UnreadableWeights, match="crop mode border"):
-        read(tmp_path, TIMM | {"pretrained_cfg": squashed})
+    others: dict[str, Any] = {
+        "size": {"height": 224, "width": 224},
+        "image_processor_type": "ViTImageProcessor",
+        "do_normalize": False,
+        "crop_size": {"height": 224, "width": 224},
+        "rescale_factor": 1.0,
+        "resample": 4,
+    }
+    for name, value in others.items():
+        with pytest.raises(UnreadableWeights, match="preprocessor_config"):
+            read(tmp_path, RESNET, PROCESSOR | {name: value})
+    own = TIMM["pretrained_cfg"]
+    for name, value in {"crop_mode": "border", "input_size": [3, 96, 64], "mean": 5}.items():
+        with pytest.raises(UnreadableWeights):
+            read(tmp_path, TIMM | {"pretrained_cfg": own | {name: value}})
+    assert (
+        read(tmp_path, TIMM | {"pretrained_cfg": own | {"crop_mode": "squash"}}).preprocessing[
+            "rule"
+        ]
+        == "square"
+    )
+
+
+@pytest.mark.parametrize(
+    "change", [{"model_args": {"act_layer": "silu"}}, {"global_pool": "max"}, {"label_names": 5}]
+)
+def test_a_network_of_timm_that_was_changed_is_refused(
+    change: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(UnreadableWeights):
+        read(tmp_path, TIMM | change)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '"x"', "[" * 100_000])
@@ -112,7 +144,14 @@ def test_what_is_no_config_is_refused_in_one_line(text: str, tmp_path: Path) -> 
         model_config.read(tmp_path / "config.json")
 
 
+def test_a_config_of_something_else_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"lr": 0.1}')
+    assert model_config.beside(tmp_path / "model.safetensors") is None
+
+
 def test_a_folder_says_what_it_lacks(tmp_path: Path) -> None:
+    with pytest.raises(ExportError, match="there is no file or folder"):
+        model_config.locate(tmp_path / "checkpoint-500")
     with pytest.raises(ExportError, match=r"has no config\.json"):
         model_config.locate(tmp_path)
     read(tmp_path, TIMM)
