@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Literal
 
-from export.spec import Conversion
+from export.spec import Builder, Conversion
 from export.weights.downloads import (
     HubDownload,
     HuggingFaceDownload,
@@ -60,6 +60,13 @@ def rgb(size: int, mean: Mean = MEAN, std: Mean = STD) -> Input:
     return Input(
         height=size, width=size, channels=3, color="RGB", rescale=1 / 255, mean=mean, std=std
     )
+
+
+def bytes_minus(
+    size: int, mean: Mean, color: Literal["RGB", "BGR"], std: Mean = (1.0, 1.0, 1.0)
+) -> Input:
+    """Square crops, pixels from 0 to 255 minus ``mean``, in the order ``color``."""
+    return Input(height=size, width=size, channels=3, color=color, rescale=1.0, mean=mean, std=std)
 
 
 def shortest_side(size: int, interpolation: Interpolation) -> Resize:
@@ -207,12 +214,6 @@ def timm(
         else HubDownload(tag=f"timm {full}", url=url, spdx=spdx, notice=notice, hashed=False)
     )
 
-    def build(classes: int) -> nn.Module:
-        from timm import create_model
-
-        module: nn.Module = create_model(full, pretrained=False, num_classes=classes)
-        return module
-
     own = PublishedError(
         top1=errors[0],
         top5=errors[1],
@@ -234,7 +235,19 @@ def timm(
         weights=source,
         published=(own, *published),
         peers=peers,
-    )(build)
+    )(timm_builder(full))
+
+
+def timm_builder(name: str) -> Builder:
+    """What builds a network of timm, ``name`` or ``name.tag``, untrained."""
+
+    def build(classes: int) -> nn.Module:
+        from timm import create_model
+
+        module: nn.Module = create_model(name, pretrained=False, num_classes=classes)
+        return module
+
+    return build
 
 
 def pytorchcv(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -55,9 +53,3 @@ def _answer(spec: Spec, network: nn.Module) -> object:
     with torch.inference_mode():
         answer: object = network(torch.zeros(1, size.channels, size.height, size.width))
     return answer
-
-
-def near(name: str, known: Iterable[str]) -> str:
-    """``: did you mean …?`` with the nearest names, or nothing."""
-    found = difflib.get_close_matches(name, list(known), n=3, cutoff=0.7)
-    return f": did you mean {' or '.join(found)}?" if found else ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from export.errors import UnknownNetwork
@@ -108,6 +108,11 @@ def get(name: str) -> Spec:
     known = {spec.name: spec for spec in specs()}
     if name in known:
         return known[name]
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.7)
-    hint = f"did you mean {' or '.join(near)}?" if near else "see python -m export list"
-    raise UnknownNetwork(f"unknown model {name!r}: {hint}")
+    hint = near(name, known) or ": see python -m export list"
+    raise UnknownNetwork(f"unknown model {name!r}{hint}")
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """``: did you mean …?`` with the nearest of the names that are known, or nothing."""
+    found = difflib.get_close_matches(name, list(known), n=3, cutoff=0.7)
+    return f": did you mean {' or '.join(found)}?" if found else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import importlib
 from collections.abc import Callable
 from typing import cast
@@ -39,6 +40,6 @@ def family(reference: str) -> str:
 
 
 def names(library: str, pattern: str = "*") -> list[str]:
-    """The networks of a library whose names match ``pattern``, without ``library:``."""
+    """The classifiers of a library, without ``library:``, that match ``pattern`` (* and ?)."""
     module = importlib.import_module(LIBRARIES[library])
-    return cast(Callable[[str], list[str]], module.names)(pattern)
+    return fnmatch.filter(cast(Callable[[], list[str]], module.names)(), pattern)

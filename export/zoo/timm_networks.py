@@ -7,7 +7,6 @@ the weights were trained at, not ``test_input_size``.
 
 from __future__ import annotations
 
-import fnmatch
 import math
 import re
 from dataclasses import asdict
@@ -20,7 +19,8 @@ from export.spec import LabelSet, Spec, WeightsSource
 from export.weights.downloads import HubDownload, HuggingFaceDownload
 from export.weights.sources import CheckpointOnly
 from export.zoo.libraries import Interpolation, protocols, rgb
-from export.zoo.measured import measured, near
+from export.zoo.measured import measured
+from export.zoo.registry import near
 from service.manifest import Paper, Resize
 
 PREFIX = "timm:"
@@ -37,11 +37,11 @@ _ARXIV = "arXiv:"
 _IMAGENET = 1000
 
 
-def names(pattern: str = "*") -> list[str]:
-    """The architectures of timm whose names match ``pattern`` (* and ?), in timm's order."""
+def names() -> list[str]:
+    """The architectures of timm, in timm's order."""
     from timm import list_models
 
-    return [name for name in list_models() if fnmatch.fnmatchcase(name, pattern)]
+    return list_models()
 
 
 def family_of(architecture: str) -> str:
@@ -120,13 +120,12 @@ def spec(reference: str) -> Spec:
 
 def _config(reference: str, architecture: str, tag: str) -> dict[str, Any]:
     """timm's configuration of the tag, with what it leaves to its evaluation filled in."""
-    from timm import list_models
     from timm.data.config import resolve_data_config
     from timm.models import get_pretrained_cfg, list_pretrained
 
-    if architecture not in list_models():
+    if architecture not in names():
         raise UnknownNetwork(
-            f"timm has no architecture {architecture!r}{near(architecture, list_models())}"
+            f"timm has no architecture {architecture!r}{near(architecture, names())}"
         )
     known = [each.partition(".")[2] for each in list_pretrained(architecture)]
     if (tag or "." in reference) and tag not in known:
@@ -136,7 +135,7 @@ def _config(reference: str, architecture: str, tag: str) -> dict[str, Any]:
         )
     found = get_pretrained_cfg(reference.removeprefix(PREFIX))
     config: dict[str, Any] = asdict(found) if found is not None else {}
-    names = (
+    told = (
         "num_classes",
         "license",
         "hf_hub_id",
@@ -146,7 +145,7 @@ def _config(reference: str, architecture: str, tag: str) -> dict[str, Any]:
         "tag",
         "architecture",
     )
-    facts = {name: config.get(name) for name in names}
+    facts = {name: config.get(name) for name in told}
     facts["fixed_input_size"] = config.get("fixed_input_size", False)
     resolved: dict[str, Any] = resolve_data_config({}, pretrained_cfg=config)  # type: ignore[no-untyped-call]
     return {**facts, **resolved}

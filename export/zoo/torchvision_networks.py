@@ -6,7 +6,6 @@ torchvision calls its best. The preprocessing is that of the weights' own transf
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from typing import Any, cast
 
@@ -16,20 +15,25 @@ from export.errors import ExportError, UnknownNetwork
 from export.spec import Spec
 from export.weights.downloads import HubDownload
 from export.zoo.libraries import Interpolation, protocols, rgb, shortest_side
-from export.zoo.measured import measured, near
+from export.zoo.measured import measured
+from export.zoo.registry import near
 from service.manifest import PublishedError
 
 PREFIX = "torchvision:"
 _DATASET = "ImageNet-1K"
+_AUXILIARY: dict[str, tuple[str, ...]] = {
+    "googlenet": ("aux1.", "aux2."),
+    "inception_v3": ("AuxLogits.",),
+}
+"""By architecture the prefixes of the tensors of its heads for training alone."""
 
 
-def names(pattern: str = "*") -> list[str]:
-    """The classifiers of torchvision whose names match ``pattern`` (* and ?)."""
+def names() -> list[str]:
+    """The classifiers of torchvision."""
     from torchvision import models
 
-    return [
-        name for name in models.list_models(module=models) if fnmatch.fnmatchcase(name, pattern)
-    ]
+    found: list[str] = models.list_models(module=models)
+    return found
 
 
 def family_of(architecture: str) -> str:
@@ -62,10 +66,9 @@ def spec(reference: str) -> Spec:
     rules, meta = weights.transforms(), weights.meta
     (resize,), (crop,) = rules.resize_size, rules.crop_size
     # the inception networks of this library come with heads for training alone
-    options: dict[str, Any] = {"aux_logits": False} if architecture in _AUXILIARY else {}
-    options |= {"transform_input": True} if architecture in _AUXILIARY else {}
-    options |= {"init_weights": False} if architecture in _AUXILIARY else {}
-
+    options: dict[str, Any] = {}
+    if architecture in _AUXILIARY:
+        options = {"aux_logits": False, "transform_input": True, "init_weights": False}
     fixed = architecture.startswith("vit_")
 
     def sized(classes: int, size: int) -> nn.Module:
@@ -114,10 +117,3 @@ def spec(reference: str) -> Spec:
             training_only=_AUXILIARY.get(architecture, ()),
         )
     )
-
-
-_AUXILIARY: dict[str, tuple[str, ...]] = {
-    "googlenet": ("aux1.", "aux2."),
-    "inception_v3": ("AuxLogits.",),
-}
-"""By architecture the prefixes of the tensors of its heads for training alone."""

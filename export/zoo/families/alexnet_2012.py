@@ -10,12 +10,13 @@ entry: squares of 256 in the order blue, green, red, one crop, and k = 1.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from export.weights.sources import CheckpointOnly
-from export.zoo.libraries import protocols
+from export.zoo.libraries import bytes_minus, protocols
 from export.zoo.registry import dense_form, register
-from service.manifest import Color, Input, Paper, PublishedError, Resize
+from service.manifest import Paper, PublishedError, Resize
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,32 +32,25 @@ _TEN_CROP = "ten_crop of the centre 256x256; one network of the paper"
 _CENTRE = Resize(rule="shortest_side", size=256, interpolation="bilinear", centre_square=True)
 
 
-def _input(color: Color) -> Input:
-    return Input(
-        height=227,
-        width=227,
-        channels=3,
-        color=color,
-        rescale=1.0,
-        mean=CAFFE_MEAN if color == "BGR" else CAFFE_MEAN[::-1],
-        std=(1.0, 1.0, 1.0),
-    )
-
-
-@register(
-    name="alexnet_2012",
-    network="alexnet_2012",
+_alexnet = partial(
+    register,
     family="alexnet",
     year=2012,
     paper=_PAPER,
     source="own",
-    parameters=60_965_224,
-    multiply_adds=724_406_816,
-    input=_input("RGB"),
-    resize=_CENTRE,
-    protocols=protocols(256, dense=(256, 384, 512), default="ten_crop"),
     dense=dense_form("classic"),
     mean_image=True,
+)
+
+
+@_alexnet(
+    name="alexnet_2012",
+    network="alexnet_2012",
+    parameters=60_965_224,
+    multiply_adds=724_406_816,
+    input=bytes_minus(227, CAFFE_MEAN[::-1], "RGB"),
+    resize=_CENTRE,
+    protocols=protocols(256, dense=(256, 384, 512), default="ten_crop"),
     weights=CheckpointOnly(
         known="cuda-convnet's were never published; BVLC's are for alexnet_bvlc"
     ),
@@ -76,20 +70,14 @@ def alexnet_2012(classes: int) -> nn.Module:
     return AlexNet2012("paper", classes=classes)
 
 
-@register(
+@_alexnet(
     name="alexnet_2012_pretrained",
     network="alexnet_2012_pretrained",
-    family="alexnet",
-    year=2012,
-    paper=_PAPER,
-    source="own",
     parameters=61_260_392,
     multiply_adds=735_023_648,
-    input=_input("RGB"),
+    input=bytes_minus(227, CAFFE_MEAN[::-1], "RGB"),
     resize=_CENTRE,
     protocols=protocols(256, dense=(256, 384, 512), default="ten_crop"),
-    dense=dense_form("classic"),
-    mean_image=True,
     weights=CheckpointOnly(known="cuda-convnet's were never published"),
     published=(
         PublishedError(
@@ -107,20 +95,14 @@ def alexnet_2012_pretrained(classes: int) -> nn.Module:
     return AlexNet2012("paper", sixth=True, classes=classes)
 
 
-@register(
+@_alexnet(
     name="alexnet_bvlc",
     network="alexnet_bvlc",
-    family="alexnet",
-    year=2012,
-    paper=_PAPER,
-    source="own",
     parameters=60_965_224,
     multiply_adds=724_406_816,
-    input=_input("BGR"),
+    input=bytes_minus(227, CAFFE_MEAN, "BGR"),
     resize=Resize(rule="square", size=256, interpolation="bilinear"),
     protocols=protocols(256, dense=(256, 384, 512)),
-    dense=dense_form("classic"),
-    mean_image=True,
     weights=CheckpointOnly(known=f"bvlc_alexnet.caffemodel ({_BVLC}), as it is or as a state dict"),
     published=(
         PublishedError(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from export.spec import Builder
 from export.weights.sources import PackageWeights
-from export.zoo.libraries import HALF, protocols, rgb, shortest_side
+from export.zoo.libraries import HALF, protocols, rgb, shortest_side, timm_builder
 from export.zoo.registry import register
 from service.manifest import Paper, PublishedError
 
@@ -98,13 +98,6 @@ def _lite(
     )
 
 
-def _create(network: str, classes: int) -> nn.Module:
-    import timm
-
-    module: nn.Module = timm.create_model(network, pretrained=False, num_classes=classes)
-    return module
-
-
 @_lite(
     0,
     size=224,
@@ -116,7 +109,7 @@ def _create(network: str, classes: int) -> nn.Module:
 )
 def efficientnet_lite0(classes: int) -> nn.Module:
     """EfficientNet-Lite0: width 1.0, depth 1.0."""
-    return _create("tf_efficientnet_lite0", classes)
+    return timm_builder("tf_efficientnet_lite0")(classes)
 
 
 @_lite(
@@ -130,7 +123,7 @@ def efficientnet_lite0(classes: int) -> nn.Module:
 )
 def efficientnet_lite1(classes: int) -> nn.Module:
     """EfficientNet-Lite1: width 1.0, depth 1.1."""
-    return _create("tf_efficientnet_lite1", classes)
+    return timm_builder("tf_efficientnet_lite1")(classes)
 
 
 @_lite(
@@ -144,4 +137,4 @@ def efficientnet_lite1(classes: int) -> nn.Module:
 )
 def efficientnet_lite2(classes: int) -> nn.Module:
     """EfficientNet-Lite2: width 1.1, depth 1.2."""
-    return _create("tf_efficientnet_lite2", classes)
+    return timm_builder("tf_efficientnet_lite2")(classes)

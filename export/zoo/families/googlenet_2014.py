@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from export.weights.sources import CheckpointOnly
-from export.zoo.libraries import protocols
+from export.zoo.libraries import bytes_minus, protocols
 from export.zoo.registry import register
-from service.manifest import Input, Paper, PublishedError, Resize
+from service.manifest import Paper, PublishedError, Resize
 
 if TYPE_CHECKING:
     from torch import nn
@@ -31,15 +31,7 @@ def _published(top5: float, protocol: str) -> PublishedError:
     source="own",
     parameters=6_998_552,
     multiply_adds=1_582_671_872,
-    input=Input(
-        height=224,
-        width=224,
-        channels=3,
-        color="BGR",
-        rescale=1.0,
-        mean=(104.0, 117.0, 123.0),
-        std=(1.0, 1.0, 1.0),
-    ),
+    input=bytes_minus(224, (104.0, 117.0, 123.0), "BGR"),
     resize=Resize(rule="square", size=256, interpolation="bilinear"),
     protocols=protocols(256),
     # the prefixes that export/zoo/architectures/googlenet_2014.py gives its heads

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from export.weights.downloads import HubDownload
-from export.zoo.libraries import HALF, pytorchcv, timm, torchvision
-from service.manifest import Input, Paper, PublishedError
+from export.zoo.libraries import HALF, bytes_minus, pytorchcv, timm, torchvision
+from service.manifest import Paper, PublishedError
 
 _V2 = Paper(
     title=(
@@ -50,15 +50,7 @@ pytorchcv(
     file="bninception-0774-d79ba5f5.pth",
     sha1="d79ba5f573ba2da5fea5e4c9a7f67ddd526e234b",
     top5=None,
-    input=Input(
-        height=224,
-        width=224,
-        channels=3,
-        color="BGR",
-        rescale=1,
-        mean=(104, 117, 128),
-        std=(1, 1, 1),
-    ),
+    input=bytes_minus(224, (104, 117, 128), "BGR"),
     weights=_CAFFE,
     published=(
         PublishedError(

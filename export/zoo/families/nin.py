@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from export.weights.sources import CheckpointOnly
 from export.zoo.families.alexnet_2012 import CAFFE_MEAN
-from export.zoo.libraries import protocols
+from export.zoo.libraries import bytes_minus, protocols
 from export.zoo.registry import register
-from service.manifest import Input, Paper, PublishedError, Resize
+from service.manifest import Paper, PublishedError, Resize
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,15 +29,7 @@ _GIST = "https://gist.github.com/mavenlin/d802a5849de39225bcc6"
     source="own",
     parameters=7_595_176,
     multiply_adds=1_100_188_800,
-    input=Input(
-        height=224,
-        width=224,
-        channels=3,
-        color="BGR",
-        rescale=1.0,
-        mean=CAFFE_MEAN,
-        std=(1.0, 1.0, 1.0),
-    ),
+    input=bytes_minus(224, CAFFE_MEAN, "BGR"),
     resize=Resize(rule="square", size=256, interpolation="bilinear"),
     protocols=protocols(256),
     mean_image=True,

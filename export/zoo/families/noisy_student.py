@@ -8,16 +8,11 @@ the same network, other weights, another size.
 from __future__ import annotations
 
 import math
-from functools import partial
-from typing import TYPE_CHECKING
 
 from export.weights.sources import CheckpointOnly
-from export.zoo.libraries import protocols, rgb, shortest_side, timm
+from export.zoo.libraries import protocols, rgb, shortest_side, timm, timm_builder
 from export.zoo.registry import register
 from service.manifest import Paper, PublishedError
-
-if TYPE_CHECKING:
-    from torch import nn
 
 _NOISY = Paper(
     title="Self-training with Noisy Student improves ImageNet classification",
@@ -72,13 +67,6 @@ for _name, _tag, _size, _crop_pct, _parameters, _multiply_adds, _errors in _NETW
     )
 
 
-def _create(network: str, classes: int) -> nn.Module:
-    from timm import create_model
-
-    module: nn.Module = create_model(network, pretrained=False, num_classes=classes)
-    return module
-
-
 for _name, _size, _multiply_adds, _accuracy in _FIXED:
     # by imnet_evaluate/transforms.py of FixRes, which its authors have for their other networks
     _resize = math.floor(256 / 224 * _size)
@@ -106,4 +94,4 @@ for _name, _size, _multiply_adds, _accuracy in _FIXED:
                 source=f"{_README}, with extra training data",
             ),
         ),
-    )(partial(_create, f"tf_efficientnet_{_name}"))
+    )(timm_builder(f"tf_efficientnet_{_name}"))

@@ -7,12 +7,13 @@ densely, so that is what is done where nothing is asked for.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from export.weights.authors import OverFeatWeights
-from export.zoo.libraries import protocols
+from export.zoo.libraries import bytes_minus, protocols
 from export.zoo.registry import dense_form, register
-from service.manifest import Input, Paper, PublishedError, Resize
+from service.manifest import Paper, PublishedError, Resize
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,21 +25,9 @@ _PAPER = Paper(
     "Convolutional Networks",
     url="https://arxiv.org/abs/1312.6229",
 )
-_RESIZE = Resize(rule="shortest_side", size=256, interpolation="bilinear")
+_MEANS, _DEVIATIONS = (MEAN, MEAN, MEAN), (STD, STD, STD)
 _TABLE_5 = (245, 281, 317, 389, 425, 461)
 """The shorter sides of the paper's six scales."""
-
-
-def _input(size: int) -> Input:
-    return Input(
-        height=size,
-        width=size,
-        channels=3,
-        color="RGB",
-        rescale=1.0,
-        mean=(MEAN, MEAN, MEAN),
-        std=(STD, STD, STD),
-    )
 
 
 def _published(top1: float, top5: float, protocol: str) -> PublishedError:
@@ -46,19 +35,25 @@ def _published(top1: float, top5: float, protocol: str) -> PublishedError:
     return PublishedError(top1=top1, top5=top5, protocol=protocol, source=source)
 
 
-@register(
-    name="overfeat_fast",
-    network="overfeat_fast",
+_overfeat = partial(
+    register,
     family="overfeat",
     year=2013,
     paper=_PAPER,
     source="own",
-    parameters=145_920_872,
-    multiply_adds=2_801_403_904,
-    input=_input(231),
-    resize=_RESIZE,
+    resize=Resize(rule="shortest_side", size=256, interpolation="bilinear"),
+    # Table 2 has the accurate model at 4 of the 6 scales, and does not say which
     protocols=protocols(256, dense=_TABLE_5, default="dense"),
     dense=dense_form("overfeat"),
+)
+
+
+@_overfeat(
+    name="overfeat_fast",
+    network="overfeat_fast",
+    parameters=145_920_872,
+    multiply_adds=2_801_403_904,
+    input=bytes_minus(231, _MEANS, "RGB", _DEVIATIONS),
     weights=OverFeatWeights(
         known="the authors' net_weight_0, with the list of its classes beside it, or a state dict"
     ),
@@ -74,20 +69,12 @@ def overfeat_fast(classes: int) -> nn.Module:
     return OverFeatFast(classes)
 
 
-@register(
+@_overfeat(
     name="overfeat_accurate",
     network="overfeat_accurate",
-    family="overfeat",
-    year=2013,
-    paper=_PAPER,
-    source="own",
     parameters=144_656_488,
     multiply_adds=5_355_446_784,
-    input=_input(221),
-    resize=_RESIZE,
-    # Table 2 has the accurate model at 4 of the 6 scales, and does not say which
-    protocols=protocols(256, dense=_TABLE_5, default="dense"),
-    dense=dense_form("overfeat"),
+    input=bytes_minus(221, _MEANS, "RGB", _DEVIATIONS),
     weights=OverFeatWeights(
         known="the authors' net_weight_1, with the list of its classes beside it, or a state dict"
     ),

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from export.weights.authors import CaffeResNetWeights
 from export.zoo.families.alexnet_2012 import CAFFE_MEAN
 from export.zoo.families.resnet import PAPER, SCALES
-from export.zoo.libraries import protocols, pytorchcv, shortest_side
+from export.zoo.libraries import bytes_minus, protocols, pytorchcv, shortest_side
 from export.zoo.registry import dense_form, register
-from service.manifest import Input, PublishedError
+from service.manifest import PublishedError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,15 +29,7 @@ _NETWORKS = (
 _CENTER = {50: (24.7, 7.8), 101: (23.6, 7.1), 152: (23.0, 6.7)}
 _TEN_CROP = {50: (22.9, 6.7), 101: (21.8, 6.1), 152: (21.4, 5.7)}
 _DENSE = {50: (20.74, 5.25), 101: (19.87, 4.6), 152: (19.38, 4.49)}
-_INPUT = Input(
-    height=224,
-    width=224,
-    channels=3,
-    color="BGR",
-    rescale=1.0,
-    mean=CAFFE_MEAN,
-    std=(1.0, 1.0, 1.0),
-)
+_INPUT = bytes_minus(224, CAFFE_MEAN, "BGR")
 
 
 def _published(layers: int) -> tuple[PublishedError, ...]:

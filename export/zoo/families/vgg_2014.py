@@ -11,22 +11,14 @@ from typing import TYPE_CHECKING
 
 from export.weights.sources import CheckpointOnly
 from export.zoo.families.vgg import PAPER
-from export.zoo.libraries import protocols
+from export.zoo.libraries import bytes_minus, protocols
 from export.zoo.registry import dense_form, register
-from service.manifest import Input, PublishedError, Resize
+from service.manifest import PublishedError, Resize
 
 if TYPE_CHECKING:
     from torch import nn
 
-_INPUT = Input(
-    height=224,
-    width=224,
-    channels=3,
-    color="RGB",
-    rescale=1.0,
-    mean=(123.68, 116.779, 103.939),
-    std=(1.0, 1.0, 1.0),
-)
+_INPUT = bytes_minus(224, (123.68, 116.779, 103.939), "RGB")
 _RESIZE = Resize(rule="shortest_side", size=256, interpolation="bilinear")
 _WEIGHTS = CheckpointOnly(known="the authors published those of D and E alone")
 
