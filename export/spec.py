@@ -83,10 +83,13 @@ class WeightsSource(ABC):
     def licence(self) -> Licence:
         """The licence of those weights."""
 
-    def arranged(self, file: Path, network: nn.Module, read: Reader) -> dict[str, Tensor]:
+    def arranged(
+        self, file: Path, build: Callable[[], nn.Module], read: Reader
+    ) -> dict[str, Tensor]:
         """The tensors of ``file``, which may be in a form of the authors' own.
 
-        ``read`` reads what every network's weights may come in. Raises ExportError.
+        ``build`` builds the network, ``read`` reads what every network's weights may come in.
+        Raises ExportError.
         """
         return read(file)
 

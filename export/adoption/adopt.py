@@ -21,7 +21,6 @@ from export.errors import ForeignModelRefused, NotBuilt
 from export.proof import proof
 from export.proof.parity import Exported, Parity
 from export.spec import Label
-from export.versions.own import check_name
 from export.versions.publish import destination, publish, workshop
 from export.zoo import label_file, labels
 from service.manifest import FILE_NAME, Input, Manifest, ProtocolName, Resize
@@ -70,7 +69,6 @@ def adopt(
     classifier that can be served, ProofFailed when the result does not compute what it did, and
     every other ExportError.
     """
-    check_name(adoption.name)
     target = destination(output, adoption.name, adoption.version, force=force)
     from_file = label_file.read(adoption.labels) if adoption.labels else None
     report("reading the file")

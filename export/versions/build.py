@@ -9,13 +9,13 @@ from typing import Literal
 
 from export.data import mean_image, pictures
 from export.data.mean_image import MeanImage
-from export.errors import ExportError, WeightsMismatch, WeightsUnavailable
+from export.errors import ExportError, WeightsUnavailable
 from export.graph import graph
 from export.graph.dense import Slide
 from export.proof import proof
 from export.proof.parity import Parity
 from export.spec import Spec
-from export.versions.own import Own, check_name, finish, prepare
+from export.versions.own import Own, finish, prepare
 from export.versions.publish import destination, publish, workshop
 from export.weights import files, model_config
 from export.weights.files import LoadedWeights
@@ -68,20 +68,16 @@ def build(
     output: Path,
     force: bool = False,
     report: Report = lambda _: None,
-    spec: Spec | None = None,
 ) -> Manifest:
     """Export a network to ``output/<name>/<version>``, prove it, and return its manifest.
 
     The folder is made under a temporary name in ``output`` and renamed when it is complete; on
-    any failure ``output`` is left as it was. ``spec`` is what is known about the network, where it
-    is none that has a name. An existing version is replaced only with ``force``.
+    any failure ``output`` is left as it was. An existing version is replaced only with ``force``.
     Raises ExportError of every kind; ProofFailed when the export is not faithful.
     """
     request = request.resolved()
     own, version = request.own, request.version
-    spec = spec or resolve.network(request.network)
-    if own.name is not None:
-        check_name(own.name)
+    spec = resolve.network(request.network)
     target = destination(output, own.name or spec.name, version, force=force)
     sample = None if request.pictures is None else pictures.below(request.pictures)
     mean = None
@@ -113,21 +109,14 @@ def load(
 
     Raises ExportError of every kind.
     """
-    config = model_config.beside(weights_file)
-    if config is not None and config.network.partition(":")[2] != spec.network:
-        raise WeightsMismatch(
-            f"{config.file} says that the weights are for {config.network}, not {spec.reference}"
-        )
     if weights_file == files.RANDOM:
-        prepared = prepare(spec, own, None, None)
-        loaded = files.random(prepared.spec, seed or 0, own.reading)
-        return finish(prepared, own, loaded, None, None)
+        prepared = prepare(spec, own, None)
+        return finish(prepared, own, files.random(prepared.spec, seed or 0, own.reading), None)
     if seed is not None:
         raise WeightsUnavailable("--seed goes with --weights random")
     found = files.find(spec, weights_file, own.reading)
-    prepared = prepare(spec, own, found, config)
-    loaded = files.fill(prepared.spec, found, own.reading)
-    return finish(prepared, own, loaded, found, config)
+    prepared = prepare(spec, own, found)
+    return finish(prepared, own, files.fill(prepared.spec, found, own.reading), found)
 
 
 @dataclass(frozen=True)

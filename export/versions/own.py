@@ -1,6 +1,7 @@
 """A network of one's own: another name, other classes, another preprocessing than the registry's.
 
-What the user says goes before what the file of weights says, and that before the network's own.
+What the user says goes before what the file of weights and the files beside it say, and that before
+the network's own.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from export.spec import Label, Spec
 from export.versions import preprocessing
 from export.versions.preprocessing import Preprocessing
 from export.weights.files import Found, LoadedWeights, Reading
-from export.weights.model_config import ModelConfig
 from export.zoo import label_file, labels, resolve
 from export.zoo.measured import measured
-from service.manifest import NAME, TAKEN_NAME, Build
+from service.manifest import Build, Manifest
 
 LabelSource = Literal["known", "given", "file", "numbered"]
+Evidence = Literal["recognised", "stated", "assumed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,57 +39,37 @@ class Prepared:
     """What is known about a network, with the preprocessing that its weights were trained with."""
 
     spec: Spec
-    preprocessing: Literal["recognised", "stated", "assumed"]
+    preprocessing: Evidence
     remarks: tuple[str, ...] = ()
 
 
-def check_name(name: str) -> None:
-    """Raise ExportError for what is no model's name."""
-    if name == TAKEN_NAME:
-        raise ExportError(f"name {name!r} is no model's: a route of the service has it")
-    if not NAME.fullmatch(name):
-        raise ExportError(
-            f"name {name!r} is no model's: up to 64 of a-z, 0-9, _ and -, the first of a-z and 0-9"
-        )
-
-
-def prepare(spec: Spec, own: Own, found: Found | None, config: ModelConfig | None) -> Prepared:
+def prepare(spec: Spec, own: Own, found: Found | None) -> Prepared:
     """``spec`` under the user's name and with the preprocessing of the training.
 
-    ``found`` are the weights, None for random ones; ``config`` is what lies beside them. Raises
-    ExportError where what is said fits neither the network nor the weights.
+    ``found`` are the weights; None: random ones. Raises ExportError where what is said fits
+    neither the network nor the weights.
     """
+    kind: Evidence = "recognised" if found is None or found.recognised else "assumed"
     remarks: list[str] = []
-    stated = found is None or found.recognised
-    kind: Literal["recognised", "stated", "assumed"] = "recognised" if stated else "assumed"
-    if own.reading.trained_as is not None:
-        spec, kind = (
-            preprocessing.as_trained(spec, resolve.network(own.reading.trained_as)),
-            "stated",
-        )
     said = Preprocessing()
-    if config is not None and config.preprocessing:
-        said, kind = preprocessing.stated(str(config.file), config.preprocessing), "stated"
-        remarks.append(f"the preprocessing is that of {config.file.name} beside the weights")
+    if own.reading.trained_as is not None:
+        trained_as = resolve.network(own.reading.trained_as)
+        spec, kind = preprocessing.as_trained(spec, trained_as), "stated"
+    elif found is not None and found.config is not None and found.config.preprocessing:
+        source = found.config.file
+        said, kind = preprocessing.stated(str(source), found.config.preprocessing), "stated"
+        remarks.append(f"the preprocessing is that of {source.name} beside the weights")
     elif found is not None and found.checkpoint.arguments:
         said, kind = preprocessing.of_training(spec, found.checkpoint), "stated"
         remarks.append("the preprocessing is that of the training's arguments in the file")
     if own.preprocessing.given:
-        kind = "stated"
-    changes = {**said.given, **own.preprocessing.given}
-    spec = preprocessing.changed(spec, preprocessing.stated("the preprocessing", changes))
-    if own.name is not None:
-        check_name(own.name)
-        spec = replace(spec, name=own.name)
-    return Prepared(spec, kind, tuple(remarks))
+        said, kind = said.model_copy(update=own.preprocessing.given), "stated"
+    spec = preprocessing.changed(spec, said)
+    return Prepared(replace(spec, name=own.name or spec.name), kind, tuple(remarks))
 
 
 def finish(
-    prepared: Prepared,
-    own: Own,
-    loaded: LoadedWeights,
-    found: Found | None,
-    config: ModelConfig | None,
+    prepared: Prepared, own: Own, loaded: LoadedWeights, found: Found | None
 ) -> tuple[LoadedWeights, Build]:
     """The network with the names of its classes and its own figures, and what the build was.
 
@@ -96,9 +77,8 @@ def finish(
     """
     spec = loaded.spec
     remarks = [*prepared.remarks, *loaded.remarks]
-    rows, source = _labels(spec, prepared.spec, own, found, config)
-    if source == "numbered":
-        remarks.append("nobody named the classes: they are class 0, class 1 and so on")
+    rows, source, words = _labels(spec, prepared.spec, own, found)
+    remarks += words
     if prepared.preprocessing == "assumed":
         remarks.append(
             "that the weights were trained with this preprocessing is assumed: --trained-as "
@@ -127,37 +107,63 @@ def finish(
     return replace(loaded, spec=spec), build
 
 
-def of(manifest_build: Build, labels_file: Path | None = None) -> Own:
-    """What the user said when the model was built, by its manifest."""
+def of(manifest: Manifest, folder: Path, labels_file: Path | None = None) -> Own:
+    """What the user said when the model in ``folder`` was built, by its manifest.
+
+    ``labels_file`` named the classes; None: the labels in ``folder`` are taken for what it said.
+    """
+    build = manifest.build
+    if build is None:  # schema 1, in which nothing could be said
+        return Own(name=manifest.name, labels=labels_file)
+    if build.labels == "given" and labels_file is None:
+        labels_file = folder / manifest.labels
     names = set(Preprocessing.model_fields) & set(Build.model_fields)
-    said = {name: getattr(manifest_build, name) for name in names}
-    reading = Reading(
-        prefix=manifest_build.prefix,
-        averaged=manifest_build.averaged,
-        trained_as=manifest_build.trained_as,
+    random = manifest.weights.source == "random"
+    return Own(
+        name=manifest.name,
+        labels=labels_file,
+        preprocessing=Preprocessing(**{name: getattr(build, name) for name in names}),
+        reading=Reading(
+            classes=manifest.classes if random else None,
+            prefix=build.prefix,
+            averaged=build.averaged,
+            trained_as=build.trained_as,
+        ),
     )
-    return Own(labels=labels_file, preprocessing=Preprocessing(**said), reading=reading)
 
 
 def _labels(
-    spec: Spec, before: Spec, own: Own, found: Found | None, config: ModelConfig | None
-) -> tuple[list[Label], LabelSource]:
-    """The names of the classes, and where they come from."""
+    spec: Spec, before: Spec, own: Own, found: Found | None
+) -> tuple[list[Label], LabelSource, list[str]]:
+    """The names of the classes, where they come from, and remarks."""
     if own.labels is not None:
         rows = label_file.read(own.labels)
         if len(rows) != spec.classes:
             raise ExportError(
                 f"{own.labels} names {len(rows)} classes, the weights have {spec.classes}"
             )
-        return rows, "given"
-    for names in (
-        config.labels if config is not None else (),
-        found.checkpoint.classes if found is not None else (),
-    ):
-        if len(names) == spec.classes:
-            return [
-                Label(index, "", name) for index, name in enumerate(label_file.apart(names))
-            ], "file"
+        return rows, "given", []
+    remarks = []
+    for names in _beside(found):
+        if len(names) != spec.classes:
+            remarks.append(
+                f"{len(names)} names of classes beside the weights were left out: the last layer "
+                f"has {spec.classes}"
+            )
+        elif not all(name and name.isprintable() for name in names):
+            remarks.append("names of classes beside the weights were left out: not all are text")
+        else:
+            apart = enumerate(label_file.apart(names))
+            return [Label(index, "", name) for index, name in apart], "file", remarks
     if spec.classes == before.classes and before.labels != "numbered":
-        return labels.of(spec), "known"
-    return labels.numbered(spec.classes), "numbered"
+        return labels.of(spec), "known", remarks
+    remarks.append("nobody named the classes: they are class 0, class 1 and so on")
+    return labels.numbered(spec.classes), "numbered", remarks
+
+
+def _beside(found: Found | None) -> list[tuple[str, ...]]:
+    """The lists of names in the config beside the weights, and in the weights' file."""
+    if found is None:
+        return []
+    config = () if found.config is None else found.config.labels
+    return [names for names in (config, found.checkpoint.classes) if names]

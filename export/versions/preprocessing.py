@@ -17,10 +17,8 @@ from service.manifest import Color, Input, Interpolation, Protocols, Resize
 
 _MOST_RESIZED = 8192
 """Pixels of a resized side."""
-_CHANGES = ("gp", "bn_eps", "model_kwargs", "in_chans")
+_CHANGES = ("gp", "bn_eps", "model_kwargs")
 """Arguments of timm's train.py that make another network of an architecture."""
-
-
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 

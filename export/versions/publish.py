@@ -10,11 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from export.errors import ExportError, OutputRefused
-from service.manifest import VERSION
+from service.manifest import NAME, TAKEN_NAME, VERSION
 
 
 def destination(output: Path, name: str, version: str, *, force: bool) -> Path:
-    """The folder of a version. Raises ExportError for a bad version, OutputRefused when taken."""
+    """The folder of a version. Raises ExportError for a name or a version that no model may have,
+    OutputRefused when it is taken.
+    """
+    if name == TAKEN_NAME:
+        raise ExportError(f"name {name!r} is no model's: a route of the service has it")
+    if not NAME.fullmatch(name):
+        raise ExportError(
+            f"name {name!r} is no model's: up to 64 of a-z, 0-9, _ and -, the first of a-z and 0-9"
+        )
     if not VERSION.fullmatch(version):
         raise ExportError(f"version {version!r} is no whole number from 1 to 999999999")
     target = output / name / version

@@ -8,24 +8,22 @@ goes on where it stopped.
 from __future__ import annotations
 
 import csv
-import fnmatch
 import importlib.metadata
 import json
 import multiprocessing
 import signal
 import tempfile
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from pydantic import TypeAdapter
 
 from export.errors import ExportError
 from export.versions import survey_one
-from export.versions.verify_all import Row, progress, write
+from export.versions.verify_all import Row, line, matches, progress, write
 from export.zoo import resolve
 
 _SIZES = (
@@ -45,8 +43,8 @@ class Surveyed(Row):
     """What was found out about one network of a library."""
 
     family: str = ""
-    library: str = ""
-    """The library and its release."""
+    release: str = ""
+    """Of the library, such as ``timm 1.0.31``."""
 
 
 _WAIT = 10
@@ -81,10 +79,10 @@ def survey(
     """
     release = f"{library} {importlib.metadata.version(library)}"
     before = read(file)
-    if any(not row.library.startswith(f"{library} ") for row in before):
+    if any(each.release.split()[:1] != [library] for each in before):
         raise ExportError(f"{file} is the survey of another library")
-    rows = {row.name: row for row in before if row.library == release}
-    names = [f"{library}:{name}" for name in resolve.names(library) if _matches(name, only)]
+    rows = {each.name: each for each in before if each.release == release}
+    names = [f"{library}:{name}" for name in resolve.names(library) if matches(name, only)]
     if not names:
         raise ExportError(f"{library} has no network called {' or '.join(only)}")
     left = [name for name in names if name not in rows or (again and not rows[name].passed)]
@@ -99,7 +97,7 @@ def survey(
                 process = context.Process(target=survey_one.main, args=arguments)
                 row = _row(name, process, Path(scratch), limits)
             family = row.pop("family", resolve.family(name))
-            rows[name] = Surveyed(**row, family=family, library=release)
+            rows[name] = Surveyed(**row, family=family, release=release)
             write(list(rows.values()), file, Surveyed)
             step(line(rows[name]), done=True)
     return list(rows.values())
@@ -107,21 +105,25 @@ def survey(
 
 def _row(name: str, process: ForkServerProcess, scratch: Path, limits: Limits) -> dict[str, Any]:
     """The fields of a row, of a process that is run to its end."""
-    start = time.monotonic()
     process.start()
     process.join(_WAIT * limits.seconds)
+    late = process.is_alive()
     process.kill()
     process.join()
-    seconds = round(time.monotonic() - start, 1)
     result = scratch / survey_one.RESULT
     if result.is_file():
         found: dict[str, Any] = json.loads(result.read_text("utf-8"))
         return found
-    late = process.exitcode in (-signal.SIGXCPU, -signal.SIGKILL)
-    failure = f"not done in {limits.seconds:.0f} s" if late else f"exit {process.exitcode}"
-    network = name.partition(":")[2]
-    facts = {"name": name, "network": network, "weights": "random", "parameters": 0}
-    return {**facts, "seconds": seconds, "failure": failure}
+    late = late or process.exitcode == -signal.SIGXCPU
+    ended = f"exit {process.exitcode}, most likely for want of memory"
+    return {
+        "name": name,
+        "network": name.partition(":")[2],
+        "weights": "random",
+        "parameters": 0,
+        "seconds": limits.seconds if late else 0.0,
+        "failure": f"not done in {limits.seconds:.0f} s" if late else ended,
+    }
 
 
 def in_turn(names: Iterable[str]) -> list[str]:
@@ -149,27 +151,13 @@ def read(file: Path) -> list[Surveyed]:
             # an empty cell is what was not measured
             return [_ROW.validate_python({k: v for k, v in row.items() if v}) for row in found]
     except (OSError, ValueError, csv.Error) as error:
-        _refuse(file, error)
-
-
-def _refuse(file: Path, error: Exception) -> NoReturn:
-    raise ExportError(f"{file} holds no rows of a survey: {error}") from error
-
-
-def line(row: Surveyed) -> str:
-    """One row in a line, for a person."""
-    verdict = "passed" if row.passed else f"FAILED, {row.failure}"
-    return f"{row.name}: {verdict}, {row.seconds:.0f} s"
+        raise ExportError(f"{file} holds no rows of a survey: {error}") from error
 
 
 def summary(rows: Sequence[Surveyed]) -> str:
     """How many proved, of how many that were tried and in how many families, in a sentence."""
     passed = sum(row.passed for row in rows)
     families = len({row.family for row in rows})
-    library = rows[0].library if rows else "nothing"
+    release = rows[0].release if rows else "nothing"
     share = f" ({passed / len(rows):.1%})" if rows else ""
-    return f"{library}: {passed} of {len(rows)} networks proved{share}, of {families} families"
-
-
-def _matches(name: str, only: Sequence[str]) -> bool:
-    return not only or any(fnmatch.fnmatchcase(name, pattern) for pattern in only)
+    return f"{release}: {passed} of {len(rows)} networks proved{share}, of {families} families"

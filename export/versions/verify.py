@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 from export.data import pictures
@@ -16,10 +15,10 @@ from export.errors import (
 )
 from export.proof import proof
 from export.proof.parity import Parity
-from export.spec import Label, Spec
+from export.spec import Spec
 from export.versions import built
 from export.versions.build import load
-from export.versions.own import Own, of
+from export.versions.own import of
 from export.weights import files, untrained
 from export.weights.files import LoadedWeights
 from export.zoo import labels, resolve
@@ -58,13 +57,9 @@ def verify(
             f"{folder / FILE_NAME} was edited since it was written: it has another digest"
         )
     spec = resolve.network(manifest.build.network if manifest.build else manifest.name)
-    own = Own(labels=labels_file) if manifest.build is None else of(manifest.build, labels_file)
-    own = replace(own, name=manifest.name)
-    if manifest.build and manifest.build.labels == "given" and labels_file is None:
-        own = replace(own, labels=folder / manifest.labels)
+    own = of(manifest, folder, labels_file)
     report("reading the weights")
     if weights_file is None and manifest.weights.source == "random":
-        own = replace(own, reading=replace(own.reading, classes=manifest.classes))
         loaded, build = load(spec, own, files.RANDOM, untrained.seed_of(manifest.weights))
     else:
         _demand_same(manifest, spec, weights_file)
@@ -135,7 +130,7 @@ def _compare(manifest: Manifest, loaded: LoadedWeights, folder: Path) -> None:
         "multiply_adds": (manifest.multiply_adds, spec.multiply_adds),
         "published": (manifest.published, spec.published),
         "weights": (manifest.weights, loaded.record),
-        "labels": (_written(folder / manifest.labels), _rows(labels.of(spec))),
+        "labels": (_read(folder / manifest.labels), labels.text(labels.of(spec))),
     }
     if manifest.input.mean_image is None:
         said["input"] = (manifest.input, spec.input)
@@ -146,10 +141,6 @@ def _compare(manifest: Manifest, loaded: LoadedWeights, folder: Path) -> None:
             )
 
 
-def _written(file: Path) -> list[str]:
-    return file.read_text(encoding="utf-8").splitlines()
-
-
-def _rows(rows: list[Label]) -> list[str]:
-    """The lines of ``labels.csv`` for these classes."""
-    return labels.text(rows).splitlines()
+def _read(file: Path) -> str:
+    """The text of a file, with its ends of lines as they are."""
+    return file.read_bytes().decode()

@@ -55,7 +55,7 @@ def verify_all(*, models: Path, only: Sequence[str], csv: Path | None) -> bool:
     Prints a line per network and a table at the end, and writes ``csv``, after each network.
     Raises ExportError when no name matches or the file cannot be written.
     """
-    chosen = [spec for spec in registry.specs() if _matches(spec.name, only)]
+    chosen = [spec for spec in registry.specs() if matches(spec.name, only)]
     if not chosen:
         raise ExportError(f"no network is called {' or '.join(only)}")
     rows: list[Row] = []
@@ -63,7 +63,7 @@ def verify_all(*, models: Path, only: Sequence[str], csv: Path | None) -> bool:
         for spec in chosen:
             step(f"proving {spec.name}")
             rows.append(prove_apart(spec, models))
-            step(_line(rows[-1]), done=True)
+            step(line(rows[-1]), done=True)
             if csv is not None:
                 write(rows, csv)
     print_rows(rows)
@@ -139,7 +139,8 @@ def print_rows(rows: Sequence[Row]) -> None:
     console.print(table)
 
 
-def _matches(name: str, only: Sequence[str]) -> bool:
+def matches(name: str, only: Sequence[str]) -> bool:
+    """Whether a name matches one of the patterns (* and ?), or there are none."""
     return not only or any(fnmatch.fnmatchcase(name, pattern) for pattern in only)
 
 
@@ -151,7 +152,8 @@ def _cell(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _line(row: Row) -> str:
+def line(row: Row) -> str:
+    """What was found out about one network, for a person."""
     if row.passed:
         return f"{row.name}: passed, {row.weights} weights, {row.seconds:.0f} s"
     return f"{row.name}: FAILED, {row.failure}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -40,8 +40,13 @@ class OverFeatWeights(CheckpointOnly):
     one made of the authors' file; one with the network's own names was trained with our labels.
     """
 
-    def arranged(self, file: Path, network: nn.Module, read: Reader) -> dict[str, Tensor]:
-        expected = network.state_dict()
+    def arranged(
+        self, file: Path, build: Callable[[], nn.Module], read: Reader
+    ) -> dict[str, Tensor]:
+        import torch
+
+        with torch.device("meta"):  # for its shapes
+            expected = build().state_dict()
         if file.stat().st_size == 4 * sum(tensor.numel() for tensor in expected.values()):
             tensors = _numbers(file, expected)
         else:
@@ -137,7 +142,9 @@ class CaffeResNetWeights(CheckpointOnly):
 
     same_order: bool = False
 
-    def arranged(self, file: Path, network: nn.Module, read: Reader) -> dict[str, Tensor]:
+    def arranged(
+        self, file: Path, build: Callable[[], nn.Module], read: Reader
+    ) -> dict[str, Tensor]:
         tensors = read(file)
         if "fc1000.weight" not in tensors:
             return tensors

@@ -7,13 +7,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from export.errors import UnreadableWeights, WeightsMismatch, WeightsUnavailable
 from export.spec import Licence, Spec
-from export.weights import checkpoint, head, key_mapping, recognition, transformers_keys, untrained
+from export.weights import (
+    checkpoint,
+    head,
+    key_mapping,
+    model_config,
+    recognition,
+    transformers_keys,
+    untrained,
+)
 from export.weights.checkpoint import Checkpoint
+from export.weights.model_config import ModelConfig
 from service.manifest import Weights, sha256_of
 
 State = Mapping[str, Tensor]
@@ -51,6 +59,8 @@ class Found:
     licence: Licence
     recognised: bool
     """Whether they are known to be those of the network's own source."""
+    config: ModelConfig | None = None
+    """What a config.json beside a user's file says."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +108,9 @@ def find(spec: Spec, file: Path | None, reading: Reading = Reading()) -> Found:
     """The weights in ``file``, or those of the network's own source, read but not yet fitted.
 
     Raises WeightsUnavailable, UnreadableWeights, and WeightsMismatch for a file that is not the
-    one that its name says.
+    one that its name says, or is for another network by the config.json beside it.
     """
+    config = None
     if file is None:
         source = spec.weights.locate(spec.name)
         record, licence = spec.weights.record(source), spec.weights.licence()
@@ -108,12 +119,18 @@ def find(spec: Spec, file: Path | None, reading: Reading = Reading()) -> Found:
         source = file
         if not file.is_file():
             raise WeightsUnavailable(f"no such weights file: {file}")
+        config = model_config.beside(file)
+        if config is not None and config.network.partition(":")[2] != spec.network:
+            raise WeightsMismatch(
+                f"{config.file} says that the weights are for {config.network}, not "
+                f"{spec.reference}"
+            )
         try:
             recognition.check_name(file)
             record, licence, recognised = _of_the_user(spec, file)
         except OSError as error:
             raise UnreadableWeights(f"cannot read {file}: {error.strerror}") from error
-    return Found(_opened(spec, source, reading), record, licence, recognised)
+    return Found(_opened(spec, source, reading), record, licence, recognised, config)
 
 
 def _opened(spec: Spec, file: Path, reading: Reading) -> Checkpoint:
@@ -125,9 +142,7 @@ def _opened(spec: Spec, file: Path, reading: Reading) -> Checkpoint:
         opened = checkpoint.read(path, averaged=reading.averaged)
         return opened.tensors
 
-    with torch.device("meta"):
-        network = spec.build()
-    tensors = spec.weights.arranged(file, network, read)
+    tensors = spec.weights.arranged(file, spec.build, read)
     return replace(opened, tensors=tensors)
 
 
@@ -165,13 +180,14 @@ def _of_network(
     """
     for builder in (spec.builder, *(key_mapping.builder(peer) for peer in spec.peers)):
         form = replace(spec, builder=builder)
-        keys = head.shapes(form, spec.classes).keys()
-        bare, remarks = head.without_prefix(needed(spec, tensors), keys, reading.prefix)
+        shapes = head.shapes(form, spec.classes)
+        bare, remarks = head.without_prefix(needed(spec, tensors), shapes.keys(), reading.prefix)
         bare = needed(spec, bare)
-        lean = {key for key in keys if not _counter(key)}
+        lean = {key for key in shapes if not _counter(key)}
         if len(lean & bare.keys()) >= _HALF * len(lean):
-            fitting, state, words = head.fitted(form, bare)
-            return replace(spec, classes=fitting.classes), state, [*remarks, *words]
+            layer = head.last_layer(form, shapes)
+            classes, state, words = head.fitted(bare, shapes, layer)
+            return replace(spec, classes=classes or spec.classes), state, [*remarks, *words]
     return spec, needed(spec, tensors), []
 
 

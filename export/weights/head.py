@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -32,9 +31,9 @@ def shapes(spec: Spec, classes: int) -> Shapes:
     return {key: tuple(value.shape) for key, value in state.items()}
 
 
-def last_layer(spec: Spec) -> Shapes:
-    """The tensors of the last layer, by key with the shapes for ``spec.classes``: [classes, …]."""
-    these, others = shapes(spec, spec.classes), shapes(spec, spec.classes + 1)
+def last_layer(spec: Spec, these: Shapes) -> Shapes:
+    """The tensors of the last layer by key, of the shapes for ``spec.classes``: [classes, …]."""
+    others = shapes(spec, spec.classes + 1)
     return {key: shape for key, shape in these.items() if others.get(key) != shape}
 
 
@@ -78,17 +77,18 @@ def without_prefix(
     return kept, [f"{len(beside)} tensors beside those behind {chosen} were left out: {some}"]
 
 
-def fitted(spec: Spec, tensors: State) -> tuple[Spec, dict[str, Tensor], list[str]]:
-    """``spec`` for as many classes as the last layer of ``tensors`` has; tensors, renamed; remarks.
+def fitted(
+    tensors: State, known: Collection[str], layer: Shapes
+) -> tuple[int | None, dict[str, Tensor], list[str]]:
+    """How many classes the last layer of ``tensors`` has; the tensors, renamed; and remarks.
 
-    A last layer that was put into a Sequential, or in the place of one, has another key; it is
+    ``known`` are the network's keys, ``layer`` is its last layer; None: ``tensors`` have none of
+    it. A last layer that was put into a Sequential, or in the place of one, has another key; it is
     taken where it is the only one of its shape. Raises WeightsMismatch where its tensors are for
     different numbers of classes.
     """
     state, remarks = dict(tensors), []
-    layer = last_layer(spec)
     modules = dict.fromkeys(key.rpartition(".")[0] for key in layer)
-    known = shapes(spec, spec.classes).keys()
     for module in modules:
         if f"{module}.weight" in layer and f"{module}.weight" not in state:
             state, words = _renamed(module, layer, state, known)
@@ -97,12 +97,12 @@ def fitted(spec: Spec, tensors: State) -> tuple[Spec, dict[str, Tensor], list[st
     if len(counts) > 1:
         said = " and ".join(map(str, sorted(counts)))
         raise WeightsMismatch(f"the last layer has {said} classes: {', '.join(layer)}")
-    classes = counts.pop() if counts else spec.classes
-    if not 1 <= classes <= MOST_CLASSES:
+    classes = counts.pop() if counts else None
+    if classes is not None and not 1 <= classes <= MOST_CLASSES:
         raise WeightsMismatch(
             f"the last layer has {classes} classes: 1 to {MOST_CLASSES} are served"
         )
-    return replace(spec, classes=classes), state, remarks
+    return classes, state, remarks
 
 
 def _renamed(

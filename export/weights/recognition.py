@@ -1,4 +1,4 @@
-"""What a file of weights says it is: by the digest in its name, and by the libraries' lists."""
+"""Holds a file of weights to the digest in its name."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from pathlib import Path
 from export.errors import WeightsMismatch
 from service.manifest import sha256_of
 
-_DIGEST = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|pt|bin|ckpt|safetensors)")
-
-
+_DIGEST = re.compile(r"-([0-9a-f]{8,64})\.(?:pth|pt|bin|ckpt|safetensors)$")
 _DATE = re.compile(r"(?:19|20)\d\d(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])")
+"""Eight digits that are a day, not a digest."""
 
 
 def check_name(file: Path) -> None:
@@ -21,7 +20,7 @@ def check_name(file: Path) -> None:
     torchvision and timm put the first digits of the SHA-256 there, pytorchcv those of the SHA-1.
     """
     found = _DIGEST.search(file.name)
-    if found is None or not file.name.endswith(found[0]) or _DATE.fullmatch(found[1]):
+    if found is None or _DATE.fullmatch(found[1]):
         return
     digest = sha256_of(file)
     if digest.startswith(found[1]) or _sha1(file).startswith(found[1]):

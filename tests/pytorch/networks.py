@@ -9,6 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from export.spec import Spec
+from export.zoo import registry
+
 Shape = tuple[int, ...]
 
 
@@ -19,6 +22,14 @@ def uninitialised() -> Iterator[None]:
         for name in dir(nn.init):
             if name.endswith("_") and not name.startswith("_"):
                 patch.setattr(nn.init, name, lambda tensor, *_, **__: tensor)
+        yield
+
+
+@contextmanager
+def known(spec: Spec) -> Iterator[None]:
+    """Commands and builds within know a network of this name, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(registry._SPECS, spec.name, spec)
         yield
 
 

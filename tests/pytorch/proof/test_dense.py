@@ -22,7 +22,7 @@ from export.zoo import registry
 from export.zoo.architectures.classic import Classic
 from service.manifest import Protocols, ProtocolSpec
 from tests.pytorch.conftest import Command, open_model, read_manifest, snapshot
-from tests.pytorch.networks import initialise, uninitialised
+from tests.pytorch.networks import initialise, known, uninitialised
 
 Convert = Callable[[nn.Module], nn.Module]
 
@@ -179,7 +179,8 @@ def request(weights: Path) -> build.Request:
 def models(spec: Spec, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A models folder with the tiny network."""
     folder = tmp_path_factory.mktemp("models")
-    manifest = build.build(request(weights), output=folder, spec=spec)
+    with known(spec):
+        manifest = build.build(request(weights), output=folder)
     assert read_manifest(folder / "tiny" / "1") == manifest
     return folder
 
@@ -224,8 +225,9 @@ def test_a_conversion_that_is_wrong_is_not_built(spec: Spec, weights: Path, tmp_
         return nn.Sequential(*layers)
 
     before = snapshot(tmp_path)
-    with pytest.raises(ProofFailed, match=r"the proof of tiny failed: dense: "):
-        build.build(request(weights), output=tmp_path / "new", spec=replace(spec, dense=flipped))
+    wrong = replace(spec, dense=flipped)
+    with known(wrong), pytest.raises(ProofFailed, match=r"the proof of tiny failed: dense: "):
+        build.build(request(weights), output=tmp_path / "new")
     assert snapshot(tmp_path) == before
 
 

@@ -222,6 +222,11 @@ def test_the_arguments_of_a_training_decide_and_name_the_network(
     assert manifest.input.mean == (0.1, 0.2, 0.3)
     assert manifest.build is not None
     assert manifest.build.preprocessing == "stated"
+    # the user's word goes before the file's
+    named = export("build", SMALL, *given, "--version", 2, "--trained-as", SMALL)
+    assert (named.code, named.err) == (0, "")
+    again = read_manifest(tmp_path / "models" / "test_resnet" / "2")
+    assert again.input == resolve.network(SMALL).input
     changes: list[dict[str, object]] = [
         {"gp": "max"},
         {"model_kwargs": {"act_layer": "silu"}},

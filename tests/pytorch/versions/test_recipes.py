@@ -27,6 +27,7 @@ from service.manifest import EnsembleManifest, Member, Protocols, ProtocolSpec
 from tests.harness.edited_versions import edit, resign
 from tests.photographs import FLOWER
 from tests.pytorch.conftest import Command
+from tests.pytorch.networks import known
 from tests.pytorch.proof.test_dense import tiny
 from tests.server import Server, serving
 
@@ -164,7 +165,8 @@ def little(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     folder = tmp_path_factory.mktemp("little")
     request = build.Request(network="little", weights=files.RANDOM, seed=1)
-    build.build(request, output=folder, spec=spec)
+    with known(spec):
+        build.build(request, output=folder)
     return folder / "little" / "1"
 
 

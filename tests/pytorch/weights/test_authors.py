@@ -34,7 +34,8 @@ def read(file: Path) -> dict[str, Tensor]:
 def order(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """An order of the classes that stands for ILSVRC's, whose list does not lie here."""
     order = [int(index) for index in np.random.default_rng(4).permutation(1000)]
-    synsets = [labels("imagenet")[index].synset for index in order]
+    every = labels("imagenet")
+    synsets = [every[index].synset for index in order]
     digest = hashlib.sha256("\n".join(synsets).encode()).hexdigest()
     monkeypatch.setattr(authors, "_ILSVRC_ORDER", digest[:32])
     return order
@@ -69,7 +70,7 @@ def test_overfeats_rows_are_brought_into_the_order_of_the_labels(
     file = tmp_path / "net_weight_0"
     file.write_bytes(b"".join(tensor.numpy().astype("<f4").tobytes() for tensor in theirs.values()))
     classes(order, file, words=words)
-    ours = OverFeatWeights(known="").arranged(file, little(), read)
+    ours = OverFeatWeights(known="").arranged(file, little, read)
     assert ours.keys() == theirs.keys()
     assert torch.equal(ours["conv1.weight"], theirs["conv1.weight"])
     for number in (0, 1, 500, 999):  # what their output says is what our label of it says
@@ -83,12 +84,12 @@ def test_a_state_dict_of_theirs_is_brought_into_it_too(order: list[int], tmp_pat
     torch.save(numbered, tmp_path / "overfeat.pth")
     classes(order, tmp_path / "overfeat.pth", words=True)
     source = OverFeatWeights(known="")
-    ours = source.arranged(tmp_path / "overfeat.pth", network, read)
+    ours = source.arranged(tmp_path / "overfeat.pth", lambda: network, read)
     assert torch.equal(ours["3"][order], numbered["3"])
     assert not torch.equal(ours["3"], numbered["3"])
     # whoever trained our network did it with our labels
     save_file(network.state_dict(), tmp_path / "own.safetensors")
-    kept = source.arranged(tmp_path / "own.safetensors", network, read)
+    kept = source.arranged(tmp_path / "own.safetensors", lambda: network, read)
     assert torch.equal(kept["fc8.bias"], network.state_dict()["fc8.bias"])
 
 
@@ -97,11 +98,11 @@ def test_without_the_right_list_they_are_refused(order: list[int], tmp_path: Pat
     file = tmp_path / "overfeat.pth"
     torch.save({str(n): t for n, t in enumerate(network.state_dict().values())}, file)
     with pytest.raises(WeightsUnavailable, match=r"put the list .* at .*overfeat\.pth\.classes"):
-        source.arranged(file, network, read)
+        source.arranged(file, lambda: network, read)
     for wrong in (order[::-1], list(range(1000)), order[:-1], [*order[:-1], order[0]]):
         classes(wrong, file, words=True)
         with pytest.raises(WeightsMismatch, match="is not the list of ILSVRC2012's classes"):
-            source.arranged(file, network, read)
+            source.arranged(file, lambda: network, read)
 
 
 def test_both_overfeats_know_the_authors_order() -> None:
@@ -185,7 +186,7 @@ def test_caffes_batch_norm_and_scale_become_one(tmp_path: Path) -> None:
     message += layer("fc1000", state["fc.weight"], state["fc.bias"])
     file = tmp_path / "ResNet-50-model.caffemodel"
     file.write_bytes(message)
-    found = CaffeResNetWeights(known="").arranged(file, network, read)
+    found = CaffeResNetWeights(known="").arranged(file, lambda: network, read)
     assert found.keys() == state.keys()
     for name, tensor in state.items():
         assert torch.allclose(found[name], tensor, rtol=1e-5), name

@@ -19,7 +19,7 @@ OTHERS = ("torchvision:squeezenet1_1", "torchvision:vit_b_32", "timm:test_convne
 @pytest.mark.parametrize("name", [*FAMILIES.values(), *OTHERS])
 def test_the_last_layer_is_found_in_every_family(name: str) -> None:
     spec = replace(resolve.network(name), classes=37)
-    layer = head.last_layer(spec)
+    layer = head.last_layer(spec, head.shapes(spec, 37))
     assert 1 <= len(layer) <= 2
     for key, shape in layer.items():
         assert shape[0] == 37
@@ -42,6 +42,13 @@ class Tiny(nn.Module):
 @pytest.fixture
 def spec() -> Spec:
     return replace(registry.get("resnet18"), builder=Tiny, classes=10)
+
+
+def fitted(spec: Spec, tensors: dict[str, Tensor]) -> tuple[Spec, dict[str, Tensor], list[str]]:
+    """``spec`` for the classes of ``tensors``, as loading makes it."""
+    shapes = head.shapes(spec, spec.classes)
+    classes, state, remarks = head.fitted(tensors, shapes, head.last_layer(spec, shapes))
+    return replace(spec, classes=classes or spec.classes), state, remarks
 
 
 def state(classes: int = 37) -> dict[str, Tensor]:
@@ -80,14 +87,14 @@ def test_a_network_that_is_there_twice_asks_which() -> None:
 
 
 def test_the_classes_follow_from_the_last_layer(spec: Spec) -> None:
-    found, given, remarks = head.fitted(spec, state(37))
+    found, given, remarks = fitted(spec, state(37))
     assert (found.classes, given.keys(), remarks) == (37, state().keys(), [])
 
 
 @pytest.mark.parametrize("own", ["head", "head.0", "head.3", "head.fc"])
 def test_a_last_layer_that_was_replaced_is_found(own: str, spec: Spec) -> None:
     given = {key.replace("head.1.", f"{own}."): value for key, value in state(5).items()}
-    found, renamed, remarks = head.fitted(spec, given)
+    found, renamed, remarks = fitted(spec, given)
     assert (found.classes, renamed.keys()) == (5, state().keys())
     assert f"the last layer is {own} in the file" in remarks[0]
 
@@ -95,10 +102,10 @@ def test_a_last_layer_that_was_replaced_is_found(own: str, spec: Spec) -> None:
 def test_two_layers_in_the_place_of_the_last_are_not_taken_for_one(spec: Spec) -> None:
     given = {key.replace("head.1.", "head.3."): value for key, value in state(5).items()}
     given |= {"head.0.weight": torch.ones(4, 4), "head.0.bias": torch.ones(4)}
-    found, same, remarks = head.fitted(spec, given)
+    found, same, remarks = fitted(spec, given)
     assert (found.classes, same.keys(), remarks) == (10, given.keys(), [])
 
 
 def test_a_last_layer_of_two_minds_is_refused(spec: Spec) -> None:
     with pytest.raises(WeightsMismatch, match="4 and 5 classes"):
-        head.fitted(spec, state(5) | {"head.1.bias": torch.ones(4)})
+        fitted(spec, state(5) | {"head.1.bias": torch.ones(4)})
